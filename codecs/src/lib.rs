@@ -1,0 +1,11 @@
+//! Bytes <-> meaning. In the order data flows:
+//!
+//! ```text
+//! body --compression--> bytes --otlp (one checked pass)--> SpanIndex --encode--> bytes --grpc--> frame
+//! ```
+//!
+//! Everything here is pure: no clock, no I/O, no threads, no configuration. Nothing panics on a peer's bytes:
+//! a reader either proves its input and hands out a type that cannot fail, or names the offset it stumbled at.
+
+pub mod compression;
+pub mod otlp;

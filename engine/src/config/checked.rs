@@ -1,0 +1,392 @@
+//! The configuration as the engine needs it. Holding a [`Config`] proves: every reference resolves, every value is in
+//! its range, every pipeline has a receiver and an exporter. Durations are nanoseconds, sizes bytes.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// `type[/name]`, as written in the file.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ComponentId {
+    /// The component's type in the spelling of the file (`otlp`, `otlp_grpc`, `batch`, ...).
+    pub kind: String,
+    /// What follows the slash.
+    pub name: Option<String>,
+}
+
+impl std::fmt::Display for ComponentId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.name {
+            Some(name) => write!(f, "{}/{name}", self.kind),
+            None => f.write_str(&self.kind),
+        }
+    }
+}
+
+/// A whole checked configuration.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// `service.engine`.
+    pub engine: EngineSettings,
+    /// `service.telemetry` and the admin address.
+    pub telemetry: TelemetrySettings,
+    /// Receivers that a pipeline uses.
+    pub receivers: Vec<ReceiverSettings>,
+    /// Processors that a pipeline uses (instantiated once per pipeline and shard).
+    pub processors: Vec<ProcessorSettings>,
+    /// Exporters that a pipeline uses.
+    pub exporters: Vec<ExporterSettings>,
+    /// Pipelines in the file's order.
+    pub pipelines: Vec<PipelineSettings>,
+}
+
+/// One pipeline; numbers are indices into the lists of [`Config`].
+#[derive(Clone, Debug)]
+pub struct PipelineSettings {
+    /// `traces` or `traces/name`.
+    pub id: ComponentId,
+    /// At least one.
+    pub receivers: Vec<usize>,
+    /// In order.
+    pub processors: Vec<usize>,
+    /// At least one.
+    pub exporters: Vec<usize>,
+}
+
+/// `service.engine`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EngineSettings {
+    /// Which cores, and so how many shards.
+    pub cores: Cores,
+    /// Whether shards are pinned.
+    pub pin: Pin,
+    /// Which runtime.
+    pub runtime: RuntimeChoice,
+    /// `memory_limit_mib` in bytes; `None`: the smallest `memory_limiter` limit, else 75 % of the cgroup.
+    pub memory_limit_bytes: Option<u64>,
+    /// How long a drain may take.
+    pub shutdown_timeout_ns: u64,
+}
+
+/// `service.engine.cores`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cores {
+    /// As many as the cgroup quota and the cpuset allow.
+    Auto,
+    /// This many shards, at least 1.
+    Count(usize),
+    /// These cores, one shard each, in order, without repeats.
+    List(Vec<usize>),
+}
+
+/// `service.engine.pin`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pin {
+    /// Only on an exclusive cpuset or named cores.
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// `service.engine.runtime`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RuntimeChoice {
+    /// io_uring where the kernel lets it, else epoll.
+    Auto,
+    /// io_uring or an error.
+    IoUring,
+    /// epoll.
+    Epoll,
+}
+
+/// `service.telemetry` and ours: where to look.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TelemetrySettings {
+    /// Where `/metrics` is served; `None` at level `none`.
+    pub metrics_address: Option<SocketAddr>,
+    /// How much is shown.
+    pub metrics_level: MetricsLevel,
+    /// `service.engine.admin`, default 127.0.0.1:55679; `None` if set to `none`.
+    pub admin_address: Option<SocketAddr>,
+    /// Least severe log line shown.
+    pub log_level: LogLevel,
+    /// JSON lines instead of console lines.
+    pub log_json: bool,
+}
+
+/// `service.telemetry.metrics.level`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum MetricsLevel {
+    /// Nothing is served.
+    None,
+    /// What every component counts.
+    Basic,
+    /// The default.
+    Normal,
+    /// Adds per-shard series.
+    Detailed,
+}
+
+/// `service.telemetry.logs.level`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LogLevel {
+    /// Everything.
+    Debug,
+    /// The default.
+    Info,
+    /// What needs attention.
+    Warn,
+    /// What failed.
+    Error,
+}
+
+/// A receiver.
+#[derive(Clone, Debug)]
+pub struct ReceiverSettings {
+    /// Its id.
+    pub id: ComponentId,
+    /// OTLP is the only kind.
+    pub otlp: OtlpReceiverSettings,
+}
+
+/// `otlp` receiver; at least one protocol is set.
+#[derive(Clone, Debug)]
+pub struct OtlpReceiverSettings {
+    /// `protocols.grpc`.
+    pub grpc: Option<GrpcServerSettings>,
+    /// `protocols.http`.
+    pub http: Option<HttpServerSettings>,
+}
+
+/// `protocols.grpc`.
+#[derive(Clone, Debug)]
+pub struct GrpcServerSettings {
+    /// Addresses the endpoint resolves to; all are listened on.
+    pub endpoint: Endpoint,
+    /// Largest message after decompression, default 4 MiB.
+    pub message_bytes_max: usize,
+    /// `max_concurrent_streams`; `None`: our own bound.
+    pub streams_max: Option<u32>,
+}
+
+/// `protocols.http`.
+#[derive(Clone, Debug)]
+pub struct HttpServerSettings {
+    /// Where to listen.
+    pub endpoint: Endpoint,
+    /// Largest body before and after decompression, default 20 MiB.
+    pub body_bytes_max: usize,
+    /// Default `/v1/traces`.
+    pub traces_path: String,
+}
+
+/// `host:port` as written; `localhost` and names are resolved at start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    /// Name or address, without brackets.
+    pub host: String,
+    /// 0 asks the kernel for a free one.
+    pub port: u16,
+}
+
+/// A processor.
+#[derive(Clone, Debug)]
+pub struct ProcessorSettings {
+    /// Its id.
+    pub id: ComponentId,
+    /// What it does.
+    pub kind: ProcessorKind,
+}
+
+/// What a processor does.
+#[derive(Clone, Debug)]
+pub enum ProcessorKind {
+    /// Refuses at the edge above the soft limit.
+    MemoryLimiter {
+        /// Hard limit.
+        limit_bytes: u64,
+        /// Soft limit = limit - spike.
+        spike_bytes: u64,
+    },
+    /// Collects spans into larger batches.
+    Batch {
+        /// 0: no timer, every batch leaves at once.
+        timeout_ns: u64,
+        /// Spans that trigger sending; 0: every batch leaves at once.
+        send_batch_size: u32,
+        /// Most spans of one batch; 0: no bound.
+        send_batch_max_size: u32,
+    },
+    /// Edits resource attributes.
+    Resource {
+        /// In order.
+        actions: Vec<AttributeAction>,
+    },
+    /// Samples by whole trace.
+    TailSampling(sampling::settings::Settings),
+}
+
+/// One action of the `resource` (later `attributes`) processor.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AttributeAction {
+    /// The attribute.
+    pub key: String,
+    /// What happens to it.
+    pub change: AttributeChange,
+}
+
+/// What an action does to an attribute.
+#[derive(Clone, Debug, PartialEq)]
+pub enum AttributeChange {
+    /// Set only if absent.
+    Insert(AttributeSource),
+    /// Set only if present.
+    Update(AttributeSource),
+    /// Set always.
+    Upsert(AttributeSource),
+    /// Remove.
+    Delete,
+    /// Replace by the lower-case hex SHA-256.
+    Hash,
+}
+
+/// Where an action's value comes from.
+#[derive(Clone, Debug, PartialEq)]
+pub enum AttributeSource {
+    /// Written in the file, with its YAML type.
+    Value(AttributeValue),
+    /// Copied from another attribute of the same map; absent: no change.
+    FromAttribute(String),
+}
+
+/// A typed scalar.
+#[derive(Clone, Debug, PartialEq)]
+pub enum AttributeValue {
+    /// Text.
+    String(String),
+    /// Integer.
+    Int(i64),
+    /// Double.
+    Double(f64),
+    /// Boolean.
+    Bool(bool),
+}
+
+/// An exporter.
+#[derive(Clone, Debug)]
+pub struct ExporterSettings {
+    /// Its id.
+    pub id: ComponentId,
+    /// Where it sends.
+    pub kind: ExporterKind,
+}
+
+/// Where an exporter sends.
+#[derive(Clone, Debug)]
+pub enum ExporterKind {
+    /// OTLP over gRPC.
+    OtlpGrpc(OtlpExporterSettings),
+    /// OTLP over HTTP.
+    OtlpHttp(OtlpExporterSettings),
+    /// Lines on standard error.
+    Debug {
+        /// How much of each batch.
+        verbosity: Verbosity,
+    },
+    /// Ours: the last kept traces, in memory, for `tracegate traces`.
+    Memory {
+        /// Oldest traces leave beyond it.
+        traces_max: usize,
+    },
+    /// Ours: the documented discard mode, the harness's floor.
+    Nop,
+}
+
+/// `debug.verbosity`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verbosity {
+    /// One line a batch.
+    Basic,
+    /// One line a span.
+    Normal,
+    /// Every field.
+    Detailed,
+}
+
+/// `otlp` and `otlphttp` exporters.
+#[derive(Clone, Debug)]
+pub struct OtlpExporterSettings {
+    /// Host and port. For HTTP the port defaults by scheme.
+    pub endpoint: Endpoint,
+    /// HTTP only: path of traces requests (`/v1/traces` appended to the base, or `traces_endpoint` literally).
+    pub traces_path: String,
+    /// `None`: plain text.
+    pub tls: Option<TlsClientSettings>,
+    /// Encoding of requests.
+    pub compression: codecs::compression::Compression,
+    /// `compression_params.level`; `None`: the codec's default.
+    pub compression_level: Option<i32>,
+    /// Sent with each request.
+    pub headers: Vec<(String, String)>,
+    /// Per attempt; 0: none.
+    pub timeout_ns: u64,
+    /// `retry_on_failure`; `None` if disabled.
+    pub retry: Option<RetrySettings>,
+    /// `sending_queue`.
+    pub queue: QueueSettings,
+}
+
+/// TLS towards a backend.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsClientSettings {
+    /// PEM text of trusted roots; `None`: the system's.
+    pub ca: Option<PemSource>,
+    /// System roots beside `ca`.
+    pub include_system_roots: bool,
+    /// Client certificate.
+    pub cert: Option<PemSource>,
+    /// Its key.
+    pub key: Option<PemSource>,
+    /// Accept any certificate.
+    pub insecure_skip_verify: bool,
+    /// Name to verify and to send in SNI instead of the host.
+    pub server_name: Option<String>,
+}
+
+/// A PEM text or the file that holds it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PemSource {
+    /// `*_file`.
+    File(PathBuf),
+    /// `*_pem`.
+    Inline(String),
+}
+
+/// `retry_on_failure`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RetrySettings {
+    /// First delay.
+    pub initial_interval_ns: u64,
+    /// Share of the delay that is random, 0 to 1.
+    pub randomization_factor: f64,
+    /// Growth of the delay, at least 1.
+    pub multiplier: f64,
+    /// Longest delay.
+    pub max_interval_ns: u64,
+    /// When to give up; 0: never.
+    pub max_elapsed_ns: u64,
+}
+
+/// `sending_queue`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct QueueSettings {
+    /// Without it the pipeline waits for the export.
+    pub enabled: bool,
+    /// Requests exported at the same time, over all shards.
+    pub num_consumers: usize,
+    /// Requests that may wait or be under way, over all shards.
+    pub queue_size: usize,
+    /// A full queue makes its input wait instead of refusing it.
+    pub block_on_overflow: bool,
+}

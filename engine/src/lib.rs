@@ -1,0 +1,7 @@
+//! The gateway. In the order data flows:
+//!
+//! `transport -> receiver -> processor -> queue -> exporter`, wired by `pipeline`, run by `shard`, described by
+//! `config`, counted by `telemetry`, shown by `admin`, started by `cli`.
+
+pub mod config;
+pub mod telemetry;

@@ -1,0 +1,3 @@
+//! What the gateway counts and says about itself.
+
+pub mod cells;

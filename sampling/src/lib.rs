@@ -1,0 +1,2 @@
+//! Which traces to keep. Pure: bytes and time in, decisions out.
+pub mod settings;
