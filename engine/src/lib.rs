@@ -4,4 +4,5 @@
 //! `config`, counted by `telemetry`, shown by `admin`, started by `cli`.
 
 pub mod config;
+pub mod shard;
 pub mod telemetry;

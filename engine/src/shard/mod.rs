@@ -1,0 +1,3 @@
+//! What a shard is: one thread and all it owns. Everything that may wait, waits through this room.
+
+pub mod runtime;
