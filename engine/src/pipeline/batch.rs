@@ -1,0 +1,59 @@
+//! What flows between nodes: shared read-only segments, the index over them, and the parts of requests to answer.
+
+use super::ack::{Ack, Outcome};
+use bytes::Bytes;
+use codecs::otlp::SpanIndex;
+
+/// Most segments of one batch: a span names its segment in 16 bits.
+pub const SEGMENTS_MAX: usize = u16::MAX as usize;
+
+/// Spans on their way through a pipeline.
+#[derive(Debug, Default)]
+pub struct Batch {
+    /// Where the spans lie and whose they are.
+    pub index: SpanIndex,
+    /// Their bytes. Shared: a fan-out clones the handles, never the bytes.
+    pub segments: Vec<Bytes>,
+    /// The parts of requests that wait for this batch.
+    pub acks: Vec<Ack>,
+}
+
+impl Batch {
+    /// Number of spans.
+    pub fn spans(&self) -> u64 {
+        self.index.spans.len() as u64
+    }
+
+    /// A second batch over the same bytes, with parts of its own: one for each branch of a fan-out.
+    pub fn fork(&self) -> Batch {
+        Batch {
+            index: self.index.clone(),
+            segments: self.segments.clone(),
+            acks: self.acks.iter().map(Ack::split).collect(),
+        }
+    }
+
+    /// Answers everybody who waits for this batch.
+    pub fn settle(&mut self, outcome: &Outcome) {
+        super::ack::settle_all(self.acks.drain(..), outcome);
+    }
+
+    /// Appends `other`; the caller has checked that the segments fit ([`SEGMENTS_MAX`]).
+    pub fn append(&mut self, mut other: Batch) {
+        let first = self.segments.len();
+        assert!(first + other.segments.len() <= SEGMENTS_MAX, "the caller keeps a batch under {SEGMENTS_MAX} segments");
+        let first = u16::try_from(first).expect("bounded just above");
+        self.index.append(&other.index, first);
+        self.segments.append(&mut other.segments);
+        self.acks.append(&mut other.acks);
+    }
+
+    /// Memory this batch holds beside its segments, in bytes.
+    pub fn index_bytes(&self) -> usize {
+        let index = &self.index;
+        index.envelopes.capacity()
+            + index.resources.capacity() * size_of::<codecs::otlp::ByteRange>()
+            + index.scopes.capacity() * size_of::<codecs::otlp::ScopeEntry>()
+            + index.spans.capacity() * size_of::<codecs::otlp::SpanItem>()
+    }
+}

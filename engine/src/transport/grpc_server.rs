@@ -1,0 +1,245 @@
+//! The server's half of gRPC on one connection: h2 streams become received requests, outcomes become trailers.
+//!
+//! ```text
+//! h2 stream --headers--> which method, which encoding --DATA--> one buffer --handler--> outcome --> trailers
+//! ```
+//!
+//! One task per connection accepts streams, one task per stream reads and answers it. The message's length is known
+//! after five bytes: admission is asked then, before the rest is gathered. Never decompresses, never looks at a span.
+
+use super::{Draining, ReceivedRequest, RequestHandler, Transport};
+use bytes::Bytes;
+use codecs::compression::Compression;
+use codecs::grpc::{self, Code, Status};
+use h2::RecvStream;
+use h2::server::SendResponse;
+use http::{HeaderMap, HeaderValue, Request, Response};
+use std::future::poll_fn;
+use std::pin::pin;
+use std::rc::Rc;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+/// The one method of this signal (opentelemetry-proto, collector/trace/v1).
+pub const TRACES_METHOD: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
+
+/// Bytes a sender may have under way on one stream before we must read: a usual request fits.
+const STREAM_WINDOW_BYTES: u32 = 1 << 20;
+/// The same for all streams of a connection together.
+const CONNECTION_WINDOW_BYTES: u32 = 8 << 20;
+/// Largest DATA frame we invite: fewer frames for peers that use it; most send 16 KiB whatever we say.
+const FRAME_BYTES_MAX: u32 = 256 << 10;
+/// Sum of header names and values of one request: metadata of real clients is below 2 KiB.
+const HEADER_LIST_BYTES_MAX: u32 = 16 << 10;
+/// Streams of one connection at the same time, unless configured: real exporters have fewer than 100 in flight.
+const STREAMS_MAX: u32 = 256;
+/// Streams a peer may reset before we have looked at them (rapid reset).
+const RESET_STREAMS_MAX: usize = 64;
+
+/// What the server needs to know of its listener.
+#[derive(Clone, Debug)]
+pub struct GrpcServer {
+    /// Largest message, compressed as it comes.
+    pub message_bytes_max: usize,
+    /// Streams of one connection at the same time; `None`: our own bound.
+    pub streams_max: Option<u32>,
+}
+
+impl GrpcServer {
+    /// Serves one connection until the peer leaves, an error ends it, or a drain has answered its last request.
+    pub async fn serve<S, H>(&self, socket: S, handler: Rc<H>, draining: Draining)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + 'static,
+        H: RequestHandler + 'static,
+    {
+        let handshake = h2::server::Builder::new()
+            .initial_window_size(STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+            .max_frame_size(FRAME_BYTES_MAX)
+            .max_header_list_size(HEADER_LIST_BYTES_MAX)
+            .max_concurrent_streams(self.streams_max.unwrap_or(STREAMS_MAX))
+            .max_concurrent_reset_streams(RESET_STREAMS_MAX)
+            .max_pending_accept_reset_streams(RESET_STREAMS_MAX)
+            .handshake::<_, Bytes>(socket)
+            .await;
+        // A peer that does not speak HTTP/2 is told so by h2 and closed; it is counted by the listener.
+        let Ok(mut connection) = handshake else { return };
+        let mut drain = pin!(draining.started());
+        let mut leaving = false;
+        loop {
+            let next = poll_fn(|context| {
+                if !leaving && drain.as_mut().poll(context).is_ready() {
+                    leaving = true;
+                    connection.graceful_shutdown();
+                }
+                connection.poll_accept(context)
+            });
+            let Some(Ok((request, respond))) = next.await else { return };
+            let handler = Rc::clone(&handler);
+            let bytes_max = self.message_bytes_max;
+            crate::shard::runtime::spawn(async move { serve_stream(request, respond, &*handler, bytes_max).await });
+        }
+    }
+}
+
+/// Reads one request, has it handled, and answers it. Errors of the stream itself mean that nobody listens any more.
+async fn serve_stream<H: RequestHandler>(
+    request: Request<RecvStream>,
+    mut respond: SendResponse<Bytes>,
+    handler: &H,
+    bytes_max: usize,
+) {
+    let outcome = match compression_of(&request) {
+        Err(status) => Err(status),
+        Ok(compression) => {
+            let mut body = request.into_body();
+            match gather(&mut body, handler, bytes_max, compression).await {
+                Err(Broken::Stream) => return,
+                Err(Broken::Refused(status)) => Err(status),
+                Ok(received) => handler.handle(received).await,
+            }
+        }
+    };
+    let sent = match outcome {
+        Ok(()) => answer_ok(&mut respond),
+        Err(status) => answer_error(&mut respond, &status),
+    };
+    // An answer that cannot be sent belongs to a stream that the peer has reset: nothing is left to do.
+    drop(sent);
+}
+
+/// Checks method and headers, before a byte of the body is read.
+fn compression_of(request: &Request<RecvStream>) -> Result<Compression, Status> {
+    if request.uri().path() != TRACES_METHOD {
+        let message = format!("unknown method {}; this server has {TRACES_METHOD}", request.uri().path());
+        return Err(Status::new(Code::Unimplemented, message));
+    }
+    let encoding = match request.headers().get("grpc-encoding") {
+        None => return Ok(Compression::None),
+        Some(value) => value.to_str().unwrap_or_default(),
+    };
+    Compression::from_name(encoding).ok_or_else(|| {
+        let message = format!("grpc-encoding {encoding:?} is not supported; use gzip, zstd or identity");
+        Status::new(Code::Unimplemented, message)
+    })
+}
+
+enum Broken {
+    /// The peer reset the stream or the connection ended.
+    Stream,
+    /// The answer is already known.
+    Refused(Status),
+}
+
+impl From<h2::Error> for Broken {
+    fn from(_: h2::Error) -> Broken {
+        Broken::Stream
+    }
+}
+
+/// Gathers the one message of a unary call into a buffer of the shard.
+async fn gather<H: RequestHandler>(
+    body: &mut RecvStream,
+    handler: &H,
+    bytes_max: usize,
+    named: Compression,
+) -> Result<ReceivedRequest, Broken> {
+    let mut prefix = [0u8; grpc::PREFIX_BYTES];
+    let mut prefix_length = 0;
+    let mut message: Option<(Vec<u8>, usize, Compression)> = None;
+    while let Some(chunk) = poll_fn(|context| body.poll_data(context)).await {
+        let chunk = chunk?;
+        let size = chunk.len();
+        let mut rest = &chunk[..];
+        if message.is_none() {
+            let wanted = (grpc::PREFIX_BYTES - prefix_length).min(rest.len());
+            prefix[prefix_length..prefix_length + wanted].copy_from_slice(&rest[..wanted]);
+            prefix_length += wanted;
+            rest = &rest[wanted..];
+            if prefix_length == grpc::PREFIX_BYTES {
+                message = Some(begin(&prefix, handler, bytes_max, named).map_err(Broken::Refused)?);
+            }
+        }
+        if let Some((buffer, length, _)) = &mut message {
+            if buffer.len() + rest.len() > *length {
+                let message = "more bytes than the message prefix announces: a unary call carries one message";
+                return Err(Broken::Refused(Status::new(Code::InvalidArgument, message)));
+            }
+            buffer.extend_from_slice(rest);
+        }
+        // The window opens again as soon as the bytes are in our own buffer, which admission has paid for.
+        body.flow_control().release_capacity(size)?;
+    }
+    match message {
+        Some((body, length, compression)) if body.len() == length => {
+            Ok(ReceivedRequest { body, compression, transport: Transport::Grpc })
+        }
+        Some((body, length, _)) => {
+            let message = format!("the message ends after {} of {length} bytes", body.len());
+            handler.give_back(body);
+            Err(Broken::Refused(Status::new(Code::InvalidArgument, message)))
+        }
+        None => {
+            let message = "the call carries no message";
+            Err(Broken::Refused(Status::new(Code::InvalidArgument, message)))
+        }
+    }
+}
+
+/// Knows the message's length: refuses what is too large, asks for admission, takes a buffer.
+fn begin<H: RequestHandler>(
+    prefix: &[u8; grpc::PREFIX_BYTES],
+    handler: &H,
+    bytes_max: usize,
+    named: Compression,
+) -> Result<(Vec<u8>, usize, Compression), Status> {
+    let (compressed, length) = grpc::read_prefix(prefix).ok_or_else(|| {
+        Status::new(Code::Internal, format!("gRPC message flag {:#04x}: expected 0 (plain) or 1 (compressed)", prefix[0]))
+    })?;
+    if length > bytes_max {
+        let message = format!("message of {length} bytes, the limit is {bytes_max} (max_recv_msg_size_mib)");
+        return Err(Status::new(Code::ResourceExhausted, message));
+    }
+    if compressed && named == Compression::None {
+        let message = "the message is flagged as compressed but grpc-encoding names no encoding";
+        return Err(Status::new(Code::Internal, message));
+    }
+    handler.admit(length)?;
+    let compression = if compressed { named } else { Compression::None };
+    Ok((handler.take_buffer(length), length, compression))
+}
+
+/// An empty `ExportTraceServiceResponse`: a prefix that announces no bytes.
+const EMPTY_RESPONSE: Bytes = Bytes::from_static(&[0; grpc::PREFIX_BYTES]);
+
+fn answer_ok(respond: &mut SendResponse<Bytes>) -> Result<(), h2::Error> {
+    let mut stream = respond.send_response(head(), false)?;
+    stream.send_data(EMPTY_RESPONSE, false)?;
+    let mut trailers = HeaderMap::with_capacity(1);
+    trailers.insert("grpc-status", HeaderValue::from_static("0"));
+    stream.send_trailers(trailers)
+}
+
+/// The "trailers only" form: the status travels in the one header block.
+fn answer_error(respond: &mut SendResponse<Bytes>, status: &Status) -> Result<(), h2::Error> {
+    let mut response = head();
+    let headers = response.headers_mut();
+    headers.insert("grpc-status", HeaderValue::from(status.code.number()));
+    if let Ok(message) = HeaderValue::from_str(&status.percent_encoded_message()) {
+        headers.insert("grpc-message", message);
+    }
+    if status.retry_delay.is_some()
+        && let Ok(details) = HeaderValue::from_str(&status.details_header())
+    {
+        headers.insert("grpc-status-details-bin", details);
+    }
+    if status.code == Code::Unimplemented {
+        headers.insert("grpc-accept-encoding", HeaderValue::from_static("identity,gzip,zstd"));
+    }
+    respond.send_response(response, true).map(drop)
+}
+
+fn head() -> Response<()> {
+    let mut response = Response::new(());
+    response.headers_mut().insert(http::header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    response
+}

@@ -1,0 +1,95 @@
+//! Connections: bytes <-> requests. A server hands whole, still compressed requests to a [`RequestHandler`] and turns
+//! its answer into the protocol's; a client sends whole requests and classifies the answer. Never looks at a span.
+
+pub mod grpc_server;
+
+use codecs::compression::Compression;
+use codecs::grpc::Status;
+use std::cell::{Cell, RefCell};
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+
+/// How a request came, as the label `transport` says it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Transport {
+    /// OTLP/gRPC.
+    Grpc,
+    /// OTLP/HTTP.
+    Http,
+}
+
+/// One export call, as it came.
+#[derive(Debug)]
+pub struct ReceivedRequest {
+    /// The message, without framing, in a buffer of the shard.
+    pub body: Vec<u8>,
+    /// How it is encoded.
+    pub compression: Compression,
+    /// How it came.
+    pub transport: Transport,
+}
+
+/// What a receiver offers to the servers of its listeners.
+#[expect(async_fn_in_trait, reason = "shards are single threads: no caller wants these futures to be Send")]
+pub trait RequestHandler {
+    /// May `bytes` of wire body come in now? Asked as soon as the length is known; the status is what the peer is told.
+    fn admit(&self, bytes: usize) -> Result<(), Status>;
+    /// An empty buffer with room for `bytes`.
+    fn take_buffer(&self, bytes: usize) -> Vec<u8>;
+    /// A buffer whose request will not be handled.
+    fn give_back(&self, buffer: Vec<u8>);
+    /// Takes the request; resolves when the sender may be answered.
+    async fn handle(&self, request: ReceivedRequest) -> Result<(), Status>;
+}
+
+/// The news that a drain has begun, for every connection of a shard. Cloning shares it.
+#[derive(Clone, Debug, Default)]
+pub struct Draining(Rc<DrainState>);
+
+#[derive(Debug, Default)]
+struct DrainState {
+    begun: Cell<bool>,
+    wakers: RefCell<Vec<Waker>>,
+}
+
+impl Draining {
+    /// Tells every connection.
+    pub fn begin(&self) {
+        self.0.begun.set(true);
+        for waker in self.0.wakers.borrow_mut().drain(..) {
+            waker.wake();
+        }
+    }
+
+    /// Whether it has begun.
+    pub fn has_begun(&self) -> bool {
+        self.0.begun.get()
+    }
+
+    /// Resolves when it begins.
+    pub fn started(&self) -> Started {
+        Started(Rc::clone(&self.0))
+    }
+}
+
+/// See [`Draining::started`].
+#[derive(Debug)]
+pub struct Started(Rc<DrainState>);
+
+impl Future for Started {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        if self.0.begun.get() {
+            return Poll::Ready(());
+        }
+        let mut wakers = self.0.wakers.borrow_mut();
+        // A connection is polled by one task: its waker is kept once, so the list is bounded by the connections.
+        if !wakers.iter().any(|waker| waker.will_wake(context.waker())) {
+            wakers.push(context.waker().clone());
+        }
+        Poll::Pending
+    }
+}
