@@ -1,3 +1,100 @@
 //! What a shard is: one thread and all it owns. Everything that may wait, waits through this room.
+//!
+//! ```text
+//! placement   which cores, and so how many shards        runtime   io_uring or epoll behind one seam
+//! inbox       what the control thread may ask            clock     the one place that reads it
+//! mesh, ring  spans for their owners, answers back       owner     trace id -> shard
+//! budget      memory leased from the process             buffers   request bytes, reused
+//! run         the loop: sockets, mesh, turns, inbox      balance   whole requests to a less busy shard
+//! ```
 
+pub mod balance;
+pub mod clock;
+pub mod inbox;
+pub mod pipelines;
+pub mod run;
 pub mod runtime;
+
+use crate::exporter::EncodedRequest;
+use crate::pipeline::batch::Batch;
+use crate::telemetry::cells::Cells;
+use crate::transport::Draining;
+use budget::Lease;
+use buffers::Buffers;
+use clock::Clock;
+use codecs::compression::{Compression, Compressor};
+use codecs::grpc;
+use codecs::otlp::{Encoder, SpanIndex};
+use std::cell::RefCell;
+use std::rc::Rc;
+use tokio::sync::Notify;
+
+/// What every room of one shard shares. Cloning it shares it; it never leaves its thread.
+#[derive(Clone, Debug)]
+pub struct ShardContext {
+    /// This shard's number.
+    pub number: usize,
+    /// How many there are.
+    pub shards: usize,
+    /// Monotonic time.
+    pub clock: Clock,
+    /// Counters and gauges.
+    pub cells: Cells,
+    /// Request buffers.
+    pub buffers: Rc<Buffers>,
+    /// This shard's lease of the process budget.
+    pub lease: Rc<RefCell<Lease>>,
+    /// Somebody made room: an export ended. The next turn comes at once.
+    pub room: Rc<Notify>,
+    /// A drain has begun.
+    pub draining: Draining,
+    /// A drain ran out of time: nothing waits any more.
+    pub giving_up: Draining,
+    /// What requests are encoded with.
+    writers: Rc<RefCell<Writers>>,
+}
+
+/// Reused between requests.
+#[derive(Debug, Default)]
+struct Writers {
+    encoder: Encoder,
+    compressor: Compressor,
+    plain: Vec<u8>,
+    indexes: Vec<SpanIndex>,
+}
+
+/// Indexes kept for reuse; more are freed. A shard has few batches in hand at the same time.
+const INDEXES_MAX: usize = 64;
+
+impl ShardContext {
+    /// The whole batch as one request, framed for gRPC; HTTP leaves the prefix away.
+    pub fn encode(&self, batch: &Batch, compression: Compression, level: Option<i32>) -> EncodedRequest {
+        let mut writers = self.writers.borrow_mut();
+        let Writers { encoder, compressor, plain, .. } = &mut *writers;
+        plain.clear();
+        encoder.encode(&batch.index, &batch.segments, plain);
+        let mut body = self.buffers.take(grpc::PREFIX_BYTES + plain.len());
+        body.extend_from_slice(&[0; grpc::PREFIX_BYTES]);
+        match compression {
+            Compression::None => body.extend_from_slice(plain),
+            _ => compressor.compress(compression, level, plain, &mut body),
+        }
+        let length = body.len() - grpc::PREFIX_BYTES;
+        body[..grpc::PREFIX_BYTES].copy_from_slice(&grpc::prefix(compression != Compression::None, length));
+        EncodedRequest { body: self.buffers.freeze(body), compression, spans: batch.spans() }
+    }
+
+    /// An empty index with the memory of an earlier one.
+    pub fn take_index(&self) -> SpanIndex {
+        self.writers.borrow_mut().indexes.pop().unwrap_or_default()
+    }
+
+    /// Keeps an index's memory for the next request.
+    pub fn give_back_index(&self, mut index: SpanIndex) {
+        let indexes = &mut self.writers.borrow_mut().indexes;
+        if indexes.len() < INDEXES_MAX {
+            index.clear();
+            indexes.push(index);
+        }
+    }
+}

@@ -8,6 +8,7 @@ use codecs::grpc::Status;
 use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::pin::Pin;
+use slab::Slab;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
@@ -51,15 +52,15 @@ pub struct Draining(Rc<DrainState>);
 #[derive(Debug, Default)]
 struct DrainState {
     begun: Cell<bool>,
-    wakers: RefCell<Vec<Waker>>,
+    wakers: RefCell<Slab<Waker>>,
 }
 
 impl Draining {
     /// Tells every connection.
     pub fn begin(&self) {
         self.0.begun.set(true);
-        for waker in self.0.wakers.borrow_mut().drain(..) {
-            waker.wake();
+        for (_, waker) in self.0.wakers.borrow().iter() {
+            waker.wake_by_ref();
         }
     }
 
@@ -70,26 +71,40 @@ impl Draining {
 
     /// Resolves when it begins.
     pub fn started(&self) -> Started {
-        Started(Rc::clone(&self.0))
+        Started { state: Rc::clone(&self.0), place: None }
     }
 }
 
-/// See [`Draining::started`].
+/// See [`Draining::started`]. Holds one place in the list of those to wake, for as long as it lives.
 #[derive(Debug)]
-pub struct Started(Rc<DrainState>);
+pub struct Started {
+    state: Rc<DrainState>,
+    place: Option<usize>,
+}
 
 impl Future for Started {
     type Output = ();
 
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        if self.0.begun.get() {
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        if self.state.begun.get() {
             return Poll::Ready(());
         }
-        let mut wakers = self.0.wakers.borrow_mut();
-        // A connection is polled by one task: its waker is kept once, so the list is bounded by the connections.
-        if !wakers.iter().any(|waker| waker.will_wake(context.waker())) {
-            wakers.push(context.waker().clone());
-        }
+        let place = match self.place {
+            None => Some(self.state.wakers.borrow_mut().insert(context.waker().clone())),
+            Some(place) => {
+                self.state.wakers.borrow_mut()[place].clone_from(context.waker());
+                Some(place)
+            }
+        };
+        self.place = place;
         Poll::Pending
+    }
+}
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        if let Some(place) = self.place {
+            self.state.wakers.borrow_mut().remove(place);
+        }
     }
 }

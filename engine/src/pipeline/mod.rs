@@ -1,0 +1,193 @@
+//! Pipelines on one shard: the ordered nodes of one signal, and where their batches leave.
+//!
+//! ```text
+//! receiver --consume--> node 0 -> node 1 -> ... -> branches (one queue per exporter)
+//!                          ^ turn: what has become due continues behind the node that held it
+//! ```
+//!
+//! Only this room knows neighbours. It answers one question for everybody: is there room behind this node? A node's held
+//! spans leave only when there is, so a full queue stops its input step by step until the edge refuses.
+
+pub mod ack;
+pub mod batch;
+mod crossing;
+
+pub use crossing::Crossing;
+
+use crate::processor::{Processor, Turn};
+use crate::queue::{Branch, ExportRequest};
+use crate::telemetry::metrics::SpanHolder;
+use batch::Batch;
+use std::rc::Rc;
+
+/// Batches that one node may let go in one turn of the shard, so that connections get their turn too.
+const RELEASES_PER_TURN: usize = 4;
+
+/// One pipeline on one shard.
+#[derive(Debug)]
+pub struct Pipeline {
+    nodes: Vec<Processor>,
+    branches: Vec<Rc<Branch>>,
+    /// Set where spans may belong to another shard.
+    crossing: Option<Crossing>,
+    /// Spans dropped by policy that the books already know of.
+    dropped_booked: u64,
+}
+
+impl Pipeline {
+    /// `crossing` sends the spans of other owners away before the tail_sampling node; one shard needs none.
+    pub fn new(nodes: Vec<Processor>, branches: Vec<Rc<Branch>>, crossing: Option<Crossing>) -> Pipeline {
+        Pipeline { nodes, branches, crossing, dropped_booked: 0 }
+    }
+
+    /// Whether a request may come in now: who would own it has room for it.
+    pub fn has_room(&self) -> bool {
+        self.has_room_from(0)
+    }
+
+    /// Whether what leaves the node before `from` finds room: up to and including the next node that owns batches.
+    fn has_room_from(&self, from: usize) -> bool {
+        match self.nodes[from..].iter().find(|node| node.owns()) {
+            Some(owner) => owner.has_room(),
+            None => self.branches.iter().all(|branch| branch.queue.has_room()),
+        }
+    }
+
+    /// Takes a batch that the edge admitted.
+    pub fn consume(&mut self, turn: Turn<'_>, batch: Batch) {
+        for branch in &self.branches {
+            turn.cells.add(branch.book.accepted, batch.spans());
+        }
+        self.run(turn, 0, batch, false);
+        self.book_dropped(turn);
+    }
+
+    /// Takes spans that another shard sent because their traces live here. Their sender has counted them as accepted.
+    pub fn consume_parcel(&mut self, turn: Turn<'_>, batch: Batch) {
+        let crossing = self.crossing.as_ref().expect("parcels only reach pipelines that cross shards");
+        self.run(turn, crossing.node(), batch, true);
+        self.book_dropped(turn);
+    }
+
+    /// Lets time pass at every node; downstream first, so that upstream finds the room it makes.
+    ///
+    /// Returns whether more is due right away.
+    pub fn turn(&mut self, turn: Turn<'_>, drain: bool) -> bool {
+        let mut more = false;
+        for position in (0..self.nodes.len()).rev() {
+            more |= self.turn_node(turn, position, drain);
+        }
+        self.book_dropped(turn);
+        more
+    }
+
+    /// Returns whether the node stopped at its share of the turn, not for want of room or of due spans.
+    fn turn_node(&mut self, turn: Turn<'_>, position: usize, drain: bool) -> bool {
+        let mut out = Vec::new();
+        for _ in 0..RELEASES_PER_TURN {
+            if !self.has_room_from(position + 1) {
+                return false;
+            }
+            let more = self.nodes[position].turn(turn, drain, &mut out);
+            for batch in out.drain(..) {
+                self.run(turn, position + 1, batch, false);
+            }
+            if !more {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Passes a batch on from node `from` until a node holds it or it leaves through the branches. `crossed`: every span
+    /// is known to belong to this shard.
+    fn run(&mut self, turn: Turn<'_>, from: usize, mut batch: Batch, crossed: bool) {
+        let mut out = Vec::new();
+        for position in from..self.nodes.len() {
+            if let Some(crossing) = &mut self.crossing
+                && crossing.node() == position
+                && !crossed
+            {
+                batch = crossing.keep_own(turn, batch);
+            }
+            if batch.index.spans.is_empty() {
+                batch.settle(&ack::Outcome::Taken);
+                return;
+            }
+            let node = &mut self.nodes[position];
+            node.take(turn, batch, &mut out);
+            if node.owns() && self.has_room_from(position + 1) {
+                self.nodes[position].leave_if_full(turn, &mut out);
+            }
+            if out.len() > 1 {
+                for batch in out.drain(..) {
+                    self.run(turn, position + 1, batch, false);
+                }
+                return;
+            }
+            match out.pop() {
+                Some(next) => batch = next,
+                None => return,
+            }
+        }
+        self.leave(batch);
+    }
+
+    /// Fans out: one shared request, one part of each ack per branch.
+    fn leave(&self, mut batch: Batch) {
+        let mut acks = std::mem::take(&mut batch.acks);
+        let request = ExportRequest::new(batch);
+        let (last, others) = self.branches.split_last().expect("a checked pipeline has an exporter");
+        for branch in others {
+            let parts = acks.iter().map(ack::Ack::split).collect();
+            branch.queue.offer(Rc::clone(&request), branch, parts);
+        }
+        last.queue.offer(request, last, std::mem::take(&mut acks));
+    }
+
+    /// Books what policies dropped since the last time, for each exporter that will never see it.
+    fn book_dropped(&mut self, turn: Turn<'_>) {
+        let dropped: u64 = self.nodes.iter().map(Processor::spans_dropped).sum();
+        let news = dropped - self.dropped_booked;
+        self.dropped_booked = dropped;
+        if news > 0 {
+            for branch in &self.branches {
+                turn.cells.add(branch.book.dropped, news);
+            }
+        }
+    }
+
+    /// Shows what the nodes and the mesh hold; queues keep their own gauges.
+    pub fn show_in_flight(&self, turn: Turn<'_>) {
+        let mesh = self.crossing.as_ref().map_or(0, Crossing::spans_unanswered);
+        let held = |tables: bool| -> u64 { self.nodes_of(tables).map(Processor::spans_held).sum() };
+        let holders =
+            [(SpanHolder::TraceTable, held(true)), (SpanHolder::Batch, held(false)), (SpanHolder::Mesh, mesh)];
+        for branch in &self.branches {
+            for (holder, spans) in holders {
+                turn.cells.set(branch.book.in_flight(holder), spans);
+            }
+        }
+    }
+
+    /// Trace tables, or every other node.
+    fn nodes_of(&self, tables: bool) -> impl Iterator<Item = &Processor> {
+        self.nodes.iter().filter(move |node| matches!(node, Processor::TailSampling(_)) == tables)
+    }
+
+    /// Memory held by nodes, beside request buffers: (trace tables, other nodes).
+    pub fn bytes_held(&self) -> (u64, u64) {
+        let held = |tables: bool| self.nodes_of(tables).map(Processor::bytes_held).sum();
+        (held(true), held(false))
+    }
+
+    /// Whether no node holds a span.
+    pub fn is_empty(&self) -> bool {
+        self.nodes.iter().all(|node| node.spans_held() == 0)
+    }
+
+    /// The parcels that this pipeline's crossing has under way.
+    pub fn crossing(&mut self) -> Option<&mut Crossing> {
+        self.crossing.as_mut()
+    }
+}

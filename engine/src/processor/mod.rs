@@ -1,0 +1,105 @@
+//! The middle of a pipeline: batch in, batches out.
+//!
+//! Every kind has the same verbs: `take` is given a batch and puts what leaves now into `out`; what it keeps, it owns,
+//! and settles the batch's acks. `turn` is called every turn of the shard with the time and puts what has become due
+//! into `out`. A processor never knows its neighbours.
+
+pub mod batch;
+pub mod memory_limiter;
+pub mod resource;
+pub mod tail_sampling;
+
+use crate::pipeline::batch::Batch;
+
+/// A processor of one pipeline on one shard.
+#[derive(Debug)]
+pub enum Processor {
+    /// Counts what the edge admitted on its behalf.
+    MemoryLimiter(memory_limiter::MemoryLimiter),
+    /// Collects spans into larger batches.
+    Batch(batch::Batcher),
+    /// Edits resource attributes.
+    Resource(resource::ResourceEditor),
+    /// Samples by whole trace.
+    TailSampling(Box<tail_sampling::TailSampling>),
+}
+
+/// What a processor is told about the moment.
+#[derive(Clone, Copy, Debug)]
+pub struct Turn<'a> {
+    /// Monotonic time of this turn.
+    pub now_ns: u64,
+    /// The shard's counters.
+    pub cells: &'a crate::telemetry::cells::Cells,
+    /// The shard's request buffers, for what leaves as new bytes.
+    pub buffers: &'a crate::shard::buffers::Buffers,
+}
+
+impl Processor {
+    /// Whether this node takes ownership of what it is given (and so answers the sender).
+    pub fn owns(&self) -> bool {
+        matches!(self, Processor::Batch(_) | Processor::TailSampling(_))
+    }
+
+    /// Passes a batch in; what leaves now is appended to `out`.
+    pub fn take(&mut self, turn: Turn<'_>, batch: Batch, out: &mut Vec<Batch>) {
+        match self {
+            Processor::MemoryLimiter(node) => node.take(turn, batch, out),
+            Processor::Batch(node) => node.take(turn, batch),
+            Processor::Resource(node) => node.take(batch, out),
+            Processor::TailSampling(node) => node.take(turn, batch, out),
+        }
+    }
+
+    /// Lets time pass. `drain` asks for everything that is held, due or not. Returns whether more would leave at once.
+    pub fn turn(&mut self, turn: Turn<'_>, drain: bool, out: &mut Vec<Batch>) -> bool {
+        match self {
+            Processor::MemoryLimiter(_) | Processor::Resource(_) => false,
+            Processor::Batch(node) => node.turn(turn, drain, out),
+            Processor::TailSampling(node) => node.turn(turn, drain, out),
+        }
+    }
+
+    /// Lets go what need not wait for a turn because there is enough of it.
+    pub fn leave_if_full(&mut self, turn: Turn<'_>, out: &mut Vec<Batch>) {
+        if let Processor::Batch(node) = self {
+            while node.is_full() {
+                node.turn(turn, false, out);
+            }
+        }
+    }
+
+    /// Spans it has dropped by policy, ever.
+    pub fn spans_dropped(&self) -> u64 {
+        match self {
+            Processor::TailSampling(node) => node.spans_dropped(),
+            _ => 0,
+        }
+    }
+
+    /// Whether it can be given more without growing past its bound.
+    pub fn has_room(&self) -> bool {
+        match self {
+            Processor::Batch(node) => node.has_room(),
+            _ => true,
+        }
+    }
+
+    /// Spans it holds.
+    pub fn spans_held(&self) -> u64 {
+        match self {
+            Processor::MemoryLimiter(_) | Processor::Resource(_) => 0,
+            Processor::Batch(node) => node.spans_held(),
+            Processor::TailSampling(node) => node.spans_held(),
+        }
+    }
+
+    /// Bytes it holds beside request buffers.
+    pub fn bytes_held(&self) -> u64 {
+        match self {
+            Processor::MemoryLimiter(_) | Processor::Resource(_) => 0,
+            Processor::Batch(node) => node.bytes_held(),
+            Processor::TailSampling(node) => node.bytes_held(),
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! `tail_sampling` on one shard: the pure sampler, fed with batches and with time.
+//!
+//! Only spans whose trace this shard owns arrive here; the pipeline has sent the others over the mesh. The trace table
+//! takes ownership on arrival, so the sender is answered at once. What a decision keeps leaves as a new batch whose
+//! bytes lie in one buffer of the shard.
+
+use super::Turn;
+use crate::pipeline::ack::Outcome;
+use crate::pipeline::batch::Batch;
+use crate::telemetry::tail_sampling::TailSamplingReport;
+use sampling::{Release, Sampler, Select};
+
+/// Kept spans in one outgoing batch: large enough to pay for its envelopes, small enough to leave between two requests.
+const RELEASE_SPANS_MAX: usize = 4096;
+
+/// One `tail_sampling` processor on one shard.
+#[derive(Debug)]
+pub struct TailSampling {
+    sampler: Sampler,
+    release: Release,
+    report: TailSamplingReport,
+}
+
+impl TailSampling {
+    /// `report` turns the sampler's own counters into the shard's cells.
+    pub fn new(sampler: Sampler, report: TailSamplingReport) -> TailSampling {
+        TailSampling { sampler, release: Release::default(), report }
+    }
+
+    /// Copies the spans into the trace table; late spans of kept traces leave at once.
+    pub fn take(&mut self, turn: Turn<'_>, mut batch: Batch, out: &mut Vec<Batch>) {
+        self.sampler.insert(turn.now_ns, &batch.index, &batch.segments, Select::All, &mut self.release);
+        batch.settle(&Outcome::Taken);
+        self.emit(turn, out);
+    }
+
+    /// Decides what is due; in a drain, everything.
+    pub fn turn(&mut self, turn: Turn<'_>, drain: bool, out: &mut Vec<Batch>) -> bool {
+        let more = if drain {
+            self.sampler.decide_all(turn.now_ns, RELEASE_SPANS_MAX, &mut self.release)
+        } else {
+            self.sampler.decide_due(turn.now_ns, RELEASE_SPANS_MAX, &mut self.release)
+        };
+        self.emit(turn, out);
+        self.report.update(turn.cells, &self.sampler);
+        more
+    }
+
+    /// Turns what was released into a batch of its own buffer.
+    fn emit(&mut self, turn: Turn<'_>, out: &mut Vec<Batch>) {
+        if self.release.is_empty() {
+            return;
+        }
+        let (index, bytes) = self.release.take(turn.buffers.take(0));
+        out.push(Batch { index, segments: vec![turn.buffers.freeze(bytes)], acks: Vec::new() });
+    }
+
+    /// Spans without a decision.
+    pub fn spans_held(&self) -> u64 {
+        self.sampler.pending_spans()
+    }
+
+    /// Spans of traces that no policy wanted, ever.
+    pub fn spans_dropped(&self) -> u64 {
+        self.sampler.counters().spans_dropped()
+    }
+
+    /// Memory of the trace table and everything around it.
+    pub fn bytes_held(&self) -> u64 {
+        self.sampler.bytes_held() as u64
+    }
+}

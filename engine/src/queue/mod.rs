@@ -1,0 +1,262 @@
+//! The waiting room between a pipeline and one exporter, on one shard.
+//!
+//! ```text
+//! pipeline --offer--> waiting (bounded) --consumer task--> exporter.attempt --+--> delivered
+//!                         ^                                  ^  retry, backoff |
+//!                         room <------------------------------+----------------+--> failed (counted, with its reason)
+//! ```
+//!
+//! A request that several exporters send is shared: it is encoded once per encoding, by the first that needs it. Space
+//! is freed when an export has ended, as in the Collector. Nothing leaves the queue uncounted.
+
+pub mod retry;
+
+use crate::config::checked::{QueueSettings, RetrySettings};
+use crate::exporter::outcome::Outcome;
+use crate::exporter::{EncodedRequest, Exporter};
+use crate::pipeline::ack::{self, Ack};
+use crate::pipeline::batch::Batch;
+use crate::shard::ShardContext;
+use crate::shard::runtime;
+use crate::telemetry::metrics::{ExporterSeries, PipelineExporterLedger, SpanHolder};
+use codecs::compression::Compression;
+use codecs::grpc::{Code, Status};
+use retry::Backoff;
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::time::Duration;
+
+/// A batch on its way out, shared by the exporters of its pipeline.
+#[derive(Debug)]
+pub struct ExportRequest {
+    batch: Batch,
+    /// One entry per compression in use: fan-out never encodes or compresses twice.
+    encoded: RefCell<Vec<(Compression, Option<i32>, EncodedRequest)>>,
+}
+
+impl ExportRequest {
+    /// Takes the batch; its acks have been taken out by the caller.
+    pub fn new(batch: Batch) -> Rc<ExportRequest> {
+        debug_assert!(batch.acks.is_empty(), "acks travel with the queue's items, one part per exporter");
+        Rc::new(ExportRequest { batch, encoded: RefCell::new(Vec::new()) })
+    }
+
+    /// Number of spans.
+    pub fn spans(&self) -> u64 {
+        self.batch.spans()
+    }
+
+    /// The batch itself, for exporters that do not speak OTLP.
+    pub fn batch(&self) -> &Batch {
+        &self.batch
+    }
+
+    /// The request's bytes in one compression, made at the first call.
+    pub fn encoded(&self, compression: Compression, level: Option<i32>, shard: &ShardContext) -> EncodedRequest {
+        let mut encoded = self.encoded.borrow_mut();
+        let known = encoded.iter().find(|(kind, at, _)| *kind == compression && *at == level);
+        if let Some((_, _, request)) = known {
+            return request.clone();
+        }
+        let request = shard.encode(&self.batch, compression, level);
+        encoded.push((compression, level, request.clone()));
+        request
+    }
+}
+
+/// One (pipeline, exporter) pair on one shard: where the pipeline's batches leave, and the book that counts them.
+#[derive(Debug)]
+pub struct Branch {
+    /// The exporter's queue; several pipelines may share it.
+    pub queue: Rc<Queue>,
+    /// The pair's book.
+    pub book: PipelineExporterLedger,
+}
+
+/// A shared request with what only this exporter's copy has.
+#[derive(Debug)]
+struct Item {
+    request: Rc<ExportRequest>,
+    branch: Rc<Branch>,
+    /// Who waits for the export itself: only where no queue takes ownership.
+    acks: Vec<Ack>,
+}
+
+/// One exporter's queue on one shard.
+#[derive(Debug)]
+pub struct Queue {
+    exporter: Exporter,
+    retry: Option<RetrySettings>,
+    /// Whether entering the queue answers the sender.
+    owns: bool,
+    requests_max: usize,
+    consumers_max: usize,
+    waiting: RefCell<VecDeque<Item>>,
+    consumers: Cell<usize>,
+    under_way: Cell<usize>,
+    series: ExporterSeries,
+    shard: ShardContext,
+}
+
+impl Queue {
+    /// `settings` are the process's; this shard's share of them is one part in `shards`, at least one request.
+    pub fn new(
+        exporter: Exporter,
+        settings: &QueueSettings,
+        retry: Option<RetrySettings>,
+        series: ExporterSeries,
+        shard: ShardContext,
+    ) -> Rc<Queue> {
+        let share = |total: usize| total.div_ceil(shard.shards).max(1);
+        let queue = Queue {
+            exporter,
+            retry,
+            owns: settings.enabled,
+            requests_max: share(settings.queue_size),
+            consumers_max: share(settings.num_consumers),
+            waiting: RefCell::new(VecDeque::new()),
+            consumers: Cell::new(0),
+            under_way: Cell::new(0),
+            series,
+            shard,
+        };
+        if let Some(series) = &queue.series.queue {
+            queue.shard.cells.set(series.capacity, queue.requests_max as u64);
+        }
+        Rc::new(queue)
+    }
+
+    /// Whether one more request may enter. The pipeline asks before it lets a batch go.
+    pub fn has_room(&self) -> bool {
+        self.waiting.borrow().len() + self.under_way.get() < self.requests_max
+    }
+
+    /// Takes a request of `branch`. The caller has seen room; an offer beyond it is taken all the same and shows in the size.
+    pub fn offer(self: &Rc<Self>, request: Rc<ExportRequest>, branch: &Rc<Branch>, mut acks: Vec<Ack>) {
+        if self.owns {
+            ack::settle_all(acks.drain(..), &ack::Outcome::Taken);
+        }
+        let item = Item { request, branch: Rc::clone(branch), acks };
+        if let Some(outcome) = self.exporter.deliver_at_once(&item.request) {
+            return self.settle(item, outcome);
+        }
+        self.hold(&item, SpanHolder::Queue);
+        self.waiting.borrow_mut().push_back(item);
+        self.show_size();
+        if self.consumers.get() < self.consumers_max {
+            self.consumers.set(self.consumers.get() + 1);
+            let queue = Rc::clone(self);
+            runtime::spawn(async move { queue.consume().await });
+        }
+    }
+
+    /// One consumer: sends until nothing waits.
+    async fn consume(&self) {
+        loop {
+            let Some(item) = self.waiting.borrow_mut().pop_front() else { break };
+            self.release(&item, SpanHolder::Queue);
+            self.hold(&item, SpanHolder::Export);
+            self.under_way.set(self.under_way.get() + 1);
+            let outcome = self.deliver(&item.request).await;
+            self.under_way.set(self.under_way.get() - 1);
+            self.release(&item, SpanHolder::Export);
+            self.settle(item, outcome);
+            self.show_size();
+            self.shard.room.notify_one();
+        }
+        self.consumers.set(self.consumers.get() - 1);
+    }
+
+    /// Attempts until the request is delivered, refused for good, or given up.
+    async fn deliver(&self, request: &Rc<ExportRequest>) -> Outcome {
+        let mut backoff = self.retry.as_ref().map(|retry| Backoff::new(retry, self.shard.clock.now_ns()));
+        loop {
+            let outcome = self.exporter.attempt(request, &self.shard).await;
+            let Outcome::Retry { after, message, .. } = &outcome else { return outcome };
+            let throttle_ns = after.map_or(0, |after| u64::try_from(after.as_nanos()).unwrap_or(u64::MAX));
+            let now_ns = self.shard.clock.now_ns();
+            let delay = backoff.as_mut().and_then(|backoff| backoff.next(now_ns, throttle_ns, fastrand::f64()));
+            let Some(delay_ns) = delay else { return outcome };
+            if self.shard.giving_up.has_begun() {
+                return outcome;
+            }
+            self.exporter.report_retry(message, delay_ns);
+            self.wait(Duration::from_nanos(delay_ns)).await;
+        }
+    }
+
+    /// Waits for the next attempt; a drain that runs out of time ends the wait.
+    async fn wait(&self, delay: Duration) {
+        let mut giving_up = std::pin::pin!(self.shard.giving_up.started());
+        runtime::timeout(delay, giving_up.as_mut()).await;
+    }
+
+    /// Books the outcome and answers who waits for it.
+    fn settle(&self, item: Item, outcome: Outcome) {
+        let Item { request, branch, acks } = item;
+        let spans = request.spans();
+        let book = &branch.book;
+        let cells = &self.shard.cells;
+        let answer = match outcome {
+            Outcome::Delivered => {
+                cells.add(self.series.sent_spans, spans);
+                cells.add(book.delivered, spans);
+                ack::Outcome::Taken
+            }
+            Outcome::PartiallyRejected { rejected, message } => {
+                let rejected = rejected.min(spans);
+                tracing::warn!(exporter = %self.exporter.id(), rejected, message, "Partial success response");
+                cells.add(self.series.sent_spans, spans - rejected);
+                cells.add(self.series.send_failed_spans, rejected);
+                cells.add(book.delivered, spans - rejected);
+                cells.add(book.failed, rejected);
+                ack::Outcome::Taken
+            }
+            Outcome::Retry { message, .. } => self.fail(spans, book, Code::Unavailable, &message),
+            Outcome::Permanent { message, .. } => self.fail(spans, book, Code::Internal, &message),
+        };
+        ack::settle_all(acks, &answer);
+    }
+
+    fn fail(&self, spans: u64, book: &PipelineExporterLedger, code: Code, message: &str) -> ack::Outcome {
+        tracing::error!(exporter = %self.exporter.id(), failed_spans = spans, message, "Exporting failed. Dropping data.");
+        self.shard.cells.add(self.series.send_failed_spans, spans);
+        self.shard.cells.add(book.failed, spans);
+        ack::Outcome::Failed(Status::new(code, message.to_owned()))
+    }
+
+    fn show_size(&self) {
+        let cells = &self.shard.cells;
+        cells.set(self.series.in_flight_requests, self.under_way.get() as u64);
+        if let Some(series) = &self.series.queue {
+            let requests = self.waiting.borrow().len() + self.under_way.get();
+            cells.set(series.size, requests as u64);
+            cells.set(series.fullest_percent, (100 * requests / self.requests_max) as u64);
+        }
+    }
+
+    fn hold(&self, item: &Item, holder: SpanHolder) {
+        self.shard.cells.raise(item.branch.book.in_flight(holder), item.request.spans());
+    }
+
+    fn release(&self, item: &Item, holder: SpanHolder) {
+        self.shard.cells.lower(item.branch.book.in_flight(holder), item.request.spans());
+    }
+
+    /// Whether nothing waits and nothing is under way.
+    pub fn is_empty(&self) -> bool {
+        self.waiting.borrow().is_empty() && self.under_way.get() == 0
+    }
+
+    /// Ends a drain that ran out of time: what still waits is counted as failed.
+    pub fn abandon(&self) {
+        let waiting = std::mem::take(&mut *self.waiting.borrow_mut());
+        for item in waiting {
+            self.release(&item, SpanHolder::Queue);
+            let reason = "the shutdown timeout ended before this request could be delivered".to_owned();
+            self.settle(item, Outcome::Permanent { reason: crate::exporter::outcome::ErrorWord::Shutdown, message: reason });
+        }
+        self.show_size();
+    }
+}

@@ -1,0 +1,3 @@
+//! The start of a pipeline: a request becomes a batch, or a refusal with its reason.
+
+pub mod otlp;

@@ -1,0 +1,183 @@
+//! `otlp`: takes export calls, whatever protocol brought them.
+//!
+//! ```text
+//! body --decompress--> bytes --index--> batch --fork per pipeline--> consume; wait for the ack
+//!   |                    |
+//!   refused (not now)    rejected (malformed, never)
+//! ```
+//!
+//! A request is taken whole or not at all: admission and the whole check of its bytes come before any pipeline sees a
+//! span. Decompression and indexing run under `catch_unwind`: should they ever panic on somebody's bytes, that request is
+//! answered INTERNAL and nobody else notices.
+
+use crate::pipeline::ack::{self, Outcome};
+use crate::pipeline::batch::Batch;
+use crate::shard::ShardContext;
+use crate::shard::balance::Balance;
+use crate::shard::pipelines::Pipelines;
+use crate::telemetry::metrics::ReceiverSeries;
+use crate::transport::{ReceivedRequest, RequestHandler, Transport};
+use codecs::compression::{Compression, DecompressError, Decompressor};
+use codecs::grpc::{Code, Status};
+use std::cell::RefCell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
+use std::time::Duration;
+
+/// Senders come back after this long, plus up to as much again so that they do not come back together.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// One protocol of one `otlp` receiver on one shard.
+#[derive(Debug)]
+pub struct OtlpReceiver {
+    /// Its number in the configuration.
+    number: usize,
+    transport: Transport,
+    /// Largest message after decompression.
+    bytes_max: usize,
+    series: ReceiverSeries,
+    pipelines: Rc<RefCell<Pipelines>>,
+    balance: Rc<Balance>,
+    decompressor: Rc<RefCell<Decompressor>>,
+    shard: ShardContext,
+}
+
+impl OtlpReceiver {
+    /// `number` says which of the configuration's receivers this is; `bytes_max` bounds a decompressed message.
+    #[expect(clippy::too_many_arguments, reason = "the one place where a receiver meets its shard")]
+    pub fn new(
+        number: usize,
+        transport: Transport,
+        bytes_max: usize,
+        series: ReceiverSeries,
+        pipelines: Rc<RefCell<Pipelines>>,
+        balance: Rc<Balance>,
+        decompressor: Rc<RefCell<Decompressor>>,
+        shard: ShardContext,
+    ) -> OtlpReceiver {
+        OtlpReceiver { number, transport, bytes_max, series, pipelines, balance, decompressor, shard }
+    }
+
+    /// Takes a request on this shard, whichever shard its connection belongs to.
+    pub async fn take(&self, request: ReceivedRequest) -> Result<(), Status> {
+        let batch = match self.index(request) {
+            Ok(batch) => batch,
+            Err(status) => {
+                self.shard.cells.add(self.series.rejected_requests, 1);
+                return Err(status);
+            }
+        };
+        let spans = batch.spans();
+        if spans == 0 {
+            return Ok(());
+        }
+        self.deliver(batch).await.inspect_err(|_| self.shard.cells.add(self.series.refused, spans))?;
+        self.shard.cells.add(self.series.accepted, spans);
+        Ok(())
+    }
+
+    /// Bytes -> checked batch. What fails here fails for ever.
+    fn index(&self, request: ReceivedRequest) -> Result<Batch, Status> {
+        let ReceivedRequest { body, compression, .. } = request;
+        let plain = match compression {
+            Compression::None => body,
+            _ => {
+                let plain = self.decompress(compression, &body);
+                self.shard.buffers.give_back(body);
+                plain?
+            }
+        };
+        let mut index = self.shard.take_index();
+        let read = catch_unwind(AssertUnwindSafe(|| index.read_request(&plain, 0)));
+        match read {
+            Ok(Ok(())) => Ok(Batch { index, segments: vec![self.shard.buffers.freeze(plain)], acks: Vec::new() }),
+            Ok(Err(malformed)) => {
+                self.shard.buffers.give_back(plain);
+                Err(Status::new(Code::InvalidArgument, format!("not an ExportTraceServiceRequest: {malformed}")))
+            }
+            Err(_) => Err(self.our_fault("reading")),
+        }
+    }
+
+    fn decompress(&self, compression: Compression, body: &[u8]) -> Result<Vec<u8>, Status> {
+        // Trace requests compress 4 to 7 times; a wrong guess only costs one growth.
+        let mut plain = self.shard.buffers.take(body.len().saturating_mul(6).min(self.bytes_max));
+        let mut decompressor = self.decompressor.borrow_mut();
+        let result = catch_unwind(AssertUnwindSafe(|| {
+            decompressor.decompress(compression, body, self.bytes_max, &mut plain)
+        }));
+        match result {
+            Ok(Ok(())) => Ok(plain),
+            Ok(Err(error)) => {
+                self.shard.buffers.give_back(plain);
+                Err(self.decompress_status(compression, &error))
+            }
+            Err(_) => Err(self.our_fault("decompressing")),
+        }
+    }
+
+    /// Over HTTP the Collector answers 400 for both; over gRPC the size has a code of its own.
+    fn decompress_status(&self, compression: Compression, error: &DecompressError) -> Status {
+        let code = match (error, self.transport) {
+            (DecompressError::TooLarge { .. }, Transport::Grpc) => Code::ResourceExhausted,
+            _ => Code::InvalidArgument,
+        };
+        Status::new(code, format!("{} body: {error}", compression.name()))
+    }
+
+    /// A panic in pure code: the request is lost for its sender to repeat elsewhere, the process goes on.
+    fn our_fault(&self, verb: &str) -> Status {
+        tracing::error!(receiver = self.number, "a request made {verb} it fail; please report this with the request's bytes");
+        Status::new(Code::Internal, format!("{verb} this request failed inside the gateway"))
+    }
+
+    /// Hands the batch to every pipeline of this receiver and waits until the sender may forget it.
+    async fn deliver(&self, mut batch: Batch) -> Result<(), Status> {
+        let waiting = {
+            let mut pipelines = self.pipelines.borrow_mut();
+            if !pipelines.have_room(self.number) {
+                return Err(busy("the exporters of this gateway do not keep up and its queues are full"));
+            }
+            let (ack, waiting) = ack::open();
+            batch.acks.push(ack);
+            pipelines.consume(self.number, batch);
+            waiting
+        };
+        match waiting.await {
+            Outcome::Taken => Ok(()),
+            Outcome::Failed(status) => Err(status),
+        }
+    }
+}
+
+/// Not now: the sender keeps the request and comes back.
+fn busy(why: &str) -> Status {
+    let jitter = RETRY_AFTER.mul_f64(fastrand::f64());
+    Status::new(Code::Unavailable, why.to_owned()).retry_after(RETRY_AFTER + jitter)
+}
+
+impl RequestHandler for OtlpReceiver {
+    fn admit(&self, bytes: usize) -> Result<(), Status> {
+        if self.shard.lease.borrow_mut().admits(bytes as u64) {
+            return Ok(());
+        }
+        self.shard.cells.add(self.series.refused_requests, 1);
+        self.pipelines.borrow().count_refused(self.number);
+        Err(busy("data refused due to high memory usage"))
+    }
+
+    fn take_buffer(&self, bytes: usize) -> Vec<u8> {
+        self.shard.buffers.take(bytes)
+    }
+
+    fn give_back(&self, buffer: Vec<u8>) {
+        self.shard.buffers.give_back(buffer);
+    }
+
+    async fn handle(&self, request: ReceivedRequest) -> Result<(), Status> {
+        match self.balance.place(self.number, request) {
+            crate::shard::balance::Placed::Here(request) => self.take(request).await,
+            crate::shard::balance::Placed::Away(answer) => answer.await,
+        }
+    }
+}

@@ -1,0 +1,44 @@
+//! What the control thread may ask of a shard. Asked through a bounded queue, answered between two batches.
+
+use crate::exporter::memory::KeptTrace;
+use std::net::TcpStream;
+use tokio::sync::{mpsc, oneshot};
+
+/// Requests that may wait for a shard; the control thread waits when there are more.
+pub const INBOX_MAX: usize = 1024;
+
+/// One request of the control thread.
+#[derive(Debug)]
+pub enum Command {
+    /// A connection that the acceptor gives to this shard.
+    Connection {
+        /// Which listener accepted it.
+        listener: usize,
+        /// The socket.
+        socket: TcpStream,
+    },
+    /// All cells, as they are between two batches.
+    Snapshot(oneshot::Sender<Vec<u64>>),
+    /// The traces kept in memory.
+    Traces(oneshot::Sender<Vec<KeptTrace>>),
+    /// A step of the drain; answered when the shard has reached it.
+    Drain(DrainStep, oneshot::Sender<()>),
+}
+
+/// The steps of a drain, in order; every shard reaches one before the next begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DrainStep {
+    /// Connections are told to leave; every request that came in is answered.
+    Requests,
+    /// Nothing is under way on the mesh.
+    Mesh,
+    /// Every held span has left its node: samplers have decided, batches are flushed.
+    Nodes,
+    /// Every queue is empty.
+    Queues,
+    /// Time is over: what is still held is counted as failed.
+    GiveUp,
+}
+
+/// The control thread's end.
+pub type Inbox = mpsc::Sender<Command>;

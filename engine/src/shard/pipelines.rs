@@ -1,0 +1,112 @@
+//! All pipelines of one shard, and which receiver feeds which.
+
+use crate::pipeline::Pipeline;
+use crate::pipeline::ack;
+use crate::pipeline::batch::Batch;
+use crate::processor::Turn;
+use crate::queue::Queue;
+use crate::shard::ShardContext;
+use crate::telemetry::cells::Counter;
+use std::rc::Rc;
+
+/// The pipelines of one shard.
+#[derive(Debug)]
+pub struct Pipelines {
+    pipelines: Vec<Pipeline>,
+    /// Pipelines of each receiver, by number.
+    by_receiver: Vec<Vec<usize>>,
+    /// `memory_limiter` refusal counters of each receiver's pipelines.
+    refusals: Vec<Vec<Counter>>,
+    queues: Vec<Rc<Queue>>,
+    shard: ShardContext,
+}
+
+impl Pipelines {
+    /// `by_receiver` and `refusals` are indexed by the receiver's number in the configuration.
+    pub fn new(
+        pipelines: Vec<Pipeline>,
+        by_receiver: Vec<Vec<usize>>,
+        refusals: Vec<Vec<Counter>>,
+        queues: Vec<Rc<Queue>>,
+        shard: ShardContext,
+    ) -> Pipelines {
+        Pipelines { pipelines, by_receiver, refusals, queues, shard }
+    }
+
+    /// Whether every pipeline of this receiver can take a request: it goes to all of them or to none.
+    pub fn have_room(&self, receiver: usize) -> bool {
+        self.by_receiver[receiver].iter().all(|&pipeline| self.pipelines[pipeline].has_room())
+    }
+
+    /// Counts a refusal at the edge for the memory limiters on whose behalf it happened.
+    pub fn count_refused(&self, receiver: usize) {
+        for &counter in &self.refusals[receiver] {
+            self.shard.cells.add(counter, 1);
+        }
+    }
+
+    /// Gives a batch to every pipeline of this receiver.
+    pub fn consume(&mut self, receiver: usize, mut batch: Batch) {
+        let turn = turn_of(&self.shard, self.shard.clock.now_ns());
+        let Some((&last, others)) = self.by_receiver[receiver].split_last() else {
+            return batch.settle(&ack::Outcome::Taken);
+        };
+        for &pipeline in others {
+            self.pipelines[pipeline].consume(turn, batch.fork());
+        }
+        self.pipelines[last].consume(turn, batch);
+    }
+
+    /// Takes a parcel of another shard.
+    pub fn consume_parcel(&mut self, pipeline: usize, batch: Batch) {
+        let turn = turn_of(&self.shard, self.shard.clock.now_ns());
+        self.pipelines[pipeline].consume_parcel(turn, batch);
+    }
+
+    /// One turn of every pipeline. Returns whether more is due right away.
+    pub fn turn(&mut self, drain: bool) -> bool {
+        let turn = turn_of(&self.shard, self.shard.clock.now_ns());
+        let mut more = false;
+        for pipeline in &mut self.pipelines {
+            more |= pipeline.turn(turn, drain);
+        }
+        more
+    }
+
+    /// Shows what is in flight, for a scrape.
+    pub fn show_in_flight(&self) {
+        let turn = turn_of(&self.shard, 0);
+        for pipeline in &self.pipelines {
+            pipeline.show_in_flight(turn);
+        }
+    }
+
+    /// Memory held: (trace tables, other nodes).
+    pub fn bytes_held(&self) -> (u64, u64) {
+        self.pipelines.iter().map(Pipeline::bytes_held).fold((0, 0), |sum, held| (sum.0 + held.0, sum.1 + held.1))
+    }
+
+    /// Whether no node holds a span.
+    pub fn nodes_are_empty(&self) -> bool {
+        self.pipelines.iter().all(Pipeline::is_empty)
+    }
+
+    /// Whether every queue is empty.
+    pub fn queues_are_empty(&self) -> bool {
+        self.queues.iter().all(|queue| queue.is_empty())
+    }
+
+    /// One queue per exporter.
+    pub fn queues(&self) -> &[Rc<Queue>] {
+        &self.queues
+    }
+
+    /// The pipeline with this number.
+    pub fn pipeline(&mut self, number: usize) -> &mut Pipeline {
+        &mut self.pipelines[number]
+    }
+}
+
+fn turn_of(shard: &ShardContext, now_ns: u64) -> Turn<'_> {
+    Turn { now_ns, cells: &shard.cells, buffers: &shard.buffers }
+}
