@@ -8,4 +8,6 @@
 //! a reader either proves its input and hands out a type that cannot fail, or names the offset it stumbled at.
 
 pub mod compression;
+pub mod grpc;
 pub mod otlp;
+pub mod wire;

@@ -1,10 +1,22 @@
 //! OTLP requests as an index over their bytes.
 //!
 //! [`SpanIndex`] notes where each span of a request lies and what sampling asks of it. Nothing is decoded into structs;
-//! untouched bytes and unknown fields leave as they came.
+//! untouched bytes and unknown fields leave as they came. [`Encoder`] is the way back. [`edit_resource`] writes changed
+//! resource envelopes. [`proto`] holds structs for the slow paths.
 
+mod attributes;
+mod edit;
+mod encode;
 mod index;
+mod message;
+pub mod proto;
+mod response;
 mod span;
 
-pub use index::{ByteRange, ScopeEntry, SpanIndex};
+pub use attributes::{Attribute, Value, resource_attribute, resource_attributes, span_attributes};
+pub use edit::{AttributeAction, AttributeChange, AttributeSource, AttributeValue, edit_resource};
+pub use encode::{Encoder, Selection};
+pub use index::{ByteRange, EnvelopeMap, ScopeEntry, SpanIndex, span_bytes};
+pub use message::VALUE_DEPTH_MAX;
+pub use response::{PartialSuccess, SUCCESS, read_response, write_response};
 pub use span::{SpanItem, SpanKind, StatusCode, TraceId};

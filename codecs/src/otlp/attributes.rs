@@ -1,0 +1,250 @@
+//! Reading attributes where they lie: names and values of a resource, scope or span whose bytes were checked before.
+//!
+//! Nothing is decoded ahead of a question. On bytes that were never checked the iterators stop at the first malformed
+//! field; they never panic.
+
+use crate::wire::{Reader, Tag, WireType};
+
+/// ResourceSpans.resource.
+pub(super) const RESOURCE: u32 = 1;
+/// Resource.attributes.
+pub(super) const RESOURCE_ATTRIBUTES: u32 = 1;
+/// Span.attributes.
+const SPAN_ATTRIBUTES: u32 = 9;
+
+/// One attribute of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Attribute<'a> {
+    /// The name, usually UTF-8.
+    pub key: &'a [u8],
+    /// The bytes of the AnyValue, see [`Value::read`].
+    pub value: &'a [u8],
+}
+
+impl<'a> Attribute<'a> {
+    /// Reads a KeyValue; of repeated fields the last one counts.
+    #[must_use]
+    pub fn read(key_value: &'a [u8]) -> Self {
+        let mut attribute = Self {
+            key: &[],
+            value: &[],
+        };
+        for field in Fields::of(key_value) {
+            match field.tag.number {
+                1 => attribute.key = field.body,
+                2 => attribute.value = field.body,
+                _ => {}
+            }
+        }
+        attribute
+    }
+}
+
+/// An AnyValue, looked at but not copied.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub enum Value<'a> {
+    /// No value is set.
+    #[default]
+    Empty,
+    /// Text, usually UTF-8.
+    String(&'a [u8]),
+    /// Truth.
+    Bool(bool),
+    /// Whole number.
+    Int(i64),
+    /// Floating point number.
+    Double(f64),
+    /// The bytes of an ArrayValue.
+    Array(&'a [u8]),
+    /// The bytes of a KeyValueList.
+    Map(&'a [u8]),
+    /// Opaque bytes.
+    Bytes(&'a [u8]),
+}
+
+impl<'a> Value<'a> {
+    /// Reads the bytes of an AnyValue; if several values are set, the last one counts.
+    #[must_use]
+    pub fn read(any_value: &'a [u8]) -> Self {
+        let mut value = Self::Empty;
+        for field in Fields::of(any_value) {
+            value = match field.tag.number {
+                1 => Self::String(field.body),
+                2 => Self::Bool(field.number != 0),
+                3 => Self::Int(field.number as i64),
+                4 => Self::Double(f64::from_bits(field.number)),
+                5 => Self::Array(field.body),
+                6 => Self::Map(field.body),
+                7 => Self::Bytes(field.body),
+                _ => value,
+            };
+        }
+        value
+    }
+}
+
+/// The attributes of a resource envelope, in order.
+pub fn resource_attributes(envelope: &[u8]) -> impl Iterator<Item = Attribute<'_>> {
+    key_values(envelope, RESOURCE).flat_map(|resource| attributes(resource, RESOURCE_ATTRIBUTES))
+}
+
+/// The attributes of a span message, in order.
+pub fn span_attributes(span: &[u8]) -> impl Iterator<Item = Attribute<'_>> {
+    attributes(span, SPAN_ATTRIBUTES)
+}
+
+/// The text of the first resource attribute called `key`; `None` if there is none or it is no string.
+#[must_use]
+pub fn resource_attribute<'a>(envelope: &'a [u8], key: &str) -> Option<&'a [u8]> {
+    let attribute =
+        resource_attributes(envelope).find(|attribute| attribute.key == key.as_bytes())?;
+    match Value::read(attribute.value) {
+        Value::String(text) => Some(text),
+        _ => None,
+    }
+}
+
+fn attributes(message: &[u8], number: u32) -> impl Iterator<Item = Attribute<'_>> {
+    key_values(message, number).map(Attribute::read)
+}
+
+/// Bodies of the length-delimited fields called `number`.
+fn key_values(message: &[u8], number: u32) -> impl Iterator<Item = &[u8]> {
+    Fields::of(message)
+        .filter(move |field| field.tag.number == number && field.tag.wire_type == WireType::Length)
+        .map(|field| field.body)
+}
+
+/// A field of a checked message.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Field<'a> {
+    pub(super) tag: Tag,
+    /// The whole field, tag included.
+    pub(super) raw: &'a [u8],
+    /// The contents of a length-delimited field, else empty.
+    pub(super) body: &'a [u8],
+    /// The bits of a number, else 0.
+    pub(super) number: u64,
+}
+
+/// The fields of a checked message, in order.
+pub(super) struct Fields<'a> {
+    reader: Reader<'a>,
+}
+
+impl<'a> Fields<'a> {
+    pub(super) fn of(message: &'a [u8]) -> Self {
+        Self {
+            reader: Reader::new("checked message", message),
+        }
+    }
+}
+
+impl<'a> Iterator for Fields<'a> {
+    type Item = Field<'a>;
+
+    fn next(&mut self) -> Option<Field<'a>> {
+        let tag = self.reader.tag().ok()??;
+        let (mut body, mut number): (&[u8], u64) = (&[], 0);
+        match tag.wire_type {
+            WireType::Length => {
+                let range = self.reader.length_delimited().ok()?;
+                body = self.reader.slice(range);
+            }
+            WireType::Varint => number = self.reader.varint().ok()?,
+            WireType::Fixed64 => number = self.reader.fixed64().ok()?,
+            _ => self.reader.skip(tag).ok()?,
+        }
+        let raw = self.reader.slice(tag.offset..self.reader.position());
+        Some(Field {
+            tag,
+            raw,
+            body,
+            number,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use prost::Message;
+
+    use super::super::proto;
+    use super::*;
+
+    fn any_value(value: proto::Value) -> Vec<u8> {
+        proto::AnyValue { value: Some(value) }.encode_to_vec()
+    }
+
+    #[test]
+    fn every_kind_of_value_is_read() {
+        assert_eq!(Value::read(&[]), Value::Empty);
+        assert_eq!(
+            Value::read(&any_value(proto::Value::String(b"x\xff".to_vec()))),
+            Value::String(b"x\xff")
+        );
+        assert_eq!(
+            Value::read(&any_value(proto::Value::Bool(true))),
+            Value::Bool(true)
+        );
+        assert_eq!(
+            Value::read(&any_value(proto::Value::Int(-5))),
+            Value::Int(-5)
+        );
+        assert_eq!(
+            Value::read(&any_value(proto::Value::Double(-0.5))),
+            Value::Double(-0.5)
+        );
+        assert_eq!(
+            Value::read(&any_value(proto::Value::Bytes(vec![1, 2]))),
+            Value::Bytes(&[1, 2])
+        );
+        let list = proto::ArrayValue {
+            values: vec![proto::AnyValue::default()],
+        };
+        assert_eq!(
+            Value::read(&any_value(proto::Value::Array(list))),
+            Value::Array(&[0x0a, 0])
+        );
+    }
+
+    #[test]
+    fn the_last_of_several_values_counts() {
+        let bytes = [
+            any_value(proto::Value::Int(1)),
+            any_value(proto::Value::String(b"last".to_vec())),
+        ]
+        .concat();
+        assert_eq!(Value::read(&bytes), Value::String(b"last"));
+    }
+
+    #[test]
+    fn span_attributes_come_in_order() {
+        let attribute = |key: &str, value| proto::KeyValue {
+            key: key.into(),
+            value: Some(proto::AnyValue { value: Some(value) }),
+        };
+        let span = proto::Span {
+            name: b"GET /".to_vec(),
+            attributes: vec![
+                attribute("b", proto::Value::Int(1)),
+                attribute("a", proto::Value::Bool(false)),
+            ],
+            ..proto::Span::default()
+        };
+        let bytes = span.encode_to_vec();
+        let found: Vec<_> = span_attributes(&bytes)
+            .map(|found| (found.key, Value::read(found.value)))
+            .collect();
+        assert_eq!(
+            found,
+            [(&b"b"[..], Value::Int(1)), (b"a", Value::Bool(false))]
+        );
+    }
+
+    #[test]
+    fn unchecked_garbage_ends_the_iteration() {
+        assert_eq!(span_attributes(&[0x4a, 0x7f, 1]).count(), 0);
+        assert_eq!(resource_attribute(&[0xff; 20], "service.name"), None);
+    }
+}
