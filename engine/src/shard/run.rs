@@ -8,11 +8,13 @@
 //! ```
 
 use super::balance::Balance;
+use super::budget::Holder;
 use super::inbox::{Command, DrainStep};
 use super::pipelines::Pipelines;
 use super::runtime::{self, Stream};
 use super::{ShardContext, assemble};
-use crate::transport::{RequestHandler, grpc_server::GrpcServer, http1_server::Http1Server};
+use crate::exporter::memory::KeptTrace;
+use crate::transport::{grpc_server::GrpcServer, http1_server::Http1Server};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
@@ -111,6 +113,79 @@ impl Shard {
             } else {
                 runtime::timeout(TURN, self.context.room.notified()).await;
             }
+        }
+    }
+}
+
+impl Shard {
+    /// Brings the lease up to date with what is held, and shows it.
+    fn settle_lease(&self) {
+        let context = &self.context;
+        let (tables, nodes) = self.pipelines.borrow().bytes_held();
+        context.buffers.shrink(context.clock.now_ns());
+        let held = [
+            (Holder::Requests, context.buffers.out_bytes() as u64),
+            (Holder::Buffers, context.buffers.kept_bytes() as u64),
+            (Holder::TraceTable, tables),
+            (Holder::Batch, nodes),
+        ];
+        for (holder, bytes) in held {
+            context.lease.set(holder, bytes);
+        }
+    }
+
+    /// All cells, with what is only known when it is asked for.
+    fn snapshot(&self) -> Vec<u64> {
+        self.pipelines.borrow().show_in_flight();
+        let cells = &self.context.cells;
+        let budget = &self.seed.budget;
+        for holder in Holder::ALL {
+            cells.set(budget.bytes(holder), self.context.lease.held(holder));
+        }
+        cells.set(budget.leased_bytes, self.context.lease.charged_bytes());
+        if self.context.number == 0 {
+            cells.set(budget.limit_bytes, self.context.lease.budget().limit_bytes());
+        }
+        cells.snapshot()
+    }
+
+    fn kept_traces(&self) -> Vec<KeptTrace> {
+        self.pipelines.borrow().queues().iter().flat_map(|queue| queue.kept_traces()).collect()
+    }
+
+    /// One step of the drain; answers when it is reached.
+    async fn drain(self: Rc<Self>, step: DrainStep, reached: oneshot::Sender<()>) {
+        match step {
+            DrainStep::Requests => {
+                self.context.draining.begin();
+                self.until(|shard| shard.connections.get() == 0).await;
+            }
+            DrainStep::Mesh => self.until(|shard| shard.balance.is_quiet()).await,
+            DrainStep::Nodes => {
+                self.flushing.set(true);
+                self.context.room.notify_one();
+                self.until(|shard| shard.pipelines.borrow().nodes_are_empty()).await;
+            }
+            DrainStep::Queues => self.until(|shard| shard.pipelines.borrow().queues_are_empty()).await,
+            DrainStep::GiveUp => self.give_up().await,
+        }
+        drop(reached.send(()));
+    }
+
+    /// Looks once a turn whether `done` holds. The drain's own time limit ends the wait from outside.
+    async fn until(&self, done: impl Fn(&Shard) -> bool) {
+        while !done(self) && !self.context.giving_up.has_begun() {
+            runtime::sleep(TURN).await;
+        }
+    }
+
+    /// Counts what is left as failed, so that the books balance.
+    async fn give_up(&self) {
+        self.context.giving_up.begin();
+        // Retries that were waiting see it now and settle.
+        runtime::yield_now().await;
+        for queue in self.pipelines.borrow().queues() {
+            queue.abandon();
         }
     }
 }

@@ -1,0 +1,301 @@
+//! From the checked configuration to what one shard runs.
+//!
+//! [`Declared`] is made once per process: every series has its number before any shard starts. [`assemble`] is called on
+//! each shard's own thread, because nothing it makes ever leaves that thread.
+
+use super::balance::Balance;
+use super::budget::Lease;
+use super::buffers::Buffers;
+use super::clock::Clock;
+use super::mesh::MeshEnd;
+use super::pipelines::Pipelines;
+use super::run::{Server, Shard};
+use super::ShardContext;
+use crate::config::checked::{Config, ExporterKind, ExporterSettings, PipelineSettings, ProcessorKind, QueueSettings};
+use crate::exporter::Exporter;
+use crate::pipeline::{Crossing, Pipeline};
+use crate::processor::{Processor, batch, memory_limiter, resource, tail_sampling};
+use crate::queue::{Branch, Queue};
+use crate::receiver::otlp::OtlpReceiver;
+use crate::telemetry::cells::{Cells, Counter, Schema};
+use crate::telemetry::metrics::{
+    BatchSeries, BudgetSeries, ExporterSeries, HasQueue, MemoryExporterSeries, MemoryLimiterSeries, MeshSeries, PipelineLedger,
+    ProcessorSeries, ReceiverSeries, ShardSeries, TailSamplingSeries, Transport as TransportLabel,
+};
+use crate::transport::Transport;
+use crate::transport::grpc_server::GrpcServer;
+use crate::transport::http1_server::Http1Server;
+use sampling::Sampler;
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+/// All series of the configured components, by the component's number in the configuration.
+#[derive(Debug)]
+pub struct Declared {
+    /// Every series with its number.
+    pub schema: Schema,
+    receivers: Vec<[ReceiverSeries; 2]>,
+    processors: Vec<NodeSeries>,
+    exporters: Vec<ExporterSeries>,
+    memory: Vec<Option<MemoryExporterSeries>>,
+    pipelines: Vec<PipelineLedger>,
+    gauges: Gauges,
+}
+
+/// What a shard shows of itself.
+#[derive(Clone, Debug)]
+pub struct Gauges {
+    /// Bytes by holder.
+    pub budget: BudgetSeries,
+    /// What crosses shards.
+    pub mesh: MeshSeries,
+    /// Connections and busy share.
+    pub shard: ShardSeries,
+}
+
+#[derive(Clone, Debug)]
+struct NodeSeries {
+    common: ProcessorSeries,
+    own: OwnSeries,
+}
+
+#[derive(Clone, Debug)]
+enum OwnSeries {
+    MemoryLimiter(MemoryLimiterSeries),
+    Batch(BatchSeries),
+    TailSampling(TailSamplingSeries),
+    None,
+}
+
+impl Declared {
+    /// Declares every series of `config`.
+    pub fn of(config: &Config) -> Declared {
+        let mut schema = Schema::default();
+        let receivers = config.receivers.iter().map(|receiver| {
+            let id = receiver.id.to_string();
+            [TransportLabel::Grpc, TransportLabel::Http].map(|label| ReceiverSeries::declare(&mut schema, &id, label))
+        });
+        let receivers = receivers.collect();
+        let processors = config.processors.iter().map(|processor| {
+            let id = processor.id.to_string();
+            let common = ProcessorSeries::declare(&mut schema, &id);
+            let own = match &processor.kind {
+                ProcessorKind::MemoryLimiter { .. } => {
+                    OwnSeries::MemoryLimiter(MemoryLimiterSeries::declare(&mut schema, &id))
+                }
+                ProcessorKind::Batch { .. } => OwnSeries::Batch(BatchSeries::declare(&mut schema, &id)),
+                ProcessorKind::TailSampling(settings) => {
+                    let policies: Vec<String> = settings.policies.iter().map(|policy| policy.name.clone()).collect();
+                    OwnSeries::TailSampling(TailSamplingSeries::declare(&mut schema, &id, &policies))
+                }
+                ProcessorKind::Resource { .. } => OwnSeries::None,
+            };
+            NodeSeries { common, own }
+        });
+        let processors = processors.collect();
+        let exporters = config.exporters.iter().map(|exporter| {
+            let queue = if queue_settings(exporter).is_some_and(|queue| queue.enabled) { HasQueue::Yes } else { HasQueue::No };
+            ExporterSeries::declare(&mut schema, &exporter.id.to_string(), queue)
+        });
+        let exporters = exporters.collect();
+        let memory = config.exporters.iter().map(|exporter| {
+            let id = exporter.id.to_string();
+            matches!(exporter.kind, ExporterKind::Memory { .. }).then(|| MemoryExporterSeries::declare(&mut schema, &id))
+        });
+        let memory = memory.collect();
+        let pipelines = config.pipelines.iter().map(|pipeline| {
+            let exporters = pipeline.exporters.iter().map(|&exporter| config.exporters[exporter].id.to_string());
+            PipelineLedger::declare(&mut schema, &pipeline.id.to_string(), &exporters.collect::<Vec<_>>())
+        });
+        let pipelines = pipelines.collect();
+        let gauges = Gauges {
+            budget: BudgetSeries::declare(&mut schema),
+            mesh: MeshSeries::declare(&mut schema),
+            shard: ShardSeries::declare(&mut schema),
+        };
+        Declared { schema, receivers, processors, exporters, memory, pipelines, gauges }
+    }
+}
+
+/// What a shard is given when it starts.
+#[derive(Debug)]
+pub struct ShardSeed {
+    /// Its number, from 0.
+    pub number: usize,
+    /// The checked configuration.
+    pub config: Arc<Config>,
+    /// All series.
+    pub declared: Arc<Declared>,
+    /// The process's clock.
+    pub clock: Clock,
+    /// Its lease of the budget.
+    pub lease: Lease,
+    /// Its end of the mesh.
+    pub mesh: MeshEnd,
+    /// Seeds the hash tables of this process: clients choose trace ids, but not this.
+    pub hash_seed: u64,
+}
+
+/// Puts a shard together, on its own thread. Errors name the component and what it needs.
+pub fn assemble(seed: ShardSeed) -> Result<Rc<Shard>, String> {
+    let ShardSeed { number, config, declared, clock, lease, mesh, hash_seed } = seed;
+    let cells = Cells::new(&declared.schema);
+    let context = ShardContext::new(number, config.shards(), clock, cells, Buffers::new(), lease);
+    let mesh = Rc::new(RefCell::new(mesh));
+    let mut queues = Vec::new();
+    for (position, exporter) in config.exporters.iter().enumerate() {
+        queues.push(queue_of(exporter, position, &declared, &context)?);
+    }
+    let mut reasons = 1;
+    let pipelines = config.pipelines.iter().enumerate().map(|(position, settings)| {
+        let parts = Parts { config: &config, declared: &declared, context: &context, mesh: &mesh, queues: &queues, hash_seed };
+        parts.pipeline(position, settings, &mut reasons)
+    });
+    let pipelines: Vec<Pipeline> = pipelines.collect();
+    let fed_by = |receiver: usize| {
+        let feeds = |pipeline: &PipelineSettings| pipeline.receivers.contains(&receiver);
+        (0..config.pipelines.len()).filter(move |&pipeline| feeds(&config.pipelines[pipeline])).collect::<Vec<_>>()
+    };
+    let by_receiver: Vec<Vec<usize>> = (0..config.receivers.len()).map(fed_by).collect();
+    let refusals = by_receiver.iter().map(|pipelines| refusal_counters(&config, &declared, pipelines)).collect();
+    let pipelines = Pipelines::new(pipelines, by_receiver, refusals, queues, context.clone());
+    let pipelines = Rc::new(RefCell::new(pipelines));
+    let balance = Balance::new(mesh, declared.gauges.clone(), context.clone());
+    let servers = servers_of(&config, &declared, &pipelines, &balance, &context);
+    Ok(Shard::new(context, servers, pipelines, balance, declared.gauges.clone()))
+}
+
+/// What the nodes of a pipeline are made from.
+struct Parts<'a> {
+    config: &'a Config,
+    declared: &'a Declared,
+    context: &'a ShardContext,
+    mesh: &'a Rc<RefCell<MeshEnd>>,
+    queues: &'a [Rc<Queue>],
+    hash_seed: u64,
+}
+
+impl Parts<'_> {
+    /// `reasons` counts the policies of all tail samplers, so that a span's reason names one of them.
+    fn pipeline(&self, position: usize, settings: &PipelineSettings, reasons: &mut u16) -> Pipeline {
+        let mut crossing = None;
+        let nodes = settings.processors.iter().enumerate().map(|(place, &processor)| {
+            let sampler = matches!(self.config.processors[processor].kind, ProcessorKind::TailSampling(_));
+            if sampler && self.context.shards > 1 && crossing.is_none() {
+                crossing = Some(Crossing::new(place, position, Rc::clone(self.mesh), self.context.clone()));
+            }
+            self.node(processor, reasons)
+        });
+        let nodes = nodes.collect();
+        let ledger = &self.declared.pipelines[position];
+        let branches = settings.exporters.iter().zip(&ledger.exporters).map(|(&exporter, book)| {
+            Rc::new(Branch { queue: Rc::clone(&self.queues[exporter]), book: book.clone() })
+        });
+        Pipeline::new(nodes, branches.collect(), crossing)
+    }
+
+    fn node(&self, processor: usize, reasons: &mut u16) -> Processor {
+        let series = &self.declared.processors[processor];
+        match (&self.config.processors[processor].kind, &series.own) {
+            (ProcessorKind::MemoryLimiter { .. }, OwnSeries::MemoryLimiter(own)) => {
+                Processor::MemoryLimiter(memory_limiter::MemoryLimiter::new(own.accepted_spans))
+            }
+            (&ProcessorKind::Batch { timeout_ns, send_batch_size, send_batch_max_size }, OwnSeries::Batch(own)) => {
+                let settings = batch::Settings { timeout_ns, send_batch_size, send_batch_max_size };
+                Processor::Batch(batch::Batcher::new(settings, own.clone()))
+            }
+            (ProcessorKind::Resource { actions }, _) => {
+                Processor::Resource(resource::ResourceEditor::new(actions.clone()))
+            }
+            (ProcessorKind::TailSampling(settings), OwnSeries::TailSampling(own)) => {
+                let first_reason = *reasons;
+                *reasons += u16::try_from(settings.policies.len()).expect("at most 256 policies");
+                let settings = settings.share_of(self.context.shards);
+                let sampler = Sampler::new(&settings, self.hash_seed, first_reason);
+                Processor::TailSampling(Box::new(tail_sampling::TailSampling::new(sampler, own.clone())))
+            }
+            (kind, _) => unreachable!("{kind:?} was declared with series of its own"),
+        }
+    }
+}
+
+/// Names of the reasons that spans carry, from number 1 on: `policy`, in the order [`Parts::pipeline`] numbers them.
+pub fn reason_names(config: &Config) -> Vec<String> {
+    let processors = config.pipelines.iter().flat_map(|pipeline| &pipeline.processors);
+    let policies = processors.flat_map(|&processor| match &config.processors[processor].kind {
+        ProcessorKind::TailSampling(settings) => settings.policies.as_slice(),
+        _ => &[],
+    });
+    policies.map(|policy| policy.name.clone()).collect()
+}
+
+fn queue_settings(exporter: &ExporterSettings) -> Option<&QueueSettings> {
+    match &exporter.kind {
+        ExporterKind::OtlpGrpc(settings) | ExporterKind::OtlpHttp(settings) => Some(&settings.queue),
+        ExporterKind::Debug { .. } | ExporterKind::Memory { .. } | ExporterKind::Nop => None,
+    }
+}
+
+fn queue_of(settings: &ExporterSettings, position: usize, declared: &Declared, context: &ShardContext) -> Result<Rc<Queue>, String> {
+    let exporter = Exporter::new(settings, declared.memory[position].clone(), context)?;
+    let retry = match &settings.kind {
+        ExporterKind::OtlpGrpc(otlp) | ExporterKind::OtlpHttp(otlp) => otlp.retry.clone(),
+        _ => None,
+    };
+    // Exporters that deliver at once need no queue; these numbers are never reached.
+    let at_once = QueueSettings { enabled: false, num_consumers: 1, queue_size: 1, block_on_overflow: false };
+    let queue = queue_settings(settings).unwrap_or(&at_once);
+    Ok(Queue::new(exporter, queue, retry, declared.exporters[position].clone(), context.clone()))
+}
+
+/// The refusal counters of every memory_limiter in these pipelines, each once.
+fn refusal_counters(config: &Config, declared: &Declared, pipelines: &[usize]) -> Vec<Counter> {
+    let processors = pipelines.iter().flat_map(|&pipeline| &config.pipelines[pipeline].processors);
+    let mut counters: Vec<Counter> = Vec::new();
+    for &processor in processors {
+        if let OwnSeries::MemoryLimiter(own) = &declared.processors[processor].own
+            && !counters.contains(&own.refused_spans)
+        {
+            counters.push(own.refused_spans);
+        }
+    }
+    counters
+}
+
+/// One server per protocol of each receiver, in the order of [`super::listeners`].
+fn servers_of(
+    config: &Config,
+    declared: &Declared,
+    pipelines: &Rc<RefCell<Pipelines>>,
+    balance: &Rc<Balance>,
+    context: &ShardContext,
+) -> Vec<Server> {
+    let decompressor = Rc::default();
+    let mut servers = Vec::new();
+    for (number, receiver) in config.receivers.iter().enumerate() {
+        let [grpc_series, http_series] = &declared.receivers[number];
+        let handler = |transport, bytes_max, series: &ReceiverSeries| {
+            let handler = OtlpReceiver::new(
+                servers_place(transport, number),
+                transport,
+                bytes_max,
+                series.clone(),
+                Rc::clone(pipelines),
+                Rc::clone(balance),
+                Rc::clone(&decompressor),
+                context.clone(),
+            );
+            Rc::new(handler)
+        };
+        if let Some(grpc) = &receiver.otlp.grpc {
+            let server = GrpcServer { message_bytes_max: grpc.message_bytes_max, streams_max: grpc.streams_max };
+            servers.push(Server::Grpc(server, handler(Transport::Grpc, grpc.message_bytes_max, grpc_series)));
+        }
+        if let Some(http) = &receiver.otlp.http {
+            let server = Http1Server::new(http.traces_path.clone(), http.body_bytes_max);
+            servers.push(Server::Http(server, handler(Transport::Http, http.body_bytes_max, http_series)));
+        }
+    }
+    servers
+}
