@@ -1,3 +1,8 @@
 //! What a shard is: one thread and all it owns. Everything that may wait, waits through this room.
 
+pub mod ring;
 pub mod runtime;
+mod sync;
+
+#[cfg(test)]
+mod ring_model;
