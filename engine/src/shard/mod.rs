@@ -1,5 +1,8 @@
 //! What a shard is: one thread and all it owns. Everything that may wait, waits through this room.
 
+pub mod budget;
+pub mod buffers;
+pub mod owner;
 pub mod ring;
 pub mod runtime;
 mod sync;
