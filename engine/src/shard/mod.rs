@@ -8,12 +8,23 @@
 //! run         the loop: sockets, mesh, turns, inbox      balance   whole requests to a less busy shard
 //! ```
 
+pub mod assemble;
 pub mod balance;
+pub mod budget;
+pub mod buffers;
 pub mod clock;
+pub mod fleet;
 pub mod inbox;
+pub mod mesh;
+pub mod owner;
 pub mod pipelines;
+pub mod placement;
+pub mod ring;
+#[cfg(test)]
+mod ring_model;
 pub mod run;
 pub mod runtime;
+mod sync;
 
 use crate::exporter::EncodedRequest;
 use crate::pipeline::batch::Batch;
@@ -24,7 +35,7 @@ use buffers::Buffers;
 use clock::Clock;
 use codecs::compression::{Compression, Compressor};
 use codecs::grpc;
-use codecs::otlp::{Encoder, SpanIndex};
+use codecs::otlp::{Encoder, Selection, SpanIndex};
 use std::cell::RefCell;
 use std::rc::Rc;
 use tokio::sync::Notify;
@@ -41,9 +52,9 @@ pub struct ShardContext {
     /// Counters and gauges.
     pub cells: Cells,
     /// Request buffers.
-    pub buffers: Rc<Buffers>,
+    pub buffers: Buffers,
     /// This shard's lease of the process budget.
-    pub lease: Rc<RefCell<Lease>>,
+    pub lease: Rc<Lease>,
     /// Somebody made room: an export ended. The next turn comes at once.
     pub room: Rc<Notify>,
     /// A drain has begun.
@@ -67,12 +78,28 @@ struct Writers {
 const INDEXES_MAX: usize = 64;
 
 impl ShardContext {
+    /// A shard's own, with nothing in it.
+    pub fn new(number: usize, shards: usize, clock: Clock, cells: Cells, buffers: Buffers, lease: Lease) -> ShardContext {
+        ShardContext {
+            number,
+            shards,
+            clock,
+            cells,
+            buffers,
+            lease: Rc::new(lease),
+            room: Rc::default(),
+            draining: Draining::default(),
+            giving_up: Draining::default(),
+            writers: Rc::default(),
+        }
+    }
+
     /// The whole batch as one request, framed for gRPC; HTTP leaves the prefix away.
     pub fn encode(&self, batch: &Batch, compression: Compression, level: Option<i32>) -> EncodedRequest {
         let mut writers = self.writers.borrow_mut();
         let Writers { encoder, compressor, plain, .. } = &mut *writers;
         plain.clear();
-        encoder.encode(&batch.index, &batch.segments, plain);
+        encoder.encode(&batch.index, &batch.segments, &Selection::All, plain);
         let mut body = self.buffers.take(grpc::PREFIX_BYTES + plain.len());
         body.extend_from_slice(&[0; grpc::PREFIX_BYTES]);
         match compression {
