@@ -1,0 +1,3 @@
+//! Exporters: batch -> request -> outcome.
+
+pub mod memory;
