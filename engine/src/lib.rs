@@ -3,6 +3,9 @@
 //! `transport -> receiver -> processor -> queue -> exporter`, wired by `pipeline`, run by `shard`, described by
 //! `config`, counted by `telemetry`, shown by `admin`, started by `cli`.
 
+pub mod admin;
+pub mod cli;
 pub mod config;
+pub mod exporter;
 pub mod shard;
 pub mod telemetry;

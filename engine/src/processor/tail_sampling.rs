@@ -51,8 +51,11 @@ impl TailSampling {
         if self.release.is_empty() {
             return;
         }
-        let (index, bytes) = self.release.take(turn.buffers.take(0));
-        out.push(Batch { index, segments: vec![turn.buffers.freeze(bytes)], acks: Vec::new() });
+        let mut bytes = turn.buffers.take(self.release.bytes.len());
+        bytes.extend_from_slice(&self.release.bytes);
+        let index = std::mem::take(&mut self.release.index);
+        self.release.clear();
+        out.push(Batch { index, segments: vec![bytes.freeze()], acks: Vec::new() });
     }
 
     /// Spans without a decision.

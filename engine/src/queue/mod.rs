@@ -138,7 +138,7 @@ impl Queue {
             ack::settle_all(acks.drain(..), &ack::Outcome::Taken);
         }
         let item = Item { request, branch: Rc::clone(branch), acks };
-        if let Some(outcome) = self.exporter.deliver_at_once(&item.request) {
+        if let Some(outcome) = self.exporter.deliver_at_once(&item.request, &self.shard) {
             return self.settle(item, outcome);
         }
         self.hold(&item, SpanHolder::Queue);
@@ -181,8 +181,9 @@ impl Queue {
             if self.shard.giving_up.has_begun() {
                 return outcome;
             }
-            self.exporter.report_retry(message, delay_ns);
-            self.wait(Duration::from_nanos(delay_ns)).await;
+            let delay = Duration::from_nanos(delay_ns);
+            tracing::info!(exporter = %self.exporter.id(), message, ?delay, "Exporting failed. Will retry the request after interval.");
+            self.wait(delay).await;
         }
     }
 
@@ -247,6 +248,11 @@ impl Queue {
     /// Whether nothing waits and nothing is under way.
     pub fn is_empty(&self) -> bool {
         self.waiting.borrow().is_empty() && self.under_way.get() == 0
+    }
+
+    /// The traces that this exporter keeps in memory, if it is of that kind.
+    pub fn kept_traces(&self) -> Vec<crate::exporter::memory::KeptTrace> {
+        self.exporter.kept_traces()
     }
 
     /// Ends a drain that ran out of time: what still waits is counted as failed.

@@ -13,6 +13,8 @@
 use crate::pipeline::ack::{self, Outcome};
 use crate::pipeline::batch::Batch;
 use crate::shard::ShardContext;
+use crate::shard::buffers::Buffer;
+use crate::shard::budget::Holder;
 use crate::shard::balance::Balance;
 use crate::shard::pipelines::Pipelines;
 use crate::telemetry::metrics::ReceiverSeries;
@@ -81,25 +83,20 @@ impl OtlpReceiver {
         let ReceivedRequest { body, compression, .. } = request;
         let plain = match compression {
             Compression::None => body,
-            _ => {
-                let plain = self.decompress(compression, &body);
-                self.shard.buffers.give_back(body);
-                plain?
-            }
+            _ => self.decompress(compression, &body)?,
         };
         let mut index = self.shard.take_index();
         let read = catch_unwind(AssertUnwindSafe(|| index.read_request(&plain, 0)));
         match read {
-            Ok(Ok(())) => Ok(Batch { index, segments: vec![self.shard.buffers.freeze(plain)], acks: Vec::new() }),
+            Ok(Ok(())) => Ok(Batch { index, segments: vec![plain.freeze()], acks: Vec::new() }),
             Ok(Err(malformed)) => {
-                self.shard.buffers.give_back(plain);
                 Err(Status::new(Code::InvalidArgument, format!("not an ExportTraceServiceRequest: {malformed}")))
             }
             Err(_) => Err(self.our_fault("reading")),
         }
     }
 
-    fn decompress(&self, compression: Compression, body: &[u8]) -> Result<Vec<u8>, Status> {
+    fn decompress(&self, compression: Compression, body: &[u8]) -> Result<Buffer, Status> {
         // Trace requests compress 4 to 7 times; a wrong guess only costs one growth.
         let mut plain = self.shard.buffers.take(body.len().saturating_mul(6).min(self.bytes_max));
         let mut decompressor = self.decompressor.borrow_mut();
@@ -108,10 +105,7 @@ impl OtlpReceiver {
         }));
         match result {
             Ok(Ok(())) => Ok(plain),
-            Ok(Err(error)) => {
-                self.shard.buffers.give_back(plain);
-                Err(self.decompress_status(compression, &error))
-            }
+            Ok(Err(error)) => Err(self.decompress_status(compression, &error)),
             Err(_) => Err(self.our_fault("decompressing")),
         }
     }
@@ -158,7 +152,7 @@ fn busy(why: &str) -> Status {
 
 impl RequestHandler for OtlpReceiver {
     fn admit(&self, bytes: usize) -> Result<(), Status> {
-        if self.shard.lease.borrow_mut().admits(bytes as u64) {
+        if self.shard.lease.try_charge(Holder::Requests, bytes as u64).is_ok() {
             return Ok(());
         }
         self.shard.cells.add(self.series.refused_requests, 1);
@@ -166,12 +160,8 @@ impl RequestHandler for OtlpReceiver {
         Err(busy("data refused due to high memory usage"))
     }
 
-    fn take_buffer(&self, bytes: usize) -> Vec<u8> {
+    fn take_buffer(&self, bytes: usize) -> Buffer {
         self.shard.buffers.take(bytes)
-    }
-
-    fn give_back(&self, buffer: Vec<u8>) {
-        self.shard.buffers.give_back(buffer);
     }
 
     async fn handle(&self, request: ReceivedRequest) -> Result<(), Status> {

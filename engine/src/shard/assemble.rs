@@ -29,6 +29,10 @@ use sampling::Sampler;
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+
+/// Request buffers that a shard keeps for reuse.
+const KEPT_BUFFER_BYTES_MAX: usize = 64 << 20;
 
 /// All series of the configured components, by the component's number in the configuration.
 #[derive(Debug)]
@@ -123,6 +127,8 @@ impl Declared {
 pub struct ShardSeed {
     /// Its number, from 0.
     pub number: usize,
+    /// How many shards there are.
+    pub shards: usize,
     /// The checked configuration.
     pub config: Arc<Config>,
     /// All series.
@@ -135,22 +141,25 @@ pub struct ShardSeed {
     pub mesh: MeshEnd,
     /// Seeds the hash tables of this process: clients choose trace ids, but not this.
     pub hash_seed: u64,
+    /// Open connections of every shard, for the acceptor.
+    pub connections: Arc<Vec<AtomicUsize>>,
 }
 
 /// Puts a shard together, on its own thread. Errors name the component and what it needs.
 pub fn assemble(seed: ShardSeed) -> Result<Rc<Shard>, String> {
-    let ShardSeed { number, config, declared, clock, lease, mesh, hash_seed } = seed;
+    let ShardSeed { number, shards, config, declared, clock, lease, mesh, hash_seed, connections } = seed;
     let cells = Cells::new(&declared.schema);
-    let context = ShardContext::new(number, config.shards(), clock, cells, Buffers::new(), lease);
+    let context = ShardContext::new(number, shards, clock, cells, Buffers::new(KEPT_BUFFER_BYTES_MAX), lease);
     let mesh = Rc::new(RefCell::new(mesh));
+    let reasons: Rc<[String]> = reason_names(&config).into();
     let mut queues = Vec::new();
     for (position, exporter) in config.exporters.iter().enumerate() {
-        queues.push(queue_of(exporter, position, &declared, &context)?);
+        queues.push(queue_of(exporter, position, &declared, &reasons, &context)?);
     }
-    let mut reasons = 1;
+    let mut next_reason = 1;
     let pipelines = config.pipelines.iter().enumerate().map(|(position, settings)| {
         let parts = Parts { config: &config, declared: &declared, context: &context, mesh: &mesh, queues: &queues, hash_seed };
-        parts.pipeline(position, settings, &mut reasons)
+        parts.pipeline(position, settings, &mut next_reason)
     });
     let pipelines: Vec<Pipeline> = pipelines.collect();
     let fed_by = |receiver: usize| {
@@ -163,7 +172,7 @@ pub fn assemble(seed: ShardSeed) -> Result<Rc<Shard>, String> {
     let pipelines = Rc::new(RefCell::new(pipelines));
     let balance = Balance::new(mesh, declared.gauges.clone(), context.clone());
     let servers = servers_of(&config, &declared, &pipelines, &balance, &context);
-    Ok(Shard::new(context, servers, pipelines, balance, declared.gauges.clone()))
+    Ok(Shard::new(context, servers, pipelines, balance, declared.gauges.clone(), connections))
 }
 
 /// What the nodes of a pipeline are made from.
@@ -177,15 +186,15 @@ struct Parts<'a> {
 }
 
 impl Parts<'_> {
-    /// `reasons` counts the policies of all tail samplers, so that a span's reason names one of them.
-    fn pipeline(&self, position: usize, settings: &PipelineSettings, reasons: &mut u16) -> Pipeline {
+    /// `next_reason` counts the policies of all tail samplers, so that a span's reason names one of them.
+    fn pipeline(&self, position: usize, settings: &PipelineSettings, next_reason: &mut u16) -> Pipeline {
         let mut crossing = None;
         let nodes = settings.processors.iter().enumerate().map(|(place, &processor)| {
             let sampler = matches!(self.config.processors[processor].kind, ProcessorKind::TailSampling(_));
             if sampler && self.context.shards > 1 && crossing.is_none() {
                 crossing = Some(Crossing::new(place, position, Rc::clone(self.mesh), self.context.clone()));
             }
-            self.node(processor, reasons)
+            self.node(processor, next_reason)
         });
         let nodes = nodes.collect();
         let ledger = &self.declared.pipelines[position];
@@ -195,7 +204,7 @@ impl Parts<'_> {
         Pipeline::new(nodes, branches.collect(), crossing)
     }
 
-    fn node(&self, processor: usize, reasons: &mut u16) -> Processor {
+    fn node(&self, processor: usize, next_reason: &mut u16) -> Processor {
         let series = &self.declared.processors[processor];
         match (&self.config.processors[processor].kind, &series.own) {
             (ProcessorKind::MemoryLimiter { .. }, OwnSeries::MemoryLimiter(own)) => {
@@ -209,8 +218,8 @@ impl Parts<'_> {
                 Processor::Resource(resource::ResourceEditor::new(actions.clone()))
             }
             (ProcessorKind::TailSampling(settings), OwnSeries::TailSampling(own)) => {
-                let first_reason = *reasons;
-                *reasons += u16::try_from(settings.policies.len()).expect("at most 256 policies");
+                let first_reason = *next_reason;
+                *next_reason += u16::try_from(settings.policies.len()).expect("at most 256 policies");
                 let settings = settings.share_of(self.context.shards);
                 let sampler = Sampler::new(&settings, self.hash_seed, first_reason);
                 Processor::TailSampling(Box::new(tail_sampling::TailSampling::new(sampler, own.clone())))
@@ -237,8 +246,14 @@ fn queue_settings(exporter: &ExporterSettings) -> Option<&QueueSettings> {
     }
 }
 
-fn queue_of(settings: &ExporterSettings, position: usize, declared: &Declared, context: &ShardContext) -> Result<Rc<Queue>, String> {
-    let exporter = Exporter::new(settings, declared.memory[position].clone(), context)?;
+fn queue_of(
+    settings: &ExporterSettings,
+    position: usize,
+    declared: &Declared,
+    reasons: &Rc<[String]>,
+    context: &ShardContext,
+) -> Result<Rc<Queue>, String> {
+    let exporter = Exporter::new(settings, Rc::clone(reasons), declared.memory[position].clone())?;
     let retry = match &settings.kind {
         ExporterKind::OtlpGrpc(otlp) | ExporterKind::OtlpHttp(otlp) => otlp.retry.clone(),
         _ => None,
@@ -277,7 +292,7 @@ fn servers_of(
         let [grpc_series, http_series] = &declared.receivers[number];
         let handler = |transport, bytes_max, series: &ReceiverSeries| {
             let handler = OtlpReceiver::new(
-                servers_place(transport, number),
+                number,
                 transport,
                 bytes_max,
                 series.clone(),

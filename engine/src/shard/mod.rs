@@ -108,7 +108,7 @@ impl ShardContext {
         }
         let length = body.len() - grpc::PREFIX_BYTES;
         body[..grpc::PREFIX_BYTES].copy_from_slice(&grpc::prefix(compression != Compression::None, length));
-        EncodedRequest { body: self.buffers.freeze(body), compression, spans: batch.spans() }
+        EncodedRequest { body: body.freeze(), compression, spans: batch.spans() }
     }
 
     /// An empty index with the memory of an earlier one.

@@ -12,11 +12,14 @@ use super::budget::Holder;
 use super::inbox::{Command, DrainStep};
 use super::pipelines::Pipelines;
 use super::runtime::{self, Stream};
-use super::{ShardContext, assemble};
+use super::ShardContext;
+use super::assemble::Gauges;
 use crate::exporter::memory::KeptTrace;
 use crate::transport::{grpc_server::GrpcServer, http1_server::Http1Server};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
@@ -39,10 +42,11 @@ pub struct Shard {
     servers: Vec<Server>,
     pipelines: Rc<RefCell<Pipelines>>,
     balance: Rc<Balance>,
-    connections: Rc<Cell<usize>>,
+    /// Open connections of every shard; this one counts its own down, the acceptor up.
+    connections: Arc<Vec<AtomicUsize>>,
     /// Set by the drain: nodes let go of what is not due yet.
     flushing: Cell<bool>,
-    seed: assemble::Gauges,
+    gauges: Gauges,
 }
 
 impl Shard {
@@ -52,10 +56,10 @@ impl Shard {
         servers: Vec<Server>,
         pipelines: Rc<RefCell<Pipelines>>,
         balance: Rc<Balance>,
-        seed: assemble::Gauges,
+        gauges: Gauges,
+        connections: Arc<Vec<AtomicUsize>>,
     ) -> Rc<Shard> {
-        let (connections, flushing) = (Rc::default(), Cell::new(false));
-        Rc::new(Shard { context, servers, pipelines, balance, connections, flushing, seed })
+        Rc::new(Shard { context, servers, pipelines, balance, connections, flushing: Cell::new(false), gauges })
     }
 
     /// Runs until the inbox is closed.
@@ -86,20 +90,24 @@ impl Shard {
     fn connect(self: &Rc<Self>, listener: usize, socket: std::net::TcpStream) {
         let shard = Rc::clone(self);
         runtime::spawn(async move {
-            let Ok(stream) = Stream::from_std(socket) else { return };
-            shard.count_connections(1);
-            let draining = shard.context.draining.clone();
-            match &shard.servers[listener] {
-                Server::Grpc(server, receiver) => server.serve(stream, Rc::clone(receiver), draining).await,
-                Server::Http(server, receiver) => server.serve(stream, Rc::clone(receiver), draining).await,
+            if let Ok(stream) = Stream::from_std(socket) {
+                shard.serve(listener, stream).await;
             }
-            shard.count_connections(-1);
+            shard.open_connections().fetch_sub(1, Ordering::Relaxed);
         });
     }
 
-    fn count_connections(&self, change: isize) {
-        self.connections.set(self.connections.get().wrapping_add_signed(change));
-        self.context.cells.set(self.seed.shard.connections, self.connections.get() as u64);
+    async fn serve(&self, listener: usize, stream: Stream) {
+        let draining = self.context.draining.clone();
+        match &self.servers[listener] {
+            Server::Grpc(server, receiver) => server.serve(stream, Rc::clone(receiver), draining).await,
+            Server::Http(server, receiver) => server.serve(stream, Rc::clone(receiver), draining).await,
+        }
+    }
+
+    /// Counted up by the acceptor, so that two connections accepted in a row go to two shards.
+    fn open_connections(&self) -> &AtomicUsize {
+        &self.connections[self.context.number]
     }
 
     /// Time passes: nodes let go of what is due, the lease follows what is held.
@@ -138,7 +146,8 @@ impl Shard {
     fn snapshot(&self) -> Vec<u64> {
         self.pipelines.borrow().show_in_flight();
         let cells = &self.context.cells;
-        let budget = &self.seed.budget;
+        cells.set(self.gauges.shard.connections, self.open_connections().load(Ordering::Relaxed) as u64);
+        let budget = &self.gauges.budget;
         for holder in Holder::ALL {
             cells.set(budget.bytes(holder), self.context.lease.held(holder));
         }
@@ -158,7 +167,7 @@ impl Shard {
         match step {
             DrainStep::Requests => {
                 self.context.draining.begin();
-                self.until(|shard| shard.connections.get() == 0).await;
+                self.until(|shard| shard.open_connections().load(Ordering::Relaxed) == 0).await;
             }
             DrainStep::Mesh => self.until(|shard| shard.balance.is_quiet()).await,
             DrainStep::Nodes => {

@@ -8,6 +8,7 @@
 //! after five bytes: admission is asked then, before the rest is gathered. Never decompresses, never looks at a span.
 
 use super::{Draining, ReceivedRequest, RequestHandler, Transport};
+use crate::shard::buffers::Buffer;
 use bytes::Bytes;
 use codecs::compression::Compression;
 use codecs::grpc::{self, Code, Status};
@@ -145,7 +146,7 @@ async fn gather<H: RequestHandler>(
 ) -> Result<ReceivedRequest, Broken> {
     let mut prefix = [0u8; grpc::PREFIX_BYTES];
     let mut prefix_length = 0;
-    let mut message: Option<(Vec<u8>, usize, Compression)> = None;
+    let mut message: Option<(Buffer, usize, Compression)> = None;
     while let Some(chunk) = poll_fn(|context| body.poll_data(context)).await {
         let chunk = chunk?;
         let size = chunk.len();
@@ -175,7 +176,6 @@ async fn gather<H: RequestHandler>(
         }
         Some((body, length, _)) => {
             let message = format!("the message ends after {} of {length} bytes", body.len());
-            handler.give_back(body);
             Err(Broken::Refused(Status::new(Code::InvalidArgument, message)))
         }
         None => {
@@ -191,7 +191,7 @@ fn begin<H: RequestHandler>(
     handler: &H,
     bytes_max: usize,
     named: Compression,
-) -> Result<(Vec<u8>, usize, Compression), Status> {
+) -> Result<(Buffer, usize, Compression), Status> {
     let (compressed, length) = grpc::read_prefix(prefix).ok_or_else(|| {
         Status::new(Code::Internal, format!("gRPC message flag {:#04x}: expected 0 (plain) or 1 (compressed)", prefix[0]))
     })?;

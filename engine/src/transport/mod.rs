@@ -3,6 +3,7 @@
 
 pub mod grpc_server;
 
+use crate::shard::buffers::Buffer;
 use codecs::compression::Compression;
 use codecs::grpc::Status;
 use std::cell::{Cell, RefCell};
@@ -25,7 +26,7 @@ pub enum Transport {
 #[derive(Debug)]
 pub struct ReceivedRequest {
     /// The message, without framing, in a buffer of the shard.
-    pub body: Vec<u8>,
+    pub body: Buffer,
     /// How it is encoded.
     pub compression: Compression,
     /// How it came.
@@ -38,9 +39,7 @@ pub trait RequestHandler {
     /// May `bytes` of wire body come in now? Asked as soon as the length is known; the status is what the peer is told.
     fn admit(&self, bytes: usize) -> Result<(), Status>;
     /// An empty buffer with room for `bytes`.
-    fn take_buffer(&self, bytes: usize) -> Vec<u8>;
-    /// A buffer whose request will not be handled.
-    fn give_back(&self, buffer: Vec<u8>);
+    fn take_buffer(&self, bytes: usize) -> Buffer;
     /// Takes the request; resolves when the sender may be answered.
     async fn handle(&self, request: ReceivedRequest) -> Result<(), Status>;
 }

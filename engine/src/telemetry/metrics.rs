@@ -1,0 +1,755 @@
+//! Every metric, declared once, and the groups of series that one component counts into.
+//!
+//! Names: `otelcol_*` are the Collector's own (or sit in one of its families), so its dashboards and alerts work;
+//! `tracegate_*` are ours; `process_*` are Prometheus' conventional ones. A component declares its group once from its
+//! id, before any shard starts, and shards count into their own cells with it. `docs/metrics.md` describes each
+//! metric; a test compares. No series ever carries `job`, `instance` or `pod`: those belong to the scraper.
+
+use super::cells::{Bounds, Counter, Gauge, Histogram, Kind, Metric, Schema};
+use crate::config::checked::MetricsLevel::{self, Basic, Detailed, Normal};
+
+const fn declare(name: &'static str, kind: Kind, level: MetricsLevel, help: &'static str) -> Metric {
+    Metric {
+        name,
+        help,
+        kind,
+        level,
+    }
+}
+
+/// Declares metrics as statics and lists them in [`ALL`], so that none can be forgotten in the documentation's test.
+macro_rules! metrics {
+    ($($static:ident: $kind:expr, $level:expr, $name:literal, $help:literal;)+) => {
+        $(
+            #[doc = $help]
+            pub static $static: Metric = declare($name, $kind, $level, $help);
+        )+
+        /// Every metric there is.
+        pub static ALL: &[&Metric] = &[$(&$static),+];
+    };
+}
+
+/// Spans of a batch when it is sent (the Collector's bounds).
+static BATCH_SPANS: Bounds = Bounds {
+    upper: &[
+        10, 25, 50, 75, 100, 250, 500, 750, 1_000, 2_000, 3_000, 4_000, 5_000, 6_000, 7_000, 8_000, 9_000, 10_000,
+        20_000, 30_000, 50_000, 100_000,
+    ],
+    per_unit: 1,
+};
+
+/// Bytes of a batch when it is sent: powers of two from 128 B to 16 MiB (the Collector's bounds since 0.157).
+static BATCH_BYTES: Bounds = Bounds {
+    upper: &[
+        1 << 7, 1 << 8, 1 << 9, 1 << 10, 1 << 11, 1 << 12, 1 << 13, 1 << 14, 1 << 15, 1 << 16, 1 << 17, 1 << 18,
+        1 << 19, 1 << 20, 1 << 21, 1 << 22, 1 << 23, 1 << 24,
+    ],
+    per_unit: 1,
+};
+
+const MILLISECOND_NS: u64 = 1_000_000;
+const SECOND_NS: u64 = 1_000_000_000;
+
+/// Duration of one decision tick, observed in ns, shown in ms (the Collector's bounds).
+static DECISION_TICK: Bounds = Bounds {
+    upper: &[
+        MILLISECOND_NS,
+        2 * MILLISECOND_NS,
+        5 * MILLISECOND_NS,
+        10 * MILLISECOND_NS,
+        25 * MILLISECOND_NS,
+        50 * MILLISECOND_NS,
+        75 * MILLISECOND_NS,
+        100 * MILLISECOND_NS,
+        150 * MILLISECOND_NS,
+        200 * MILLISECOND_NS,
+        300 * MILLISECOND_NS,
+        400 * MILLISECOND_NS,
+        500 * MILLISECOND_NS,
+        750 * MILLISECOND_NS,
+        SECOND_NS,
+        2 * SECOND_NS,
+        3 * SECOND_NS,
+        4 * SECOND_NS,
+        5 * SECOND_NS,
+        10 * SECOND_NS,
+        20 * SECOND_NS,
+        30 * SECOND_NS,
+        50 * SECOND_NS,
+    ],
+    per_unit: MILLISECOND_NS,
+};
+
+/// Ages of traces, observed in ns, shown in s (the default bounds of the OpenTelemetry SDK, which the Collector uses).
+static TRACE_AGE: Bounds = Bounds {
+    upper: &[
+        0,
+        5 * SECOND_NS,
+        10 * SECOND_NS,
+        25 * SECOND_NS,
+        50 * SECOND_NS,
+        75 * SECOND_NS,
+        100 * SECOND_NS,
+        250 * SECOND_NS,
+        500 * SECOND_NS,
+        750 * SECOND_NS,
+        1_000 * SECOND_NS,
+        2_500 * SECOND_NS,
+        5_000 * SECOND_NS,
+        7_500 * SECOND_NS,
+        10_000 * SECOND_NS,
+    ],
+    per_unit: SECOND_NS,
+};
+
+metrics! {
+    RECEIVER_OFFERED_SPANS: Kind::Counter, Basic, "otelcol_receiver_offered_spans",
+        "Spans of requests whose spans could be counted, before accept, refuse or reject.";
+    RECEIVER_ACCEPTED_SPANS: Kind::Counter, Basic, "otelcol_receiver_accepted_spans",
+        "Spans taken into a pipeline.";
+    RECEIVER_REFUSED_SPANS: Kind::Counter, Basic, "otelcol_receiver_refused_spans",
+        "Spans answered with a temporary error; the sender may retry.";
+    RECEIVER_REJECTED_SPANS: Kind::Counter, Basic, "otelcol_receiver_rejected_spans",
+        "Spans that could be counted and were answered with a permanent error.";
+    RECEIVER_UNANSWERED_SPANS: Kind::Gauge, Basic, "otelcol_receiver_unanswered_spans",
+        "Offered spans whose request has no answer yet.";
+    RECEIVER_REFUSED_REQUESTS: Kind::Counter, Basic, "otelcol_receiver_refused_requests",
+        "Requests refused before their spans could be counted.";
+    RECEIVER_REJECTED_REQUESTS: Kind::Counter, Basic, "otelcol_receiver_rejected_requests",
+        "Requests rejected before their spans could be counted.";
+
+    PROCESSOR_INCOMING_ITEMS: Kind::Counter, Basic, "otelcol_processor_incoming_items",
+        "Items that entered a processor.";
+    PROCESSOR_OUTGOING_ITEMS: Kind::Counter, Basic, "otelcol_processor_outgoing_items",
+        "Items that left a processor towards the next node.";
+    PROCESSOR_DROPPED_SPANS: Kind::Counter, Basic, "otelcol_processor_dropped_spans",
+        "Spans lost inside a processor by overload or failure; never spans that a policy dropped.";
+    MEMORY_LIMITER_ACCEPTED_SPANS: Kind::Counter, Basic, "otelcol_processor_memory_limiter_accepted_spans",
+        "Spans admitted while memory was below the soft limit.";
+    MEMORY_LIMITER_REFUSED_SPANS: Kind::Counter, Basic, "otelcol_processor_memory_limiter_refused_spans",
+        "Spans refused because memory was at the soft limit.";
+
+    BATCH_SEND_SIZE: Kind::Histogram(&BATCH_SPANS), Normal, "otelcol_processor_batch_batch_send_size",
+        "Spans of a batch when it is sent.";
+    BATCH_SEND_SIZE_BYTES: Kind::Histogram(&BATCH_BYTES), Detailed, "otelcol_processor_batch_batch_send_size_bytes",
+        "Bytes of a batch when it is sent.";
+    BATCH_SIZE_TRIGGER_SEND: Kind::Counter, Normal, "otelcol_processor_batch_batch_size_trigger_send",
+        "Batches sent because they were large enough.";
+    BATCH_TIMEOUT_TRIGGER_SEND: Kind::Counter, Normal, "otelcol_processor_batch_timeout_trigger_send",
+        "Batches sent because their time was over.";
+
+    TAIL_COUNT_TRACES_SAMPLED: Kind::Counter, Normal, "otelcol_processor_tail_sampling_count_traces_sampled",
+        "Verdicts of one policy, one per decided trace.";
+    TAIL_GLOBAL_COUNT_TRACES_SAMPLED: Kind::Counter, Normal,
+        "otelcol_processor_tail_sampling_global_count_traces_sampled",
+        "Decisions about traces; late spans are not counted again.";
+    TAIL_EARLY_RELEASES: Kind::Counter, Normal, "otelcol_processor_tail_sampling_early_releases_from_cache_decision",
+        "Late spans kept or dropped at once because the decision about their trace was remembered.";
+    TAIL_NEW_TRACE_ID_RECEIVED: Kind::Counter, Normal, "otelcol_processor_tail_sampling_new_trace_id_received",
+        "Traces that entered the trace table.";
+    TAIL_DECISION_TIMER_LATENCY: Kind::Histogram(&DECISION_TICK), Normal,
+        "otelcol_processor_tail_sampling_sampling_decision_timer_latency",
+        "Milliseconds one tick spent deciding.";
+    TAIL_LATE_SPAN_AGE: Kind::Histogram(&TRACE_AGE), Normal, "otelcol_processor_tail_sampling_sampling_late_span_age",
+        "Seconds between a trace's decision and a late span of it.";
+    TAIL_POLICY_EVALUATION_ERROR: Kind::Counter, Normal,
+        "otelcol_processor_tail_sampling_sampling_policy_evaluation_error",
+        "Policies that failed on a trace and had no say in its decision.";
+    TAIL_DROPPED_TOO_EARLY: Kind::Counter, Normal,
+        "otelcol_processor_tail_sampling_sampling_trace_dropped_too_early",
+        "Traces that left the trace table undecided; their spans are lost.";
+    TAIL_TRACE_REMOVAL_AGE: Kind::Histogram(&TRACE_AGE), Normal,
+        "otelcol_processor_tail_sampling_sampling_trace_removal_age",
+        "Seconds a trace spent in the trace table.";
+    TAIL_TRACES_ON_MEMORY: Kind::Gauge, Normal, "otelcol_processor_tail_sampling_sampling_traces_on_memory",
+        "Traces in the trace table.";
+    TAIL_TRACES_DROPPED_TOO_LARGE: Kind::Counter, Normal, "otelcol_processor_tail_sampling_traces_dropped_too_large",
+        "Traces decided without their policies because they grew beyond the largest size.";
+    TAIL_DECIDED_EARLY: Kind::Counter, Normal, "tracegate_tail_sampling_traces_decided_early",
+        "Traces decided before their decision wait was over because the trace table was full.";
+    TAIL_SPANS_WITHOUT_TRACE_ID: Kind::Counter, Normal, "tracegate_tail_sampling_spans_without_trace_id",
+        "Spans with a zero trace id, decided one by one.";
+
+    EXPORTER_SENT_SPANS: Kind::Counter, Basic, "otelcol_exporter_sent_spans",
+        "Spans the backend took.";
+    EXPORTER_SEND_FAILED_SPANS: Kind::Counter, Basic, "otelcol_exporter_send_failed_spans",
+        "Spans given up after a permanent error or the last retry.";
+    EXPORTER_ENQUEUE_FAILED_SPANS: Kind::Counter, Basic, "otelcol_exporter_enqueue_failed_spans",
+        "Spans that a full queue did not take.";
+    EXPORTER_QUEUE_SIZE: Kind::Gauge, Basic, "otelcol_exporter_queue_size",
+        "Requests that wait in the queue or are under way.";
+    EXPORTER_QUEUE_CAPACITY: Kind::Gauge, Basic, "otelcol_exporter_queue_capacity",
+        "Requests that may wait in the queue or be under way.";
+    EXPORTER_QUEUE_FULLEST: Kind::Highest, Normal, "tracegate_exporter_queue_fullest_shard_percent",
+        "Fill of the fullest shard's part of the queue, 0 to 100.";
+    EXPORTER_IN_FLIGHT_REQUESTS: Kind::Gauge, Normal, "otelcol_exporter_in_flight_requests",
+        "Requests sent and not yet answered.";
+
+    PIPELINE_ACCEPTED_SPANS: Kind::Counter, Basic, "tracegate_pipeline_accepted_spans",
+        "Spans that entered the pipeline on their way to this exporter.";
+    PIPELINE_CREATED_SPANS: Kind::Counter, Basic, "tracegate_pipeline_created_spans",
+        "Spans that a processor made.";
+    PIPELINE_DELIVERED_SPANS: Kind::Counter, Basic, "tracegate_pipeline_delivered_spans",
+        "Spans the exporter delivered.";
+    PIPELINE_DROPPED_SPANS: Kind::Counter, Basic, "tracegate_pipeline_dropped_spans",
+        "Spans dropped by policy.";
+    PIPELINE_SHED_SPANS: Kind::Counter, Basic, "tracegate_pipeline_shed_spans",
+        "Spans given up by overload.";
+    PIPELINE_FAILED_SPANS: Kind::Counter, Basic, "tracegate_pipeline_failed_spans",
+        "Spans that could not be delivered.";
+    PIPELINE_IN_FLIGHT_SPANS: Kind::Gauge, Basic, "tracegate_pipeline_in_flight_spans",
+        "Spans held by nodes, rings, the queue or an export.";
+
+    BUDGET_BYTES: Kind::Gauge, Basic, "tracegate_budget_bytes",
+        "Bytes charged to the budget, by holder.";
+    BUDGET_LEASED_BYTES: Kind::Gauge, Basic, "tracegate_budget_leased_bytes",
+        "Bytes that shards leased from the central pool.";
+    BUDGET_LIMIT_BYTES: Kind::Gauge, Basic, "tracegate_budget_limit_bytes",
+        "The process budget in bytes.";
+
+    MESH_SENT_SPANS: Kind::Counter, Normal, "tracegate_mesh_sent_spans",
+        "Spans that crossed to the shard owning their trace.";
+    MESH_SENT_BYTES: Kind::Counter, Normal, "tracegate_mesh_sent_bytes",
+        "Bytes of spans that crossed.";
+    MESH_RECEIVED_SPANS: Kind::Counter, Normal, "tracegate_mesh_received_spans",
+        "Spans taken out of rings.";
+    MESH_WAITS: Kind::Counter, Normal, "tracegate_mesh_waits",
+        "Parts that waited at their sender because the ring had no room.";
+    MESH_BALANCED_REQUESTS: Kind::Counter, Normal, "tracegate_mesh_balanced_requests",
+        "Whole requests handed to a less busy shard.";
+
+    SHARD_CONNECTIONS: Kind::Gauge, Basic, "tracegate_shard_connections",
+        "Open connections of senders.";
+    SHARD_BUSIEST: Kind::Highest, Basic, "tracegate_shard_busiest_percent",
+        "Busy share of the busiest shard's time, 0 to 100.";
+    SHARD_CAUGHT_PANICS: Kind::Counter, Basic, "tracegate_shard_caught_panics",
+        "Requests answered INTERNAL because a pure call on them panicked; each is a defect of ours.";
+
+    KEPT_TRACES: Kind::Gauge, Normal, "tracegate_kept_traces",
+        "Traces held by the memory exporter.";
+    KEPT_BYTES: Kind::Gauge, Normal, "tracegate_kept_bytes",
+        "Bytes held by the memory exporter.";
+    KEPT_TRACES_EVICTED: Kind::Counter, Normal, "tracegate_kept_traces_evicted",
+        "Traces the memory exporter gave up for younger ones.";
+    KEPT_SPANS_LEFT_OUT: Kind::Counter, Normal, "tracegate_kept_spans_left_out",
+        "Spans the memory exporter did not keep because their trace was too large.";
+
+    LOG_LINES_SUPPRESSED: Kind::Counter, Normal, "tracegate_log_lines_suppressed",
+        "Log lines not written because equal ones were.";
+    LOG_LINES_LOST: Kind::Counter, Normal, "tracegate_log_lines_lost",
+        "Log lines lost because the writer was behind.";
+
+    PROCESS_UPTIME: Kind::Counter, Basic, "otelcol_process_uptime",
+        "Seconds since the process started.";
+    PROCESS_CPU_SECONDS: Kind::Counter, Basic, "otelcol_process_cpu_seconds",
+        "Seconds of CPU, user and system.";
+    PROCESS_MEMORY_RSS: Kind::Gauge, Basic, "otelcol_process_memory_rss",
+        "Bytes resident in memory.";
+    PROCESS_RUNTIME_TOTAL_ALLOC: Kind::Counter, Basic, "otelcol_process_runtime_total_alloc_bytes",
+        "Bytes of fresh pages the kernel gave to the process (minor page faults).";
+    PROCESS_RUNTIME_HEAP_ALLOC: Kind::Gauge, Basic, "otelcol_process_runtime_heap_alloc_bytes",
+        "Bytes of anonymous memory that are resident.";
+    PROCESS_RUNTIME_TOTAL_SYS: Kind::Gauge, Basic, "otelcol_process_runtime_total_sys_memory_bytes",
+        "Bytes of address space reserved for data.";
+    PROMETHEUS_RESIDENT_MEMORY: Kind::Gauge, Basic, "process_resident_memory_bytes",
+        "Bytes resident in memory.";
+    PROMETHEUS_CPU_SECONDS: Kind::Counter, Basic, "process_cpu_seconds_total",
+        "Seconds of CPU, user and system.";
+    PROMETHEUS_START_TIME: Kind::Gauge, Basic, "process_start_time_seconds",
+        "Start of the process in seconds since 1970.";
+}
+
+/// Why a request was refused: not now, retry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RefuseReason {
+    /// The budget is at its soft limit.
+    Memory,
+    /// A queue that the request waits for is full.
+    Queue,
+    /// The gateway is draining.
+    Draining,
+}
+
+impl RefuseReason {
+    /// All of them; the position is the index into [`ReceiverSeries`].
+    pub const ALL: [RefuseReason; 3] = [RefuseReason::Memory, RefuseReason::Queue, RefuseReason::Draining];
+
+    /// Value of the label `reason`.
+    pub fn label(self) -> &'static str {
+        match self {
+            RefuseReason::Memory => "memory",
+            RefuseReason::Queue => "queue",
+            RefuseReason::Draining => "draining",
+        }
+    }
+}
+
+/// Why a request was rejected: malformed, never.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RejectReason {
+    /// Not the protobuf message it should be, or a broken gRPC frame.
+    Malformed,
+    /// Larger than the limit, before or after decompression.
+    TooLarge,
+    /// An encoding we do not speak, or a broken compressed body.
+    Compression,
+    /// An unknown path, method, service or content type.
+    Route,
+    /// A pure call on it panicked: a defect of ours.
+    Internal,
+}
+
+impl RejectReason {
+    /// All of them; the position is the index into [`ReceiverSeries`].
+    pub const ALL: [RejectReason; 5] = [
+        RejectReason::Malformed,
+        RejectReason::TooLarge,
+        RejectReason::Compression,
+        RejectReason::Route,
+        RejectReason::Internal,
+    ];
+
+    /// Value of the label `reason`.
+    pub fn label(self) -> &'static str {
+        match self {
+            RejectReason::Malformed => "malformed",
+            RejectReason::TooLarge => "too_large",
+            RejectReason::Compression => "compression",
+            RejectReason::Route => "route",
+            RejectReason::Internal => "internal",
+        }
+    }
+}
+
+/// The intake book of one receiver and transport, in spans: `offered = accepted + refused + rejected`, and while a
+/// request waits for its answer its spans are `unanswered`.
+#[derive(Clone, Debug)]
+pub struct ReceiverSeries {
+    /// Counted when the request's spans are known.
+    pub offered: Counter,
+    /// Counted when the sender was told that it may forget them.
+    pub accepted: Counter,
+    /// Counted when the sender was told to come back with them.
+    pub refused: Counter,
+    /// Counted when the sender was told never to come back with them.
+    pub rejected: Counter,
+    /// Offered and not answered yet; 0 after a drain.
+    pub unanswered: Gauge,
+    refused_requests: [Counter; RefuseReason::ALL.len()],
+    rejected_requests: [Counter; RejectReason::ALL.len()],
+}
+
+impl ReceiverSeries {
+    /// Declares the series of one receiver and transport (`grpc` or `http`).
+    pub fn declare(schema: &mut Schema, receiver_id: &str, transport: &str) -> ReceiverSeries {
+        let own = [("receiver", receiver_id), ("transport", transport)];
+        let because = |reason: &'static str| [own[0], own[1], ("reason", reason)];
+        ReceiverSeries {
+            offered: schema.counter(&RECEIVER_OFFERED_SPANS, &own),
+            accepted: schema.counter(&RECEIVER_ACCEPTED_SPANS, &own),
+            refused: schema.counter(&RECEIVER_REFUSED_SPANS, &own),
+            rejected: schema.counter(&RECEIVER_REJECTED_SPANS, &own),
+            unanswered: schema.gauge(&RECEIVER_UNANSWERED_SPANS, &own),
+            refused_requests: RefuseReason::ALL
+                .map(|reason| schema.counter(&RECEIVER_REFUSED_REQUESTS, &because(reason.label()))),
+            rejected_requests: RejectReason::ALL
+                .map(|reason| schema.counter(&RECEIVER_REJECTED_REQUESTS, &because(reason.label()))),
+        }
+    }
+
+    /// Requests refused for `reason` before their spans could be counted.
+    pub fn refused_requests(&self, reason: RefuseReason) -> Counter {
+        self.refused_requests[reason as usize]
+    }
+
+    /// Requests rejected for `reason` before their spans could be counted.
+    pub fn rejected_requests(&self, reason: RejectReason) -> Counter {
+        self.rejected_requests[reason as usize]
+    }
+}
+
+/// What every processor counts.
+#[derive(Clone, Debug)]
+pub struct ProcessorSeries {
+    /// Spans in.
+    pub incoming_items: Counter,
+    /// Spans out.
+    pub outgoing_items: Counter,
+    /// Spans shed or failed inside; never dropped by policy.
+    pub dropped_spans: Counter,
+}
+
+impl ProcessorSeries {
+    /// Declares the series of one processor in traces pipelines.
+    pub fn declare(schema: &mut Schema, processor_id: &str) -> ProcessorSeries {
+        let items = [("processor", processor_id), ("otel_signal", "traces")];
+        ProcessorSeries {
+            incoming_items: schema.counter(&PROCESSOR_INCOMING_ITEMS, &items),
+            outgoing_items: schema.counter(&PROCESSOR_OUTGOING_ITEMS, &items),
+            dropped_spans: schema.counter(&PROCESSOR_DROPPED_SPANS, &items[..1]),
+        }
+    }
+}
+
+/// What a memory_limiter counts besides [`ProcessorSeries`].
+#[derive(Clone, Debug)]
+pub struct MemoryLimiterSeries {
+    /// Spans admitted.
+    pub accepted_spans: Counter,
+    /// Spans refused.
+    pub refused_spans: Counter,
+}
+
+impl MemoryLimiterSeries {
+    /// Declares the series of one memory_limiter.
+    pub fn declare(schema: &mut Schema, processor_id: &str) -> MemoryLimiterSeries {
+        let own = [("processor", processor_id)];
+        MemoryLimiterSeries {
+            accepted_spans: schema.counter(&MEMORY_LIMITER_ACCEPTED_SPANS, &own),
+            refused_spans: schema.counter(&MEMORY_LIMITER_REFUSED_SPANS, &own),
+        }
+    }
+}
+
+/// What a batch processor counts besides [`ProcessorSeries`].
+#[derive(Clone, Debug)]
+pub struct BatchSeries {
+    /// Spans of each batch sent.
+    pub send_size: Histogram,
+    /// Bytes of each batch sent.
+    pub send_size_bytes: Histogram,
+    /// Batches sent because they were large enough.
+    pub size_trigger: Counter,
+    /// Batches sent because their time was over.
+    pub timeout_trigger: Counter,
+}
+
+impl BatchSeries {
+    /// Declares the series of one batch processor.
+    pub fn declare(schema: &mut Schema, processor_id: &str) -> BatchSeries {
+        let own = [("processor", processor_id)];
+        BatchSeries {
+            send_size: schema.histogram(&BATCH_SEND_SIZE, &own),
+            send_size_bytes: schema.histogram(&BATCH_SEND_SIZE_BYTES, &own),
+            size_trigger: schema.counter(&BATCH_SIZE_TRIGGER_SEND, &own),
+            timeout_trigger: schema.counter(&BATCH_TIMEOUT_TRIGGER_SEND, &own),
+        }
+    }
+}
+
+/// A pair of counters for what was sampled and what was not.
+#[derive(Clone, Copy, Debug)]
+pub struct SampledSeries {
+    /// `sampled="true"`.
+    pub sampled: Counter,
+    /// `sampled="false"`.
+    pub not_sampled: Counter,
+}
+
+/// What a tail_sampling processor counts besides [`ProcessorSeries`].
+///
+/// As in the Collector these series carry no `processor` label; a processor with a name shows it in the policy label.
+#[derive(Clone, Debug)]
+pub struct TailSamplingSeries {
+    /// Verdicts, one pair per policy, in the order of the settings.
+    pub policies: Vec<SampledSeries>,
+    /// Decisions.
+    pub decisions: SampledSeries,
+    /// Late spans answered from the remembered decision.
+    pub early_releases: SampledSeries,
+    /// Traces new to the table.
+    pub new_trace_id_received: Counter,
+    /// Nanoseconds one tick spent deciding.
+    pub decision_timer_latency_ns: Histogram,
+    /// Nanoseconds between a trace's decision and a late span of it.
+    pub late_span_age_ns: Histogram,
+    /// Policies that failed on a trace.
+    pub policy_evaluation_error: Counter,
+    /// Traces evicted undecided.
+    pub trace_dropped_too_early: Counter,
+    /// Nanoseconds a trace spent in the table.
+    pub trace_removal_age_ns: Histogram,
+    /// Traces in the table.
+    pub traces_on_memory: Gauge,
+    /// Traces that outgrew the largest size.
+    pub traces_dropped_too_large: Counter,
+    /// Traces decided before their time because the table was full.
+    pub traces_decided_early: Counter,
+    /// Spans with a zero trace id.
+    pub spans_without_trace_id: Counter,
+}
+
+impl TailSamplingSeries {
+    /// Declares the series of one tail_sampling processor (`tail_sampling` or `tail_sampling/name`) and its policies.
+    pub fn declare(schema: &mut Schema, processor_id: &str, policies: &[String]) -> TailSamplingSeries {
+        let own = [("processor", processor_id)];
+        let prefix = match processor_id.split_once('/') {
+            Some((_, name)) => format!("{name}."),
+            None => String::new(),
+        };
+        let mut verdicts = |policy: &String| {
+            let policy = format!("{prefix}{policy}");
+            let mut verdict = |sampled: &str, decision: &str| {
+                let labels = [
+                    ("policy", policy.as_str()),
+                    ("sampled", sampled),
+                    ("decision", decision),
+                ];
+                schema.counter(&TAIL_COUNT_TRACES_SAMPLED, &labels)
+            };
+            SampledSeries {
+                sampled: verdict("true", "sampled"),
+                not_sampled: verdict("false", "not_sampled"),
+            }
+        };
+        let policies = policies.iter().map(&mut verdicts).collect();
+        let decided = &TAIL_GLOBAL_COUNT_TRACES_SAMPLED;
+        TailSamplingSeries {
+            policies,
+            decisions: SampledSeries {
+                sampled: schema.counter(decided, &[("sampled", "true"), ("decision", "sampled")]),
+                not_sampled: schema.counter(decided, &[("sampled", "false"), ("decision", "not_sampled")]),
+            },
+            early_releases: SampledSeries {
+                sampled: schema.counter(&TAIL_EARLY_RELEASES, &[("sampled", "true")]),
+                not_sampled: schema.counter(&TAIL_EARLY_RELEASES, &[("sampled", "false")]),
+            },
+            new_trace_id_received: schema.counter(&TAIL_NEW_TRACE_ID_RECEIVED, &[]),
+            decision_timer_latency_ns: schema.histogram(&TAIL_DECISION_TIMER_LATENCY, &[]),
+            late_span_age_ns: schema.histogram(&TAIL_LATE_SPAN_AGE, &[]),
+            policy_evaluation_error: schema.counter(&TAIL_POLICY_EVALUATION_ERROR, &[]),
+            trace_dropped_too_early: schema.counter(&TAIL_DROPPED_TOO_EARLY, &[]),
+            trace_removal_age_ns: schema.histogram(&TAIL_TRACE_REMOVAL_AGE, &[]),
+            traces_on_memory: schema.gauge(&TAIL_TRACES_ON_MEMORY, &[]),
+            traces_dropped_too_large: schema.counter(&TAIL_TRACES_DROPPED_TOO_LARGE, &[]),
+            traces_decided_early: schema.counter(&TAIL_DECIDED_EARLY, &own),
+            spans_without_trace_id: schema.counter(&TAIL_SPANS_WITHOUT_TRACE_ID, &own),
+        }
+    }
+}
+
+/// What every exporter counts. Queue size and capacity have the same labels, so their ratio needs no label matching.
+#[derive(Clone, Debug)]
+pub struct ExporterSeries {
+    /// Spans the backend took.
+    pub sent: Counter,
+    /// Spans given up.
+    pub send_failed: Counter,
+    /// Spans a full queue did not take.
+    pub enqueue_failed: Counter,
+    /// Requests sent and not yet answered.
+    pub in_flight_requests: Gauge,
+    /// Requests waiting or under way on this shard.
+    pub queue_size: Gauge,
+    /// This shard's part of the capacity.
+    pub queue_capacity: Gauge,
+    /// `100 * size / capacity` of this shard.
+    pub queue_fullest_percent: Gauge,
+}
+
+impl ExporterSeries {
+    /// Declares the series of one exporter.
+    pub fn declare(schema: &mut Schema, exporter_id: &str) -> ExporterSeries {
+        let own = [("exporter", exporter_id)];
+        let queue = [("exporter", exporter_id), ("data_type", "traces")];
+        ExporterSeries {
+            sent: schema.counter(&EXPORTER_SENT_SPANS, &own),
+            send_failed: schema.counter(&EXPORTER_SEND_FAILED_SPANS, &own),
+            enqueue_failed: schema.counter(&EXPORTER_ENQUEUE_FAILED_SPANS, &own),
+            in_flight_requests: schema.gauge(&EXPORTER_IN_FLIGHT_REQUESTS, &own),
+            queue_size: schema.gauge(&EXPORTER_QUEUE_SIZE, &queue),
+            queue_capacity: schema.gauge(&EXPORTER_QUEUE_CAPACITY, &queue),
+            queue_fullest_percent: schema.gauge(&EXPORTER_QUEUE_FULLEST, &queue),
+        }
+    }
+}
+
+/// The book of one pipeline and exporter: `accepted + created = delivered + dropped + shed + failed + in flight`.
+#[derive(Clone, Debug)]
+pub struct BookSeries {
+    /// Entered the pipeline.
+    pub accepted: Counter,
+    /// Made by a processor.
+    pub created: Counter,
+    /// Taken by the backend.
+    pub delivered: Counter,
+    /// Dropped by policy.
+    pub dropped: Counter,
+    /// Given up by overload.
+    pub shed: Counter,
+    /// Could not be delivered.
+    pub failed: Counter,
+    /// Held by nodes, rings, the queue or an export; summed over the holders before a scrape.
+    pub in_flight: Gauge,
+}
+
+impl BookSeries {
+    /// Declares the book of one pipeline and exporter.
+    pub fn declare(schema: &mut Schema, pipeline_id: &str, exporter_id: &str) -> BookSeries {
+        let own = [("pipeline", pipeline_id), ("exporter", exporter_id)];
+        BookSeries {
+            accepted: schema.counter(&PIPELINE_ACCEPTED_SPANS, &own),
+            created: schema.counter(&PIPELINE_CREATED_SPANS, &own),
+            delivered: schema.counter(&PIPELINE_DELIVERED_SPANS, &own),
+            dropped: schema.counter(&PIPELINE_DROPPED_SPANS, &own),
+            shed: schema.counter(&PIPELINE_SHED_SPANS, &own),
+            failed: schema.counter(&PIPELINE_FAILED_SPANS, &own),
+            in_flight: schema.gauge(&PIPELINE_IN_FLIGHT_SPANS, &own),
+        }
+    }
+}
+
+/// Who holds bytes that are charged to the budget.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ByteHolder {
+    /// Buffers and HTTP/2 windows of senders' connections.
+    Connections,
+    /// Bodies being read, decompressed and indexed.
+    Requests,
+    /// Batches between nodes and in batch processors.
+    Batches,
+    /// Chunks, records and envelopes of trace tables.
+    TraceTable,
+    /// Remembered decisions.
+    Decisions,
+    /// Rings and the parts that wait for them.
+    Mesh,
+    /// Sending queues.
+    Queues,
+    /// Exports under way and the buffers of their connections.
+    Exports,
+    /// Traces kept by the memory exporter.
+    KeptTraces,
+}
+
+impl ByteHolder {
+    /// All of them; the position is the index into [`BudgetSeries`].
+    pub const ALL: [ByteHolder; 9] = [
+        ByteHolder::Connections,
+        ByteHolder::Requests,
+        ByteHolder::Batches,
+        ByteHolder::TraceTable,
+        ByteHolder::Decisions,
+        ByteHolder::Mesh,
+        ByteHolder::Queues,
+        ByteHolder::Exports,
+        ByteHolder::KeptTraces,
+    ];
+
+    /// Value of the label `holder`.
+    pub fn label(self) -> &'static str {
+        match self {
+            ByteHolder::Connections => "connections",
+            ByteHolder::Requests => "requests",
+            ByteHolder::Batches => "batches",
+            ByteHolder::TraceTable => "trace_table",
+            ByteHolder::Decisions => "decisions",
+            ByteHolder::Mesh => "mesh",
+            ByteHolder::Queues => "queues",
+            ByteHolder::Exports => "exports",
+            ByteHolder::KeptTraces => "kept_traces",
+        }
+    }
+}
+
+/// The budget by holder.
+#[derive(Clone, Debug)]
+pub struct BudgetSeries {
+    /// Bytes leased by this shard.
+    pub leased_bytes: Gauge,
+    /// The process limit; set by one shard only, because gauges are summed.
+    pub limit_bytes: Gauge,
+    bytes: [Gauge; ByteHolder::ALL.len()],
+}
+
+impl BudgetSeries {
+    /// Declares the budget's series.
+    pub fn declare(schema: &mut Schema) -> BudgetSeries {
+        BudgetSeries {
+            leased_bytes: schema.gauge(&BUDGET_LEASED_BYTES, &[]),
+            limit_bytes: schema.gauge(&BUDGET_LIMIT_BYTES, &[]),
+            bytes: ByteHolder::ALL.map(|holder| schema.gauge(&BUDGET_BYTES, &[("holder", holder.label())])),
+        }
+    }
+
+    /// Bytes that `holder` holds.
+    pub fn bytes(&self, holder: ByteHolder) -> Gauge {
+        self.bytes[holder as usize]
+    }
+}
+
+/// What crosses shards.
+#[derive(Clone, Debug)]
+pub struct MeshSeries {
+    /// Spans sent to their owner.
+    pub sent_spans: Counter,
+    /// Bytes of them.
+    pub sent_bytes: Counter,
+    /// Spans taken out of rings.
+    pub received_spans: Counter,
+    /// Parts that waited for room.
+    pub waits: Counter,
+    /// Whole requests handed to a less busy shard.
+    pub balanced_requests: Counter,
+}
+
+impl MeshSeries {
+    /// Declares the mesh's series.
+    pub fn declare(schema: &mut Schema) -> MeshSeries {
+        MeshSeries {
+            sent_spans: schema.counter(&MESH_SENT_SPANS, &[]),
+            sent_bytes: schema.counter(&MESH_SENT_BYTES, &[]),
+            received_spans: schema.counter(&MESH_RECEIVED_SPANS, &[]),
+            waits: schema.counter(&MESH_WAITS, &[]),
+            balanced_requests: schema.counter(&MESH_BALANCED_REQUESTS, &[]),
+        }
+    }
+}
+
+/// What a shard shows of itself.
+#[derive(Clone, Debug)]
+pub struct ShardSeries {
+    /// Open connections of senders.
+    pub connections: Gauge,
+    /// Busy share of its time, 0 to 100.
+    pub busy_percent: Gauge,
+    /// Panics caught around pure calls.
+    pub caught_panics: Counter,
+}
+
+impl ShardSeries {
+    /// Declares a shard's series.
+    pub fn declare(schema: &mut Schema) -> ShardSeries {
+        ShardSeries {
+            connections: schema.gauge(&SHARD_CONNECTIONS, &[]),
+            busy_percent: schema.gauge(&SHARD_BUSIEST, &[]),
+            caught_panics: schema.counter(&SHARD_CAUGHT_PANICS, &[]),
+        }
+    }
+}
+
+/// What a memory exporter counts besides [`ExporterSeries`].
+#[derive(Clone, Debug)]
+pub struct MemoryExporterSeries {
+    /// Traces held.
+    pub traces: Gauge,
+    /// Bytes held.
+    pub bytes: Gauge,
+    /// Traces given up for younger ones.
+    pub traces_evicted: Counter,
+    /// Spans not kept because their trace was too large.
+    pub spans_left_out: Counter,
+}
+
+impl MemoryExporterSeries {
+    /// Declares the series of one memory exporter.
+    pub fn declare(schema: &mut Schema, exporter_id: &str) -> MemoryExporterSeries {
+        let own = [("exporter", exporter_id)];
+        MemoryExporterSeries {
+            traces: schema.gauge(&KEPT_TRACES, &own),
+            bytes: schema.gauge(&KEPT_BYTES, &own),
+            traces_evicted: schema.counter(&KEPT_TRACES_EVICTED, &own),
+            spans_left_out: schema.counter(&KEPT_SPANS_LEFT_OUT, &own),
+        }
+    }
+}
