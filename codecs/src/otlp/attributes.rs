@@ -3,6 +3,7 @@
 //! Nothing is decoded ahead of a question. On bytes that were never checked the iterators stop at the first malformed
 //! field; they never panic.
 
+pub use super::edit::{Edit, EditChange, EditSource, Scalar, edit_resource};
 use crate::wire::{Reader, Tag, WireType};
 
 /// ResourceSpans.resource.

@@ -68,11 +68,19 @@ impl Group {
 }
 
 impl Encoder {
-    /// Appends the selected spans to `out` as one request. An empty selection is an empty request: no bytes.
+    /// Appends all spans of the index to `out` as one request. No spans are an empty request: no bytes.
+    ///
+    /// # Panics
+    /// `segments` are not those of the index.
+    pub fn encode(&mut self, index: &SpanIndex, segments: &[Bytes], out: &mut Vec<u8>) {
+        self.encode_selection(index, segments, &Selection::All, out);
+    }
+
+    /// Appends the selected spans to `out` as one request.
     ///
     /// # Panics
     /// `segments` are not those of the index, or a selected number is no span of it.
-    pub fn encode(
+    pub fn encode_selection(
         &mut self,
         index: &SpanIndex,
         segments: &[Bytes],
@@ -93,7 +101,7 @@ impl Encoder {
         }
     }
 
-    /// Bytes that [`Self::encode`] appends for the same arguments.
+    /// Bytes that [`Self::encode_selection`] appends for the same arguments.
     ///
     /// # Panics
     /// A selected number is no span of the index.

@@ -302,11 +302,19 @@ impl SpanIndex {
     }
 
     /// Appends the spans numbered in `spans`, in that order, to `into`, with copies of the envelopes they use and of
-    /// no others. Segments stay as they are; see [`Self::relocate`]. `map` is reused memory.
+    /// no others. Segments stay as they are; see [`Self::relocate`].
     ///
     /// # Panics
     /// A number in `spans` is no span of this index.
-    pub fn select(&self, spans: &[u32], map: &mut EnvelopeMap, into: &mut Self) {
+    pub fn select(&self, spans: &[u32], into: &mut Self) {
+        self.select_with(&mut EnvelopeMap::default(), spans, into);
+    }
+
+    /// [`Self::select`] with memory of the caller's, for where it happens with every batch.
+    ///
+    /// # Panics
+    /// A number in `spans` is no span of this index.
+    pub fn select_with(&self, map: &mut EnvelopeMap, spans: &[u32], into: &mut Self) {
         map.reset(self);
         for &number in spans {
             let span = self.spans[number as usize];
@@ -373,7 +381,7 @@ pub fn span_bytes<'a>(item: &SpanItem, segments: &'a [Bytes]) -> &'a [u8] {
     &segments[usize::from(item.segment)][start..start + item.length as usize]
 }
 
-/// Which envelopes [`SpanIndex::select`] has copied, and where to. Kept by the caller to be reused.
+/// Which envelopes [`SpanIndex::select_with`] has copied, and where to. Kept by the caller to be reused.
 #[derive(Clone, Debug, Default)]
 pub struct EnvelopeMap {
     resources: Vec<u32>,
