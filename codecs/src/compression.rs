@@ -75,10 +75,7 @@ pub struct Decompressor {
 impl std::fmt::Debug for Decompressor {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { gzip, zstd } = self;
-        f.debug_struct("Decompressor")
-            .field("gzip", &gzip.is_some())
-            .field("zstd", &zstd.is_some())
-            .finish()
+        f.debug_struct("Decompressor").field("gzip", &gzip.is_some()).field("zstd", &zstd.is_some()).finish()
     }
 }
 
@@ -108,12 +105,7 @@ impl Decompressor {
     }
 
     /// The one-shot decoder with a guessed size, grown until it fits; several members go to the streaming decoder.
-    fn gunzip(
-        &mut self,
-        body: &[u8],
-        bytes_max: usize,
-        out: &mut Vec<u8>,
-    ) -> Result<(), DecompressError> {
+    fn gunzip(&mut self, body: &[u8], bytes_max: usize, out: &mut Vec<u8>) -> Result<(), DecompressError> {
         let gzip = self.gzip.get_or_insert_with(libdeflater::Decompressor::new);
         let mut size = gunzip_guess(body).min(bytes_max);
         loop {
@@ -129,9 +121,7 @@ impl Decompressor {
                 Err(DecompressionError::InsufficientSpace) if size >= bytes_max => {
                     return Err(DecompressError::TooLarge { bytes_max });
                 }
-                Err(DecompressionError::InsufficientSpace) => {
-                    size = size.saturating_mul(4).clamp(1024, bytes_max)
-                }
+                Err(DecompressionError::InsufficientSpace) => size = size.saturating_mul(4).clamp(1024, bytes_max),
             }
         }
         if is_single_member(body, out) {
@@ -140,20 +130,13 @@ impl Decompressor {
         gunzip_members(body, bytes_max, out)
     }
 
-    fn unzstd(
-        &mut self,
-        body: &[u8],
-        bytes_max: usize,
-        out: &mut Vec<u8>,
-    ) -> Result<(), DecompressError> {
+    fn unzstd(&mut self, body: &[u8], bytes_max: usize, out: &mut Vec<u8>) -> Result<(), DecompressError> {
         let broken = DecompressError::Broken(Compression::Zstd);
         let too_large = DecompressError::TooLarge { bytes_max };
         let context = self.zstd.get_or_insert_with(DCtx::create);
         // A body that failed half way must not colour the next one.
         context.init().map_err(|_| broken)?;
-        context
-            .set_parameter(DParameter::WindowLogMax(ZSTD_WINDOW_LOG_MAX))
-            .map_err(|_| broken)?;
+        context.set_parameter(DParameter::WindowLogMax(ZSTD_WINDOW_LOG_MAX)).map_err(|_| broken)?;
         out.clear();
         out.reserve(unzstd_guess(body, bytes_max).ok_or(too_large)?);
         let mut input = InBuffer::around(body);
@@ -164,34 +147,18 @@ impl Decompressor {
                     return Err(too_large);
                 }
                 // One byte beyond the bound tells "exactly the bound" from "more".
-                out.reserve_exact(
-                    out.len()
-                        .saturating_mul(3)
-                        .max(1024)
-                        .min(bytes_max.saturating_add(1) - out.len()),
-                );
+                out.reserve_exact(out.len().saturating_mul(3).max(1024).min(bytes_max.saturating_add(1) - out.len()));
             }
-            let before = (input.pos(), out.len());
             let position = out.len();
             let mut output = OutBuffer::around_pos(out, position);
-            left_in_frame = context
-                .decompress_stream(&mut output, &mut input)
-                .map_err(|_| broken)?;
-            let has_room = output.pos() < output.capacity();
-            drop(output);
+            left_in_frame = context.decompress_stream(&mut output, &mut input).map_err(|_| broken)?;
             // No input is left, there is room, and the frame wants more: it was cut.
-            if left_in_frame > 0
-                && has_room
-                && (input.pos() == body.len() || before == (input.pos(), out.len()))
-            {
+            let has_room = output.pos() < output.capacity();
+            if left_in_frame > 0 && has_room && input.pos() == body.len() {
                 return Err(broken);
             }
         }
-        if out.len() > bytes_max {
-            Err(too_large)
-        } else {
-            Ok(())
-        }
+        if out.len() > bytes_max { Err(too_large) } else { Ok(()) }
     }
 }
 
@@ -210,14 +177,8 @@ fn copy(body: &[u8], bytes_max: usize, out: &mut Vec<u8>) -> Result<(), Decompre
 
 /// The size that the last member announces, if deflate can reach it at all (1032:1), else a usual ratio.
 fn gunzip_guess(body: &[u8]) -> usize {
-    let announced = body
-        .last_chunk::<4>()
-        .map_or(0, |size| u32::from_le_bytes(*size) as usize);
-    if announced <= body.len().saturating_mul(1032) {
-        announced
-    } else {
-        body.len().saturating_mul(6)
-    }
+    let announced = body.last_chunk::<4>().map_or(0, |size| u32::from_le_bytes(*size) as usize);
+    if announced <= body.len().saturating_mul(1032) { announced } else { body.len().saturating_mul(6) }
 }
 
 /// Whether `body` ends where its first member `plain` ends. libdeflate does not say, so: the trailer at the end of the
@@ -237,9 +198,7 @@ fn holds_member_start(bytes: &[u8]) -> bool {
     const BLOCK: usize = 64;
     let candidate = |at: usize| bytes[at..].starts_with(&[0x1f, 0x8b, 8]);
     bytes.chunks(BLOCK).enumerate().any(|(number, block)| {
-        block
-            .iter()
-            .fold(false, |found, &byte| found | (byte == 0x1f))
+        block.iter().fold(false, |found, &byte| found | (byte == 0x1f))
             && (0..block.len()).any(|index| candidate(number * BLOCK + index))
     })
 }
@@ -247,9 +206,7 @@ fn holds_member_start(bytes: &[u8]) -> bool {
 /// All members, one after the other; what follows the last must be nothing, as for Go's decoder.
 fn gunzip_members(body: &[u8], bytes_max: usize, out: &mut Vec<u8>) -> Result<(), DecompressError> {
     out.clear();
-    let read = MultiGzDecoder::new(body)
-        .take((bytes_max as u64).saturating_add(1))
-        .read_to_end(out);
+    let read = MultiGzDecoder::new(body).take((bytes_max as u64).saturating_add(1)).read_to_end(out);
     match read {
         Ok(length) if length > bytes_max => Err(DecompressError::TooLarge { bytes_max }),
         Ok(_) => Ok(()),
@@ -275,10 +232,7 @@ pub struct Compressor {
 impl std::fmt::Debug for Compressor {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { gzip, zstd } = self;
-        f.debug_struct("Compressor")
-            .field("gzip", &gzip.is_some())
-            .field("zstd", &zstd.is_some())
-            .finish()
+        f.debug_struct("Compressor").field("gzip", &gzip.is_some()).field("zstd", &zstd.is_some()).finish()
     }
 }
 
@@ -293,13 +247,7 @@ impl Compressor {
     ///
     /// # Panics
     /// The zstd library cannot allocate its context.
-    pub fn compress(
-        &mut self,
-        compression: Compression,
-        level: Option<i32>,
-        plain: &[u8],
-        out: &mut Vec<u8>,
-    ) {
+    pub fn compress(&mut self, compression: Compression, level: Option<i32>, plain: &[u8], out: &mut Vec<u8>) {
         match compression {
             Compression::None => out.extend_from_slice(plain),
             Compression::Gzip => self.gzip(level, plain, out),
@@ -308,43 +256,27 @@ impl Compressor {
     }
 
     fn gzip(&mut self, level: Option<i32>, plain: &[u8], out: &mut Vec<u8>) {
-        let level = level
-            .filter(|level| *level != -1)
-            .unwrap_or(GZIP_LEVEL_DEFAULT)
-            .clamp(1, 12);
-        if self
-            .gzip
-            .as_ref()
-            .is_none_or(|(made_for, _)| *made_for != level)
-        {
+        let level = level.filter(|level| *level != -1).unwrap_or(GZIP_LEVEL_DEFAULT).clamp(1, 12);
+        if self.gzip.as_ref().is_none_or(|(made_for, _)| *made_for != level) {
             let made = libdeflater::Compressor::new(CompressionLvl::new(level).unwrap_or_default());
             self.gzip = Some((level, made));
         }
         let (_, gzip) = self.gzip.as_mut().expect("made just above");
         let start = out.len();
         out.resize(start + gzip.gzip_compress_bound(plain.len()), 0);
-        let length = gzip
-            .gzip_compress(plain, &mut out[start..])
-            .expect("the bound holds any outcome");
+        let length = gzip.gzip_compress(plain, &mut out[start..]).expect("the bound holds any outcome");
         out.truncate(start + length);
     }
 
     fn zstd(&mut self, level: Option<i32>, plain: &[u8], out: &mut Vec<u8>) {
-        let level = level
-            .filter(|level| *level != -1)
-            .unwrap_or(ZSTD_LEVEL_DEFAULT)
-            .clamp(-7, 22);
+        let level = level.filter(|level| *level != -1).unwrap_or(ZSTD_LEVEL_DEFAULT).clamp(-7, 22);
         let context = self.zstd.get_or_insert_with(zstd_safe::CCtx::create);
-        context
-            .set_parameter(CParameter::CompressionLevel(level))
-            .expect("the level was brought into range");
+        context.set_parameter(CParameter::CompressionLevel(level)).expect("the level was brought into range");
         let start = out.len();
         out.reserve(zstd_safe::compress_bound(plain.len()));
         let mut output = std::io::Cursor::new(out);
         output.set_position(start as u64);
-        context
-            .compress2(&mut output, plain)
-            .expect("the bound holds any outcome");
+        context.compress2(&mut output, plain).expect("the bound holds any outcome");
     }
 }
 
@@ -363,17 +295,10 @@ mod tests {
 
     /// Text that repeats, but not too well.
     fn text(length: usize) -> Vec<u8> {
-        (0..length)
-            .map(|index| b"http.method GET 200 /cart"[(index * index / 7) % 25])
-            .collect()
+        (0..length).map(|index| b"http.method GET 200 /cart"[(index * index / 7) % 25]).collect()
     }
 
-    fn check(
-        compression: Compression,
-        body: &[u8],
-        bytes_max: usize,
-        expected: Result<&[u8], DecompressError>,
-    ) {
+    fn check(compression: Compression, body: &[u8], bytes_max: usize, expected: Result<&[u8], DecompressError>) {
         let mut decompressor = Decompressor::default();
         for mut out in [Vec::new(), vec![7; 3], vec![7; 2 << 20]] {
             let result = decompressor.decompress(compression, body, bytes_max, &mut out);
@@ -393,9 +318,7 @@ mod tests {
                     let mut body = b"kept".to_vec();
                     compressor.compress(compression, level, &text(length), &mut body);
                     assert!(body.starts_with(b"kept"));
-                    decompressor
-                        .decompress(compression, &body[4..], BYTES_MAX, &mut plain)
-                        .unwrap();
+                    decompressor.decompress(compression, &body[4..], BYTES_MAX, &mut plain).unwrap();
                     assert_eq!(plain, text(length));
                 }
             }
@@ -408,42 +331,20 @@ mod tests {
             let plain = text(5000);
             let body = compressed(compression, &plain);
             check(compression, &body, 5000, Ok(&plain));
-            check(
-                compression,
-                &body,
-                4999,
-                Err(DecompressError::TooLarge { bytes_max: 4999 }),
-            );
-            check(
-                compression,
-                &body,
-                0,
-                Err(DecompressError::TooLarge { bytes_max: 0 }),
-            );
+            check(compression, &body, 4999, Err(DecompressError::TooLarge { bytes_max: 4999 }));
+            check(compression, &body, 0, Err(DecompressError::TooLarge { bytes_max: 0 }));
         }
     }
 
     #[test]
     fn a_bomb_stops_at_the_bound() {
         let zeros = vec![0; 64 << 20];
-        let too_large = Err(DecompressError::TooLarge {
-            bytes_max: BYTES_MAX,
-        });
+        let too_large = Err(DecompressError::TooLarge { bytes_max: BYTES_MAX });
         for compression in BOTH {
-            check(
-                compression,
-                &compressed(compression, &zeros),
-                BYTES_MAX,
-                too_large,
-            );
+            check(compression, &compressed(compression, &zeros), BYTES_MAX, too_large);
         }
         // Without an announced size, and with a false one.
-        check(
-            Compression::Zstd,
-            &zstd::stream::encode_all(&zeros[..], 1).unwrap(),
-            BYTES_MAX,
-            too_large,
-        );
+        check(Compression::Zstd, &zstd::stream::encode_all(&zeros[..], 1).unwrap(), BYTES_MAX, too_large);
         let mut lying = compressed(Compression::Gzip, &zeros);
         let end = lying.len() - 4;
         lying[end..].copy_from_slice(&10_u32.to_le_bytes());
@@ -454,29 +355,14 @@ mod tests {
     fn several_members_or_frames_are_one_body() {
         for compression in BOTH {
             // Equal members have equal trailers: the case that a look at the last trailer alone would get wrong.
-            for (first, second) in [
-                (text(900), text(900)),
-                (text(10), text(50_000)),
-                (text(50_000), Vec::new()),
-            ] {
-                let body = [
-                    compressed(compression, &first),
-                    compressed(compression, &second),
-                ]
-                .concat();
+            for (first, second) in [(text(900), text(900)), (text(10), text(50_000)), (text(50_000), Vec::new())] {
+                let body = [compressed(compression, &first), compressed(compression, &second)].concat();
                 check(compression, &body, BYTES_MAX, Ok(&[first, second].concat()));
             }
         }
         let zeros = compressed(Compression::Gzip, &vec![0; BYTES_MAX]);
-        let too_large = Err(DecompressError::TooLarge {
-            bytes_max: BYTES_MAX,
-        });
-        check(
-            Compression::Gzip,
-            &[&zeros[..], &zeros].concat(),
-            BYTES_MAX,
-            too_large,
-        );
+        let too_large = Err(DecompressError::TooLarge { bytes_max: BYTES_MAX });
+        check(Compression::Gzip, &[&zeros[..], &zeros].concat(), BYTES_MAX, too_large);
     }
 
     #[test]
@@ -485,9 +371,7 @@ mod tests {
         let zstd = zstd::stream::encode_all(&plain[..], 3).unwrap();
         check(Compression::Zstd, &zstd, BYTES_MAX, Ok(&plain));
         let mut gzip = Vec::new();
-        flate2::bufread::GzEncoder::new(&plain[..], flate2::Compression::new(6))
-            .read_to_end(&mut gzip)
-            .unwrap();
+        flate2::bufread::GzEncoder::new(&plain[..], flate2::Compression::new(6)).read_to_end(&mut gzip).unwrap();
         check(Compression::Gzip, &gzip, BYTES_MAX, Ok(&plain));
     }
 
@@ -498,24 +382,13 @@ mod tests {
             let mut out = Vec::new();
             let mut decompressor = Decompressor::default();
             for length in 0..body.len() {
-                let result =
-                    decompressor.decompress(compression, &body[..length], BYTES_MAX, &mut out);
+                let result = decompressor.decompress(compression, &body[..length], BYTES_MAX, &mut out);
                 // No frame at all is an empty zstd body; no member is no gzip body.
                 let empty_zstd = compression == Compression::Zstd && length == 0;
-                assert_eq!(
-                    result.is_ok(),
-                    empty_zstd,
-                    "{compression:?} cut at {length}"
-                );
+                assert_eq!(result.is_ok(), empty_zstd, "{compression:?} cut at {length}");
             }
-            decompressor
-                .decompress(compression, &body, BYTES_MAX, &mut out)
-                .unwrap();
-            assert_eq!(
-                out,
-                text(3000),
-                "broken bodies leave no trace in the decompressor"
-            );
+            decompressor.decompress(compression, &body, BYTES_MAX, &mut out).unwrap();
+            assert_eq!(out, text(3000), "broken bodies leave no trace in the decompressor");
         }
     }
 
@@ -524,12 +397,7 @@ mod tests {
         for compression in BOTH {
             for garbage in [&b"\0"[..], b"garbage", &[0x1f, 0x8b, 8, 0], &[0; 600]] {
                 let body = [&compressed(compression, &text(3000)), garbage].concat();
-                check(
-                    compression,
-                    &body,
-                    BYTES_MAX,
-                    Err(DecompressError::Broken(compression)),
-                );
+                check(compression, &body, BYTES_MAX, Err(DecompressError::Broken(compression)));
             }
         }
     }
@@ -544,10 +412,7 @@ mod tests {
                 let mut broken = body.clone();
                 broken[bit / 8] ^= 1 << (bit % 8);
                 // Some bits mean nothing (a gzip header's time); what is accepted stays within the bound.
-                if decompressor
-                    .decompress(compression, &broken, 4096, &mut out)
-                    .is_ok()
-                {
+                if decompressor.decompress(compression, &broken, 4096, &mut out).is_ok() {
                     assert!(out.len() <= 4096);
                 }
             }

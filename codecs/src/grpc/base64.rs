@@ -7,10 +7,7 @@ const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwx
 pub fn encode(bytes: &[u8]) -> String {
     let mut out = String::with_capacity(bytes.len().div_ceil(3) * 4);
     for group in bytes.chunks(3) {
-        let bits = group
-            .iter()
-            .fold(0_u32, |bits, &byte| bits << 8 | u32::from(byte))
-            << (8 * (3 - group.len()));
+        let bits = group.iter().fold(0_u32, |bits, &byte| bits << 8 | u32::from(byte)) << (8 * (3 - group.len()));
         for digit in 0..=group.len() {
             let index = bits >> (18 - 6 * digit) & 63;
             out.push(char::from(ALPHABET[index as usize]));
@@ -23,10 +20,7 @@ pub fn encode(bytes: &[u8]) -> String {
 /// ignored, as in other implementations' tolerant readers.
 #[must_use]
 pub fn decode(text: &[u8]) -> Option<Vec<u8>> {
-    let text = text
-        .strip_suffix(b"==")
-        .or(text.strip_suffix(b"="))
-        .unwrap_or(text);
+    let text = text.strip_suffix(b"==").or(text.strip_suffix(b"=")).unwrap_or(text);
     let mut out = Vec::with_capacity(text.len() / 4 * 3 + 2);
     for group in text.chunks(4) {
         let mut bits = 0_u32;
@@ -60,14 +54,8 @@ mod tests {
 
     #[test]
     fn the_vectors_of_rfc_4648_hold() {
-        let vectors = [
-            ("", ""),
-            ("f", "Zg=="),
-            ("fo", "Zm8="),
-            ("foo", "Zm9v"),
-            ("foob", "Zm9vYg=="),
-            ("foobar", "Zm9vYmFy"),
-        ];
+        let vectors =
+            [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg=="), ("foobar", "Zm9vYmFy")];
         for (plain, padded) in vectors {
             let bare = padded.trim_end_matches('=');
             assert_eq!(encode(plain.as_bytes()), bare);
@@ -80,21 +68,14 @@ mod tests {
     fn every_byte_survives() {
         let all: Vec<u8> = (0..=255).collect();
         for length in 0..all.len() {
-            assert_eq!(
-                decode(encode(&all[..length]).as_bytes()).as_deref(),
-                Some(&all[..length])
-            );
+            assert_eq!(decode(encode(&all[..length]).as_bytes()).as_deref(), Some(&all[..length]));
         }
     }
 
     #[test]
     fn what_is_not_base64_is_nothing() {
         for text in ["A", "AAAAA", "AA A", "AA-_", "=", "===", "A=A="] {
-            assert_eq!(
-                decode(text.as_bytes()),
-                None.or((text == "=").then(Vec::new)),
-                "{text}"
-            );
+            assert_eq!(decode(text.as_bytes()), None.or((text == "=").then(Vec::new)), "{text}");
         }
     }
 }

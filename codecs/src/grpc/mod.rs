@@ -72,11 +72,7 @@ impl Deframer {
     /// Takes messages of at most `length_max` bytes.
     #[must_use]
     pub fn new(length_max: usize) -> Self {
-        Self {
-            length_max,
-            bytes: [0; PREFIX_BYTES],
-            filled: 0,
-        }
+        Self { length_max, bytes: [0; PREFIX_BYTES], filled: 0 }
     }
 
     /// Takes what it needs from the front of `input`. `Some` once the prefix is whole: the message starts at the new
@@ -97,10 +93,7 @@ impl Deframer {
             return Err(PrefixError::Flag(self.bytes[0]));
         };
         if length > self.length_max {
-            return Err(PrefixError::TooLarge {
-                length,
-                length_max: self.length_max,
-            });
+            return Err(PrefixError::TooLarge { length, length_max: self.length_max });
         }
         Ok(Some(Prefix { compressed, length }))
     }
@@ -126,14 +119,7 @@ mod tests {
             assert!(first.is_empty());
             assert_eq!(deframer.is_inside_prefix(), cut > 0 && cut < PREFIX_BYTES);
             let found = before.or(deframer.clone().take(&mut second).unwrap());
-            assert_eq!(
-                found,
-                Some(Prefix {
-                    compressed: true,
-                    length: 300
-                }),
-                "cut at {cut}"
-            );
+            assert_eq!(found, Some(Prefix { compressed: true, length: 300 }), "cut at {cut}");
             if cut < PREFIX_BYTES {
                 assert_eq!(second, b"body");
             }
@@ -143,25 +129,10 @@ mod tests {
     #[test]
     fn messages_beyond_the_bound_and_unknown_flags_are_errors() {
         let take = |bytes: [u8; PREFIX_BYTES]| Deframer::new(10).take(&mut &bytes[..]);
-        assert_eq!(
-            take(prefix(false, 10)),
-            Ok(Some(Prefix {
-                compressed: false,
-                length: 10
-            }))
-        );
-        assert_eq!(
-            take(prefix(false, 11)),
-            Err(PrefixError::TooLarge {
-                length: 11,
-                length_max: 10
-            })
-        );
+        assert_eq!(take(prefix(false, 10)), Ok(Some(Prefix { compressed: false, length: 10 })));
+        assert_eq!(take(prefix(false, 11)), Err(PrefixError::TooLarge { length: 11, length_max: 10 }));
         assert_eq!(take([2, 0, 0, 0, 0]), Err(PrefixError::Flag(2)));
         assert_eq!(read_prefix(&[0xff; PREFIX_BYTES]), None);
-        assert_eq!(
-            read_prefix(&[1, 0xff, 0xff, 0xff, 0xff]),
-            Some((true, u32::MAX as usize))
-        );
+        assert_eq!(read_prefix(&[1, 0xff, 0xff, 0xff, 0xff]), Some((true, u32::MAX as usize)));
     }
 }

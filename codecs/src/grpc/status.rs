@@ -65,17 +65,13 @@ impl Code {
     /// The code of a number; those that gRPC does not have count as [`Code::Unknown`].
     #[must_use]
     pub fn from_number(number: u32) -> Self {
-        CODES
-            .get(number as usize)
-            .map_or(Self::Unknown, |(code, _)| *code)
+        CODES.get(number as usize).map_or(Self::Unknown, |(code, _)| *code)
     }
 
     /// The code in a `grpc-status` header; what is no number counts as [`Code::Unknown`].
     #[must_use]
     pub fn from_header(value: &[u8]) -> Self {
-        let number = str::from_utf8(value)
-            .ok()
-            .and_then(|value| value.parse().ok());
+        let number = str::from_utf8(value).ok().and_then(|value| value.parse().ok());
         number.map_or(Self::Unknown, Self::from_number)
     }
 
@@ -143,11 +139,7 @@ impl Status {
     /// A status without a retry delay.
     #[must_use]
     pub fn new(code: Code, message: impl Into<String>) -> Self {
-        Self {
-            code,
-            message: message.into(),
-            retry_delay: None,
-        }
+        Self { code, message: message.into(), retry_delay: None }
     }
 
     /// [`Code::Internal`]: a mistake of ours.
@@ -166,20 +158,11 @@ impl Status {
     /// The status that trailers tell. Details, where they can be read, count only for the retry delay: code and message
     /// have headers of their own. No `grpc-status` at all is [`Code::Unknown`].
     #[must_use]
-    pub fn from_trailers(
-        status: Option<&[u8]>,
-        message: Option<&[u8]>,
-        details: Option<&[u8]>,
-    ) -> Self {
+    pub fn from_trailers(status: Option<&[u8]>, message: Option<&[u8]>, details: Option<&[u8]>) -> Self {
         let Some(status) = status else {
-            return Self::new(
-                Code::Unknown,
-                "the peer ended the call without a grpc-status",
-            );
+            return Self::new(Code::Unknown, "the peer ended the call without a grpc-status");
         };
-        let details = details
-            .and_then(base64::decode)
-            .and_then(|bytes| Self::decode(&bytes));
+        let details = details.and_then(base64::decode).and_then(|bytes| Self::decode(&bytes));
         Self {
             code: Code::from_header(status),
             message: message.map(percent_decode).unwrap_or_default(),
@@ -206,9 +189,7 @@ impl Status {
     /// 429 or 503 and a delay is known.
     #[must_use]
     pub fn retry_after_seconds(&self) -> Option<u64> {
-        let delay = self
-            .retry_delay
-            .filter(|_| matches!(self.code.http_status(), 429 | 503))?;
+        let delay = self.retry_delay.filter(|_| matches!(self.code.http_status(), 429 | 503))?;
         Some(delay.as_secs() + u64::from(delay.subsec_nanos() > 0))
     }
 
@@ -220,13 +201,8 @@ impl Status {
                 seconds: i64::try_from(delay.as_secs()).unwrap_or(i64::MAX),
                 nanos: delay.subsec_nanos() as i32,
             };
-            let info = RetryInfo {
-                retry_delay: Some(retry_delay),
-            };
-            Any {
-                type_url: RETRY_INFO_URL.into(),
-                value: info.encode_to_vec(),
-            }
+            let info = RetryInfo { retry_delay: Some(retry_delay) };
+            Any { type_url: RETRY_INFO_URL.into(), value: info.encode_to_vec() }
         });
         let status = RpcStatus {
             code: i32::from(self.code as u8),
@@ -240,17 +216,12 @@ impl Status {
     #[must_use]
     pub fn decode(bytes: &[u8]) -> Option<Self> {
         let status = RpcStatus::decode(bytes).ok()?;
-        let retry_info = status
-            .details
-            .iter()
-            .find(|detail| names_retry_info(&detail.type_url));
-        let retry_delay = retry_info
-            .and_then(|detail| RetryInfo::decode(&detail.value[..]).ok())
-            .map(|info| {
-                let delay = info.retry_delay.unwrap_or_default();
-                let nanos = u32::try_from(delay.nanos).unwrap_or(0).min(999_999_999);
-                Duration::new(u64::try_from(delay.seconds).unwrap_or(0), nanos)
-            });
+        let retry_info = status.details.iter().find(|detail| names_retry_info(&detail.type_url));
+        let retry_delay = retry_info.and_then(|detail| RetryInfo::decode(&detail.value[..]).ok()).map(|info| {
+            let delay = info.retry_delay.unwrap_or_default();
+            let nanos = u32::try_from(delay.nanos).unwrap_or(0).min(999_999_999);
+            Duration::new(u64::try_from(delay.seconds).unwrap_or(0), nanos)
+        });
         Some(Self {
             code: u32::try_from(status.code).map_or(Code::Unknown, Code::from_number),
             message: text(&status.message).into_owned(),
@@ -339,58 +310,28 @@ mod tests {
             .map(|(code, _)| code.number())
             .collect();
         assert_eq!(retryable, [1, 4, 10, 11, 14, 15]);
-        assert!(
-            Status::new(Code::ResourceExhausted, "")
-                .retry_after(Duration::ZERO)
-                .is_retryable()
-        );
-        assert!(
-            !Status::new(Code::Internal, "")
-                .retry_after(Duration::ZERO)
-                .is_retryable()
-        );
+        assert!(Status::new(Code::ResourceExhausted, "").retry_after(Duration::ZERO).is_retryable());
+        assert!(!Status::new(Code::Internal, "").retry_after(Duration::ZERO).is_retryable());
     }
 
     #[test]
     fn http_sees_the_codes_as_the_collector_maps_them() {
         let statuses: Vec<u16> = CODES.iter().map(|(code, _)| code.http_status()).collect();
-        let expected = [
-            200, 503, 500, 400, 503, 500, 500, 403, 429, 500, 503, 503, 404, 500, 503, 503, 401,
-        ];
+        let expected = [200, 503, 500, 400, 503, 500, 500, 403, 429, 500, 503, 503, 404, 500, 503, 503, 401];
         assert_eq!(statuses, expected);
-        for (status, code) in [
-            (400, 3),
-            (401, 16),
-            (403, 7),
-            (404, 12),
-            (429, 8),
-            (502, 14),
-            (503, 14),
-            (504, 14),
-            (500, 2),
-            (418, 2),
-        ] {
+        for (status, code) in
+            [(400, 3), (401, 16), (403, 7), (404, 12), (429, 8), (502, 14), (503, 14), (504, 14), (500, 2), (418, 2)]
+        {
             assert_eq!(Code::from_http_status(status).number(), code, "{status}");
         }
-        let retryable: Vec<u16> = (100..600)
-            .filter(|status| http_is_retryable(*status))
-            .collect();
+        let retryable: Vec<u16> = (100..600).filter(|status| http_is_retryable(*status)).collect();
         assert_eq!(retryable, [429, 502, 503, 504]);
     }
 
     #[test]
     fn a_status_survives_the_round_trip() {
-        for delay in [
-            None,
-            Some(Duration::ZERO),
-            Some(Duration::from_millis(1500)),
-            Some(Duration::from_nanos(1)),
-        ] {
-            let status = Status {
-                code: Code::Unavailable,
-                message: "full: 100 % \u{e9}\n".into(),
-                retry_delay: delay,
-            };
+        for delay in [None, Some(Duration::ZERO), Some(Duration::from_millis(1500)), Some(Duration::from_nanos(1))] {
+            let status = Status { code: Code::Unavailable, message: "full: 100 % \u{e9}\n".into(), retry_delay: delay };
             assert_eq!(Status::decode(&status.encode()), Some(status.clone()));
             let trailers = Status::from_trailers(
                 Some(b"14"),
@@ -413,25 +354,12 @@ mod tests {
 
     #[test]
     fn retry_after_is_whole_seconds_where_http_knows_it() {
-        let seconds = |code, delay| {
-            Status::new(code, "")
-                .retry_after(delay)
-                .retry_after_seconds()
-        };
+        let seconds = |code, delay| Status::new(code, "").retry_after(delay).retry_after_seconds();
         assert_eq!(seconds(Code::Unavailable, Duration::ZERO), Some(0));
-        assert_eq!(
-            seconds(Code::Unavailable, Duration::from_millis(1001)),
-            Some(2)
-        );
-        assert_eq!(
-            seconds(Code::ResourceExhausted, Duration::from_secs(3)),
-            Some(3)
-        );
+        assert_eq!(seconds(Code::Unavailable, Duration::from_millis(1001)), Some(2));
+        assert_eq!(seconds(Code::ResourceExhausted, Duration::from_secs(3)), Some(3));
         assert_eq!(seconds(Code::Internal, Duration::from_secs(3)), None);
-        assert_eq!(
-            Status::new(Code::Unavailable, "").retry_after_seconds(),
-            None
-        );
+        assert_eq!(Status::new(Code::Unavailable, "").retry_after_seconds(), None);
     }
 
     #[test]

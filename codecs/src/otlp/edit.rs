@@ -7,8 +7,7 @@ use sha2::{Digest, Sha256};
 
 use super::attributes::{Attribute, Fields, RESOURCE, RESOURCE_ATTRIBUTES, Value};
 use crate::wire::{
-    WireType, length_field_length, write_length_field, write_length_prefix, write_tag,
-    write_varint_field,
+    WireType, length_field_length, write_length_field, write_length_prefix, write_tag, write_varint_field,
 };
 
 /// One change to a map of attributes. Where a key occurs more than once (OTLP forbids it), the change applies to each.
@@ -84,10 +83,7 @@ pub fn edit_resource(envelope: &[u8], edits: &[Edit], out: &mut Vec<u8>) {
         .filter(|field| is_resource(field.tag.number))
         .flat_map(|field| Fields::of(field.body))
         .map(|field| match field.tag.number {
-            RESOURCE_ATTRIBUTES => Entry::Attribute {
-                raw: field.raw,
-                attribute: Attribute::read(field.body),
-            },
+            RESOURCE_ATTRIBUTES => Entry::Attribute { raw: field.raw, attribute: Attribute::read(field.body) },
             _ => Entry::Other(field.raw),
         })
         .collect();
@@ -118,10 +114,7 @@ fn apply<'a>(edit: &'a Edit, entries: &mut Vec<Entry<'a>>) {
                 return;
             };
             for entry in entries.iter_mut().filter(|entry| entry.is(key)) {
-                *entry = Entry::Changed {
-                    key,
-                    value: value.clone(),
-                };
+                *entry = Entry::Changed { key, value: value.clone() };
             }
         }
         EditChange::Delete => entries.retain(|entry| !entry.is(key)),
@@ -171,10 +164,7 @@ const HEX_DIGITS: &[u8; 16] = b"0123456789abcdef";
 /// A field of the resource message.
 enum Entry<'a> {
     /// An attribute as it came: `raw` is the whole field.
-    Attribute {
-        raw: &'a [u8],
-        attribute: Attribute<'a>,
-    },
+    Attribute { raw: &'a [u8], attribute: Attribute<'a> },
     /// An attribute that an edit wrote; `value` is an AnyValue.
     Changed { key: &'a [u8], value: Vec<u8> },
     /// Anything else.
@@ -201,9 +191,7 @@ impl Entry<'_> {
     fn length(&self) -> usize {
         match self {
             Self::Attribute { raw, .. } | Self::Other(raw) => raw.len(),
-            Self::Changed { key, value } => {
-                length_field_length(RESOURCE_ATTRIBUTES, key_value_length(key, value))
-            }
+            Self::Changed { key, value } => length_field_length(RESOURCE_ATTRIBUTES, key_value_length(key, value)),
         }
     }
 
@@ -229,10 +217,7 @@ mod tests {
     use super::*;
 
     fn action(key: &str, change: EditChange) -> Edit {
-        Edit {
-            key: key.to_owned(),
-            change,
-        }
+        Edit { key: key.to_owned(), change }
     }
 
     fn text(value: &str) -> EditSource {
@@ -245,11 +230,7 @@ mod tests {
         for (key, value) in attributes {
             let mut key_value = Vec::new();
             write_length_field(&mut key_value, 1, key.as_bytes());
-            write_length_field(
-                &mut key_value,
-                2,
-                &Scalar::String((*value).to_owned()).any_value(),
-            );
+            write_length_field(&mut key_value, 2, &Scalar::String((*value).to_owned()).any_value());
             write_length_field(&mut resource, 1, &key_value);
         }
         write_varint_field(&mut resource, 2, 3);
@@ -269,55 +250,32 @@ mod tests {
                 other => panic!("not a string: {other:?}"),
             })
             .collect();
-        let after: Vec<_> = after
-            .iter()
-            .map(|(key, value)| (key.as_bytes(), value.as_bytes()))
-            .collect();
+        let after: Vec<_> = after.iter().map(|(key, value)| (key.as_bytes(), value.as_bytes())).collect();
         assert_eq!(found, after);
     }
 
     #[test]
     fn insert_sets_only_what_is_absent() {
-        let actions = [
-            action("a", EditChange::Insert(text("new"))),
-            action("b", EditChange::Insert(text("new"))),
-        ];
+        let actions = [action("a", EditChange::Insert(text("new"))), action("b", EditChange::Insert(text("new")))];
         check(&[("a", "old")], &actions, &[("a", "old"), ("b", "new")]);
     }
 
     #[test]
     fn update_sets_only_what_is_present() {
-        let actions = [
-            action("a", EditChange::Update(text("new"))),
-            action("b", EditChange::Update(text("new"))),
-        ];
+        let actions = [action("a", EditChange::Update(text("new"))), action("b", EditChange::Update(text("new")))];
         check(&[("a", "old")], &actions, &[("a", "new")]);
     }
 
     #[test]
     fn upsert_sets_always() {
-        let actions = [
-            action("a", EditChange::Upsert(text("new"))),
-            action("b", EditChange::Upsert(text("new"))),
-        ];
-        check(
-            &[("a", "old"), ("z", "stays")],
-            &actions,
-            &[("a", "new"), ("z", "stays"), ("b", "new")],
-        );
+        let actions = [action("a", EditChange::Upsert(text("new"))), action("b", EditChange::Upsert(text("new")))];
+        check(&[("a", "old"), ("z", "stays")], &actions, &[("a", "new"), ("z", "stays"), ("b", "new")]);
     }
 
     #[test]
     fn delete_removes_every_entry_of_the_key() {
-        let actions = [
-            action("a", EditChange::Delete),
-            action("none", EditChange::Delete),
-        ];
-        check(
-            &[("a", "1"), ("b", "2"), ("a", "3")],
-            &actions,
-            &[("b", "2")],
-        );
+        let actions = [action("a", EditChange::Delete), action("none", EditChange::Delete)];
+        check(&[("a", "1"), ("b", "2"), ("a", "3")], &actions, &[("b", "2")]);
     }
 
     #[test]
@@ -336,16 +294,9 @@ mod tests {
     #[test]
     fn hash_is_the_sha_256_of_the_bytes() {
         let hashed = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
-        check(
-            &[("a", "abc"), ("e", "")],
-            &[action("a", EditChange::Hash)],
-            &[("a", hashed), ("e", "")],
-        );
+        check(&[("a", "abc"), ("e", "")], &[action("a", EditChange::Hash)], &[("a", hashed), ("e", "")]);
         check(&[("e", "")], &[action("e", EditChange::Hash)], &[("e", "")]);
-        assert_eq!(
-            hash(Value::Bool(true)),
-            "4bf5122f344554c53bde2ebb8cd2b7e3d1600ad631c385a5d7cce23c7785459a"
-        );
+        assert_eq!(hash(Value::Bool(true)), "4bf5122f344554c53bde2ebb8cd2b7e3d1600ad631c385a5d7cce23c7785459a");
         assert_eq!(hash(Value::Int(0)), hash(Value::Double(0.0)));
         assert_eq!(hash(Value::Array(&[1])), "");
     }
@@ -361,18 +312,8 @@ mod tests {
             set("b", Scalar::Bool(false)),
         ];
         edit_resource(&[], &actions, &mut out);
-        let found: Vec<_> = resource_attributes(&out)
-            .map(|attribute| Value::read(attribute.value))
-            .collect();
-        assert_eq!(
-            found,
-            [
-                Value::Int(-1),
-                Value::Int(0),
-                Value::Double(0.0),
-                Value::Bool(false)
-            ]
-        );
+        let found: Vec<_> = resource_attributes(&out).map(|attribute| Value::read(attribute.value)).collect();
+        assert_eq!(found, [Value::Int(-1), Value::Int(0), Value::Double(0.0), Value::Bool(false)]);
     }
 
     #[test]
@@ -383,11 +324,7 @@ mod tests {
         edit_resource(&schema_only, &[action("a", EditChange::Delete)], &mut out);
         assert_eq!(out, schema_only, "nothing to remove, nothing made");
         out.clear();
-        edit_resource(
-            &schema_only,
-            &[action("a", EditChange::Insert(text("x")))],
-            &mut out,
-        );
+        edit_resource(&schema_only, &[action("a", EditChange::Insert(text("x")))], &mut out);
         assert_eq!(resource_attribute(&out, "a"), Some(&b"x"[..]));
         assert!(out.ends_with(&schema_only));
     }
@@ -396,21 +333,14 @@ mod tests {
     fn untouched_bytes_leave_as_they_came() {
         let before = envelope(&[("a", "1"), ("b", "2")]);
         let mut out = Vec::new();
-        edit_resource(
-            &before,
-            &[action("c", EditChange::Update(text("x")))],
-            &mut out,
-        );
+        edit_resource(&before, &[action("c", EditChange::Update(text("x")))], &mut out);
         assert_eq!(out, before);
     }
 
     #[test]
     fn lookups_find_strings_only() {
         let before = envelope(&[("service.name", "shop"), ("service.name", "later")]);
-        assert_eq!(
-            resource_attribute(&before, "service.name"),
-            Some(&b"shop"[..])
-        );
+        assert_eq!(resource_attribute(&before, "service.name"), Some(&b"shop"[..]));
         assert_eq!(resource_attribute(&before, "service"), None);
     }
 }

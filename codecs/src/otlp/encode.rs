@@ -59,11 +59,7 @@ impl Group {
 
     /// Bytes of the message as a field numbered below 16; nothing without children.
     fn field_length(&self) -> usize {
-        if self.children == 0 {
-            0
-        } else {
-            length_field_length(1, self.body_length)
-        }
+        if self.children == 0 { 0 } else { length_field_length(1, self.body_length) }
     }
 }
 
@@ -115,14 +111,11 @@ impl Encoder {
         self.scopes.clear();
         self.scopes.resize(index.scopes.len(), Group::default());
         self.resources.clear();
-        self.resources
-            .resize(index.resources.len(), Group::default());
+        self.resources.resize(index.resources.len(), Group::default());
         match selection {
             Selection::All => self.count_spans(index.spans.iter()),
             Selection::Range(range) => self.count_spans(spans_of(index, range).iter()),
-            Selection::Listed(spans) => {
-                self.count_spans(spans.iter().map(|&span| &index.spans[span as usize]))
-            }
+            Selection::Listed(spans) => self.count_spans(spans.iter().map(|&span| &index.spans[span as usize])),
         }
         for (scope, entry) in self.scopes.iter_mut().zip(&index.scopes) {
             if scope.children > 0 {
