@@ -143,11 +143,7 @@ impl<'a> Reader<'a> {
     #[must_use]
     pub fn from(within: &'static str, bytes: &'a [u8], position: usize) -> Self {
         debug_assert!(position <= bytes.len(), "a message starts inside its input");
-        Self {
-            bytes,
-            position,
-            within,
-        }
+        Self { bytes, position, within }
     }
 
     /// A reader of the message in `range`, as returned by this reader; offsets stay those of the whole input.
@@ -194,11 +190,7 @@ impl<'a> Reader<'a> {
         if number == 0 {
             return Err(self.fault_at(offset, Fault::FieldZero));
         }
-        Ok(Some(Tag {
-            number,
-            wire_type,
-            offset,
-        }))
+        Ok(Some(Tag { number, wire_type, offset }))
     }
 
     /// A varint value.
@@ -219,11 +211,7 @@ impl<'a> Reader<'a> {
     fn varint_long(&mut self) -> Result<u64, Malformed> {
         let start = self.position;
         let mut value = 0_u64;
-        for (index, &byte) in self.bytes[start..]
-            .iter()
-            .take(VARINT_BYTES_MAX)
-            .enumerate()
-        {
+        for (index, &byte) in self.bytes[start..].iter().take(VARINT_BYTES_MAX).enumerate() {
             value |= u64::from(byte & 0x7f) << (7 * index);
             if byte < 0x80 {
                 // The tenth byte holds the 64th bit only.
@@ -234,11 +222,7 @@ impl<'a> Reader<'a> {
                 return Ok(value);
             }
         }
-        let fault = if self.bytes.len() - start < VARINT_BYTES_MAX {
-            Fault::Truncated
-        } else {
-            Fault::VarintTooLong
-        };
+        let fault = if self.bytes.len() - start < VARINT_BYTES_MAX { Fault::Truncated } else { Fault::VarintTooLong };
         Err(self.fault_at(start, fault))
     }
 
@@ -290,16 +274,22 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// Checks the known field `field`, which must be encoded as `expected`, and steps over it.
+    ///
+    /// # Errors
+    /// Another wire type, or a broken value.
+    #[inline]
+    pub fn check_field(&mut self, tag: Tag, field: &'static str, expected: WireType) -> Result<(), Malformed> {
+        self.expect(tag, field, expected)?;
+        self.skip(tag)
+    }
+
     /// The range of the known field `field`, which must be length-delimited.
     ///
     /// # Errors
     /// Another wire type, or a length that leaves the message.
     #[inline]
-    pub fn length_field(
-        &mut self,
-        tag: Tag,
-        field: &'static str,
-    ) -> Result<Range<usize>, Malformed> {
+    pub fn length_field(&mut self, tag: Tag, field: &'static str) -> Result<Range<usize>, Malformed> {
         self.expect(tag, field, WireType::Length)?;
         self.length_delimited()
     }
@@ -339,26 +329,20 @@ impl<'a> Reader<'a> {
         if tag.wire_type == expected {
             return Ok(());
         }
-        Err(self.fault_at(
-            tag.offset,
-            Fault::WireType {
-                field,
-                found: tag.wire_type,
-                expected,
-            },
-        ))
+        Err(self.fault_at(tag.offset, Fault::WireType { field, found: tag.wire_type, expected }))
     }
 
-    /// Steps over the value of a field nobody here knows.
+    /// Steps over the value of any field.
     ///
     /// # Errors
     /// The value is broken, leaves the message, or nests groups deeper than [`GROUP_DEPTH_MAX`].
+    #[inline]
     pub fn skip(&mut self, tag: Tag) -> Result<(), Malformed> {
         match tag.wire_type {
-            WireType::Varint => self.varint().map(drop),
-            WireType::Fixed64 => self.fixed64().map(drop),
-            WireType::Fixed32 => self.fixed32().map(drop),
-            WireType::Length => self.length_delimited().map(drop),
+            WireType::Varint => self.varint().map(|_| ()),
+            WireType::Fixed64 => self.fixed64().map(|_| ()),
+            WireType::Fixed32 => self.fixed32().map(|_| ()),
+            WireType::Length => self.length_delimited().map(|_| ()),
             WireType::GroupStart => self.skip_group(tag.number),
             WireType::GroupEnd => Err(self.fault_at(tag.offset, Fault::GroupEnd)),
         }
@@ -392,11 +376,7 @@ impl<'a> Reader<'a> {
     #[cold]
     #[must_use]
     pub fn fault_at(&self, offset: usize, what: Fault) -> Malformed {
-        Malformed {
-            offset,
-            within: self.within,
-            what,
-        }
+        Malformed { offset, within: self.within, what }
     }
 }
 
@@ -473,11 +453,7 @@ mod tests {
             }
             Ok(reader.position())
         })();
-        assert_eq!(
-            found.map_err(|error: Malformed| error.what),
-            expected,
-            "{bytes:02x?}"
-        );
+        assert_eq!(found.map_err(|error: Malformed| error.what), expected, "{bytes:02x?}");
     }
 
     #[test]
@@ -519,16 +495,10 @@ mod tests {
         check_skip(&[0x00, 0], Err(Fault::FieldZero));
         check_skip(&[0x0e], Err(Fault::WireTypeUnknown(6)));
         check_skip(&[0x0f], Err(Fault::WireTypeUnknown(7)));
-        check_skip(
-            &[0x80, 0x80, 0x80, 0x80, 0x10, 0],
-            Err(Fault::FieldTooLarge),
-        );
+        check_skip(&[0x80, 0x80, 0x80, 0x80, 0x10, 0], Err(Fault::FieldTooLarge));
         check_skip(&[0x08], Err(Fault::Truncated));
         check_skip(&[0x09, 1, 2], Err(Fault::Truncated));
-        check_skip(
-            &[0x0a, 3, 1],
-            Err(Fault::LengthPastEnd { length: 3, left: 1 }),
-        );
+        check_skip(&[0x0a, 3, 1], Err(Fault::LengthPastEnd { length: 3, left: 1 }));
         check_skip(&[0x0c], Err(Fault::GroupEnd));
         check_skip(&[0x0b, 0x14], Err(Fault::GroupEnd));
         check_skip(&[0x0b], Err(Fault::Truncated));

@@ -3,6 +3,7 @@
 //! Nothing is decoded ahead of a question. On bytes that were never checked the iterators stop at the first malformed
 //! field; they never panic.
 
+pub use super::edit::{Edit, EditChange, EditSource, Scalar, edit_resource};
 use crate::wire::{Reader, Tag, WireType};
 
 /// ResourceSpans.resource.
@@ -25,10 +26,7 @@ impl<'a> Attribute<'a> {
     /// Reads a KeyValue; of repeated fields the last one counts.
     #[must_use]
     pub fn read(key_value: &'a [u8]) -> Self {
-        let mut attribute = Self {
-            key: &[],
-            value: &[],
-        };
+        let mut attribute = Self { key: &[], value: &[] };
         for field in Fields::of(key_value) {
             match field.tag.number {
                 1 => attribute.key = field.body,
@@ -96,8 +94,7 @@ pub fn span_attributes(span: &[u8]) -> impl Iterator<Item = Attribute<'_>> {
 /// The text of the first resource attribute called `key`; `None` if there is none or it is no string.
 #[must_use]
 pub fn resource_attribute<'a>(envelope: &'a [u8], key: &str) -> Option<&'a [u8]> {
-    let attribute =
-        resource_attributes(envelope).find(|attribute| attribute.key == key.as_bytes())?;
+    let attribute = resource_attributes(envelope).find(|attribute| attribute.key == key.as_bytes())?;
     match Value::read(attribute.value) {
         Value::String(text) => Some(text),
         _ => None,
@@ -134,9 +131,7 @@ pub(super) struct Fields<'a> {
 
 impl<'a> Fields<'a> {
     pub(super) fn of(message: &'a [u8]) -> Self {
-        Self {
-            reader: Reader::new("checked message", message),
-        }
+        Self { reader: Reader::new("checked message", message) }
     }
 }
 
@@ -156,12 +151,7 @@ impl<'a> Iterator for Fields<'a> {
             _ => self.reader.skip(tag).ok()?,
         }
         let raw = self.reader.slice(tag.offset..self.reader.position());
-        Some(Field {
-            tag,
-            raw,
-            body,
-            number,
-        })
+        Some(Field { tag, raw, body, number })
     }
 }
 
@@ -179,67 +169,33 @@ mod tests {
     #[test]
     fn every_kind_of_value_is_read() {
         assert_eq!(Value::read(&[]), Value::Empty);
-        assert_eq!(
-            Value::read(&any_value(proto::Value::String(b"x\xff".to_vec()))),
-            Value::String(b"x\xff")
-        );
-        assert_eq!(
-            Value::read(&any_value(proto::Value::Bool(true))),
-            Value::Bool(true)
-        );
-        assert_eq!(
-            Value::read(&any_value(proto::Value::Int(-5))),
-            Value::Int(-5)
-        );
-        assert_eq!(
-            Value::read(&any_value(proto::Value::Double(-0.5))),
-            Value::Double(-0.5)
-        );
-        assert_eq!(
-            Value::read(&any_value(proto::Value::Bytes(vec![1, 2]))),
-            Value::Bytes(&[1, 2])
-        );
-        let list = proto::ArrayValue {
-            values: vec![proto::AnyValue::default()],
-        };
-        assert_eq!(
-            Value::read(&any_value(proto::Value::Array(list))),
-            Value::Array(&[0x0a, 0])
-        );
+        assert_eq!(Value::read(&any_value(proto::Value::String(b"x\xff".to_vec()))), Value::String(b"x\xff"));
+        assert_eq!(Value::read(&any_value(proto::Value::Bool(true))), Value::Bool(true));
+        assert_eq!(Value::read(&any_value(proto::Value::Int(-5))), Value::Int(-5));
+        assert_eq!(Value::read(&any_value(proto::Value::Double(-0.5))), Value::Double(-0.5));
+        assert_eq!(Value::read(&any_value(proto::Value::Bytes(vec![1, 2]))), Value::Bytes(&[1, 2]));
+        let list = proto::ArrayValue { values: vec![proto::AnyValue::default()] };
+        assert_eq!(Value::read(&any_value(proto::Value::Array(list))), Value::Array(&[0x0a, 0]));
     }
 
     #[test]
     fn the_last_of_several_values_counts() {
-        let bytes = [
-            any_value(proto::Value::Int(1)),
-            any_value(proto::Value::String(b"last".to_vec())),
-        ]
-        .concat();
+        let bytes = [any_value(proto::Value::Int(1)), any_value(proto::Value::String(b"last".to_vec()))].concat();
         assert_eq!(Value::read(&bytes), Value::String(b"last"));
     }
 
     #[test]
     fn span_attributes_come_in_order() {
-        let attribute = |key: &str, value| proto::KeyValue {
-            key: key.into(),
-            value: Some(proto::AnyValue { value: Some(value) }),
-        };
+        let attribute =
+            |key: &str, value| proto::KeyValue { key: key.into(), value: Some(proto::AnyValue { value: Some(value) }) };
         let span = proto::Span {
             name: b"GET /".to_vec(),
-            attributes: vec![
-                attribute("b", proto::Value::Int(1)),
-                attribute("a", proto::Value::Bool(false)),
-            ],
+            attributes: vec![attribute("b", proto::Value::Int(1)), attribute("a", proto::Value::Bool(false))],
             ..proto::Span::default()
         };
         let bytes = span.encode_to_vec();
-        let found: Vec<_> = span_attributes(&bytes)
-            .map(|found| (found.key, Value::read(found.value)))
-            .collect();
-        assert_eq!(
-            found,
-            [(&b"b"[..], Value::Int(1)), (b"a", Value::Bool(false))]
-        );
+        let found: Vec<_> = span_attributes(&bytes).map(|found| (found.key, Value::read(found.value))).collect();
+        assert_eq!(found, [(&b"b"[..], Value::Int(1)), (b"a", Value::Bool(false))]);
     }
 
     #[test]

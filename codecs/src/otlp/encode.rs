@@ -59,20 +59,24 @@ impl Group {
 
     /// Bytes of the message as a field numbered below 16; nothing without children.
     fn field_length(&self) -> usize {
-        if self.children == 0 {
-            0
-        } else {
-            length_field_length(1, self.body_length)
-        }
+        if self.children == 0 { 0 } else { length_field_length(1, self.body_length) }
     }
 }
 
 impl Encoder {
-    /// Appends the selected spans to `out` as one request. An empty selection is an empty request: no bytes.
+    /// Appends all spans of the index to `out` as one request. No spans are an empty request: no bytes.
+    ///
+    /// # Panics
+    /// `segments` are not those of the index.
+    pub fn encode(&mut self, index: &SpanIndex, segments: &[Bytes], out: &mut Vec<u8>) {
+        self.encode_selection(index, segments, &Selection::All, out);
+    }
+
+    /// Appends the selected spans to `out` as one request.
     ///
     /// # Panics
     /// `segments` are not those of the index, or a selected number is no span of it.
-    pub fn encode(
+    pub fn encode_selection(
         &mut self,
         index: &SpanIndex,
         segments: &[Bytes],
@@ -93,7 +97,7 @@ impl Encoder {
         }
     }
 
-    /// Bytes that [`Self::encode`] appends for the same arguments.
+    /// Bytes that [`Self::encode_selection`] appends for the same arguments.
     ///
     /// # Panics
     /// A selected number is no span of the index.
@@ -107,14 +111,11 @@ impl Encoder {
         self.scopes.clear();
         self.scopes.resize(index.scopes.len(), Group::default());
         self.resources.clear();
-        self.resources
-            .resize(index.resources.len(), Group::default());
+        self.resources.resize(index.resources.len(), Group::default());
         match selection {
             Selection::All => self.count_spans(index.spans.iter()),
             Selection::Range(range) => self.count_spans(spans_of(index, range).iter()),
-            Selection::Listed(spans) => {
-                self.count_spans(spans.iter().map(|&span| &index.spans[span as usize]))
-            }
+            Selection::Listed(spans) => self.count_spans(spans.iter().map(|&span| &index.spans[span as usize])),
         }
         for (scope, entry) in self.scopes.iter_mut().zip(&index.scopes) {
             if scope.children > 0 {

@@ -16,7 +16,7 @@ use bytes::Bytes;
 
 use super::message::{check_resource, check_scope};
 use super::span::{SpanItem, read_span};
-use crate::wire::{Fault, Malformed, Reader};
+use crate::wire::{Fault, Malformed, Reader, WireType};
 
 /// A half-open range of bytes in [`SpanIndex::envelopes`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -102,11 +102,7 @@ impl SpanIndex {
 
     /// Two passes over the few fields of a ResourceSpans: its envelope must lie together, before those of its scopes,
     /// and fields may come in any order.
-    fn read_resource_spans(
-        &mut self,
-        mut reader: Reader<'_>,
-        segment: u16,
-    ) -> Result<(), Malformed> {
+    fn read_resource_spans(&mut self, mut reader: Reader<'_>, segment: u16) -> Result<(), Malformed> {
         let before = self.mark();
         let mut scopes = reader.clone();
         while let Some(tag) = reader.tag()? {
@@ -119,11 +115,10 @@ impl SpanIndex {
                     reader.length_field(tag, "scope_spans")?;
                     continue;
                 }
-                3 => drop(reader.length_field(tag, "schema_url")?),
+                3 => reader.check_field(tag, "schema_url", WireType::Length)?,
                 _ => reader.skip(tag)?,
             }
-            self.envelopes
-                .extend_from_slice(reader.slice(tag.offset..reader.position()));
+            self.envelopes.extend_from_slice(reader.slice(tag.offset..reader.position()));
         }
         let resource = self.resources.len() as u32;
         let envelope = self.envelope_since(before.envelopes);
@@ -144,12 +139,7 @@ impl SpanIndex {
     }
 
     /// One pass: spans leave no bytes among the envelopes, so the parts of this envelope end up side by side.
-    fn read_scope_spans(
-        &mut self,
-        mut reader: Reader<'_>,
-        resource: u32,
-        segment: u16,
-    ) -> Result<(), Malformed> {
+    fn read_scope_spans(&mut self, mut reader: Reader<'_>, resource: u32, segment: u16) -> Result<(), Malformed> {
         let before = self.mark();
         let scope = self.scopes.len() as u32;
         while let Some(tag) = reader.tag()? {
@@ -171,11 +161,10 @@ impl SpanIndex {
                     let range = reader.length_field(tag, "scope")?;
                     check_scope(reader.nested("scope", range))?;
                 }
-                3 => drop(reader.length_field(tag, "schema_url")?),
+                3 => reader.check_field(tag, "schema_url", WireType::Length)?,
                 _ => reader.skip(tag)?,
             }
-            self.envelopes
-                .extend_from_slice(reader.slice(tag.offset..reader.position()));
+            self.envelopes.extend_from_slice(reader.slice(tag.offset..reader.position()));
         }
         if self.spans.len() == before.spans {
             self.rewind(before);
@@ -187,12 +176,8 @@ impl SpanIndex {
     }
 
     fn envelope_since(&self, start: usize) -> ByteRange {
-        let end = u32::try_from(self.envelopes.len())
-            .expect("the envelopes of one index stay below 4 GiB");
-        ByteRange {
-            start: start as u32,
-            end,
-        }
+        let end = u32::try_from(self.envelopes.len()).expect("the envelopes of one index stay below 4 GiB");
+        ByteRange { start: start as u32, end }
     }
 
     fn mark(&self) -> Mark {
@@ -242,13 +227,13 @@ impl SpanIndex {
             end: range.end + envelope_offset as u32,
         };
         self.envelopes.extend_from_slice(&other.envelopes);
-        self.resources
-            .extend(other.resources.iter().map(|&range| moved(range)));
-        self.scopes
-            .extend(other.scopes.iter().map(|scope| ScopeEntry {
+        self.resources.extend(other.resources.iter().map(|&range| moved(range)));
+        self.scopes.extend(
+            other.scopes.iter().map(|scope| ScopeEntry {
                 resource: scope.resource + resource_offset,
                 envelope: moved(scope.envelope),
-            }));
+            }),
+        );
         self.spans.extend(other.spans.iter().map(|span| {
             let segment = span.segment.checked_add(segment_offset);
             SpanItem {
@@ -277,10 +262,7 @@ impl SpanIndex {
     /// # Panics
     /// There is no such resource, or the envelopes would exceed 4 GiB.
     pub fn push_scope(&mut self, resource: u32, envelope: &[u8]) -> u32 {
-        assert!(
-            (resource as usize) < self.resources.len(),
-            "a scope belongs to a resource of its index"
-        );
+        assert!((resource as usize) < self.resources.len(), "a scope belongs to a resource of its index");
         let start = self.envelopes.len();
         self.envelopes.extend_from_slice(envelope);
         let envelope = self.envelope_since(start);
@@ -294,19 +276,24 @@ impl SpanIndex {
     /// # Panics
     /// There is no such scope.
     pub fn push_span(&mut self, span: SpanItem) {
-        assert!(
-            (span.scope as usize) < self.scopes.len(),
-            "a span belongs to a scope of its index"
-        );
+        assert!((span.scope as usize) < self.scopes.len(), "a span belongs to a scope of its index");
         self.spans.push(span);
     }
 
     /// Appends the spans numbered in `spans`, in that order, to `into`, with copies of the envelopes they use and of
-    /// no others. Segments stay as they are; see [`Self::relocate`]. `map` is reused memory.
+    /// no others. Segments stay as they are; see [`Self::relocate`].
     ///
     /// # Panics
     /// A number in `spans` is no span of this index.
-    pub fn select(&self, spans: &[u32], map: &mut EnvelopeMap, into: &mut Self) {
+    pub fn select(&self, spans: &[u32], into: &mut Self) {
+        self.select_with(&mut EnvelopeMap::default(), spans, into);
+    }
+
+    /// [`Self::select`] with memory of the caller's, for where it happens with every batch.
+    ///
+    /// # Panics
+    /// A number in `spans` is no span of this index.
+    pub fn select_with(&self, map: &mut EnvelopeMap, spans: &[u32], into: &mut Self) {
         map.reset(self);
         for &number in spans {
             let span = self.spans[number as usize];
@@ -373,7 +360,7 @@ pub fn span_bytes<'a>(item: &SpanItem, segments: &'a [Bytes]) -> &'a [u8] {
     &segments[usize::from(item.segment)][start..start + item.length as usize]
 }
 
-/// Which envelopes [`SpanIndex::select`] has copied, and where to. Kept by the caller to be reused.
+/// Which envelopes [`SpanIndex::select_with`] has copied, and where to. Kept by the caller to be reused.
 #[derive(Clone, Debug, Default)]
 pub struct EnvelopeMap {
     resources: Vec<u32>,

@@ -4,7 +4,7 @@
 //! files, lengths stay inside, ids have their size. Strings are not looked at: invalid UTF-8 passes. Unknown fields are
 //! stepped over. The plain shapes that make up nearly all traffic are recognised first, see [`is_plain_key_value`].
 
-use crate::wire::{Fault, Malformed, Reader, Tag};
+use crate::wire::{Fault, Malformed, Reader, Tag, WireType};
 
 /// How deep arrays and maps in attribute values may nest. Peers build them with recursion limits of 100 messages; an
 /// attribute level takes two or three.
@@ -21,8 +21,7 @@ pub(super) fn is_plain_key_value(body: &[u8]) -> bool {
     let [0x0a, key_length, after_key_length @ ..] = body else {
         return false;
     };
-    let Some([0x12, value_length, value @ ..]) = after_key_length.get(usize::from(*key_length)..)
-    else {
+    let Some([0x12, value_length, value @ ..]) = after_key_length.get(usize::from(*key_length)..) else {
         return false;
     };
     if value.len() != usize::from(*value_length) {
@@ -51,7 +50,7 @@ pub(super) fn check_attribute(reader: &mut Reader<'_>, tag: Tag) -> Result<(), M
 fn check_key_value(mut reader: Reader<'_>, depth: u32) -> Result<(), Malformed> {
     while let Some(tag) = reader.tag()? {
         match tag.number {
-            1 => drop(reader.length_field(tag, "key")?),
+            1 => reader.check_field(tag, "key", WireType::Length)?,
             2 => {
                 let range = reader.length_field(tag, "value")?;
                 check_any_value(reader.nested("attribute value", range), depth)?;
@@ -68,10 +67,10 @@ fn check_any_value(mut reader: Reader<'_>, depth: u32) -> Result<(), Malformed> 
     }
     while let Some(tag) = reader.tag()? {
         match tag.number {
-            1 => drop(reader.length_field(tag, "string_value")?),
-            2 => drop(reader.varint_field(tag, "bool_value")?),
-            3 => drop(reader.varint_field(tag, "int_value")?),
-            4 => drop(reader.fixed64_field(tag, "double_value")?),
+            1 => reader.check_field(tag, "string_value", WireType::Length)?,
+            2 => reader.check_field(tag, "bool_value", WireType::Varint)?,
+            3 => reader.check_field(tag, "int_value", WireType::Varint)?,
+            4 => reader.check_field(tag, "double_value", WireType::Fixed64)?,
             5 => {
                 let range = reader.length_field(tag, "array_value")?;
                 check_array(reader.nested("array value", range), depth + 1)?;
@@ -80,7 +79,7 @@ fn check_any_value(mut reader: Reader<'_>, depth: u32) -> Result<(), Malformed> 
                 let range = reader.length_field(tag, "kvlist_value")?;
                 check_map(reader.nested("kvlist value", range), depth + 1)?;
             }
-            7 => drop(reader.length_field(tag, "bytes_value")?),
+            7 => reader.check_field(tag, "bytes_value", WireType::Length)?,
             _ => reader.skip(tag)?,
         }
     }
@@ -118,7 +117,7 @@ pub(super) fn check_resource(mut reader: Reader<'_>) -> Result<(), Malformed> {
     while let Some(tag) = reader.tag()? {
         match tag.number {
             1 => check_attribute(&mut reader, tag)?,
-            2 => drop(reader.varint_field(tag, "dropped_attributes_count")?),
+            2 => reader.check_field(tag, "dropped_attributes_count", WireType::Varint)?,
             _ => reader.skip(tag)?,
         }
     }
@@ -129,10 +128,10 @@ pub(super) fn check_resource(mut reader: Reader<'_>) -> Result<(), Malformed> {
 pub(super) fn check_scope(mut reader: Reader<'_>) -> Result<(), Malformed> {
     while let Some(tag) = reader.tag()? {
         match tag.number {
-            1 => drop(reader.length_field(tag, "name")?),
-            2 => drop(reader.length_field(tag, "version")?),
+            1 => reader.check_field(tag, "name", WireType::Length)?,
+            2 => reader.check_field(tag, "version", WireType::Length)?,
             3 => check_attribute(&mut reader, tag)?,
-            4 => drop(reader.varint_field(tag, "dropped_attributes_count")?),
+            4 => reader.check_field(tag, "dropped_attributes_count", WireType::Varint)?,
             _ => reader.skip(tag)?,
         }
     }
@@ -143,10 +142,10 @@ pub(super) fn check_scope(mut reader: Reader<'_>) -> Result<(), Malformed> {
 pub(super) fn check_event(mut reader: Reader<'_>) -> Result<(), Malformed> {
     while let Some(tag) = reader.tag()? {
         match tag.number {
-            1 => drop(reader.fixed64_field(tag, "time_unix_nano")?),
-            2 => drop(reader.length_field(tag, "name")?),
+            1 => reader.check_field(tag, "time_unix_nano", WireType::Fixed64)?,
+            2 => reader.check_field(tag, "name", WireType::Length)?,
             3 => check_attribute(&mut reader, tag)?,
-            4 => drop(reader.varint_field(tag, "dropped_attributes_count")?),
+            4 => reader.check_field(tag, "dropped_attributes_count", WireType::Varint)?,
             _ => reader.skip(tag)?,
         }
     }
@@ -157,16 +156,20 @@ pub(super) fn check_event(mut reader: Reader<'_>) -> Result<(), Malformed> {
 pub(super) fn check_link(mut reader: Reader<'_>) -> Result<(), Malformed> {
     while let Some(tag) = reader.tag()? {
         match tag.number {
-            1 => drop(read_id::<16>(&mut reader, tag, "trace_id")?),
-            2 => drop(read_id::<8>(&mut reader, tag, "span_id")?),
-            3 => drop(reader.length_field(tag, "trace_state")?),
+            1 => check_id::<16>(&mut reader, tag, "trace_id")?,
+            2 => check_id::<8>(&mut reader, tag, "span_id")?,
+            3 => reader.check_field(tag, "trace_state", WireType::Length)?,
             4 => check_attribute(&mut reader, tag)?,
-            5 => drop(reader.varint_field(tag, "dropped_attributes_count")?),
-            6 => drop(reader.fixed32_field(tag, "flags")?),
+            5 => reader.check_field(tag, "dropped_attributes_count", WireType::Varint)?,
+            6 => reader.check_field(tag, "flags", WireType::Fixed32)?,
             _ => reader.skip(tag)?,
         }
     }
     Ok(())
+}
+
+fn check_id<const N: usize>(reader: &mut Reader<'_>, tag: Tag, field: &'static str) -> Result<(), Malformed> {
+    read_id::<N>(reader, tag, field).map(|_| ())
 }
 
 /// An id of `N` bytes; all zero if the field is empty.
@@ -183,11 +186,7 @@ pub(super) fn read_id<const N: usize>(
         Ok(id) => Ok(id),
         Err(_) if range.is_empty() => Ok([0; N]),
         Err(_) => {
-            let fault = Fault::IdLength {
-                field,
-                length: range.len(),
-                expected: N,
-            };
+            let fault = Fault::IdLength { field, length: range.len(), expected: N };
             Err(reader.fault_at(tag.offset, fault))
         }
     }

@@ -4,7 +4,7 @@
 //! untouched bytes and unknown fields leave as they came. [`Encoder`] is the way back. [`edit_resource`] writes changed
 //! resource envelopes. [`proto`] holds structs for the slow paths.
 
-mod attributes;
+pub mod attributes;
 mod edit;
 mod encode;
 mod index;
@@ -13,8 +13,8 @@ pub mod proto;
 mod response;
 mod span;
 
-pub use attributes::{Attribute, Value, resource_attribute, resource_attributes, span_attributes};
-pub use edit::{AttributeAction, AttributeChange, AttributeSource, AttributeValue, edit_resource};
+pub use attributes::{Edit, EditChange, EditSource, Scalar, edit_resource};
+pub use attributes::{resource_attribute, resource_attributes, span_attributes};
 pub use encode::{Encoder, Selection};
 pub use index::{ByteRange, EnvelopeMap, ScopeEntry, SpanIndex, span_bytes};
 pub use message::VALUE_DEPTH_MAX;

@@ -37,10 +37,7 @@ pub fn read_response(bytes: &[u8]) -> Result<Option<PartialSuccess>, Malformed> 
     Ok(partial.filter(|partial| *partial != PartialSuccess::default()))
 }
 
-fn read_partial_success(
-    mut reader: Reader<'_>,
-    into: &mut PartialSuccess,
-) -> Result<(), Malformed> {
+fn read_partial_success(mut reader: Reader<'_>, into: &mut PartialSuccess) -> Result<(), Malformed> {
     while let Some(tag) = reader.tag()? {
         match tag.number {
             1 => into.rejected_spans = reader.varint_field(tag, "rejected_spans")? as i64,
@@ -78,10 +75,7 @@ mod tests {
     #[test]
     fn a_partial_success_survives_the_round_trip() {
         for rejected_spans in [0, 7, -1, i64::MAX] {
-            let partial = PartialSuccess {
-                rejected_spans,
-                error_message: "ids reused".to_owned(),
-            };
+            let partial = PartialSuccess { rejected_spans, error_message: "ids reused".to_owned() };
             let mut bytes = Vec::new();
             write_response(&partial, &mut bytes);
             assert_eq!(read_response(&bytes), Ok(Some(partial)));

@@ -4,7 +4,7 @@
 //! known. It checks a span message completely and notes what [`SpanItem`] holds.
 
 use super::message::{check_attribute, check_event, check_link, is_plain_key_value, read_id};
-use crate::wire::{Malformed, Reader};
+use crate::wire::{Malformed, Reader, WireType};
 
 /// A trace id; all zero means the span carries none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -76,10 +76,7 @@ pub struct SpanItem {
     pub has_parent: bool,
 }
 
-const _: () = assert!(
-    size_of::<SpanItem>() == 64,
-    "a span item fills one cache line"
-);
+const _: () = assert!(size_of::<SpanItem>() == 64, "a span item fills one cache line");
 
 /// Checks the span message in `bytes[start..]` and notes its fields in `item`; position fields stay as they are.
 ///
@@ -104,11 +101,7 @@ pub(super) fn read_span(bytes: &[u8], start: usize, item: &mut SpanItem) -> Resu
     let mut position = start;
     while position < bytes.len() {
         let stepped = read_plain_field(&bytes[position..], item);
-        position = if stepped > 0 {
-            position + stepped
-        } else {
-            read_any_field(bytes, position, item)?
-        };
+        position = if stepped > 0 { position + stepped } else { read_any_field(bytes, position, item)? };
     }
     Ok(())
 }
@@ -117,14 +110,11 @@ pub(super) fn read_span(bytes: &[u8], start: usize, item: &mut SpanItem) -> Resu
 #[inline(always)]
 fn read_plain_field(field: &[u8], item: &mut SpanItem) -> usize {
     match field {
-        [ATTRIBUTES, length, body @ ..] if *length < 0x80 => match body.get(..usize::from(*length))
-        {
+        [ATTRIBUTES, length, body @ ..] if *length < 0x80 => match body.get(..usize::from(*length)) {
             Some(body) if is_plain_key_value(body) => 2 + body.len(),
             _ => 0,
         },
-        [NAME | TRACE_STATE, length, body @ ..]
-            if *length < 0x80 && body.len() >= usize::from(*length) =>
-        {
+        [NAME | TRACE_STATE, length, body @ ..] if *length < 0x80 && body.len() >= usize::from(*length) => {
             2 + usize::from(*length)
         }
         [TRACE_ID, 16, body @ ..] => take(body, |id| item.trace_id = TraceId(id), 18),
@@ -132,18 +122,12 @@ fn read_plain_field(field: &[u8], item: &mut SpanItem) -> usize {
         [PARENT_SPAN_ID, 8, body @ ..] => take(body, |id| item.has_parent = id != [0; 8], 10),
         [START, body @ ..] => take(body, |time| item.start_ns = u64::from_le_bytes(time), 9),
         [END, body @ ..] => take(body, |time| item.end_ns = u64::from_le_bytes(time), 9),
-        [FLAGS_LOW, FLAGS_HIGH, body @ ..] => {
-            take(body, |flags| item.flags = u32::from_le_bytes(flags), 6)
-        }
+        [FLAGS_LOW, FLAGS_HIGH, body @ ..] => take(body, |flags| item.flags = u32::from_le_bytes(flags), 6),
         [KIND, kind, ..] if *kind < 0x80 => {
             item.kind = SpanKind(*kind);
             2
         }
-        [
-            DROPPED_ATTRIBUTES | DROPPED_EVENTS | DROPPED_LINKS,
-            count,
-            ..,
-        ] if *count < 0x80 => 2,
+        [DROPPED_ATTRIBUTES | DROPPED_EVENTS | DROPPED_LINKS, count, ..] if *count < 0x80 => 2,
         [STATUS, 0, ..] => 2,
         [STATUS, 2, STATUS_CODE, code, ..] if *code < 0x80 => {
             item.status = StatusCode::from_wire(u64::from(*code));
@@ -175,24 +159,24 @@ fn read_any_field(bytes: &[u8], position: usize, item: &mut SpanItem) -> Result<
     match tag.number {
         1 => item.trace_id = TraceId(read_id(&mut reader, tag, "trace_id")?),
         2 => item.span_id = read_id(&mut reader, tag, "span_id")?,
-        3 => drop(reader.length_field(tag, "trace_state")?),
+        3 => reader.check_field(tag, "trace_state", WireType::Length)?,
         4 => item.has_parent = read_id::<8>(&mut reader, tag, "parent_span_id")? != [0; 8],
-        5 => drop(reader.length_field(tag, "name")?),
+        5 => reader.check_field(tag, "name", WireType::Length)?,
         6 => item.kind = SpanKind::from_wire(reader.varint_field(tag, "kind")?),
         7 => item.start_ns = reader.fixed64_field(tag, "start_time_unix_nano")?,
         8 => item.end_ns = reader.fixed64_field(tag, "end_time_unix_nano")?,
         9 => check_attribute(&mut reader, tag)?,
-        10 => drop(reader.varint_field(tag, "dropped_attributes_count")?),
+        10 => reader.check_field(tag, "dropped_attributes_count", WireType::Varint)?,
         11 => {
             let range = reader.length_field(tag, "events")?;
             check_event(reader.nested("span event", range))?;
         }
-        12 => drop(reader.varint_field(tag, "dropped_events_count")?),
+        12 => reader.check_field(tag, "dropped_events_count", WireType::Varint)?,
         13 => {
             let range = reader.length_field(tag, "links")?;
             check_link(reader.nested("span link", range))?;
         }
-        14 => drop(reader.varint_field(tag, "dropped_links_count")?),
+        14 => reader.check_field(tag, "dropped_links_count", WireType::Varint)?,
         15 => {
             let range = reader.length_field(tag, "status")?;
             read_status(reader.nested("span status", range), item)?;
@@ -207,7 +191,7 @@ fn read_any_field(bytes: &[u8], position: usize, item: &mut SpanItem) -> Result<
 fn read_status(mut reader: Reader<'_>, item: &mut SpanItem) -> Result<(), Malformed> {
     while let Some(tag) = reader.tag()? {
         match tag.number {
-            2 => drop(reader.length_field(tag, "message")?),
+            2 => reader.check_field(tag, "message", WireType::Length)?,
             3 => item.status = StatusCode::from_wire(reader.varint_field(tag, "code")?),
             _ => reader.skip(tag)?,
         }
