@@ -10,12 +10,12 @@
 
 use crate::admin;
 use crate::cli::banner;
-use crate::config::checked::{Config, RuntimeChoice};
+use crate::config::checked::{Config, ProcessorKind, RuntimeChoice};
 use crate::shard::assemble::{Declared, ShardSeed};
 use crate::shard::budget::Budget;
 use crate::shard::clock::Clock;
 use crate::shard::fleet::{Berth, Fleet};
-use crate::shard::mesh::Mesh;
+use crate::shard::mesh::mesh;
 use crate::shard::placement::{self, Machine, Plan};
 use crate::shard::runtime::{self, Runtime};
 use crate::telemetry::ledger::Books;
@@ -90,7 +90,11 @@ fn choose_runtime(choice: RuntimeChoice) -> Result<(Runtime, String), String> {
 
 /// `memory_limit_mib`, else the smallest memory_limiter's, else a share of what the process may use.
 fn budget_of(config: &Config, memory_bytes: u64) -> (u64, u64) {
-    let smallest = config.memory_limits().min();
+    let smallest = config.processors.iter().filter_map(|processor| match processor.kind {
+        ProcessorKind::MemoryLimiter { limit_bytes, spike_bytes } => Some((limit_bytes, spike_bytes)),
+        _ => None,
+    });
+    let smallest = smallest.min();
     match (config.engine.memory_limit_bytes, smallest) {
         (Some(limit), Some((_, spike))) if spike < limit => (limit, spike),
         (Some(limit), _) => (limit, limit / 5),
@@ -113,7 +117,7 @@ fn start_shards(
     let budget = Budget::new(limit_bytes, spike_bytes, shards);
     let clock = Clock::start();
     let hash_seed = fastrand::u64(..);
-    let seeds = Mesh::new(shards, RING_BYTES).into_iter().enumerate().map(|(number, mesh)| ShardSeed {
+    let seeds = mesh(shards, RING_BYTES).into_iter().enumerate().map(|(number, mesh)| ShardSeed {
         number,
         shards,
         config: Arc::clone(config),

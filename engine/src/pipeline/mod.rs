@@ -16,6 +16,7 @@ pub use crossing::Crossing;
 
 use crate::processor::{Processor, Turn};
 use crate::queue::{Branch, ExportRequest};
+use crate::shard::parcel::Parcel;
 use crate::telemetry::metrics::SpanHolder;
 use batch::Batch;
 use std::rc::Rc;
@@ -58,15 +59,30 @@ impl Pipeline {
         for branch in &self.branches {
             turn.cells.add(branch.book.accepted, batch.spans());
         }
-        self.run(turn, 0, batch, false);
+        self.run(turn, 0, batch);
         self.book_dropped(turn);
     }
 
     /// Takes spans that another shard sent because their traces live here. Their sender has counted them as accepted.
-    pub fn consume_parcel(&mut self, turn: Turn<'_>, batch: Batch) {
-        let crossing = self.crossing.as_ref().expect("parcels only reach pipelines that cross shards");
-        self.run(turn, crossing.node(), batch, true);
+    pub fn take_parcel(&mut self, turn: Turn<'_>, parcel: &Parcel) {
+        let position = self.crossing.as_ref().expect("parcels only reach pipelines that cross shards").node();
+        let Processor::TailSampling(node) = &mut self.nodes[position] else {
+            unreachable!("spans cross before a tail_sampling node only");
+        };
+        let mut out = Vec::new();
+        node.insert(turn, &parcel.index, &parcel.segments, &mut out);
+        for batch in out.drain(..) {
+            self.run(turn, position + 1, batch);
+        }
         self.book_dropped(turn);
+    }
+
+    /// A parcel of this pipeline has been taken by its owner.
+    pub fn parcel_answered(&mut self, parcel: &Parcel) {
+        let crossing = self.crossing.as_mut().expect("only a crossing sends parcels");
+        for &part in &parcel.parts {
+            crossing.answered(part);
+        }
     }
 
     /// Lets time pass at every node; downstream first, so that upstream finds the room it makes.
@@ -90,7 +106,7 @@ impl Pipeline {
             }
             let more = self.nodes[position].turn(turn, drain, &mut out);
             for batch in out.drain(..) {
-                self.run(turn, position + 1, batch, false);
+                self.run(turn, position + 1, batch);
             }
             if !more {
                 return false;
@@ -99,16 +115,14 @@ impl Pipeline {
         true
     }
 
-    /// Passes a batch on from node `from` until a node holds it or it leaves through the branches. `crossed`: every span
-    /// is known to belong to this shard.
-    fn run(&mut self, turn: Turn<'_>, from: usize, mut batch: Batch, crossed: bool) {
+    /// Passes a batch on from node `from` until a node holds it or it leaves through the branches.
+    fn run(&mut self, turn: Turn<'_>, from: usize, mut batch: Batch) {
         let mut out = Vec::new();
         for position in from..self.nodes.len() {
             if let Some(crossing) = &mut self.crossing
                 && crossing.node() == position
-                && !crossed
             {
-                batch = crossing.keep_own(turn, batch);
+                batch = crossing.keep_own(batch);
             }
             if batch.index.spans.is_empty() {
                 batch.settle(&ack::Outcome::Taken);
@@ -121,7 +135,7 @@ impl Pipeline {
             }
             if out.len() > 1 {
                 for batch in out.drain(..) {
-                    self.run(turn, position + 1, batch, false);
+                    self.run(turn, position + 1, batch);
                 }
                 return;
             }
@@ -184,10 +198,5 @@ impl Pipeline {
     /// Whether no node holds a span.
     pub fn is_empty(&self) -> bool {
         self.nodes.iter().all(|node| node.spans_held() == 0)
-    }
-
-    /// The parcels that this pipeline's crossing has under way.
-    pub fn crossing(&mut self) -> Option<&mut Crossing> {
-        self.crossing.as_mut()
     }
 }

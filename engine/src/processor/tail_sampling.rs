@@ -8,6 +8,8 @@ use super::Turn;
 use crate::pipeline::ack::Outcome;
 use crate::pipeline::batch::Batch;
 use crate::telemetry::tail_sampling::TailSamplingReport;
+use bytes::Bytes;
+use codecs::otlp::SpanIndex;
 use sampling::{Release, Sampler, Select};
 
 /// Kept spans in one outgoing batch: large enough to pay for its envelopes, small enough to leave between two requests.
@@ -29,8 +31,13 @@ impl TailSampling {
 
     /// Copies the spans into the trace table; late spans of kept traces leave at once.
     pub fn take(&mut self, turn: Turn<'_>, mut batch: Batch, out: &mut Vec<Batch>) {
-        self.sampler.insert(turn.now_ns, &batch.index, &batch.segments, Select::All, &mut self.release);
+        self.insert(turn, &batch.index, &batch.segments, out);
         batch.settle(&Outcome::Taken);
+    }
+
+    /// The same for spans that come from another shard.
+    pub fn insert(&mut self, turn: Turn<'_>, index: &SpanIndex, segments: &[Bytes], out: &mut Vec<Batch>) {
+        self.sampler.insert(turn.now_ns, index, segments, Select::All, &mut self.release);
         self.emit(turn, out);
     }
 

@@ -17,8 +17,10 @@ use crate::shard::buffers::Buffer;
 use crate::shard::budget::Holder;
 use crate::shard::balance::Balance;
 use crate::shard::pipelines::Pipelines;
-use crate::telemetry::metrics::ReceiverSeries;
+use crate::telemetry::cells::Counter;
+use crate::telemetry::metrics::{ReceiverSeries, RefuseReason, RejectReason};
 use crate::transport::{ReceivedRequest, RequestHandler, Transport};
+use bytes::Bytes;
 use codecs::compression::{Compression, DecompressError, Decompressor};
 use codecs::grpc::{Code, Status};
 use std::cell::RefCell;
@@ -32,55 +34,46 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// One protocol of one `otlp` receiver on one shard.
 #[derive(Debug)]
 pub struct OtlpReceiver {
-    /// Its number in the configuration.
-    number: usize,
-    transport: Transport,
+    /// The receiver's number in the configuration.
+    pub number: usize,
+    /// This protocol's number among all of the configuration: shards name it to each other.
+    pub handler: usize,
+    /// Which protocol.
+    pub transport: Transport,
     /// Largest message after decompression.
-    bytes_max: usize,
-    series: ReceiverSeries,
-    pipelines: Rc<RefCell<Pipelines>>,
-    balance: Rc<Balance>,
-    decompressor: Rc<RefCell<Decompressor>>,
-    shard: ShardContext,
+    pub bytes_max: usize,
+    /// The intake book.
+    pub series: ReceiverSeries,
+    /// Panics caught around pure calls.
+    pub caught_panics: Counter,
+    /// Who gets the batches.
+    pub pipelines: Rc<RefCell<Pipelines>>,
+    /// Who may take a request instead.
+    pub balance: Rc<Balance>,
+    /// One per shard: requests are decompressed one after the other.
+    pub decompressor: Rc<RefCell<Decompressor>>,
+    /// The shard it runs on.
+    pub shard: ShardContext,
 }
 
 impl OtlpReceiver {
-    /// `number` says which of the configuration's receivers this is; `bytes_max` bounds a decompressed message.
-    #[expect(clippy::too_many_arguments, reason = "the one place where a receiver meets its shard")]
-    pub fn new(
-        number: usize,
-        transport: Transport,
-        bytes_max: usize,
-        series: ReceiverSeries,
-        pipelines: Rc<RefCell<Pipelines>>,
-        balance: Rc<Balance>,
-        decompressor: Rc<RefCell<Decompressor>>,
-        shard: ShardContext,
-    ) -> OtlpReceiver {
-        OtlpReceiver { number, transport, bytes_max, series, pipelines, balance, decompressor, shard }
-    }
 
     /// Takes a request on this shard, whichever shard its connection belongs to.
-    pub async fn take(&self, request: ReceivedRequest) -> Result<(), Status> {
-        let batch = match self.index(request) {
-            Ok(batch) => batch,
-            Err(status) => {
-                self.shard.cells.add(self.series.rejected_requests, 1);
-                return Err(status);
-            }
-        };
+    pub async fn take(&self, body: Bytes, compression: Compression) -> Result<(), Status> {
+        let batch = self.index(body, compression)?;
         let spans = batch.spans();
         if spans == 0 {
             return Ok(());
         }
-        self.deliver(batch).await.inspect_err(|_| self.shard.cells.add(self.series.refused, spans))?;
-        self.shard.cells.add(self.series.accepted, spans);
-        Ok(())
+        let cells = &self.shard.cells;
+        cells.add(self.series.offered_spans, spans);
+        let result = self.deliver(batch).await;
+        cells.add(if result.is_ok() { self.series.accepted_spans } else { self.series.refused_spans }, spans);
+        result
     }
 
-    /// Bytes -> checked batch. What fails here fails for ever.
-    fn index(&self, request: ReceivedRequest) -> Result<Batch, Status> {
-        let ReceivedRequest { body, compression, .. } = request;
+    /// Bytes -> checked batch. What fails here fails for ever, and is counted as rejected.
+    fn index(&self, body: Bytes, compression: Compression) -> Result<Batch, Status> {
         let plain = match compression {
             Compression::None => body,
             _ => self.decompress(compression, &body)?,
@@ -88,15 +81,21 @@ impl OtlpReceiver {
         let mut index = self.shard.take_index();
         let read = catch_unwind(AssertUnwindSafe(|| index.read_request(&plain, 0)));
         match read {
-            Ok(Ok(())) => Ok(Batch { index, segments: vec![plain.freeze()], acks: Vec::new() }),
+            Ok(Ok(())) => Ok(Batch { index, segments: vec![plain], acks: Vec::new() }),
             Ok(Err(malformed)) => {
-                Err(Status::new(Code::InvalidArgument, format!("not an ExportTraceServiceRequest: {malformed}")))
+                let message = format!("not an ExportTraceServiceRequest: {malformed}");
+                Err(self.reject(RejectReason::Malformed, Status::new(Code::InvalidArgument, message)))
             }
             Err(_) => Err(self.our_fault("reading")),
         }
     }
 
-    fn decompress(&self, compression: Compression, body: &[u8]) -> Result<Buffer, Status> {
+    fn reject(&self, reason: RejectReason, status: Status) -> Status {
+        self.shard.cells.add(self.series.rejected_requests(reason), 1);
+        status
+    }
+
+    fn decompress(&self, compression: Compression, body: &[u8]) -> Result<Bytes, Status> {
         // Trace requests compress 4 to 7 times; a wrong guess only costs one growth.
         let mut plain = self.shard.buffers.take(body.len().saturating_mul(6).min(self.bytes_max));
         let mut decompressor = self.decompressor.borrow_mut();
@@ -104,7 +103,7 @@ impl OtlpReceiver {
             decompressor.decompress(compression, body, self.bytes_max, &mut plain)
         }));
         match result {
-            Ok(Ok(())) => Ok(plain),
+            Ok(Ok(())) => Ok(plain.freeze()),
             Ok(Err(error)) => Err(self.decompress_status(compression, &error)),
             Err(_) => Err(self.our_fault("decompressing")),
         }
@@ -112,17 +111,19 @@ impl OtlpReceiver {
 
     /// Over HTTP the Collector answers 400 for both; over gRPC the size has a code of its own.
     fn decompress_status(&self, compression: Compression, error: &DecompressError) -> Status {
-        let code = match (error, self.transport) {
-            (DecompressError::TooLarge { .. }, Transport::Grpc) => Code::ResourceExhausted,
-            _ => Code::InvalidArgument,
+        let (reason, code) = match (error, self.transport) {
+            (DecompressError::TooLarge { .. }, Transport::Grpc) => (RejectReason::TooLarge, Code::ResourceExhausted),
+            (DecompressError::TooLarge { .. }, Transport::Http) => (RejectReason::TooLarge, Code::InvalidArgument),
+            (DecompressError::Broken(_), _) => (RejectReason::Compression, Code::InvalidArgument),
         };
-        Status::new(code, format!("{} body: {error}", compression.name()))
+        self.reject(reason, Status::new(code, format!("{} body: {error}", compression.name())))
     }
 
     /// A panic in pure code: the request is lost for its sender to repeat elsewhere, the process goes on.
     fn our_fault(&self, verb: &str) -> Status {
         tracing::error!(receiver = self.number, "a request made {verb} it fail; please report this with the request's bytes");
-        Status::new(Code::Internal, format!("{verb} this request failed inside the gateway"))
+        self.shard.cells.add(self.caught_panics, 1);
+        self.reject(RejectReason::Internal, Status::internal(format!("{verb} this request failed inside the gateway")))
     }
 
     /// Hands the batch to every pipeline of this receiver and waits until the sender may forget it.
@@ -155,7 +156,7 @@ impl RequestHandler for OtlpReceiver {
         if self.shard.lease.try_charge(Holder::Requests, bytes as u64).is_ok() {
             return Ok(());
         }
-        self.shard.cells.add(self.series.refused_requests, 1);
+        self.shard.cells.add(self.series.refused_requests(RefuseReason::Memory), 1);
         self.pipelines.borrow().count_refused(self.number);
         Err(busy("data refused due to high memory usage"))
     }
@@ -165,9 +166,13 @@ impl RequestHandler for OtlpReceiver {
     }
 
     async fn handle(&self, request: ReceivedRequest) -> Result<(), Status> {
-        match self.balance.place(self.number, request) {
-            crate::shard::balance::Placed::Here(request) => self.take(request).await,
-            crate::shard::balance::Placed::Away(answer) => answer.await,
+        let body = request.body.freeze();
+        match self.balance.hand_over(self.handler, &body, request.compression) {
+            None => self.take(body, request.compression).await,
+            Some(answer) => match answer.await {
+                Ok(result) => result,
+                Err(_) => Err(busy("the gateway is shutting down")),
+            },
         }
     }
 }

@@ -30,6 +30,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
+use tokio::sync::Notify;
 
 /// Request buffers that a shard keeps for reuse.
 const KEPT_BUFFER_BYTES_MAX: usize = 64 << 20;
@@ -151,6 +152,7 @@ pub fn assemble(seed: ShardSeed) -> Result<Rc<Shard>, String> {
     let cells = Cells::new(&declared.schema);
     let context = ShardContext::new(number, shards, clock, cells, Buffers::new(KEPT_BUFFER_BYTES_MAX), lease);
     let mesh = Rc::new(RefCell::new(mesh));
+    let news = Rc::new(Notify::new());
     let reasons: Rc<[String]> = reason_names(&config).into();
     let mut queues = Vec::new();
     for (position, exporter) in config.exporters.iter().enumerate() {
@@ -158,7 +160,7 @@ pub fn assemble(seed: ShardSeed) -> Result<Rc<Shard>, String> {
     }
     let mut next_reason = 1;
     let pipelines = config.pipelines.iter().enumerate().map(|(position, settings)| {
-        let parts = Parts { config: &config, declared: &declared, context: &context, mesh: &mesh, queues: &queues, hash_seed };
+        let parts = Parts { config: &config, declared: &declared, context: &context, mesh: &mesh, news: &news, queues: &queues, hash_seed };
         parts.pipeline(position, settings, &mut next_reason)
     });
     let pipelines: Vec<Pipeline> = pipelines.collect();
@@ -170,7 +172,7 @@ pub fn assemble(seed: ShardSeed) -> Result<Rc<Shard>, String> {
     let refusals = by_receiver.iter().map(|pipelines| refusal_counters(&config, &declared, pipelines)).collect();
     let pipelines = Pipelines::new(pipelines, by_receiver, refusals, queues, context.clone());
     let pipelines = Rc::new(RefCell::new(pipelines));
-    let balance = Balance::new(mesh, declared.gauges.clone(), context.clone());
+    let balance = Balance::new(mesh, news, declared.gauges.clone(), context.clone());
     let servers = servers_of(&config, &declared, &pipelines, &balance, &context);
     Ok(Shard::new(context, servers, pipelines, balance, declared.gauges.clone(), connections))
 }
@@ -181,6 +183,7 @@ struct Parts<'a> {
     declared: &'a Declared,
     context: &'a ShardContext,
     mesh: &'a Rc<RefCell<MeshEnd>>,
+    news: &'a Rc<Notify>,
     queues: &'a [Rc<Queue>],
     hash_seed: u64,
 }
@@ -192,7 +195,7 @@ impl Parts<'_> {
         let nodes = settings.processors.iter().enumerate().map(|(place, &processor)| {
             let sampler = matches!(self.config.processors[processor].kind, ProcessorKind::TailSampling(_));
             if sampler && self.context.shards > 1 && crossing.is_none() {
-                crossing = Some(Crossing::new(place, position, Rc::clone(self.mesh), self.context.clone()));
+                crossing = Some(Crossing::new(place, position, Rc::clone(self.mesh), Rc::clone(self.news)));
             }
             self.node(processor, next_reason)
         });
@@ -290,26 +293,29 @@ fn servers_of(
     let mut servers = Vec::new();
     for (number, receiver) in config.receivers.iter().enumerate() {
         let [grpc_series, http_series] = &declared.receivers[number];
-        let handler = |transport, bytes_max, series: &ReceiverSeries| {
-            let handler = OtlpReceiver::new(
+        let handler = |servers: &Vec<Server>, transport, bytes_max, series: &ReceiverSeries| {
+            Rc::new(OtlpReceiver {
                 number,
+                handler: servers.len(),
                 transport,
                 bytes_max,
-                series.clone(),
-                Rc::clone(pipelines),
-                Rc::clone(balance),
-                Rc::clone(&decompressor),
-                context.clone(),
-            );
-            Rc::new(handler)
+                series: series.clone(),
+                caught_panics: declared.gauges.shard.caught_panics,
+                pipelines: Rc::clone(pipelines),
+                balance: Rc::clone(balance),
+                decompressor: Rc::clone(&decompressor),
+                shard: context.clone(),
+            })
         };
         if let Some(grpc) = &receiver.otlp.grpc {
             let server = GrpcServer { message_bytes_max: grpc.message_bytes_max, streams_max: grpc.streams_max };
-            servers.push(Server::Grpc(server, handler(Transport::Grpc, grpc.message_bytes_max, grpc_series)));
+            let handler = handler(&servers, Transport::Grpc, grpc.message_bytes_max, grpc_series);
+            servers.push(Server::Grpc(server, handler));
         }
         if let Some(http) = &receiver.otlp.http {
             let server = Http1Server::new(http.traces_path.clone(), http.body_bytes_max);
-            servers.push(Server::Http(server, handler(Transport::Http, http.body_bytes_max, http_series)));
+            let handler = handler(&servers, Transport::Http, http.body_bytes_max, http_series);
+            servers.push(Server::Http(server, handler));
         }
     }
     servers

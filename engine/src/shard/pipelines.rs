@@ -6,6 +6,7 @@ use crate::pipeline::batch::Batch;
 use crate::processor::Turn;
 use crate::queue::Queue;
 use crate::shard::ShardContext;
+use crate::shard::parcel::Parcel;
 use crate::telemetry::cells::Counter;
 use std::rc::Rc;
 
@@ -57,10 +58,15 @@ impl Pipelines {
         self.pipelines[last].consume(turn, batch);
     }
 
-    /// Takes a parcel of another shard.
-    pub fn consume_parcel(&mut self, pipeline: usize, batch: Batch) {
+    /// Takes another shard's spans into the trace table of the pipeline that the parcel names.
+    pub fn take_parcel(&mut self, parcel: &Parcel) {
         let turn = turn_of(&self.shard, self.shard.clock.now_ns());
-        self.pipelines[pipeline].consume_parcel(turn, batch);
+        self.pipelines[parcel.node as usize].take_parcel(turn, parcel);
+    }
+
+    /// A parcel of this shard has been taken by its owner.
+    pub fn parcel_answered(&mut self, parcel: &Parcel) {
+        self.pipelines[parcel.node as usize].parcel_answered(parcel);
     }
 
     /// One turn of every pipeline. Returns whether more is due right away.
@@ -99,11 +105,6 @@ impl Pipelines {
     /// One queue per exporter.
     pub fn queues(&self) -> &[Rc<Queue>] {
         &self.queues
-    }
-
-    /// The pipeline with this number.
-    pub fn pipeline(&mut self, number: usize) -> &mut Pipeline {
-        &mut self.pipelines[number]
     }
 }
 

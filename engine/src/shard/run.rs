@@ -15,6 +15,7 @@ use super::runtime::{self, Stream};
 use super::ShardContext;
 use super::assemble::Gauges;
 use crate::exporter::memory::KeptTrace;
+use crate::receiver::otlp::OtlpReceiver;
 use crate::transport::{grpc_server::GrpcServer, http1_server::Http1Server};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -30,9 +31,17 @@ const TURN: Duration = Duration::from_millis(10);
 #[derive(Debug)]
 pub enum Server {
     /// OTLP/gRPC.
-    Grpc(GrpcServer, Rc<crate::receiver::otlp::OtlpReceiver>),
+    Grpc(GrpcServer, Rc<OtlpReceiver>),
     /// OTLP/HTTP.
-    Http(Http1Server, Rc<crate::receiver::otlp::OtlpReceiver>),
+    Http(Http1Server, Rc<OtlpReceiver>),
+}
+
+impl Server {
+    fn handler(&self) -> Rc<OtlpReceiver> {
+        match self {
+            Server::Grpc(_, handler) | Server::Http(_, handler) => Rc::clone(handler),
+        }
+    }
 }
 
 /// A shard that has been put together and runs.
@@ -68,7 +77,8 @@ impl Shard {
         runtime::spawn(async move { turns.take_turns().await });
         let mesh = Rc::clone(&self.balance);
         let pipelines = Rc::clone(&self.pipelines);
-        runtime::spawn(async move { mesh.serve_mesh(pipelines).await });
+        let handlers = self.servers.iter().map(Server::handler).collect();
+        runtime::spawn(async move { mesh.serve(pipelines, handlers).await });
         while let Some(command) = inbox.recv().await {
             self.obey(command);
         }
@@ -114,7 +124,7 @@ impl Shard {
     async fn take_turns(self: Rc<Self>) {
         loop {
             let more = self.pipelines.borrow_mut().turn(self.flushing.get());
-            self.balance.end_turn();
+            self.balance.end_turn(self.open_connections().load(Ordering::Relaxed) as u64);
             self.settle_lease();
             if more {
                 runtime::yield_now().await;
@@ -134,6 +144,7 @@ impl Shard {
         let held = [
             (Holder::Requests, context.buffers.out_bytes() as u64),
             (Holder::Buffers, context.buffers.kept_bytes() as u64),
+            (Holder::Mesh, self.balance.bytes_held()),
             (Holder::TraceTable, tables),
             (Holder::Batch, nodes),
         ];

@@ -11,7 +11,7 @@ use super::{Draining, ReceivedRequest, RequestHandler, Transport};
 use crate::shard::buffers::Buffer;
 use bytes::Bytes;
 use codecs::compression::Compression;
-use codecs::grpc::{self, Code, Status};
+use codecs::grpc::{self, Code, Deframer, Prefix, PrefixError, Status};
 use h2::RecvStream;
 use h2::server::SendResponse;
 use http::{HeaderMap, HeaderValue, Request, Response};
@@ -144,38 +144,34 @@ async fn gather<H: RequestHandler>(
     bytes_max: usize,
     named: Compression,
 ) -> Result<ReceivedRequest, Broken> {
-    let mut prefix = [0u8; grpc::PREFIX_BYTES];
-    let mut prefix_length = 0;
-    let mut message: Option<(Buffer, usize, Compression)> = None;
+    let mut deframer = Deframer::new(bytes_max);
+    let mut message: Option<(Buffer, Prefix)> = None;
     while let Some(chunk) = poll_fn(|context| body.poll_data(context)).await {
         let chunk = chunk?;
-        let size = chunk.len();
         let mut rest = &chunk[..];
-        if message.is_none() {
-            let wanted = (grpc::PREFIX_BYTES - prefix_length).min(rest.len());
-            prefix[prefix_length..prefix_length + wanted].copy_from_slice(&rest[..wanted]);
-            prefix_length += wanted;
-            rest = &rest[wanted..];
-            if prefix_length == grpc::PREFIX_BYTES {
-                message = Some(begin(&prefix, handler, bytes_max, named).map_err(Broken::Refused)?);
-            }
+        if message.is_none()
+            && let Some(prefix) = deframer.take(&mut rest).map_err(|error| Broken::Refused(prefix_status(&error)))?
+        {
+            let buffer = begin(prefix, handler, named).map_err(Broken::Refused)?;
+            message = Some((buffer, prefix));
         }
-        if let Some((buffer, length, _)) = &mut message {
-            if buffer.len() + rest.len() > *length {
+        if let Some((buffer, prefix)) = &mut message {
+            if buffer.len() + rest.len() > prefix.length {
                 let message = "more bytes than the message prefix announces: a unary call carries one message";
                 return Err(Broken::Refused(Status::new(Code::InvalidArgument, message)));
             }
             buffer.extend_from_slice(rest);
         }
         // The window opens again as soon as the bytes are in our own buffer, which admission has paid for.
-        body.flow_control().release_capacity(size)?;
+        body.flow_control().release_capacity(chunk.len())?;
     }
     match message {
-        Some((body, length, compression)) if body.len() == length => {
+        Some((body, prefix)) if body.len() == prefix.length => {
+            let compression = if prefix.compressed { named } else { Compression::None };
             Ok(ReceivedRequest { body, compression, transport: Transport::Grpc })
         }
-        Some((body, length, _)) => {
-            let message = format!("the message ends after {} of {length} bytes", body.len());
+        Some((body, prefix)) => {
+            let message = format!("the message ends after {} of {} bytes", body.len(), prefix.length);
             Err(Broken::Refused(Status::new(Code::InvalidArgument, message)))
         }
         None => {
@@ -185,27 +181,23 @@ async fn gather<H: RequestHandler>(
     }
 }
 
-/// Knows the message's length: refuses what is too large, asks for admission, takes a buffer.
-fn begin<H: RequestHandler>(
-    prefix: &[u8; grpc::PREFIX_BYTES],
-    handler: &H,
-    bytes_max: usize,
-    named: Compression,
-) -> Result<(Buffer, usize, Compression), Status> {
-    let (compressed, length) = grpc::read_prefix(prefix).ok_or_else(|| {
-        Status::new(Code::Internal, format!("gRPC message flag {:#04x}: expected 0 (plain) or 1 (compressed)", prefix[0]))
-    })?;
-    if length > bytes_max {
-        let message = format!("message of {length} bytes, the limit is {bytes_max} (max_recv_msg_size_mib)");
-        return Err(Status::new(Code::ResourceExhausted, message));
-    }
-    if compressed && named == Compression::None {
+/// The message's length is known: asks for admission, takes a buffer.
+fn begin<H: RequestHandler>(prefix: Prefix, handler: &H, named: Compression) -> Result<Buffer, Status> {
+    if prefix.compressed && named == Compression::None {
         let message = "the message is flagged as compressed but grpc-encoding names no encoding";
         return Err(Status::new(Code::Internal, message));
     }
-    handler.admit(length)?;
-    let compression = if compressed { named } else { Compression::None };
-    Ok((handler.take_buffer(length), length, compression))
+    handler.admit(prefix.length)?;
+    Ok(handler.take_buffer(prefix.length))
+}
+
+/// grpc-go's codes: a message beyond the limit is RESOURCE_EXHAUSTED without a retry hint, which senders do not repeat.
+fn prefix_status(error: &PrefixError) -> Status {
+    let code = match error {
+        PrefixError::Flag(_) => Code::Internal,
+        PrefixError::TooLarge { .. } => Code::ResourceExhausted,
+    };
+    Status::new(code, error.to_string())
 }
 
 /// An empty `ExportTraceServiceResponse`: a prefix that announces no bytes.

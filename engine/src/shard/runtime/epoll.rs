@@ -1,12 +1,25 @@
 //! The epoll backend: tokio's current-thread runtime, one per shard, nothing shared.
 
+use std::cell::Cell;
 use std::future::Future;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+thread_local! {
+    /// Since when this thread has not slept, and how long it was awake before that.
+    static AWAKE: Cell<Option<Instant>> = const { Cell::new(None) };
+    static BUSY: Cell<Duration> = const { Cell::new(Duration::ZERO) };
+}
 
 pub(super) fn run<T: 'static>(future: impl Future<Output = T> + 'static) -> Result<T, String> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .enable_time()
+        .on_thread_park(|| {
+            if let Some(since) = AWAKE.take() {
+                BUSY.set(BUSY.get() + since.elapsed());
+            }
+        })
+        .on_thread_unpark(|| AWAKE.set(Some(Instant::now())))
         .build()
         .map_err(|error| {
             format!(
@@ -22,4 +35,8 @@ pub(super) fn spawn(future: impl Future<Output = ()> + 'static) {
 
 pub(super) async fn sleep(duration: Duration) {
     tokio::time::sleep(duration).await;
+}
+
+pub(super) fn busy() -> Duration {
+    BUSY.get() + AWAKE.get().map_or(Duration::ZERO, |since| since.elapsed())
 }

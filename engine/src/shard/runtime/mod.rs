@@ -86,6 +86,16 @@ pub fn spawn(future: impl Future<Output = ()> + 'static) {
     }
 }
 
+/// How long this shard's thread has been awake since it started, in nanoseconds: time in which it was kept from its core
+/// counts, because its work waited then too.
+pub fn busy_ns() -> u64 {
+    let busy = match current() {
+        Runtime::IoUring => uring::busy(),
+        Runtime::Epoll => epoll::busy(),
+    };
+    u64::try_from(busy.as_nanos()).unwrap_or(u64::MAX)
+}
+
 /// Waits for `duration` of monotonic time.
 pub async fn sleep(duration: Duration) {
     match current() {

@@ -47,3 +47,7 @@ pub(super) fn spawn(future: impl Future<Output = ()> + 'static) {
 pub(super) async fn sleep(duration: Duration) {
     glommio::timer::sleep(duration).await;
 }
+
+pub(super) fn busy() -> Duration {
+    glommio::executor().executor_stats().total_runtime()
+}

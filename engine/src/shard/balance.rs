@@ -1,0 +1,169 @@
+//! What a shard does with its end of the mesh: parcels in, answers out, and whole requests to a less busy shard.
+//!
+//! gRPC connections are few and last for hours, so a shard may have all the work and its neighbour none. A shard that is
+//! busy hands whole, still compressed requests to the least busy peer; the connection stays, and its shard still answers.
+
+use super::ShardContext;
+use super::assemble::Gauges;
+use super::mesh::{Inbound, MeshEnd};
+use super::parcel::{Failure, Message, Outcome, Parcel, Request};
+use super::pipelines::Pipelines;
+use super::runtime;
+use crate::receiver::otlp::OtlpReceiver;
+use bytes::Bytes;
+use codecs::compression::Compression;
+use codecs::grpc::{Code, Status};
+use slab::Slab;
+use std::cell::RefCell;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::Duration;
+use tokio::sync::{Notify, oneshot};
+
+/// This shard's part in the mesh.
+#[derive(Debug)]
+pub struct Balance {
+    mesh: Rc<RefCell<MeshEnd>>,
+    /// Something waits to be sent.
+    news: Rc<Notify>,
+    /// Who waits for requests that went away.
+    away: RefCell<Slab<oneshot::Sender<Result<(), Status>>>>,
+    gauges: Gauges,
+    shard: ShardContext,
+}
+
+impl Balance {
+    /// `news` is what crossings notify.
+    pub fn new(mesh: Rc<RefCell<MeshEnd>>, news: Rc<Notify>, gauges: Gauges, shard: ShardContext) -> Rc<Balance> {
+        Rc::new(Balance { mesh, news, away: RefCell::new(Slab::new()), gauges, shard })
+    }
+
+    /// Hands a request of handler number `handler` to a less busy shard, if this one is busy and there is one: the answer
+    /// to wait for. Otherwise the request is the caller's to take.
+    pub fn hand_over(
+        &self,
+        handler: usize,
+        body: &Bytes,
+        compression: Compression,
+    ) -> Option<oneshot::Receiver<Result<(), Status>>> {
+        let mut mesh = self.mesh.borrow_mut();
+        let peer = mesh.relief()?;
+        let mut away = self.away.borrow_mut();
+        let entry = away.vacant_entry();
+        let request = Request {
+            receiver: u32::try_from(handler).ok()?,
+            body: body.clone(),
+            compression,
+            ticket: u32::try_from(entry.key()).ok()?,
+        };
+        mesh.try_send_request(peer, Box::new(request)).ok()?;
+        let (reply, answer) = oneshot::channel();
+        entry.insert(reply);
+        self.shard.cells.add(self.gauges.mesh.balanced_requests, 1);
+        self.news.notify_one();
+        Some(answer)
+    }
+
+    /// Serves the mesh for as long as the shard lives. Never waits for anything but news.
+    pub async fn serve(self: Rc<Self>, pipelines: Rc<RefCell<Pipelines>>, handlers: Vec<Rc<OtlpReceiver>>) {
+        let mut inbound = Vec::new();
+        loop {
+            self.until_news().await;
+            self.mesh.borrow_mut().drain(&mut inbound);
+            for message in inbound.drain(..) {
+                self.obey(message, &pipelines, &handlers);
+            }
+            self.mesh.borrow_mut().flush();
+        }
+    }
+
+    async fn until_news(&self) {
+        let mut news = pin!(self.news.notified());
+        poll_fn(|context| {
+            if news.as_mut().poll(context).is_ready() {
+                return Poll::Ready(());
+            }
+            self.mesh.borrow_mut().poll_inbound(context)
+        })
+        .await;
+    }
+
+    fn obey(self: &Rc<Self>, inbound: Inbound, pipelines: &Rc<RefCell<Pipelines>>, handlers: &[Rc<OtlpReceiver>]) {
+        match inbound {
+            Inbound::Asked { from, message: Message::Parcel(parcel) } => {
+                self.shard.cells.add(self.gauges.mesh.received_spans, parcel.spans() as u64);
+                pipelines.borrow_mut().take_parcel(&parcel);
+                self.mesh.borrow_mut().answer(from, Outcome::Taken, Message::Parcel(parcel));
+            }
+            Inbound::Asked { from, message: Message::Request(request) } => {
+                let handler = Rc::clone(&handlers[request.receiver as usize]);
+                let balance = Rc::clone(self);
+                runtime::spawn(async move { balance.take_for_peer(from, request, &handler).await });
+            }
+            Inbound::Answered { message: Message::Parcel(parcel), .. } => {
+                self.count_sent(&parcel);
+                pipelines.borrow_mut().parcel_answered(&parcel);
+                self.mesh.borrow_mut().reuse(Message::Parcel(parcel));
+            }
+            Inbound::Answered { outcome, message: Message::Request(request), .. } => {
+                let waiting = self.away.borrow_mut().remove(request.ticket as usize);
+                // A connection that is gone has nobody waiting any more.
+                drop(waiting.send(result_of(outcome)));
+            }
+        }
+    }
+
+    /// Takes a peer's request as if it had come here, and sends the answer home.
+    async fn take_for_peer(&self, from: usize, request: Box<Request>, handler: &OtlpReceiver) {
+        let result = handler.take(request.body.clone(), request.compression).await;
+        let outcome = match result {
+            Ok(()) => Outcome::Taken,
+            Err(status) => Outcome::Failed(Box::new(Failure {
+                code: status.code.number(),
+                message: status.message,
+                retry_after_ns: status.retry_delay.map(|delay| u64::try_from(delay.as_nanos()).unwrap_or(u64::MAX)),
+            })),
+        };
+        self.mesh.borrow_mut().answer(from, outcome, Message::Request(request));
+        self.news.notify_one();
+    }
+
+    fn count_sent(&self, parcel: &Parcel) {
+        let bytes: u64 = parcel.index.spans.iter().map(|span| u64::from(span.length)).sum();
+        self.shard.cells.add(self.gauges.mesh.sent_spans, parcel.spans() as u64);
+        self.shard.cells.add(self.gauges.mesh.sent_bytes, bytes);
+    }
+
+    /// Publishes how busy this shard is and looks at the others. Once a turn.
+    pub fn end_turn(&self, connections: u64) {
+        let mut mesh = self.mesh.borrow_mut();
+        let loads = mesh.loads();
+        loads.publish(runtime::busy_ns(), connections);
+        loads.look(self.shard.clock.now_ns());
+        let percent = (loads.share(self.shard.number) * 100.0) as u64;
+        self.shard.cells.set(self.gauges.shard.busy_percent, percent.min(100));
+    }
+
+    /// Memory of this shard's parcels.
+    pub fn bytes_held(&self) -> u64 {
+        self.mesh.borrow().held_bytes() as u64
+    }
+
+    /// Whether nothing is under way from or to this shard.
+    pub fn is_quiet(&self) -> bool {
+        self.mesh.borrow().is_idle() && self.away.borrow().is_empty()
+    }
+}
+
+fn result_of(outcome: Outcome) -> Result<(), Status> {
+    match outcome {
+        Outcome::Taken => Ok(()),
+        Outcome::Failed(failure) => {
+            let mut status = Status::new(Code::from_number(failure.code), failure.message);
+            status.retry_delay = failure.retry_after_ns.map(Duration::from_nanos);
+            Err(status)
+        }
+    }
+}
