@@ -8,15 +8,14 @@
 //! Span bytes are copied, because a kept span must not hold the whole request it came in. Nothing is decoded until
 //! somebody asks. The store never refuses a batch: what it cannot keep it counts.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 
 use bytes::Bytes;
-use codecs::otlp::{ByteRange, SpanIndex, SpanItem, StatusCode, TraceId};
-use hashbrown::HashMap;
+use codecs::otlp::proto::{self, AnyValue, KeyValue, ResourceSpans, Span, Value};
+use codecs::otlp::{ByteRange, SpanIndex, SpanItem, TraceId, span_bytes};
+
 use prost::Message;
 use serde::{Deserialize, Serialize};
-
-use super::span_message::{ResourceMessage, SpanMessage};
 
 /// Bounds of a store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,8 +95,7 @@ impl MemoryTraces {
         reasons: &dyn Fn(u16) -> &'r str,
         resources: &mut ResourceCopies,
     ) {
-        let start = span.offset as usize;
-        let message = &segments[span.segment as usize][start..start + span.length as usize];
+        let message = span_bytes(span, segments);
         let resource = batch.scopes[span.scope as usize].resource;
         let envelope = batch.resources[resource as usize];
         let envelope_bytes = &batch.envelopes[envelope.start as usize..envelope.end as usize];
@@ -108,7 +106,7 @@ impl MemoryTraces {
         let known = resources.find(span.trace_id, resource);
         let envelope_new = if known.is_some() { 0 } else { envelope_bytes.len() };
         let bytes_new = message.len() + envelope_new + SPAN_OVERHEAD_BYTES;
-        if trace.bytes.len() + bytes_new > TRACE_BYTES_MAX.min(self.bounds.bytes_max / 2) {
+        if trace.cost() + bytes_new > TRACE_BYTES_MAX.min(self.bounds.bytes_max / 2) {
             self.left_out += 1;
             return;
         }
@@ -234,9 +232,9 @@ impl StoredTrace {
 
     /// The request was checked when it came in, so decoding cannot fail; if it did, an empty span shows it.
     fn decode(&self, stored: &StoredSpan) -> KeptSpan {
-        let resource = ResourceMessage::decode(self.slice(stored.resource)).unwrap_or_default();
-        let span = SpanMessage::decode(self.slice(stored.span)).unwrap_or_default();
-        span.shown(&resource)
+        let envelope = ResourceSpans::decode(self.slice(stored.resource)).unwrap_or_default();
+        let span = Span::decode(self.slice(stored.span)).unwrap_or_default();
+        KeptSpan::new(&span, &envelope.resource.unwrap_or_default().attributes)
     }
 }
 
@@ -257,7 +255,10 @@ pub struct KeptTrace {
     pub duration_ns: u64,
     /// Whether a span has status ERROR.
     pub error: bool,
-    /// In order of start.
+    /// How many spans are kept of it.
+    pub span_count: usize,
+    /// In order of start; empty in a list of traces.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub spans: Vec<KeptSpan>,
 }
 
@@ -305,8 +306,17 @@ impl KeptTrace {
             services,
             start_ns,
             duration_ns: end_ns.unwrap_or(0).saturating_sub(start_ns),
-            error: spans.iter().any(|span| span.status == status_word(StatusCode::Error)),
+            error: spans.iter().any(|span| span.status == STATUS_WORDS[2]),
+            span_count: spans.len(),
             spans,
+        }
+    }
+
+    /// The trace as one line of a list: everything but its spans.
+    pub fn without_spans(self) -> KeptTrace {
+        KeptTrace {
+            spans: Vec::new(),
+            ..self
         }
     }
 
@@ -333,16 +343,235 @@ impl KeptTrace {
     }
 }
 
-/// The word for a status.
-pub fn status_word(status: StatusCode) -> &'static str {
-    match status {
-        StatusCode::Unset => "unset",
-        StatusCode::Ok => "ok",
-        StatusCode::Error => "error",
+impl KeptSpan {
+    fn new(span: &Span, resource: &[KeyValue]) -> KeptSpan {
+        let word = |words: &[&str], number: i32| {
+            let known = usize::try_from(number).ok().and_then(|number| words.get(number));
+            (*known.unwrap_or(&words[0])).to_owned()
+        };
+        let status = span.status.clone().unwrap_or_default();
+        let resource_attributes = shown_attributes(resource);
+        let service = resource_attributes.iter().find(|(name, _)| name == "service.name");
+        KeptSpan {
+            span_id: hex(&span.span_id),
+            parent_span_id: if span.parent_span_id.iter().all(|byte| *byte == 0) {
+                String::new()
+            } else {
+                hex(&span.parent_span_id)
+            },
+            name: shown_text(&span.name),
+            service: service.map(|(_, name)| name.clone()).unwrap_or_default(),
+            kind: word(&KIND_WORDS, span.kind),
+            status: word(&STATUS_WORDS, status.code),
+            status_message: shown_text(&status.message),
+            start_ns: span.start_time_unix_nano,
+            duration_ns: span.end_time_unix_nano.saturating_sub(span.start_time_unix_nano),
+            attributes: shown_attributes(&span.attributes),
+            resource_attributes,
+        }
     }
+}
+
+/// By the numbers of `Span.kind`; unknown ones are shown as unspecified.
+const KIND_WORDS: [&str; 6] = ["unspecified", "internal", "server", "client", "producer", "consumer"];
+/// By the numbers of `Status.code`; unknown ones count as unset.
+const STATUS_WORDS: [&str; 3] = ["unset", "ok", "error"];
+
+fn shown_attributes(attributes: &[KeyValue]) -> Vec<(String, String)> {
+    let shown = attributes.iter().take(ATTRIBUTES_SHOWN_MAX);
+    let text = |value: &Option<AnyValue>| shown_value(value.as_ref().and_then(|value| value.value.as_ref()), 0);
+    shown.map(|attribute| (shown_text(&attribute.key), text(&attribute.value))).collect()
+}
+
+/// A value as people write it. `depth` bounds the recursion; deeper values are left out.
+fn shown_value(value: Option<&Value>, depth: usize) -> String {
+    const DEPTH_MAX: usize = 4;
+    if depth > DEPTH_MAX {
+        return "...".to_owned();
+    }
+    let inner = |value: &AnyValue| shown_value(value.value.as_ref(), depth + 1);
+    match value {
+        None => String::new(),
+        Some(Value::String(text)) => shown_text(text),
+        Some(Value::Bool(truth)) => truth.to_string(),
+        Some(Value::Int(number)) => number.to_string(),
+        Some(Value::Double(number)) => number.to_string(),
+        Some(Value::Bytes(bytes)) => hex(bytes),
+        Some(Value::Array(array)) => {
+            let elements: Vec<String> = array.values.iter().map(inner).collect();
+            format!("[{}]", elements.join(", "))
+        }
+        Some(Value::Map(map)) => {
+            let text = |entry: &KeyValue| {
+                let value = entry.value.as_ref().map(inner).unwrap_or_default();
+                format!("{}: {value}", shown_text(&entry.key))
+            };
+            let entries: Vec<String> = map.values.iter().map(text).collect();
+            format!("{{{}}}", entries.join(", "))
+        }
+    }
+}
+
+/// A peer's text for people: bad UTF-8 and control characters replaced, so that it cannot steer a terminal.
+fn shown_text(bytes: &[u8]) -> String {
+    let clean = |character: char| if character.is_control() { '\u{fffd}' } else { character };
+    proto::text(bytes).chars().map(clean).collect()
 }
 
 /// Bytes as lower-case hexadecimal digits.
 pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use codecs::otlp::proto::{ExportTraceServiceRequest, Resource, ScopeSpans, SpanStatus};
+
+    fn attribute(key: &str, value: Value) -> KeyValue {
+        KeyValue {
+            key: key.into(),
+            value: Some(AnyValue { value: Some(value) }),
+        }
+    }
+
+    fn span(trace: u8, id: u8, parent: u8) -> Span {
+        Span {
+            trace_id: vec![trace; 16],
+            span_id: vec![id; 8],
+            parent_span_id: if parent == 0 { Vec::new() } else { vec![parent; 8] },
+            name: format!("GET /{id}").into(),
+            kind: 2,
+            start_time_unix_nano: 1_000 + u64::from(id),
+            end_time_unix_nano: 2_000,
+            attributes: vec![attribute("http.status_code", Value::Int(500))],
+            status: (id == 2).then(|| SpanStatus {
+                code: 2,
+                message: "timed\x1bout".into(),
+            }),
+            ..Span::default()
+        }
+    }
+
+    /// One request with one resource per service, and its index.
+    fn request(services: &[(&str, Vec<Span>)]) -> (SpanIndex, Vec<Bytes>) {
+        let resource_spans = services.iter().map(|(service, spans)| ResourceSpans {
+            resource: Some(Resource {
+                attributes: vec![attribute("service.name", Value::String((*service).into()))],
+                dropped_attributes_count: 0,
+            }),
+            scope_spans: vec![ScopeSpans {
+                spans: spans.clone(),
+                ..ScopeSpans::default()
+            }],
+            ..ResourceSpans::default()
+        });
+        let request = ExportTraceServiceRequest {
+            resource_spans: resource_spans.collect(),
+        };
+        let bytes = Bytes::from(request.encode_to_vec());
+        let mut index = SpanIndex::default();
+        index.read_request(&bytes, 0).unwrap();
+        for span in &mut index.spans {
+            span.reason = 1;
+        }
+        (index, vec![bytes])
+    }
+
+    fn reason(number: u16) -> &'static str {
+        if number == 1 { "errors" } else { "" }
+    }
+
+    fn store(traces_max: usize, bytes_max: usize) -> MemoryTraces {
+        MemoryTraces::new(MemoryBounds { traces_max, bytes_max })
+    }
+
+    #[test]
+    fn a_kept_trace_is_shown_with_its_reason_root_services_and_spans() {
+        let mut store = store(10, 1 << 20);
+        let (index, segments) = request(&[
+            ("checkout", vec![span(7, 2, 1)]),
+            ("frontend", vec![span(7, 1, 0)]),
+        ]);
+        store.push(&index, &segments, &reason);
+        let traces = store.traces();
+        assert_eq!(traces.len(), 1);
+        let trace = &traces[0];
+        assert_eq!(trace.trace_id, "07".repeat(16));
+        assert_eq!(trace.reason, "errors");
+        assert_eq!(trace.root_name, "GET /1");
+        assert_eq!(trace.services, ["checkout", "frontend"]);
+        assert_eq!((trace.start_ns, trace.duration_ns, trace.error), (1_001, 999, true));
+        let failed = &trace.spans[1];
+        assert_eq!((failed.service.as_str(), failed.status.as_str()), ("checkout", "error"));
+        assert_eq!(failed.status_message, "timed\u{fffd}out", "a peer cannot steer the terminal");
+        assert_eq!(failed.parent_span_id, "01".repeat(8));
+        assert_eq!(failed.attributes, [("http.status_code".to_owned(), "500".to_owned())]);
+    }
+
+    #[test]
+    fn spans_of_a_trace_from_two_batches_are_shown_together() {
+        let mut store = store(10, 1 << 20);
+        for (service, spans) in [("frontend", vec![span(7, 1, 0)]), ("checkout", vec![span(7, 2, 1)])] {
+            let (index, segments) = request(&[(service, spans)]);
+            store.push(&index, &segments, &reason);
+        }
+        assert_eq!(store.traces()[0].services, ["checkout", "frontend"]);
+    }
+
+    #[test]
+    fn the_oldest_trace_leaves_beyond_the_bound_in_number() {
+        let mut store = store(3, 1 << 20);
+        for trace in 1..=5 {
+            let (index, segments) = request(&[("frontend", vec![span(trace, 1, 0)])]);
+            store.push(&index, &segments, &reason);
+        }
+        let ids: Vec<String> = store.traces().into_iter().map(|trace| trace.trace_id).collect();
+        assert_eq!(ids, ["05", "04", "03"].map(|byte| byte.repeat(16)));
+        assert_eq!(store.evicted(), 2);
+    }
+
+    #[test]
+    fn bytes_stay_below_their_bound_whatever_comes() {
+        let bytes_max = 4 << 10;
+        let mut store = store(1000, bytes_max);
+        for round in 0..500u32 {
+            let spans = (1..=(round % 30) as u8 + 1).map(|id| span((round * 7 % 41) as u8, id, 0));
+            let (index, segments) = request(&[("frontend", spans.collect())]);
+            store.push(&index, &segments, &reason);
+            assert!(store.bytes() <= bytes_max, "round {round}");
+            let costs: usize = store.traces.values().map(StoredTrace::cost).sum();
+            assert_eq!(store.bytes(), costs);
+            assert_eq!(store.arrival.len(), store.len());
+        }
+        assert!(store.evicted() > 0);
+        assert!(store.left_out() > 0, "no trace takes more than half");
+    }
+
+    #[test]
+    fn parts_of_a_trace_on_two_shards_are_joined() {
+        let part = |id, parent| {
+            let mut store = store(10, 1 << 20);
+            let (index, segments) = request(&[("frontend", vec![span(7, id, parent)])]);
+            store.push(&index, &segments, &reason);
+            store.traces()
+        };
+        let whole = KeptTrace::join([part(2, 1), part(1, 0)].concat());
+        assert_eq!(whole.len(), 1);
+        assert_eq!(whole[0].root_name, "GET /1");
+        assert_eq!(whole[0].spans.len(), 2);
+    }
+
+    #[test]
+    fn values_are_shown_as_people_write_them_and_not_too_deep() {
+        let list = |values| Value::Array(proto::ArrayValue { values });
+        let of = |value| AnyValue { value: Some(value) };
+        let mut deep = Value::Bool(true);
+        for _ in 0..20 {
+            deep = list(vec![of(deep)]);
+        }
+        assert_eq!(shown_value(Some(&deep), 0), "[[[[[...]]]]]");
+        let mixed = list(vec![of(Value::Int(-1)), of(Value::Double(0.5)), of(Value::Bytes(vec![1, 255]))]);
+        assert_eq!(shown_value(Some(&mixed), 0), "[-1, 0.5, 01ff]");
+    }
 }

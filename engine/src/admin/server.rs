@@ -1,0 +1,127 @@
+//! Sockets of the control thread: HTTP/1.1 by hyper, one request a connection, few connections at a time.
+//!
+//! Scrapers come every few seconds and people seldom, so a connection is not kept alive: nothing idle has to be bounded
+//! or drained.
+
+use std::convert::Infallible;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::rt::ReadBufCursor;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+
+use super::pages::{Face, Page};
+use super::{Admin, Shards};
+
+/// Connections served at the same time; more wait in the listener's backlog.
+const CONNECTIONS_MAX: usize = 32;
+/// Request line and headers; hyper's smallest buffer is 8 KiB.
+const HEAD_BYTES_MAX: usize = 16 << 10;
+/// From accept to the last byte of the answer.
+const CONNECTION_TIME_MAX: Duration = Duration::from_secs(15);
+/// After an accept failed, for instance because the process has no file descriptors left.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Answers requests for as long as it is polled. Must run inside a tokio `LocalSet`.
+pub async fn serve<S: Shards + 'static>(listener: TcpListener, face: Face, admin: Rc<Admin<S>>) -> Infallible {
+    let places = Rc::new(Semaphore::new(CONNECTIONS_MAX));
+    loop {
+        let place = Rc::clone(&places);
+        let place = hold(place).await;
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let admin = Rc::clone(&admin);
+                tokio::task::spawn_local(async move {
+                    let _place = place;
+                    // A peer that leaves early or stalls is no news for anybody.
+                    let _ = tokio::time::timeout(CONNECTION_TIME_MAX, answer(stream, face, &admin)).await;
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "The admin server could not accept a connection");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// A place among the connections, given back when dropped.
+struct Place(Rc<Semaphore>);
+
+async fn hold(places: Rc<Semaphore>) -> Place {
+    let permit = places.acquire().await.expect("the semaphore is never closed");
+    permit.forget();
+    Place(places)
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.add_permits(1);
+    }
+}
+
+async fn answer<S: Shards>(stream: TcpStream, face: Face, admin: &Admin<S>) -> Result<(), hyper::Error> {
+    let service = service_fn(|request: Request<Incoming>| async move {
+        let page = match *request.method() {
+            Method::GET | Method::HEAD => face.page(admin, request.uri().path()).await,
+            _ => Page::method_not_allowed(),
+        };
+        Ok::<_, Infallible>(response(page))
+    });
+    let mut server = http1::Builder::new();
+    server.keep_alive(false).max_buf_size(HEAD_BYTES_MAX);
+    server.serve_connection(HyperStream(stream), service).await
+}
+
+fn response(page: Page) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from(page.body)));
+    *response.status_mut() = StatusCode::from_u16(page.status).expect("pages have valid statuses");
+    let content_type = HeaderValue::from_static(page.content_type);
+    response.headers_mut().insert(header::CONTENT_TYPE, content_type);
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+/// A tokio stream as hyper reads and writes it. It copies each read once: these pages are small, and the copy needs no
+/// uninitialised memory.
+struct HyperStream(TcpStream);
+
+impl hyper::rt::Read for HyperStream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        mut target: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        let mut bytes = [0; 2048];
+        let room = target.remaining().min(bytes.len());
+        let mut source = ReadBuf::new(&mut bytes[..room]);
+        ready!(Pin::new(&mut self.0).poll_read(context, &mut source))?;
+        target.put_slice(source.filled());
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl hyper::rt::Write for HyperStream {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(context)
+    }
+}
