@@ -64,25 +64,11 @@ impl Group {
 }
 
 impl Encoder {
-    /// Appends all spans of the index to `out` as one request. No spans are an empty request: no bytes.
-    ///
-    /// # Panics
-    /// `segments` are not those of the index.
-    pub fn encode(&mut self, index: &SpanIndex, segments: &[Bytes], out: &mut Vec<u8>) {
-        self.encode_selection(index, segments, &Selection::All, out);
-    }
-
-    /// Appends the selected spans to `out` as one request.
+    /// Appends the selected spans to `out` as one request. No spans are an empty request: no bytes.
     ///
     /// # Panics
     /// `segments` are not those of the index, or a selected number is no span of it.
-    pub fn encode_selection(
-        &mut self,
-        index: &SpanIndex,
-        segments: &[Bytes],
-        selection: &Selection<'_>,
-        out: &mut Vec<u8>,
-    ) {
+    pub fn encode(&mut self, index: &SpanIndex, segments: &[Bytes], selection: &Selection<'_>, out: &mut Vec<u8>) {
         out.reserve(self.count(index, selection));
         self.sort(index, selection);
         for (number, resource) in self.resources.iter().enumerate() {
@@ -97,7 +83,7 @@ impl Encoder {
         }
     }
 
-    /// Bytes that [`Self::encode_selection`] appends for the same arguments.
+    /// Bytes that [`Self::encode`] appends for the same arguments.
     ///
     /// # Panics
     /// A selected number is no span of the index.
