@@ -2,10 +2,16 @@
 
 pub mod budget;
 pub mod buffers;
+pub mod load;
+pub mod mesh;
 pub mod owner;
+pub mod parcel;
+pub mod placement;
 pub mod ring;
 pub mod runtime;
 mod sync;
 
+#[cfg(test)]
+mod mesh_tests;
 #[cfg(test)]
 mod ring_model;
