@@ -15,8 +15,12 @@ pub mod buffers;
 pub mod clock;
 pub mod fleet;
 pub mod inbox;
+pub mod load;
 pub mod mesh;
+#[cfg(test)]
+mod mesh_tests;
 pub mod owner;
+pub mod parcel;
 pub mod pipelines;
 pub mod placement;
 pub mod ring;

@@ -1,0 +1,202 @@
+//! What crosses the mesh: parcels of spans for their owner, whole requests for a less busy shard, and answers.
+//!
+//! The one idea: a message is a box that makes a round trip. The sender fills it, the other shard reads it, and the
+//! answer brings the same box home, segments included, so every byte is freed and reused where it was allocated and
+//! nothing is allocated per message after warm-up. Span bytes are never copied here; only the index over them is.
+
+use bytes::Bytes;
+use codecs::compression::Compression;
+use codecs::otlp::{ByteRange, ScopeEntry, SpanIndex, SpanItem};
+
+/// A parcel with this many spans is full: its index is then 256 KiB, and the owner reads it between two requests.
+pub const SPANS_MAX: usize = 4096;
+/// A parcel with this many segments is full: spans name theirs in 16 bits.
+pub const SEGMENTS_MAX: usize = 1024;
+/// A parcel is full once its envelopes have this many bytes.
+pub const ENVELOPE_BYTES_MAX: usize = 1 << 20;
+
+/// A message from one shard to another.
+#[derive(Debug)]
+pub enum Message {
+    /// Spans for the shard that owns their traces.
+    Parcel(Box<Parcel>),
+    /// A whole request, for balance.
+    Request(Box<Request>),
+}
+
+/// What became of a message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The other shard owns the spans now.
+    Taken,
+    /// Requests only: not taken, and why. Parts of a request that was admitted are never refused.
+    Failed(Box<Failure>),
+}
+
+/// Why a request was not taken, in the words of the connection's protocol.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// gRPC status code; the connection's shard translates it for HTTP.
+    pub code: u32,
+    /// For the sender's log, bounded by who wrote it.
+    pub message: String,
+    /// When a retry may succeed, if one may.
+    pub retry_after_ns: Option<u64>,
+}
+
+/// Spans of one or more batches on their way to the shard that owns their traces.
+#[derive(Debug, Default)]
+pub struct Parcel {
+    /// The node that gets them, by a number that all shards agree on.
+    pub node: u32,
+    /// Where the spans lie.
+    pub index: SpanIndex,
+    /// Their bytes, allocated by the sender.
+    pub segments: Vec<Bytes>,
+    /// Who waits for the answer: one entry for each batch with spans in here.
+    pub parts: Vec<Part>,
+    /// Memory of the parcel itself when it was sent, as charged by the sender.
+    pub(super) charged_bytes: usize,
+}
+
+/// A batch's share of a parcel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// The sender's number for the batch; means nothing to the owner.
+    pub ticket: u32,
+    /// How many of its spans are in the parcel.
+    pub spans: u32,
+}
+
+/// A whole request, as it came from the connection.
+#[derive(Debug)]
+pub struct Request {
+    /// The receiver it came to, by its number in the configuration.
+    pub receiver: u32,
+    /// The body as received.
+    pub body: Bytes,
+    /// How it is compressed.
+    pub compression: Compression,
+    /// The sender's number for who waits.
+    pub ticket: u32,
+}
+
+/// Spans to be routed: an index and the segments it speaks of.
+#[derive(Clone, Copy, Debug)]
+pub struct Source<'a> {
+    /// Where the spans lie.
+    pub index: &'a SpanIndex,
+    /// Their bytes.
+    pub segments: &'a [Bytes],
+}
+
+/// Where the last span's scope, resource and segment of a source went in the open parcel, so that its neighbours share
+/// them. Spans of a request lie together by scope, so remembering one is enough.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Carried {
+    scope: Option<Moved>,
+    resource: Option<Moved>,
+    segment: Option<Moved>,
+    part: bool,
+}
+
+/// A number in the source and the number it became.
+#[derive(Clone, Copy, Debug)]
+struct Moved {
+    from: u32,
+    to: u32,
+}
+
+impl Moved {
+    /// The number that `from` became, moving it by `carry` if it is not the one that was moved last.
+    fn once(last: &mut Option<Moved>, from: u32, carry: impl FnOnce() -> u32) -> u32 {
+        match last {
+            Some(moved) if moved.from == from => moved.to,
+            _ => last.insert(Moved { from, to: carry() }).to,
+        }
+    }
+}
+
+impl Parcel {
+    /// Number of spans.
+    pub fn spans(&self) -> usize {
+        self.index.spans.len()
+    }
+
+    /// Whether another span fits.
+    pub fn has_room(&self) -> bool {
+        self.index.spans.len() < SPANS_MAX
+            && self.segments.len() < SEGMENTS_MAX
+            && self.index.envelopes.len() < ENVELOPE_BYTES_MAX
+    }
+
+    /// Memory of the parcel itself in bytes, without the segments, which are request buffers.
+    pub fn own_bytes(&self) -> usize {
+        let index = &self.index;
+        size_of::<Parcel>()
+            + index.envelopes.capacity()
+            + index.resources.capacity() * size_of::<ByteRange>()
+            + index.scopes.capacity() * size_of::<ScopeEntry>()
+            + index.spans.capacity() * size_of::<SpanItem>()
+            + self.segments.capacity() * size_of::<Bytes>()
+            + self.parts.capacity() * size_of::<Part>()
+    }
+
+    /// Lets go of all spans and segments and keeps the memory.
+    pub fn clear(&mut self) {
+        self.index.envelopes.clear();
+        self.index.resources.clear();
+        self.index.scopes.clear();
+        self.index.spans.clear();
+        self.segments.clear();
+        self.parts.clear();
+    }
+
+    /// Appends one span of a source. `carried` belongs to this source and this parcel and begins empty.
+    #[inline]
+    pub(super) fn append(&mut self, carried: &mut Carried, source: Source<'_>, span: &SpanItem, ticket: u32) {
+        let Parcel { index, segments, parts, .. } = self;
+        let scope = Moved::once(&mut carried.scope, span.scope, || {
+            let entry = source.index.scopes[span.scope as usize];
+            let resource = Moved::once(&mut carried.resource, entry.resource, || {
+                let envelope = source.index.resources[entry.resource as usize];
+                let envelope = copy_envelope(index, source, envelope);
+                index.resources.push(envelope);
+                last(index.resources.len())
+            });
+            let envelope = copy_envelope(index, source, entry.envelope);
+            index.scopes.push(ScopeEntry { resource, envelope });
+            last(index.scopes.len())
+        });
+        let segment = Moved::once(&mut carried.segment, u32::from(span.segment), || {
+            segments.push(source.segments[usize::from(span.segment)].clone());
+            last(segments.len())
+        });
+        let segment = u16::try_from(segment).expect("a parcel is full at SEGMENTS_MAX segments");
+        index.spans.push(SpanItem { scope, segment, ..*span });
+        if !std::mem::replace(&mut carried.part, true) {
+            parts.push(Part { ticket, spans: 0 });
+        }
+        if let Some(part) = parts.last_mut() {
+            part.spans += 1;
+        }
+    }
+}
+
+/// Number of the entry just added.
+fn last(count: usize) -> u32 {
+    u32::try_from(count - 1).expect("a parcel is full long before, and each span adds one entry at most")
+}
+
+fn copy_envelope(index: &mut SpanIndex, source: Source<'_>, range: ByteRange) -> ByteRange {
+    let bytes = &source.index.envelopes[range.start as usize..range.end as usize];
+    let start = index.envelopes.len();
+    index.envelopes.extend_from_slice(bytes);
+    let position = |place: usize| {
+        u32::try_from(place).expect("a parcel takes no span beyond 1 MiB of envelopes, and a body is far below 4 GiB")
+    };
+    ByteRange { start: position(start), end: position(index.envelopes.len()) }
+}
+
+const _: () = assert!(SEGMENTS_MAX <= u16::MAX as usize);
+const _: () = assert!(size_of::<Message>() == 16, "a message in a ring is a tag and a pointer");
