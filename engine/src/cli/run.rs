@@ -19,6 +19,8 @@ use crate::shard::mesh::mesh;
 use crate::shard::placement::{self, Machine, Plan};
 use crate::shard::runtime::{self, Runtime};
 use crate::telemetry::ledger::Books;
+use crate::exporter::Exporter;
+use crate::transport::tls::TlsClient;
 use crate::transport::acceptor::{self, Listener};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -63,7 +65,8 @@ fn start_and_serve(config: Config) -> Result<(), String> {
     let listeners = acceptor::bind_all(&config).map_err(|error| banner::port_taken(&error))?;
     let declared = Arc::new(Declared::of(&config));
     let connections: Arc<Vec<AtomicUsize>> = Arc::new((0..decided.plan.shards).map(|_| AtomicUsize::new(0)).collect());
-    let fleet = start_shards(&config, &declared, &decided, &connections)?;
+    let tls = config.exporters.iter().map(Exporter::tls).collect::<Result<Vec<_>, _>>()?;
+    let fleet = start_shards(&config, &declared, &decided, &connections, Arc::new(tls))?;
     let control = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let control = control.map_err(|error| format!("the control thread cannot start: {error}"))?;
     tokio::task::LocalSet::new().block_on(&control, serve(config, declared, decided, listeners, fleet))
@@ -111,6 +114,7 @@ fn start_shards(
     declared: &Arc<Declared>,
     decided: &Decided,
     connections: &Arc<Vec<AtomicUsize>>,
+    tls: Arc<Vec<Option<TlsClient>>>,
 ) -> Result<Fleet, String> {
     let shards = decided.plan.shards;
     let (limit_bytes, spike_bytes) = decided.budget;
@@ -125,6 +129,7 @@ fn start_shards(
         clock,
         lease: budget.lease(),
         mesh,
+        tls: Arc::clone(&tls),
         hash_seed,
         connections: Arc::clone(connections),
     });

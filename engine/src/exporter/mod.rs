@@ -9,17 +9,19 @@ pub mod otlp;
 pub mod otlphttp;
 pub mod outcome;
 
-use crate::config::checked::{ComponentId, ExporterKind, ExporterSettings, Verbosity};
+use crate::config::checked::{ComponentId, ExporterKind, ExporterSettings, OtlpExporterSettings, Verbosity};
 use crate::queue::ExportRequest;
 use crate::shard::ShardContext;
 use bytes::Bytes;
 use codecs::compression::Compression;
 use codecs::grpc::PREFIX_BYTES;
 use crate::telemetry::metrics::MemoryExporterSeries;
+use crate::transport::tls::TlsClient;
 use memory::{KeptTrace, MemoryBounds, MemoryTraces};
 use outcome::Outcome;
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::time::Duration;
 
 /// Bytes of kept traces on one shard; the oldest leave beyond it.
 const KEPT_BYTES_MAX: usize = 16 << 20;
@@ -46,19 +48,66 @@ pub struct Exporter {
 
 #[derive(Debug)]
 enum Kind {
-    OtlpGrpc(Box<otlp::OtlpExporter>),
-    OtlpHttp(Box<otlphttp::OtlpHttpExporter>),
+    OtlpGrpc(Box<otlp::OtlpExporter>, Encoding),
+    OtlpHttp(Box<otlphttp::OtlpHttpExporter>, Encoding),
     Debug(Verbosity),
     Memory(Box<RefCell<MemoryTraces>>, MemoryExporterSeries),
     Nop,
 }
 
+/// How an exporter wants its requests.
+#[derive(Clone, Copy, Debug)]
+struct Encoding {
+    compression: Compression,
+    level: Option<i32>,
+}
+
+impl Encoding {
+    fn of(settings: &OtlpExporterSettings) -> Encoding {
+        Encoding { compression: settings.compression, level: settings.compression_level }
+    }
+
+    fn of_request(self, request: &ExportRequest, shard: &ShardContext) -> EncodedRequest {
+        request.encoded(self.compression, self.level, shard)
+    }
+}
+
+/// 0 is how the configuration says "no limit".
+fn check_duration(limit_ns: u64) -> Option<Duration> {
+    (limit_ns > 0).then(|| Duration::from_nanos(limit_ns))
+}
+
 impl Exporter {
-    /// An exporter on the shard of `context`. Errors name what of its settings cannot be had (a certificate file).
-    pub fn new(settings: &ExporterSettings, reasons: Rc<[String]>, memory: Option<MemoryExporterSeries>) -> Result<Exporter, String> {
+    /// Reads the certificates and keys of an exporter; all shards share them. Blocks: called once, at start. Errors name
+    /// the exporter and the file.
+    pub fn tls(settings: &ExporterSettings) -> Result<Option<TlsClient>, String> {
+        match &settings.kind {
+            ExporterKind::OtlpGrpc(otlp) => otlp::OtlpExporter::tls(&settings.id, otlp),
+            ExporterKind::OtlpHttp(otlp) => otlphttp::OtlpHttpExporter::tls(&settings.id, otlp),
+            ExporterKind::Debug { .. } | ExporterKind::Memory { .. } | ExporterKind::Nop => Ok(None),
+        }
+    }
+
+    /// An exporter on shard number `shard`. `tls` is what [`Exporter::tls`] read; `reasons` are the names that spans'
+    /// reasons stand for, from number 1 on. Errors name what of its settings cannot be used.
+    pub fn new(
+        settings: &ExporterSettings,
+        tls: Option<TlsClient>,
+        reasons: Rc<[String]>,
+        memory: Option<MemoryExporterSeries>,
+        shard: usize,
+    ) -> Result<Exporter, String> {
+        let id = &settings.id;
         let kind = match &settings.kind {
-            ExporterKind::OtlpGrpc(otlp) => Kind::OtlpGrpc(Box::new(otlp::OtlpExporter::new(&settings.id, otlp)?)),
-            ExporterKind::OtlpHttp(otlp) => Kind::OtlpHttp(Box::new(otlphttp::OtlpHttpExporter::new(&settings.id, otlp)?)),
+            ExporterKind::OtlpGrpc(otlp) => {
+                let exporter = otlp::OtlpExporter::new(id, otlp, tls, shard)?;
+                exporter.connect();
+                Kind::OtlpGrpc(Box::new(exporter), Encoding::of(otlp))
+            }
+            ExporterKind::OtlpHttp(otlp) => {
+                let exporter = otlphttp::OtlpHttpExporter::new(id, otlp, tls, shard)?;
+                Kind::OtlpHttp(Box::new(exporter), Encoding::of(otlp))
+            }
             ExporterKind::Debug { verbosity } => Kind::Debug(*verbosity),
             ExporterKind::Memory { traces_max } => {
                 let bounds = MemoryBounds { traces_max: *traces_max, bytes_max: KEPT_BYTES_MAX };
@@ -78,10 +127,10 @@ impl Exporter {
     /// Delivers without waiting, if this kind can; otherwise the request has to go through the queue.
     pub fn deliver_at_once(&self, request: &ExportRequest, shard: &ShardContext) -> Option<Outcome> {
         match &self.kind {
-            Kind::OtlpGrpc(_) | Kind::OtlpHttp(_) => None,
+            Kind::OtlpGrpc(..) | Kind::OtlpHttp(..) => None,
             Kind::Debug(verbosity) => {
                 let encoded = request.encoded(Compression::None, None, shard);
-                eprint!("{}", debug::render(*verbosity, &self.id, &encoded.body[PREFIX_BYTES..]));
+                eprint!("{}", debug::render(*verbosity, &encoded.body[PREFIX_BYTES..]));
                 Some(Outcome::Delivered)
             }
             Kind::Memory(traces, series) => {
@@ -99,15 +148,18 @@ impl Exporter {
     /// Tries once to deliver.
     pub async fn attempt(&self, request: &ExportRequest, shard: &ShardContext) -> Outcome {
         match &self.kind {
-            Kind::OtlpGrpc(otlp) => {
-                let (compression, level) = otlp.encoding();
-                otlp.attempt(&request.encoded(compression, level, shard)).await
-            }
-            Kind::OtlpHttp(otlp) => {
-                let (compression, level) = otlp.encoding();
-                otlp.attempt(&request.encoded(compression, level, shard)).await
-            }
+            Kind::OtlpGrpc(otlp, encoding) => otlp.attempt(&encoding.of_request(request, shard)).await,
+            Kind::OtlpHttp(otlp, encoding) => otlp.attempt(&encoding.of_request(request, shard)).await,
             Kind::Debug(_) | Kind::Memory(..) | Kind::Nop => Outcome::Delivered,
+        }
+    }
+
+    /// Finishes what is under way and closes connections.
+    pub async fn close(&self) {
+        match &self.kind {
+            Kind::OtlpGrpc(otlp, _) => otlp.close().await,
+            Kind::OtlpHttp(otlp, _) => otlp.close().await,
+            Kind::Debug(_) | Kind::Memory(..) | Kind::Nop => {}
         }
     }
 

@@ -24,7 +24,8 @@ use crate::telemetry::metrics::{
 };
 use crate::transport::Transport;
 use crate::transport::grpc_server::GrpcServer;
-use crate::transport::http1_server::Http1Server;
+use crate::transport::tls::TlsClient;
+use crate::transport::http1_server::HttpServer;
 use sampling::Sampler;
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -140,6 +141,8 @@ pub struct ShardSeed {
     pub lease: Lease,
     /// Its end of the mesh.
     pub mesh: MeshEnd,
+    /// What exporters trust and show, by the exporter's number.
+    pub tls: Arc<Vec<Option<TlsClient>>>,
     /// Seeds the hash tables of this process: clients choose trace ids, but not this.
     pub hash_seed: u64,
     /// Open connections of every shard, for the acceptor.
@@ -148,7 +151,7 @@ pub struct ShardSeed {
 
 /// Puts a shard together, on its own thread. Errors name the component and what it needs.
 pub fn assemble(seed: ShardSeed) -> Result<Rc<Shard>, String> {
-    let ShardSeed { number, shards, config, declared, clock, lease, mesh, hash_seed, connections } = seed;
+    let ShardSeed { number, shards, config, declared, clock, lease, mesh, tls, hash_seed, connections } = seed;
     let cells = Cells::new(&declared.schema);
     let context = ShardContext::new(number, shards, clock, cells, Buffers::new(KEPT_BUFFER_BYTES_MAX), lease);
     let mesh = Rc::new(RefCell::new(mesh));
@@ -156,7 +159,7 @@ pub fn assemble(seed: ShardSeed) -> Result<Rc<Shard>, String> {
     let reasons: Rc<[String]> = reason_names(&config).into();
     let mut queues = Vec::new();
     for (position, exporter) in config.exporters.iter().enumerate() {
-        queues.push(queue_of(exporter, position, &declared, &reasons, &context)?);
+        queues.push(queue_of(exporter, position, tls[position].clone(), &declared, &reasons, &context)?);
     }
     let mut next_reason = 1;
     let pipelines = config.pipelines.iter().enumerate().map(|(position, settings)| {
@@ -252,11 +255,13 @@ fn queue_settings(exporter: &ExporterSettings) -> Option<&QueueSettings> {
 fn queue_of(
     settings: &ExporterSettings,
     position: usize,
+    tls: Option<TlsClient>,
     declared: &Declared,
     reasons: &Rc<[String]>,
     context: &ShardContext,
 ) -> Result<Rc<Queue>, String> {
-    let exporter = Exporter::new(settings, Rc::clone(reasons), declared.memory[position].clone())?;
+    let memory = declared.memory[position].clone();
+    let exporter = Exporter::new(settings, tls, Rc::clone(reasons), memory, context.number)?;
     let retry = match &settings.kind {
         ExporterKind::OtlpGrpc(otlp) | ExporterKind::OtlpHttp(otlp) => otlp.retry.clone(),
         _ => None,
@@ -313,7 +318,7 @@ fn servers_of(
             servers.push(Server::Grpc(server, handler));
         }
         if let Some(http) = &receiver.otlp.http {
-            let server = Http1Server::new(http.traces_path.clone(), http.body_bytes_max);
+            let server = HttpServer { body_bytes_max: http.body_bytes_max, traces_path: http.traces_path.clone() };
             let handler = handler(&servers, Transport::Http, http.body_bytes_max, http_series);
             servers.push(Server::Http(server, handler));
         }

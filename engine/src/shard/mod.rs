@@ -14,6 +14,7 @@ pub mod budget;
 pub mod buffers;
 pub mod clock;
 pub mod fleet;
+pub mod hyper_io;
 pub mod inbox;
 pub mod load;
 pub mod mesh;

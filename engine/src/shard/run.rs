@@ -16,7 +16,7 @@ use super::ShardContext;
 use super::assemble::Gauges;
 use crate::exporter::memory::KeptTrace;
 use crate::receiver::otlp::OtlpReceiver;
-use crate::transport::{grpc_server::GrpcServer, http1_server::Http1Server};
+use crate::transport::{grpc_server::GrpcServer, http1_server::HttpServer};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -33,7 +33,7 @@ pub enum Server {
     /// OTLP/gRPC.
     Grpc(GrpcServer, Rc<OtlpReceiver>),
     /// OTLP/HTTP.
-    Http(Http1Server, Rc<OtlpReceiver>),
+    Http(HttpServer, Rc<OtlpReceiver>),
 }
 
 impl Server {

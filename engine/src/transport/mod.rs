@@ -1,7 +1,12 @@
 //! Connections: bytes <-> requests. A server hands whole, still compressed requests to a [`RequestHandler`] and turns
 //! its answer into the protocol's; a client sends whole requests and classifies the answer. Never looks at a span.
 
+pub mod acceptor;
+pub mod client;
 pub mod grpc_server;
+pub mod http1_server;
+mod resolve;
+pub mod tls;
 
 use crate::shard::buffers::Buffer;
 use codecs::compression::Compression;

@@ -1,0 +1,192 @@
+//! From an endpoint to a connected stream: name, address, TCP, TLS - and what to say when one of them fails.
+//!
+//! The one idea: one dial tries a few of the name's addresses in turn, starting one further each time, so that a lost
+//! backend is left behind at the next connection and shards spread over the addresses. Never retries by itself.
+
+use super::peer_stream::{PeerStream, Seen, Speaks, Watched};
+use super::{ClientError, PeerSettings, Problem, host_and_port};
+use crate::shard::runtime::{Stream, timeout};
+use crate::transport::resolve::resolve;
+use crate::transport::tls::{Alpn, TlsClient};
+use std::cell::Cell;
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+/// Addresses tried by one dial: more would outlast the attempt that waits for it.
+const ADDRESSES_TRIED_MAX: usize = 4;
+/// How long one address may take to answer, TLS included: a dead one must not use up the others' turn.
+const ADDRESS_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Makes connections to one backend.
+#[derive(Debug)]
+pub(super) struct Dialer {
+    sender: String,
+    host: String,
+    port: u16,
+    /// `host:port`, for errors.
+    endpoint: String,
+    tls: Option<TlsClient>,
+    protocol: Alpn,
+    next_address: Cell<usize>,
+}
+
+impl Dialer {
+    pub(super) fn new(peer: &PeerSettings, protocol: Alpn) -> Dialer {
+        Dialer {
+            sender: peer.sender.clone(),
+            host: peer.endpoint.host.clone(),
+            port: peer.endpoint.port,
+            endpoint: host_and_port(&peer.endpoint),
+            tls: peer.tls.clone(),
+            protocol,
+            next_address: Cell::new(peer.first_address),
+        }
+    }
+
+    /// A fresh connection. The error is the last address's.
+    pub(super) async fn dial(&self) -> Result<(PeerStream, Rc<Seen>), ClientError> {
+        let addresses = resolve(&self.host, self.port).await.map_err(|error| {
+            let text = format!("the name {} cannot be resolved: {error}; correct the endpoint", self.host);
+            self.error(Problem::Resolve, &text)
+        })?;
+        let first = self.next_address.get();
+        self.next_address.set(first.wrapping_add(1));
+        let turns = addresses.iter().cycle().skip(first % addresses.len());
+        let mut last = None;
+        for address in turns.take(addresses.len().min(ADDRESSES_TRIED_MAX)) {
+            match timeout(ADDRESS_TIMEOUT, self.dial_address(*address)).await {
+                Some(Ok(connected)) => return Ok(connected),
+                Some(Err(error)) => last = Some(error),
+                None => last = Some(self.no_answer(*address)),
+            }
+        }
+        Err(last.expect("resolve returns at least one address"))
+    }
+
+    async fn dial_address(&self, address: SocketAddr) -> Result<(PeerStream, Rc<Seen>), ClientError> {
+        let stream = Stream::connect(address).await.map_err(|error| self.not_connected(address, &error))?;
+        let seen = Rc::new(Seen::default());
+        let watched = Watched::new(stream, Rc::clone(&seen));
+        let Some(tls) = &self.tls else {
+            return Ok((PeerStream::Plain(watched), seen));
+        };
+        match tls.handshake(watched).await {
+            Ok(stream) => Ok((PeerStream::Tls(Box::new(stream)), seen)),
+            Err(error) => Err(self.no_session(tls, &error, &seen)),
+        }
+    }
+
+    /// An error that says who could not reach whom.
+    pub(super) fn error(&self, problem: Problem, text: &str) -> ClientError {
+        ClientError { problem, message: format!("{} to {}: {text}", self.sender, self.endpoint) }
+    }
+
+    fn not_connected(&self, address: SocketAddr, error: &io::Error) -> ClientError {
+        let place = if address.to_string() == self.endpoint { String::new() } else { format!(" ({address})") };
+        let text = match error.kind() {
+            io::ErrorKind::ConnectionRefused => {
+                format!("connection refused{place}: nothing listens there; start the peer or correct the endpoint")
+            }
+            _ => format!("no connection{place}: {error}"),
+        };
+        self.error(Problem::Connect, &text)
+    }
+
+    fn no_answer(&self, address: SocketAddr) -> ClientError {
+        let seconds = ADDRESS_TIMEOUT.as_secs();
+        let text = format!("{address} does not answer within {seconds}s; check the address, firewalls and the peer");
+        self.error(Problem::Connect, &text)
+    }
+
+    fn no_session(&self, tls: &TlsClient, error: &io::Error, seen: &Seen) -> ClientError {
+        match seen.speaks() {
+            Speaks::Http1 | Speaks::Http2 | Speaks::Other => self.error(
+                Problem::Tls,
+                "this exporter speaks TLS, the peer answers in plain text; set tls.insecure: true here, or configure \
+                 TLS on the peer",
+            ),
+            Speaks::Nothing => self.error(
+                Problem::Tls,
+                &format!(
+                    "the peer ended the TLS handshake without a word ({error}); if it speaks plain text, set \
+                     tls.insecure: true here, or configure TLS on the peer"
+                ),
+            ),
+            Speaks::Tls => {
+                let text = tls.explain(error).unwrap_or_else(|| format!("TLS failed: {error}"));
+                self.error(Problem::Tls, &text)
+            }
+        }
+    }
+
+    /// Why a connection that stood gave no answer: by what the peer has said, else by `error`.
+    pub(super) fn lost(&self, error: &(dyn std::error::Error + 'static), seen: &Seen) -> ClientError {
+        if let (Some(tls), Some(io)) = (&self.tls, io_error(error))
+            && let Some(text) = tls.explain(io)
+        {
+            return self.error(Problem::Tls, &text);
+        }
+        match (self.tls.is_some(), self.protocol, seen.speaks()) {
+            (false, _, Speaks::Tls) => self.error(
+                Problem::Tls,
+                "this exporter speaks plain text, the peer speaks TLS; remove tls.insecure: true here (https:// for \
+                 otlphttp), or switch TLS off on the peer",
+            ),
+            (false, Alpn::Http2, Speaks::Http1) => self.error(
+                Problem::Protocol,
+                "the peer speaks HTTP/1.1, this exporter gRPC; use the peer's gRPC port (often 4317) or an otlphttp \
+                 exporter",
+            ),
+            (false, Alpn::Http1, Speaks::Http2) => self.error(
+                Problem::Protocol,
+                "the peer speaks HTTP/2 (gRPC), this exporter HTTP/1.1; use the peer's HTTP port (often 4318) or an \
+                 otlp exporter",
+            ),
+            (false, _, Speaks::Nothing) => self.error(
+                Problem::ConnectionLost,
+                "the peer closed the connection without a word; if it speaks TLS, remove tls.insecure: true here \
+                 (https:// for otlphttp)",
+            ),
+            _ => {
+                let text = format!("connection lost before the answer: {}", root_cause(error));
+                self.error(Problem::ConnectionLost, &text)
+            }
+        }
+    }
+
+    /// An attempt that ran out of time.
+    pub(super) fn too_late(&self, limit: Duration, connected: bool) -> ClientError {
+        let text = if connected {
+            format!("no answer within {limit:?} (timeout); the peer is overloaded or hangs")
+        } else {
+            format!("no connection within {limit:?} (timeout); check the address, firewalls and the peer")
+        };
+        self.error(Problem::Timeout, &text)
+    }
+}
+
+/// The I/O error at the bottom of a library's error.
+fn io_error<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a io::Error> {
+    let mut current = Some(error);
+    while let Some(error) = current {
+        if let Some(io) = error.downcast_ref::<io::Error>() {
+            return Some(io);
+        }
+        if let Some(io) = error.downcast_ref::<h2::Error>().and_then(h2::Error::get_io) {
+            return Some(io);
+        }
+        current = error.source();
+    }
+    None
+}
+
+/// The innermost text: libraries wrap "connection reset" into "error reading a body".
+fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut innermost = error;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    innermost.to_string()
+}

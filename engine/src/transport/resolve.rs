@@ -1,0 +1,87 @@
+//! Names to addresses, by the system's resolver, without holding up a shard.
+//!
+//! The one idea: getaddrinfo blocks, so each lookup runs on a thread of its own and its answer wakes the shard. A
+//! client has at most one lookup under way, so the threads are bounded by (exporter, shard) pairs. Nothing is cached:
+//! every connection asks again, which is how a changed DNS record is noticed.
+
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use tokio::sync::oneshot;
+
+/// Addresses kept of one answer: more than any client tries before it asks again.
+pub const ADDRESSES_MAX: usize = 64;
+
+/// The addresses of `host` in the resolver's order: at least one, at most [`ADDRESSES_MAX`], without repeats.
+///
+/// `host` is a name or an address without brackets; an address is answered at once. The error is the resolver's own
+/// text, or says that the name has no address.
+pub async fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, String> {
+    if let Ok(address) = host.parse::<IpAddr>() {
+        return Ok(vec![SocketAddr::new(address, port)]);
+    }
+    let (answer, answered) = oneshot::channel();
+    let name = host.to_owned();
+    let lookup = move || {
+        // The client that asked may be gone (drain): then nobody wants the answer.
+        drop(answer.send((name.as_str(), port).to_socket_addrs()));
+    };
+    let started = std::thread::Builder::new().name("resolve".to_owned()).spawn(lookup);
+    if let Err(error) = started {
+        return Err(format!("no thread for the lookup: {error}"));
+    }
+    match answered.await {
+        Ok(Ok(found)) => bounded(found).ok_or_else(|| "the name has no address".to_owned()),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_) => Err("the resolver ended without an answer".to_owned()),
+    }
+}
+
+/// Drops repeats and everything beyond the bound; `None` when nothing is left.
+fn bounded(found: impl Iterator<Item = SocketAddr>) -> Option<Vec<SocketAddr>> {
+    let mut addresses: Vec<SocketAddr> = Vec::new();
+    for address in found {
+        if addresses.len() == ADDRESSES_MAX {
+            break;
+        }
+        if !addresses.contains(&address) {
+            addresses.push(address);
+        }
+    }
+    (!addresses.is_empty()).then_some(addresses)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::shard::runtime::{Runtime, run};
+
+    fn check(host: &'static str, expected: impl FnOnce(Result<Vec<SocketAddr>, String>) + 'static) {
+        run(Runtime::Epoll, None, async move { expected(resolve(host, 4317).await) }).unwrap();
+    }
+
+    #[test]
+    fn an_address_needs_no_resolver() {
+        check("127.0.0.7", |found| assert_eq!(found, Ok(vec!["127.0.0.7:4317".parse().unwrap()])));
+        check("::1", |found| assert_eq!(found, Ok(vec!["[::1]:4317".parse().unwrap()])));
+    }
+
+    #[test]
+    fn localhost_is_a_loopback_address() {
+        check("localhost", |found| {
+            assert!(found.unwrap().iter().all(|address| address.ip().is_loopback()));
+        });
+    }
+
+    #[test]
+    fn a_name_that_cannot_exist_is_an_error_with_the_resolvers_words() {
+        check("not a name", |found| assert!(!found.unwrap_err().is_empty()));
+    }
+
+    #[test]
+    fn repeats_and_endless_answers_are_cut() {
+        let many = (0..1000u32).map(|number| SocketAddr::new(IpAddr::from(number.to_be_bytes()), 1));
+        assert_eq!(bounded(many).unwrap().len(), ADDRESSES_MAX);
+        let same = std::iter::repeat_n(SocketAddr::from(([127, 0, 0, 1], 1)), 3);
+        assert_eq!(bounded(same).unwrap().len(), 1);
+        assert_eq!(bounded(std::iter::empty()), None);
+    }
+}
