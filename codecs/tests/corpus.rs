@@ -7,10 +7,10 @@ fn replay(target: &str, run: fn(&[u8])) {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus").join(target);
     let mut files = 0;
     for entry in fs::read_dir(&directory).expect("every target has a corpus") {
-        let path = entry.unwrap().path();
+        let path = entry.expect("a corpus can be listed").path();
         // Shown only if this file fails.
         println!("{}", path.display());
-        run(&fs::read(&path).unwrap());
+        run(&fs::read(&path).expect("a corpus file can be read"));
         files += 1;
     }
     assert!(files > 0, "{} is empty", directory.display());
