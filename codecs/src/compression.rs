@@ -236,9 +236,9 @@ impl std::fmt::Debug for Compressor {
     }
 }
 
-/// gzip's level if none is configured.
+/// gzip's level if none is configured: on spans level 6 takes 2.2 times as long and saves 1 % of the bytes.
 pub const GZIP_LEVEL_DEFAULT: i32 = 1;
-/// zstd's level if none is configured.
+/// zstd's level if none is configured: on spans level 3 takes 1.5 to 2.3 times as long and saves 1.5 % of the bytes.
 pub const ZSTD_LEVEL_DEFAULT: i32 = 1;
 
 impl Compressor {

@@ -193,6 +193,14 @@ impl<'a> Reader<'a> {
         Ok(Some(Tag { number, wire_type, offset }))
     }
 
+    /// Steps over `tag`, a whole tag of one byte, if it is what comes next: the short way for a field that repeats.
+    #[inline]
+    pub fn take_tag(&mut self, tag: u8) -> bool {
+        let is_next = self.bytes.get(self.position) == Some(&tag);
+        self.position += usize::from(is_next);
+        is_next
+    }
+
     /// A varint value.
     ///
     /// # Errors

@@ -113,10 +113,7 @@ pub(super) fn read_span(bytes: &[u8], start: usize, item: &mut SpanItem) -> Resu
 #[inline(always)]
 fn read_plain_field<'a>(tag: u8, field: &'a [u8], item: &mut SpanItem) -> Option<&'a [u8]> {
     match tag {
-        ATTRIBUTES => {
-            let (body, rest) = split_short(field)?;
-            is_plain_key_value(body).then_some(rest)
-        }
+        ATTRIBUTES => read_plain_attributes(field),
         NAME | TRACE_STATE => split_short(field).map(|(_, rest)| rest),
         TRACE_ID => take(field, |[length, id @ ..]: [u8; 17]| {
             item.trace_id = TraceId(id);
@@ -157,6 +154,25 @@ fn read_plain_field<'a>(tag: u8, field: &'a [u8], item: &mut SpanItem) -> Option
         },
         _ => None,
     }
+}
+
+/// Takes plain attributes as long as they follow each other, at least one; `field` starts after the first one's tag.
+#[inline(always)]
+fn read_plain_attributes(field: &[u8]) -> Option<&[u8]> {
+    let mut rest = take_plain_attribute(field)?;
+    while let [ATTRIBUTES, field @ ..] = rest {
+        match take_plain_attribute(field) {
+            Some(after) => rest = after,
+            None => break,
+        }
+    }
+    Some(rest)
+}
+
+#[inline(always)]
+fn take_plain_attribute(field: &[u8]) -> Option<&[u8]> {
+    let (body, rest) = split_short(field)?;
+    is_plain_key_value(body).then_some(rest)
 }
 
 /// Hands the first `N` bytes to `note` and returns the rest, unless there are fewer or `note` finds them not plain.
