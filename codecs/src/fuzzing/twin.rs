@@ -147,7 +147,7 @@ fn check_index(index: &SpanIndex, segments: &[Bytes], bytes: &[u8], request: &Ex
 }
 
 /// Equal as messages; compared as bytes, because a double that is not a number is not equal to itself.
-fn check_equal<M: Message>(left: &M, right: &M) {
+fn check_equal<M: Message + std::fmt::Debug>(left: &M, right: &M) {
     assert_eq!(left.encode_to_vec(), right.encode_to_vec(), "{left:?}\n{right:?}");
 }
 
