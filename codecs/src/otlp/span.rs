@@ -135,9 +135,10 @@ fn read_plain_field<'a>(tag: u8, field: &'a [u8], item: &mut SpanItem) -> Option
             item.end_ns = u64::from_le_bytes(time);
             true
         }),
-        FLAGS_LOW => take(field, |[high, flags @ ..]: [u8; 5]| {
+        // Another second byte is another field: nothing may be noted then.
+        FLAGS_LOW => take(field.strip_prefix(&[FLAGS_HIGH])?, |flags| {
             item.flags = u32::from_le_bytes(flags);
-            high == FLAGS_HIGH
+            true
         }),
         KIND => take(field, |[kind]| {
             item.kind = SpanKind(kind);
@@ -192,7 +193,7 @@ fn split_short(field: &[u8]) -> Option<(&[u8], &[u8])> {
 }
 
 /// Reads the field at `position` by the book and returns what is behind it. What the plain path noted of a field that
-/// then was not plain is noted again here, or the span is malformed.
+/// turned out not to be plain is noted again here, or the span is malformed.
 #[inline(never)]
 fn read_any_field<'a>(bytes: &'a [u8], position: usize, item: &mut SpanItem) -> Result<&'a [u8], Malformed> {
     let mut reader = Reader::from("span", bytes, position);
