@@ -181,25 +181,23 @@ fn gunzip_guess(body: &[u8]) -> usize {
     if announced <= body.len().saturating_mul(1032) { announced } else { body.len().saturating_mul(6) }
 }
 
-/// Whether `body` ends where its first member `plain` ends. libdeflate does not say, so: the trailer at the end of the
-/// body must be the one of `plain`, and nothing that could start a member may follow (a second member with the same
-/// contents has the same trailer). A chance match costs a second, slower decoding.
+/// Whether `body` ends where its first member `plain` ends. libdeflate does not say, so: the body must end with the size
+/// of `plain`, as its trailer does, and nothing that could start another member may follow (one with contents of the same
+/// size ends alike). A chance match costs a second, slower decoding.
 fn is_single_member(body: &[u8], plain: &[u8]) -> bool {
-    let Some(trailer) = body.last_chunk::<8>() else {
-        return false;
-    };
-    let size = (plain.len() as u32).to_le_bytes();
-    let checksum = libdeflater::crc32(plain).to_le_bytes();
-    trailer[4..] == size && trailer[..4] == checksum && !holds_member_start(&body[1..])
+    body.last_chunk::<4>() == Some(&(plain.len() as u32).to_le_bytes()) && !holds_member_start(&body[1..])
 }
 
+/// Two bytes are compared at each place of a block without a branch, which the compiler makes wide; the third is looked
+/// at in the one block of a thousand where they match.
 fn holds_member_start(bytes: &[u8]) -> bool {
-    // Whole blocks without the first magic byte are passed with wide compares.
     const BLOCK: usize = 64;
-    let candidate = |at: usize| bytes[at..].starts_with(&[0x1f, 0x8b, 8]);
-    bytes.chunks(BLOCK).enumerate().any(|(number, block)| {
-        block.iter().fold(false, |found, &byte| found | (byte == 0x1f))
-            && (0..block.len()).any(|index| candidate(number * BLOCK + index))
+    let next = bytes.get(1..).unwrap_or_default();
+    bytes.chunks(BLOCK).zip(next.chunks(BLOCK)).enumerate().any(|(number, (first, second))| {
+        let pairs = first.iter().zip(second);
+        let magic = pairs.fold(false, |found, (&first, &second)| found | ((first == 0x1f) & (second == 0x8b)));
+        let start = number * BLOCK;
+        magic && bytes[start..bytes.len().min(start + BLOCK + 2)].windows(3).any(|bytes| bytes == [0x1f, 0x8b, 8])
     })
 }
 
@@ -236,9 +234,9 @@ impl std::fmt::Debug for Compressor {
     }
 }
 
-/// gzip's level if none is configured.
+/// gzip's level if none is configured: on spans level 6 takes 2.2 times as long and saves 1 % of the bytes.
 pub const GZIP_LEVEL_DEFAULT: i32 = 1;
-/// zstd's level if none is configured.
+/// zstd's level if none is configured: on spans level 3 takes 1.5 to 2.3 times as long and saves 1.5 % of the bytes.
 pub const ZSTD_LEVEL_DEFAULT: i32 = 1;
 
 impl Compressor {

@@ -8,6 +8,8 @@
 //! a reader either proves its input and hands out a type that cannot fail, or names the offset it stumbled at.
 
 pub mod compression;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod grpc;
 pub mod otlp;
 pub mod wire;

@@ -193,21 +193,35 @@ impl<'a> Reader<'a> {
         Ok(Some(Tag { number, wire_type, offset }))
     }
 
+    /// Steps over `tag`, a whole tag of one byte, if it is what comes next: the short way for a field that repeats.
+    #[inline]
+    pub fn take_tag(&mut self, tag: u8) -> bool {
+        let is_next = self.bytes.get(self.position) == Some(&tag);
+        self.position += usize::from(is_next);
+        is_next
+    }
+
     /// A varint value.
     ///
     /// # Errors
     /// The message ends first, or the value has more than 64 bits.
     #[inline]
     pub fn varint(&mut self) -> Result<u64, Malformed> {
-        match self.bytes.get(self.position) {
-            Some(&byte) if byte < 0x80 => {
+        match &self.bytes[self.position..] {
+            [byte, ..] if *byte < 0x80 => {
                 self.position += 1;
-                Ok(u64::from(byte))
+                Ok(u64::from(*byte))
+            }
+            // Lengths of spans mostly take two bytes.
+            [low, high, ..] if *high < 0x80 => {
+                self.position += 2;
+                Ok(u64::from(*low & 0x7f) | u64::from(*high) << 7)
             }
             _ => self.varint_long(),
         }
     }
 
+    #[inline(never)]
     fn varint_long(&mut self) -> Result<u64, Malformed> {
         let start = self.position;
         let mut value = 0_u64;

@@ -12,6 +12,8 @@
 //! are copied together; span bytes are never copied here. Unknown fields of the request itself have no place and are
 //! left out: requests are merged and split, resources are not.
 
+use std::ops::Range;
+
 use bytes::Bytes;
 
 use super::message::{check_resource, check_scope};
@@ -142,19 +144,19 @@ impl SpanIndex {
     fn read_scope_spans(&mut self, mut reader: Reader<'_>, resource: u32, segment: u16) -> Result<(), Malformed> {
         let before = self.mark();
         let scope = self.scopes.len() as u32;
-        while let Some(tag) = reader.tag()? {
+        loop {
+            // Nearly every field is a span with a tag of one byte.
+            while reader.take_tag(SPANS) {
+                let range = reader.length_delimited()?;
+                self.read_span(&reader, range, scope, segment)?;
+            }
+            let Some(tag) = reader.tag()? else {
+                break;
+            };
             match tag.number {
                 2 => {
                     let range = reader.length_field(tag, "spans")?;
-                    let mut item = SpanItem {
-                        offset: range.start as u32,
-                        length: range.len() as u32,
-                        scope,
-                        segment,
-                        ..SpanItem::default()
-                    };
-                    read_span(reader.slice(0..range.end), range.start, &mut item)?;
-                    self.spans.push(item);
+                    self.read_span(&reader, range, scope, segment)?;
                     continue;
                 }
                 1 => {
@@ -172,6 +174,21 @@ impl SpanIndex {
         }
         let envelope = self.envelope_since(before.envelopes);
         self.scopes.push(ScopeEntry { resource, envelope });
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn read_span(
+        &mut self,
+        reader: &Reader<'_>,
+        range: Range<usize>,
+        scope: u32,
+        segment: u16,
+    ) -> Result<(), Malformed> {
+        let (offset, length) = (range.start as u32, range.len() as u32);
+        let mut item = SpanItem { offset, length, scope, segment, ..SpanItem::default() };
+        read_span(reader.slice(0..range.end), range.start, &mut item)?;
+        self.spans.push(item);
         Ok(())
     }
 
@@ -377,6 +394,9 @@ impl EnvelopeMap {
 }
 
 const NOT_COPIED: u32 = u32::MAX;
+
+/// ScopeSpans.spans: field 2, length-delimited.
+const SPANS: u8 = 2 << 3 | 2;
 
 /// Lengths of an index's vectors, to return to.
 #[derive(Clone, Copy)]

@@ -98,63 +98,107 @@ const _: () = assert!(size_of::<SpanItem>() == 64, "a span item fills one cache 
 /// # Errors
 /// The first malformed byte, with its offset in `bytes`.
 pub(super) fn read_span(bytes: &[u8], start: usize, item: &mut SpanItem) -> Result<(), Malformed> {
-    let mut position = start;
-    while position < bytes.len() {
-        let stepped = read_plain_field(&bytes[position..], item);
-        position = if stepped > 0 { position + stepped } else { read_any_field(bytes, position, item)? };
+    let mut rest = &bytes[start..];
+    while let [tag, field @ ..] = rest {
+        rest = match read_plain_field(*tag, field, item) {
+            Some(rest) => rest,
+            None => read_any_field(bytes, bytes.len() - rest.len(), item)?,
+        };
     }
     Ok(())
 }
 
-/// Bytes of the field at the start of `field` if it has a plain shape, else 0. `field` is not empty.
+/// Takes the field that goes on with `field` after its first tag byte, if it has a plain shape, and returns what is
+/// behind it.
 #[inline(always)]
-fn read_plain_field(field: &[u8], item: &mut SpanItem) -> usize {
-    match field {
-        [ATTRIBUTES, length, body @ ..] if *length < 0x80 => match body.get(..usize::from(*length)) {
-            Some(body) if is_plain_key_value(body) => 2 + body.len(),
-            _ => 0,
+fn read_plain_field<'a>(tag: u8, field: &'a [u8], item: &mut SpanItem) -> Option<&'a [u8]> {
+    match tag {
+        ATTRIBUTES => read_plain_attributes(field),
+        NAME | TRACE_STATE => split_short(field).map(|(_, rest)| rest),
+        TRACE_ID => take(field, |[length, id @ ..]: [u8; 17]| {
+            item.trace_id = TraceId(id);
+            length == 16
+        }),
+        SPAN_ID => take(field, |[length, id @ ..]: [u8; 9]| {
+            item.span_id = id;
+            length == 8
+        }),
+        PARENT_SPAN_ID => take(field, |[length, id @ ..]: [u8; 9]| {
+            item.has_parent = id != [0; 8];
+            length == 8
+        }),
+        START => take(field, |time| {
+            item.start_ns = u64::from_le_bytes(time);
+            true
+        }),
+        END => take(field, |time| {
+            item.end_ns = u64::from_le_bytes(time);
+            true
+        }),
+        // Another second byte is another field: nothing may be noted then.
+        FLAGS_LOW => take(field.strip_prefix(&[FLAGS_HIGH])?, |flags| {
+            item.flags = u32::from_le_bytes(flags);
+            true
+        }),
+        KIND => take(field, |[kind]| {
+            item.kind = SpanKind(kind);
+            kind < 0x80
+        }),
+        DROPPED_ATTRIBUTES | DROPPED_EVENTS | DROPPED_LINKS => take(field, |[count]| count < 0x80),
+        STATUS => match field {
+            [0, rest @ ..] => Some(rest),
+            [2, STATUS_CODE, code, rest @ ..] if *code < 0x80 => {
+                item.status = StatusCode::from_wire(u64::from(*code));
+                Some(rest)
+            }
+            _ => None,
         },
-        [NAME | TRACE_STATE, length, body @ ..] if *length < 0x80 && body.len() >= usize::from(*length) => {
-            2 + usize::from(*length)
-        }
-        [TRACE_ID, 16, body @ ..] => take(body, |id| item.trace_id = TraceId(id), 18),
-        [SPAN_ID, 8, body @ ..] => take(body, |id| item.span_id = id, 10),
-        [PARENT_SPAN_ID, 8, body @ ..] => take(body, |id| item.has_parent = id != [0; 8], 10),
-        [START, body @ ..] => take(body, |time| item.start_ns = u64::from_le_bytes(time), 9),
-        [END, body @ ..] => take(body, |time| item.end_ns = u64::from_le_bytes(time), 9),
-        [FLAGS_LOW, FLAGS_HIGH, body @ ..] => take(body, |flags| item.flags = u32::from_le_bytes(flags), 6),
-        [KIND, kind, ..] if *kind < 0x80 => {
-            item.kind = SpanKind(*kind);
-            2
-        }
-        [DROPPED_ATTRIBUTES | DROPPED_EVENTS | DROPPED_LINKS, count, ..] if *count < 0x80 => 2,
-        [STATUS, 0, ..] => 2,
-        [STATUS, 2, STATUS_CODE, code, ..] if *code < 0x80 => {
-            item.status = StatusCode::from_wire(u64::from(*code));
-            4
-        }
-        _ => 0,
+        _ => None,
     }
 }
 
-/// Hands the first `N` bytes to `note` and returns `stepped`, or 0 if there are fewer.
+/// Takes plain attributes as long as they follow each other, at least one; `field` starts after the first one's tag.
 #[inline(always)]
-fn take<const N: usize>(body: &[u8], note: impl FnOnce([u8; N]), stepped: usize) -> usize {
-    match body.first_chunk::<N>() {
-        Some(chunk) => {
-            note(*chunk);
-            stepped
+fn read_plain_attributes(field: &[u8]) -> Option<&[u8]> {
+    let mut rest = take_plain_attribute(field)?;
+    while let [ATTRIBUTES, field @ ..] = rest {
+        match take_plain_attribute(field) {
+            Some(after) => rest = after,
+            None => break,
         }
-        None => 0,
     }
+    Some(rest)
 }
 
-/// Reads the field at `position` by the book and returns where the next one starts.
+#[inline(always)]
+fn take_plain_attribute(field: &[u8]) -> Option<&[u8]> {
+    let (body, rest) = split_short(field)?;
+    is_plain_key_value(body).then_some(rest)
+}
+
+/// Hands the first `N` bytes to `note` and returns the rest, unless there are fewer or `note` finds them not plain.
+#[inline(always)]
+fn take<const N: usize>(field: &[u8], note: impl FnOnce([u8; N]) -> bool) -> Option<&[u8]> {
+    let (chunk, rest) = field.split_first_chunk::<N>()?;
+    note(*chunk).then_some(rest)
+}
+
+/// The body and the rest of a length-delimited field whose length takes one byte.
+#[inline(always)]
+fn split_short(field: &[u8]) -> Option<(&[u8], &[u8])> {
+    let [length, after @ ..] = field else {
+        return None;
+    };
+    if *length < 0x80 { after.split_at_checked(usize::from(*length)) } else { None }
+}
+
+/// Reads the field at `position` by the book and returns what is behind it. What the plain path noted of a field that
+/// turned out not to be plain is noted again here, or the span is malformed.
 #[inline(never)]
-fn read_any_field(bytes: &[u8], position: usize, item: &mut SpanItem) -> Result<usize, Malformed> {
+fn read_any_field<'a>(bytes: &'a [u8], position: usize, item: &mut SpanItem) -> Result<&'a [u8], Malformed> {
     let mut reader = Reader::from("span", bytes, position);
     let Some(tag) = reader.tag()? else {
-        return Ok(position);
+        return Ok(&[]);
     };
     match tag.number {
         1 => item.trace_id = TraceId(read_id(&mut reader, tag, "trace_id")?),
@@ -184,7 +228,7 @@ fn read_any_field(bytes: &[u8], position: usize, item: &mut SpanItem) -> Result<
         16 => item.flags = reader.fixed32_field(tag, "flags")?,
         _ => reader.skip(tag)?,
     }
-    Ok(reader.position())
+    Ok(&bytes[reader.position()..])
 }
 
 /// Checks a Status and notes its code, if it has one: a repeated status is merged, so one without keeps the last.

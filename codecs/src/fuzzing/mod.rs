@@ -1,0 +1,105 @@
+//! What fuzz targets run and `cargo test` replays: each function takes any bytes and panics if a promise is broken.
+//!
+//! Not part of the interface. The checks live beside the code so that a corpus file, a property test and a fuzzer's
+//! find are judged by the same lines.
+
+mod schema;
+mod twin;
+
+pub use schema::{ANY_VALUE, FieldKind, KEY_VALUE, MESSAGES, Message, REQUEST, SPAN, request_from, wrap};
+pub use twin::{check_merge, check_request, check_subset};
+
+use std::io::Read;
+
+use crate::compression::{Compression, Compressor, DecompressError, Decompressor};
+use crate::grpc::{Deframer, Status, base64};
+use crate::otlp::attributes::Value;
+use crate::otlp::{Edit, EditChange, EditSource, Scalar, edit_resource, read_response, resource_attributes};
+use crate::wire::Reader;
+
+/// Any bytes as a request: the index agrees with the twin.
+pub fn fuzz_index(bytes: &[u8]) {
+    check_request(bytes);
+    check_subset(bytes, |number| number % 3 != 1);
+}
+
+/// Any bytes as choices of a request's shape: deeper places than random bytes reach.
+pub fn fuzz_index_shaped(choices: &[u8]) {
+    let bytes = request_from(choices);
+    check_request(&bytes);
+    check_subset(&bytes, |number| choices.get(number as usize).is_some_and(|choice| choice % 2 == 0));
+    check_merge(&bytes, choices);
+}
+
+/// Any bytes as a resource envelope and as the answer of a server.
+pub fn fuzz_messages(bytes: &[u8]) {
+    let _ = read_response(bytes);
+    let _ = Status::decode(bytes);
+    for attribute in resource_attributes(bytes) {
+        let _ = Value::read(attribute.value);
+    }
+    let mut reader = Reader::new("unchecked", bytes);
+    while let Ok(Some(tag)) = reader.tag() {
+        if reader.skip(tag).is_err() {
+            break;
+        }
+    }
+    let key = || "service.name".to_owned();
+    let edits = [
+        Edit { key: key(), change: EditChange::Hash },
+        Edit { key: "copy".to_owned(), change: EditChange::Upsert(EditSource::FromAttribute(key())) },
+        Edit { key: key(), change: EditChange::Upsert(EditSource::Value(Scalar::Int(7))) },
+    ];
+    let mut out = Vec::new();
+    edit_resource(bytes, &edits, &mut out);
+    let edited = resource_attributes(&out).find(|attribute| attribute.key == b"service.name");
+    let edited = edited.map(|attribute| Value::read(attribute.value));
+    assert_eq!(edited, Some(Value::Int(7)), "an upsert leaves the attribute with its value");
+}
+
+/// Any bytes as a compressed body and as a plain one.
+pub fn fuzz_compression(bytes: &[u8]) {
+    const BYTES_MAX: usize = 1 << 16;
+    let mut decompressor = Decompressor::default();
+    let mut out = Vec::new();
+    for compression in [Compression::None, Compression::Gzip, Compression::Zstd] {
+        let read = decompressor.decompress(compression, bytes, BYTES_MAX, &mut out);
+        assert!(out.len() <= BYTES_MAX, "the bound holds");
+        if compression == Compression::Gzip {
+            check_gunzip(bytes, BYTES_MAX, read, &out);
+        }
+        let mut body = Vec::new();
+        Compressor::default().compress(compression, None, bytes, &mut body);
+        decompressor.decompress(compression, &body, bytes.len(), &mut out).expect("what was compressed is plain again");
+        assert_eq!(out, bytes);
+    }
+}
+
+/// What the one-shot decoder accepts, a streaming decoder reads as the same bytes.
+fn check_gunzip(body: &[u8], bytes_max: usize, read: Result<(), DecompressError>, plain: &[u8]) {
+    if read.is_ok() {
+        let mut twin = Vec::new();
+        let members = flate2::read::MultiGzDecoder::new(body).take(bytes_max as u64 + 1).read_to_end(&mut twin);
+        assert!(members.is_err() || twin == plain, "both decoders agree");
+    }
+}
+
+/// Any bytes as what surrounds a gRPC message.
+pub fn fuzz_grpc(bytes: &[u8]) {
+    let mut deframer = Deframer::new(1 << 20);
+    let mut rest = bytes;
+    while let Ok(Some(prefix)) = deframer.take(&mut rest) {
+        assert!(prefix.length <= 1 << 20, "the bound holds");
+        rest = &rest[rest.len().min(prefix.length)..];
+    }
+    let text = String::from_utf8_lossy(bytes);
+    let status = Status::from_trailers(Some(bytes), Some(bytes), Some(bytes));
+    let again = Status { message: text.into_owned(), ..status };
+    let read = Status::from_trailers(
+        Some(again.code.number().to_string().as_bytes()),
+        Some(again.percent_encoded_message().as_bytes()),
+        Some(again.details_header().as_bytes()),
+    );
+    assert_eq!(read, again, "a status survives its trailers");
+    assert_eq!(base64::decode(base64::encode(bytes).as_bytes()).as_deref(), Some(bytes));
+}

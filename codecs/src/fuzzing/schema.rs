@@ -1,0 +1,234 @@
+//! The messages of a traces export as a table, and a builder of requests that follow it.
+//!
+//! The builder turns a string of choices into a request: known fields in any order and number, unknown fields of every
+//! wire type at every level, and now and then a mistake. Written from opentelemetry-proto, apart from the reader.
+
+use crate::wire::{WireType, write_length_field, write_length_prefix, write_tag, write_varint, write_varint_field};
+
+/// A message's name and known fields.
+#[derive(Debug)]
+pub struct Message {
+    /// Name in the `.proto` files.
+    pub name: &'static str,
+    /// Number and kind of each known field.
+    pub fields: &'static [(u32, FieldKind)],
+}
+
+/// How a field is encoded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FieldKind {
+    /// A varint.
+    Varint,
+    /// A fixed32.
+    Fixed32,
+    /// A fixed64 or double.
+    Fixed64,
+    /// A string or bytes.
+    Bytes,
+    /// Bytes of this length, or none.
+    Id(usize),
+    /// The message with this number in [`MESSAGES`].
+    Message(usize),
+}
+
+use FieldKind::{Bytes, Fixed32, Fixed64, Id, Message as Sub, Varint};
+
+/// Number of ExportTraceServiceRequest in [`MESSAGES`].
+pub const REQUEST: usize = 0;
+/// Number of Span.
+pub const SPAN: usize = 5;
+/// Number of KeyValue.
+pub const KEY_VALUE: usize = 9;
+/// Number of AnyValue.
+pub const ANY_VALUE: usize = 10;
+
+/// All messages that a traces export is made of.
+pub const MESSAGES: [Message; 13] = [
+    Message { name: "request", fields: &[(1, Sub(1))] },
+    Message { name: "resource spans", fields: &[(1, Sub(2)), (2, Sub(3)), (3, Bytes)] },
+    Message { name: "resource", fields: &[(1, Sub(KEY_VALUE)), (2, Varint)] },
+    Message { name: "scope spans", fields: &[(1, Sub(4)), (2, Sub(SPAN)), (3, Bytes)] },
+    Message { name: "scope", fields: &[(1, Bytes), (2, Bytes), (3, Sub(KEY_VALUE)), (4, Varint)] },
+    Message {
+        name: "span",
+        fields: &[
+            (1, Id(16)),
+            (2, Id(8)),
+            (3, Bytes),
+            (4, Id(8)),
+            (5, Bytes),
+            (6, Varint),
+            (7, Fixed64),
+            (8, Fixed64),
+            (9, Sub(KEY_VALUE)),
+            (10, Varint),
+            (11, Sub(6)),
+            (12, Varint),
+            (13, Sub(7)),
+            (14, Varint),
+            (15, Sub(8)),
+            (16, Fixed32),
+        ],
+    },
+    Message { name: "span event", fields: &[(1, Fixed64), (2, Bytes), (3, Sub(KEY_VALUE)), (4, Varint)] },
+    Message {
+        name: "span link",
+        fields: &[(1, Id(16)), (2, Id(8)), (3, Bytes), (4, Sub(KEY_VALUE)), (5, Varint), (6, Fixed32)],
+    },
+    Message { name: "span status", fields: &[(2, Bytes), (3, Varint)] },
+    Message { name: "attribute", fields: &[(1, Bytes), (2, Sub(ANY_VALUE))] },
+    Message {
+        name: "attribute value",
+        fields: &[(1, Bytes), (2, Varint), (3, Varint), (4, Fixed64), (5, Sub(11)), (6, Sub(12)), (7, Bytes)],
+    },
+    Message { name: "array value", fields: &[(1, Sub(ANY_VALUE))] },
+    Message { name: "kvlist value", fields: &[(1, Sub(KEY_VALUE))] },
+];
+
+/// A request with one message number `message` whose bytes are `body`: attributes are those of a span, anything else
+/// lies in the first place that can hold it.
+#[must_use]
+pub fn wrap(message: usize, body: &[u8]) -> Vec<u8> {
+    let holds =
+        |fields: &[(u32, FieldKind)]| fields.iter().find(|(_, kind)| *kind == Sub(message)).map(|field| field.0);
+    // Messages stand in the table after those that hold them, except where they hold each other.
+    let first = if message == KEY_VALUE { SPAN } else { REQUEST };
+    let parent = (first..message).find_map(|parent| Some((parent, holds(MESSAGES[parent].fields)?)));
+    let Some((parent, number)) = parent else {
+        return body.to_vec();
+    };
+    let mut outer = Vec::new();
+    write_length_field(&mut outer, number, body);
+    wrap(parent, &outer)
+}
+
+/// A request whose shape follows `choices`; once they run out, everything ends.
+#[must_use]
+pub fn request_from(choices: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    Choices { rest: choices }.fill(REQUEST, 0, &mut out);
+    out
+}
+
+/// Nesting at which the builder stops to nest.
+const DEPTH_MAX: usize = 20;
+
+struct Choices<'a> {
+    rest: &'a [u8],
+}
+
+impl Choices<'_> {
+    fn next(&mut self) -> u8 {
+        match self.rest.split_first() {
+            Some((&first, rest)) => {
+                self.rest = rest;
+                first
+            }
+            None => 0,
+        }
+    }
+
+    /// Appends fields of the message until the choice is to end.
+    fn fill(&mut self, message: usize, depth: usize, out: &mut Vec<u8>) {
+        loop {
+            let fields = MESSAGES[message].fields;
+            match self.next() {
+                0..=31 => return,
+                32..=47 => self.unknown(out),
+                48 => self.mistake(fields, out),
+                choice => {
+                    let (number, kind) = fields[usize::from(choice) % fields.len()];
+                    self.known(number, kind, depth, out);
+                }
+            }
+        }
+    }
+
+    fn known(&mut self, number: u32, kind: FieldKind, depth: usize, out: &mut Vec<u8>) {
+        match kind {
+            Varint => write_varint_field(out, number, self.number()),
+            Fixed32 => self.fixed(number, WireType::Fixed32, 4, out),
+            Fixed64 => self.fixed(number, WireType::Fixed64, 8, out),
+            Bytes => {
+                let length = self.length();
+                self.bytes(number, length, out);
+            }
+            Id(length) => {
+                let length = if self.next().is_multiple_of(8) { 0 } else { length };
+                self.bytes(number, length, out);
+            }
+            Sub(message) => {
+                let mut body = Vec::new();
+                if depth < DEPTH_MAX {
+                    self.fill(message, depth + 1, &mut body);
+                }
+                write_length_field(out, number, &body);
+            }
+        }
+    }
+
+    /// A field that no `.proto` file names: numbers between and beyond the known ones.
+    fn unknown(&mut self, out: &mut Vec<u8>) {
+        let number = [17, 99, 1000, (1 << 29) - 1][usize::from(self.next() % 4)];
+        match self.next() % 5 {
+            0 => write_varint_field(out, number, self.number()),
+            1 => self.fixed(number, WireType::Fixed32, 4, out),
+            2 => self.fixed(number, WireType::Fixed64, 8, out),
+            3 => {
+                let length = self.length();
+                self.bytes(number, length, out);
+            }
+            _ => {
+                write_tag(out, number, WireType::GroupStart);
+                if self.next().is_multiple_of(2) {
+                    self.unknown(out);
+                }
+                write_tag(out, number, WireType::GroupEnd);
+            }
+        }
+    }
+
+    /// Something that no reader should accept, or nearly.
+    fn mistake(&mut self, fields: &[(u32, FieldKind)], out: &mut Vec<u8>) {
+        let (number, kind) = fields[usize::from(self.next()) % fields.len()];
+        match (self.next() % 6, kind) {
+            (0, Id(_)) => {
+                let length = self.length();
+                self.bytes(number, length, out);
+            }
+            (1, _) => write_length_prefix(out, number, 200),
+            (2, _) => out.push(self.next()),
+            (3, _) => write_varint_field(out, number, self.number()),
+            (4, _) => self.fixed(number, WireType::Fixed32, 4, out),
+            _ => self.bytes(number, 3, out),
+        }
+    }
+
+    fn number(&mut self) -> u64 {
+        let low = u64::from(self.next());
+        match self.next() % 5 {
+            0 => low,
+            1 => low << 8 | 1,
+            2 => low << 56 | 3,
+            3 => u64::MAX - low,
+            _ => (1 << 32) + low % 3,
+        }
+    }
+
+    /// Mostly short, sometimes with a length of two bytes.
+    fn length(&mut self) -> usize {
+        let choice = usize::from(self.next());
+        if choice > 240 { choice } else { choice % 24 }
+    }
+
+    fn fixed(&mut self, number: u32, wire_type: WireType, length: usize, out: &mut Vec<u8>) {
+        write_tag(out, number, wire_type);
+        out.extend((0..length).map(|_| self.next()));
+    }
+
+    fn bytes(&mut self, number: u32, length: usize, out: &mut Vec<u8>) {
+        write_tag(out, number, WireType::Length);
+        write_varint(out, length as u64);
+        out.extend((0..length).map(|_| self.next()));
+    }
+}

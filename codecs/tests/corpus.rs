@@ -1,0 +1,42 @@
+//! The fuzz corpus, replayed: what once went wrong, or is worth starting from, stays right.
+
+use std::fs;
+use std::path::Path;
+
+fn replay(target: &str, run: fn(&[u8])) {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus").join(target);
+    let mut files = 0;
+    for entry in fs::read_dir(&directory).expect("every target has a corpus") {
+        let path = entry.expect("a corpus can be listed").path();
+        // Shown only if this file fails.
+        println!("{}", path.display());
+        run(&fs::read(&path).expect("a corpus file can be read"));
+        files += 1;
+    }
+    assert!(files > 0, "{} is empty", directory.display());
+}
+
+#[test]
+fn requests() {
+    replay("index", codecs::fuzzing::fuzz_index);
+}
+
+#[test]
+fn shaped_requests() {
+    replay("index_shaped", codecs::fuzzing::fuzz_index_shaped);
+}
+
+#[test]
+fn other_messages() {
+    replay("messages", codecs::fuzzing::fuzz_messages);
+}
+
+#[test]
+fn compressed_bodies() {
+    replay("compression", codecs::fuzzing::fuzz_compression);
+}
+
+#[test]
+fn grpc() {
+    replay("grpc", codecs::fuzzing::fuzz_grpc);
+}
