@@ -1,2 +1,24 @@
 //! Which traces to keep. Pure: bytes and time in, decisions out.
+//!
+//! ```text
+//! spans --insert--> trace table (bytes copied once) --deadline--> rules --kept--> Release --> next node
+//!            |                                                      |
+//!            +-- late: decision memory                              +-- dropped: counted, bytes reused
+//! ```
+//!
+//! Conditions are evaluated when a span arrives and noted in its trace's record, so that a decision never looks at a
+//! span again. No clock, no threads, no I/O: the caller passes the monotonic time in and takes what is released.
+
+pub mod counters;
+pub mod policy;
+pub mod release;
+pub mod sampler;
 pub mod settings;
+
+mod memory;
+mod table;
+
+pub use counters::Counters;
+pub use release::{KeptTrace, Release};
+pub use sampler::{Limits, Sampler, Select};
+pub use settings::Settings;

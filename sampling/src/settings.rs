@@ -29,19 +29,19 @@ pub struct Policy {
 pub enum Rule {
     /// Every trace.
     AlwaysSample,
-    /// Traces whose duration (last end - first start, whole milliseconds) is at least `threshold_ms` and, with an
-    /// upper threshold, at most that.
+    /// Traces whose duration (last end - first start, whole milliseconds) is at least `threshold_ms` or, with an upper
+    /// threshold, more than `threshold_ms` and at most the upper one.
     Latency {
-        /// Shortest kept duration.
+        /// Shortest kept duration; with an upper threshold, longest duration that is too short.
         threshold_ms: u64,
         /// Longest kept duration.
         upper_threshold_ms: Option<u64>,
     },
     /// A fixed share of all trace ids, by the Collector's hash (FNV-1a 64 over salt, then trace id).
     Probabilistic {
-        /// Bytes hashed before the trace id.
+        /// Bytes hashed before the trace id; empty: the Collector's `default-hash-seed`.
         hash_salt: String,
-        /// 0 to 100.
+        /// 0 to 100; what is outside counts as the nearer of them.
         sampling_percentage: f64,
     },
     /// Traces with a span of one of these statuses.

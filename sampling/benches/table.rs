@@ -1,0 +1,192 @@
+//! Nanoseconds per span of the two things a sampler does all day: insert, and decide.
+//!
+//! `cargo bench -p sampling [-- PENDING_TRACES]`. Spans of 370 bytes, 512 a request, 8 a trace; a trace is spread over
+//! 4 requests, a few requests apart. The table is filled, then every measured round inserts as many traces as it
+//! decides, so that memory is warm and the number of pending traces stays. 1 % of the traces have an error and are kept.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use codecs::otlp::{ByteRange, ScopeEntry, SpanIndex, SpanItem, SpanKind, StatusCode, TraceId};
+use sampling::settings::{Policy, Rule, Settings};
+use sampling::{Release, Sampler, Select};
+
+const SPAN_BYTES: usize = 370;
+const SPANS_PER_REQUEST: usize = 512;
+const SPANS_PER_TRACE: usize = 8;
+const REQUESTS_PER_TRACE: usize = 4;
+/// Consecutive spans of one trace in a request.
+const SPANS_TOGETHER: usize = SPANS_PER_TRACE / REQUESTS_PER_TRACE;
+const SERVICES: usize = 4;
+/// A group of requests holds whole traces: each of its requests a part of every trace.
+const TRACES_PER_GROUP: usize = SPANS_PER_REQUEST / SPANS_TOGETHER;
+const ROUNDS: usize = 3;
+
+/// Requests whose trace ids are written anew for each use.
+struct Load {
+    requests: Vec<SpanIndex>,
+    segments: Vec<Bytes>,
+    traces: u64,
+}
+
+impl Load {
+    fn new() -> Self {
+        let index = |service: usize| {
+            let mut index = SpanIndex {
+                envelopes: vec![b'a' + service as u8; 400],
+                ..SpanIndex::default()
+            };
+            index.resources.push(ByteRange { start: 0, end: 340 });
+            index.scopes.push(ScopeEntry {
+                resource: 0,
+                envelope: ByteRange {
+                    start: 340,
+                    end: 400,
+                },
+            });
+            for position in 0..SPANS_PER_REQUEST {
+                index.spans.push(SpanItem {
+                    span_id: [7; 8],
+                    start_ns: 1_000_000_000,
+                    end_ns: 1_002_000_000,
+                    offset: (position * (SPAN_BYTES + 3) + 3) as u32,
+                    length: SPAN_BYTES as u32,
+                    kind: SpanKind(2),
+                    has_parent: position % SPANS_TOGETHER != 0,
+                    ..SpanItem::default()
+                });
+            }
+            index
+        };
+        Self {
+            requests: (0..SERVICES).map(index).collect(),
+            segments: vec![Bytes::from(vec![9u8; SPANS_PER_REQUEST * (SPAN_BYTES + 3)])],
+            traces: 0,
+        }
+    }
+
+    /// Makes the next group's requests, one of each service.
+    fn next_group(&mut self) {
+        for request in &mut self.requests {
+            for (position, span) in request.spans.iter_mut().enumerate() {
+                let trace = self.traces + (position / SPANS_TOGETHER) as u64;
+                let id = u128::from(mix(trace)) << 64 | u128::from(mix(!trace));
+                span.trace_id = TraceId(id.to_be_bytes());
+                span.status = if trace % 100 == 0 {
+                    StatusCode::Error
+                } else {
+                    StatusCode::Unset
+                };
+            }
+        }
+        self.traces += TRACES_PER_GROUP as u64;
+    }
+}
+
+fn mix(value: u64) -> u64 {
+    let value = (value ^ value >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let value = (value ^ value >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+    value ^ value >> 31
+}
+
+#[derive(Default)]
+struct Spent {
+    insert: Duration,
+    decide: Duration,
+    spans: u64,
+}
+
+fn main() {
+    let pending: u64 = std::env::args()
+        .skip(1)
+        .find_map(|argument| argument.parse().ok())
+        .unwrap_or(500_000);
+    for (name, rules) in [
+        ("errors", vec![error()]),
+        ("errors, slow, 1 %", vec![error(), slow(), share()]),
+    ] {
+        run(name, pending, rules);
+    }
+}
+
+fn run(name: &str, pending: u64, rules: Vec<Rule>) {
+    let policies = rules.into_iter().map(|rule| Policy {
+        name: format!("{rule:?}"),
+        rule,
+    });
+    let settings = Settings {
+        decision_wait_ns: pending,
+        decision_wait_after_root_ns: None,
+        traces_max: None,
+        sample_on_first_match: false,
+        policies: policies.collect(),
+    };
+    let mut sampler = Sampler::new(&settings, 0x5eed, 1);
+    let mut load = Load::new();
+    let mut out = Release::default();
+    println!(
+        "{name}: {pending} pending traces of {SPANS_PER_TRACE} spans, {SPAN_BYTES} bytes a span"
+    );
+    let fill = step(&mut sampler, &mut load, &mut out, pending);
+    print_line("fill, memory new", &fill, &sampler);
+    for round in 0..ROUNDS {
+        let spent = step(&mut sampler, &mut load, &mut out, pending);
+        print_line(&format!("round {round}, memory warm"), &spent, &sampler);
+    }
+}
+
+/// Inserts `traces` traces; time is the number of traces begun, so a trace is decided when `pending` others came.
+fn step(sampler: &mut Sampler, load: &mut Load, out: &mut Release, traces: u64) -> Spent {
+    let mut spent = Spent::default();
+    for _ in 0..traces / TRACES_PER_GROUP as u64 {
+        load.next_group();
+        let now_ns = load.traces;
+        for request in &load.requests {
+            let start = Instant::now();
+            sampler.insert(now_ns, request, &load.segments, Select::All, out);
+            spent.insert += start.elapsed();
+            let start = Instant::now();
+            while sampler.decide_due(now_ns, 1_024, out) {
+                out.clear();
+            }
+            out.clear();
+            spent.decide += start.elapsed();
+            spent.spans += SPANS_PER_REQUEST as u64;
+        }
+    }
+    spent
+}
+
+fn print_line(name: &str, spent: &Spent, sampler: &Sampler) {
+    let per_span = |time: Duration| time.as_nanos() as f64 / spent.spans as f64;
+    println!(
+        "  {name:<22} insert {:6.1} ns/span   decide {:6.1} ns/span   {} pending, {} MiB held, {} kept",
+        per_span(spent.insert),
+        per_span(spent.decide),
+        sampler.pending_traces(),
+        sampler.bytes_held() >> 20,
+        sampler.counters().spans_kept,
+    );
+}
+
+fn error() -> Rule {
+    Rule::StatusCode {
+        ok: false,
+        error: true,
+        unset: false,
+    }
+}
+
+fn slow() -> Rule {
+    Rule::Latency {
+        threshold_ms: 2_000,
+        upper_threshold_ms: None,
+    }
+}
+
+fn share() -> Rule {
+    Rule::Probabilistic {
+        hash_salt: String::new(),
+        sampling_percentage: 1.0,
+    }
+}

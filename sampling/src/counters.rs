@@ -1,0 +1,85 @@
+//! What a sampler counts. Plain numbers that only grow; the caller copies them into its metrics.
+//!
+//! The ledger of a sampler, true after every call: `spans_accepted = spans_kept + spans_dropped + pending spans`.
+
+/// Everything one sampler has done since it was made.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Spans given to the sampler.
+    pub spans_accepted: u64,
+    /// Spans written to a release, late ones and those without a trace id included.
+    pub spans_kept: u64,
+    /// Spans dropped by policy, late ones and those without a trace id included.
+    pub spans_dropped: u64,
+    /// Of the kept: arrived after their trace was decided.
+    pub late_spans_kept: u64,
+    /// Of the dropped: arrived after their trace was decided.
+    pub late_spans_dropped: u64,
+    /// Of the kept: had no trace id and were decided alone.
+    pub idless_spans_kept: u64,
+    /// Of the dropped: had no trace id and were decided alone.
+    pub idless_spans_dropped: u64,
+    /// Traces that entered the table.
+    pub traces_new: u64,
+    /// Traces decided: sampled. Late spans do not count again.
+    pub traces_sampled: u64,
+    /// Traces decided: not sampled.
+    pub traces_not_sampled: u64,
+    /// Of the decided: before their deadline, because the table held `traces_max` traces.
+    pub traces_decided_early: u64,
+    /// Of the decided: before their deadline, because the caller asked for everything (drain).
+    pub traces_decided_by_drain: u64,
+    /// Of the decided: a wait after the root span ended before the decision wait.
+    pub traces_decided_after_root: u64,
+    /// Policies that could not be evaluated. None of today's policies can fail.
+    pub evaluation_errors: u64,
+    /// Verdicts per policy, in the order of the settings. Spans without a trace id are not counted here.
+    pub policies: Vec<Verdicts>,
+    /// How long after their deadline traces were decided.
+    pub lateness: Lateness,
+}
+
+/// How often a policy said what; one evaluation counts once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Verdicts {
+    /// The policy wanted the trace.
+    pub sampled: u64,
+    /// The policy did not ask for the trace.
+    pub not_sampled: u64,
+    /// The policy wanted the trace dropped. None of today's policies does.
+    pub dropped: u64,
+}
+
+/// A histogram of `now - deadline` over all traces decided because their deadline had come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lateness {
+    /// The worst, in nanoseconds.
+    pub max_ns: u64,
+    /// `buckets[0]`: exactly on time; `buckets[b]`: from `2^(b-1)` to below `2^b` nanoseconds.
+    pub buckets: [u64; LATENESS_BUCKETS],
+}
+
+/// 2^47 ns are 39 hours; whatever is later counts in the last bucket.
+pub const LATENESS_BUCKETS: usize = 48;
+
+impl Default for Lateness {
+    fn default() -> Self {
+        Self {
+            max_ns: 0,
+            buckets: [0; LATENESS_BUCKETS],
+        }
+    }
+}
+
+impl Lateness {
+    pub(crate) fn record(&mut self, late_ns: u64) {
+        let bits = (u64::BITS - late_ns.leading_zeros()) as usize;
+        self.buckets[bits.min(LATENESS_BUCKETS - 1)] += 1;
+        self.max_ns = self.max_ns.max(late_ns);
+    }
+
+    /// Traces recorded.
+    pub fn count(&self) -> u64 {
+        self.buckets.iter().sum()
+    }
+}

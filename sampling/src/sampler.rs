@@ -1,0 +1,612 @@
+//! The tail sampler: spans in, decisions when they are due, kept spans out.
+//!
+//! ```text
+//!                  known trace ---------------------> table
+//! span -> id known? new trace: oldest early if full -> table --deadline--> rules --sampled--> leaving --> Release
+//!                  decided: as it was decided -------------------------------------------------------->   |
+//!                  no id: rules on this span alone ---------------------------------------------------> or dropped
+//! ```
+//!
+//! Time is monotonic nanoseconds from any origin, passed in. Work per call is bounded by the caller; what is left is
+//! done in the next call. A sampler refuses nothing: memory is the caller's to watch (`bytes_held`) and to relieve
+//! (`decide_all` takes the earliest deadline first and stops where it is told).
+
+use bytes::Bytes;
+
+use codecs::otlp::{SpanIndex, SpanItem, TraceId};
+
+use crate::counters::{Counters, Verdicts};
+use crate::memory::{DECISIONS_PER_GENERATION, DecisionMemory};
+use crate::policy::{Conditions, Decision, Facts, Rules, START_UNKNOWN};
+use crate::release::{KeptTrace, Release};
+use crate::settings::Settings;
+use crate::table::{NONE, Run, SCOPES_MAX, ScopeHandle, Seed, SpanScope, TraceTable};
+
+/// Spans looked up together: their cache misses overlap, and what was fetched is still near when it is used.
+const BLOCK_SPANS: usize = 64;
+
+/// After a burst, memory that was not needed for one window at least and two at most is given back.
+const SHRINK_WINDOW_NS: u64 = 25_000_000_000;
+
+/// Which spans of an index to insert.
+#[derive(Clone, Copy, Debug)]
+pub enum Select<'a> {
+    /// Every one.
+    All,
+    /// Those at these positions of [`SpanIndex::spans`].
+    Some(&'a [u32]),
+}
+
+/// Bounds of what a sampler remembers beside its spans.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Most distinct scopes whose envelopes are stored once; beyond it they are stored with each span.
+    pub scopes_max: usize,
+    /// Decisions remembered for late spans, at least; twice as many at most.
+    pub decisions_min: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            scopes_max: SCOPES_MAX,
+            decisions_min: DECISIONS_PER_GENERATION,
+        }
+    }
+}
+
+/// One `tail_sampling` node on one shard.
+#[derive(Debug)]
+pub struct Sampler {
+    decision_wait_ns: u64,
+    decision_wait_after_root_ns: Option<u64>,
+    traces_max: usize,
+    rules: Rules,
+    first_reason: u16,
+    seed: Seed,
+    /// Tells this sampler from others that may fill the same release.
+    name: u64,
+    session: u64,
+    now_ns: u64,
+    table: TraceTable,
+    memory: DecisionMemory,
+    counters: Counters,
+    lookups: Lookups,
+    request: RequestScopes,
+    releasing: Releasing,
+    window_ends_ns: u64,
+}
+
+/// Room for the lookups of one block of spans.
+#[derive(Debug)]
+struct Lookups {
+    hashes: [u64; BLOCK_SPANS],
+    slots: [u32; BLOCK_SPANS],
+}
+
+/// The scopes of the request being inserted, held while it is.
+#[derive(Debug, Default)]
+struct RequestScopes {
+    scopes: Vec<RequestScope>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum RequestScope {
+    NotAsked,
+    Interned(ScopeHandle),
+    TooMany,
+}
+
+/// The sampled trace whose spans are being released: its runs, and how far it got.
+#[derive(Debug, Default)]
+struct Releasing {
+    trace_id: TraceId,
+    reason: u16,
+    runs: Vec<Run>,
+    run: usize,
+    offset: u32,
+}
+
+impl Sampler {
+    /// An empty sampler.
+    ///
+    /// `hash_seed` is secret, random, and another one for each sampler of the process. `first_reason` is the number
+    /// written to kept spans whose reason is the first policy; the others follow.
+    pub fn new(settings: &Settings, hash_seed: u64, first_reason: u16) -> Self {
+        Self::with_limits(settings, hash_seed, first_reason, Limits::default())
+    }
+
+    /// As [`Sampler::new`], with other limits than the default ones.
+    pub fn with_limits(
+        settings: &Settings,
+        hash_seed: u64,
+        first_reason: u16,
+        limits: Limits,
+    ) -> Self {
+        let rules = Rules::new(settings);
+        assert!(
+            usize::from(first_reason) + rules.len() <= usize::from(u16::MAX),
+            "reasons are 16 bits, and the memory of decisions uses the last value"
+        );
+        let seed = Seed::new(hash_seed);
+        Self {
+            decision_wait_ns: settings.decision_wait_ns,
+            decision_wait_after_root_ns: settings.decision_wait_after_root_ns,
+            traces_max: settings
+                .traces_max
+                .map_or(usize::MAX, |traces| traces.max(1) as usize),
+            first_reason,
+            seed: seed.clone(),
+            name: hash_seed,
+            session: 0,
+            now_ns: 0,
+            table: TraceTable::new(seed, limits.scopes_max.min(SCOPES_MAX)),
+            memory: DecisionMemory::new(limits.decisions_min),
+            counters: Counters {
+                policies: vec![Verdicts::default(); rules.len()],
+                ..Counters::default()
+            },
+            rules,
+            lookups: Lookups {
+                hashes: [0; BLOCK_SPANS],
+                slots: [NONE; BLOCK_SPANS],
+            },
+            request: RequestScopes::default(),
+            releasing: Releasing::default(),
+            window_ends_ns: 0,
+        }
+    }
+
+    /// Takes spans in. Those of undecided traces are copied into the table; late spans of kept traces, and kept spans
+    /// without a trace id, are copied to `out` at once.
+    ///
+    /// `segments` are the ones that the items of `index` point into.
+    pub fn insert(
+        &mut self,
+        now_ns: u64,
+        index: &SpanIndex,
+        segments: &[Bytes],
+        select: Select<'_>,
+        out: &mut Release,
+    ) {
+        self.now_ns = self.now_ns.max(now_ns);
+        out.begin(self.name, &mut self.session);
+        self.request.begin(index.scopes.len());
+        let spans = match select {
+            Select::All => index.spans.len(),
+            Select::Some(positions) => positions.len(),
+        };
+        let mut first = 0;
+        while first < spans {
+            let last = spans.min(first + BLOCK_SPANS);
+            match select {
+                Select::All => {
+                    self.insert_block(index, segments, index.spans[first..last].iter(), out)
+                }
+                Select::Some(positions) => {
+                    let items = positions[first..last]
+                        .iter()
+                        .map(|position| &index.spans[*position as usize]);
+                    self.insert_block(index, segments, items, out);
+                }
+            }
+            first = last;
+        }
+        self.request.end(&mut self.table);
+        self.counters.spans_accepted += spans as u64;
+        self.assert_ledger();
+    }
+
+    /// Two passes: the first finds the traces, and as no lookup needs another's result, their cache misses overlap;
+    /// the second copies the spans and updates the records, which are near by then.
+    fn insert_block<'a>(
+        &mut self,
+        index: &'a SpanIndex,
+        segments: &[Bytes],
+        items: impl Iterator<Item = &'a SpanItem> + Clone,
+        out: &mut Release,
+    ) {
+        let mut previous = (TraceId::default(), 0, NONE);
+        let lookups = self.lookups.hashes.iter_mut().zip(&mut self.lookups.slots);
+        for (item, (hash, slot)) in items.clone().zip(lookups) {
+            if item.trace_id != previous.0 {
+                let hash = self.seed.trace(&item.trace_id);
+                let found = self.table.find(hash, &item.trace_id);
+                previous = (item.trace_id, hash, found.unwrap_or(NONE));
+            }
+            (*hash, *slot) = (previous.1, previous.2);
+        }
+
+        for (position, item) in items.enumerate() {
+            let start = item.offset as usize;
+            let bytes = &segments[usize::from(item.segment)][start..start + item.length as usize];
+            if item.trace_id == TraceId::default() {
+                self.decide_alone(index, item, bytes, out);
+                continue;
+            }
+            let (hash, found) = (self.lookups.hashes[position], self.lookups.slots[position]);
+            let slot = if found != NONE && self.table.is_undecided(found, &item.trace_id) {
+                Ok(found)
+            } else {
+                self.find_or_create(hash, &item.trace_id)
+            };
+            match slot {
+                Ok(slot) => self.store(slot, index, item, bytes),
+                Err(decision) => self.follow_decision(decision, index, item, bytes, out),
+            }
+        }
+    }
+
+    /// For a span whose trace was not found when its block was looked up, or not any more.
+    fn find_or_create(&mut self, hash: u64, trace_id: &TraceId) -> Result<u32, Decision> {
+        if let Some(slot) = self.table.find(hash, trace_id) {
+            return Ok(slot);
+        }
+        if let Some(decision) = self.memory.find(hash) {
+            return Err(decision);
+        }
+        if self.table.traces() >= self.traces_max {
+            let first = self
+                .table
+                .first_undecided()
+                .expect("a table at its limit has a trace");
+            self.counters.traces_decided_early += 1;
+            self.decide(first);
+        }
+        self.counters.traces_new += 1;
+        Ok(self.table.create(
+            hash,
+            *trace_id,
+            self.now_ns.saturating_add(self.decision_wait_ns),
+        ))
+    }
+
+    #[inline]
+    fn store(&mut self, slot: u32, index: &SpanIndex, item: &SpanItem, bytes: &[u8]) {
+        let scope = self.request.scope(index, item.scope, &mut self.table);
+        self.table.append(slot, item, scope, bytes);
+        let record = self.table.record_mut(slot);
+        record.conditions |= self.rules.conditions_of(item).0;
+        record.first_start_ns = record.first_start_ns.min(start_of(item));
+        record.last_end_ns = record.last_end_ns.max(item.end_ns);
+        if let (Some(wait_ns), false) = (self.decision_wait_after_root_ns, item.has_parent) {
+            self.table
+                .shorten_wait(slot, self.now_ns.saturating_add(wait_ns));
+        }
+    }
+
+    /// A late span shares its trace's fate.
+    #[cold]
+    fn follow_decision(
+        &mut self,
+        decision: Decision,
+        index: &SpanIndex,
+        item: &SpanItem,
+        bytes: &[u8],
+        out: &mut Release,
+    ) {
+        match decision {
+            Decision::Sampled { policy } => {
+                self.counters.late_spans_kept += 1;
+                self.pass_on(policy, index, item, bytes, out);
+            }
+            Decision::NotSampled => {
+                self.counters.late_spans_dropped += 1;
+                self.counters.spans_dropped += 1;
+            }
+        }
+    }
+
+    /// A span without a trace id is a trace of its own: nothing tells what else would belong to it.
+    #[cold]
+    fn decide_alone(
+        &mut self,
+        index: &SpanIndex,
+        item: &SpanItem,
+        bytes: &[u8],
+        out: &mut Release,
+    ) {
+        let facts = Facts {
+            trace_id: item.trace_id,
+            first_start_ns: start_of(item),
+            last_end_ns: item.end_ns,
+            conditions: self.rules.conditions_of(item),
+        };
+        match self.rules.decide(&facts, None) {
+            Decision::Sampled { policy } => {
+                self.counters.idless_spans_kept += 1;
+                self.pass_on(policy, index, item, bytes, out);
+            }
+            Decision::NotSampled => {
+                self.counters.idless_spans_dropped += 1;
+                self.counters.spans_dropped += 1;
+            }
+        }
+    }
+
+    /// Copies a span from its request straight to the release.
+    fn pass_on(
+        &mut self,
+        policy: u16,
+        index: &SpanIndex,
+        item: &SpanItem,
+        bytes: &[u8],
+        out: &mut Release,
+    ) {
+        let scope = self.request.scope(index, item.scope, &mut self.table);
+        let scope = out.scope(scope, &mut self.table.envelopes);
+        out.push(
+            SpanItem {
+                reason: self.first_reason + policy,
+                ..*item
+            },
+            scope,
+            bytes,
+        );
+        self.counters.spans_kept += 1;
+    }
+
+    /// Decides traces whose deadline is not after `now_ns` and releases what was sampled, until `spans_max` spans were
+    /// dropped or released or `out` is full. True if more is due.
+    pub fn decide_due(&mut self, now_ns: u64, spans_max: u64, out: &mut Release) -> bool {
+        self.now_ns = self.now_ns.max(now_ns);
+        self.decide_until(self.now_ns, spans_max, out)
+    }
+
+    /// As [`Sampler::decide_due`], but every pending trace is due: for a drain. True if more is pending.
+    pub fn decide_all(&mut self, now_ns: u64, spans_max: u64, out: &mut Release) -> bool {
+        self.now_ns = self.now_ns.max(now_ns);
+        self.decide_until(u64::MAX, spans_max, out)
+    }
+
+    fn decide_until(&mut self, due_ns: u64, spans_max: u64, out: &mut Release) -> bool {
+        out.begin(self.name, &mut self.session);
+        let mut spans_left = spans_max;
+        loop {
+            spans_left -= self.release(spans_left, out);
+            let is_released = self.releasing.is_done() && self.table.first_leaving().is_none();
+            let Some(slot) = self
+                .table
+                .first_undecided()
+                .filter(|slot| self.deadline(*slot) <= due_ns)
+            else {
+                self.table.evacuate();
+                self.assert_ledger();
+                return !is_released;
+            };
+            if spans_left == 0 || !is_released {
+                self.table.evacuate();
+                self.assert_ledger();
+                return true;
+            }
+            self.note_deadline(slot);
+            let spans_dropped = self.decide(slot);
+            spans_left = spans_left.saturating_sub(spans_dropped.into());
+        }
+    }
+
+    fn deadline(&self, slot: u32) -> u64 {
+        self.table.record(slot).deadline_ns
+    }
+
+    fn note_deadline(&mut self, slot: u32) {
+        let record = self.table.record(slot);
+        match self.now_ns.checked_sub(record.deadline_ns) {
+            Some(late_ns) => {
+                self.counters.lateness.record(late_ns);
+                if record.list == crate::table::List::AfterRoot {
+                    self.counters.traces_decided_after_root += 1;
+                }
+            }
+            None => self.counters.traces_decided_by_drain += 1,
+        }
+    }
+
+    /// Decides one trace. Returns the number of spans dropped.
+    fn decide(&mut self, slot: u32) -> u32 {
+        let record = self.table.record(slot);
+        let facts = Facts {
+            trace_id: record.trace_id,
+            first_start_ns: record.first_start_ns,
+            last_end_ns: record.last_end_ns,
+            conditions: Conditions(record.conditions),
+        };
+        let decision = self.rules.decide(&facts, Some(&mut self.counters.policies));
+        self.memory
+            .remember(self.seed.trace(&facts.trace_id), decision);
+        match decision {
+            Decision::Sampled { policy } => {
+                self.counters.traces_sampled += 1;
+                self.table.start_leaving(slot, self.first_reason + policy);
+                0
+            }
+            Decision::NotSampled => {
+                self.counters.traces_not_sampled += 1;
+                let spans = self.table.forget(slot);
+                self.counters.spans_dropped += u64::from(spans);
+                spans
+            }
+        }
+    }
+
+    /// Copies spans of sampled traces to `out`, at most `spans_max`. Returns how many.
+    fn release(&mut self, spans_max: u64, out: &mut Release) -> u64 {
+        let mut released = 0;
+        while released < spans_max && !out.is_full() {
+            if self.releasing.is_done() {
+                let Some(slot) = self.table.first_leaving() else {
+                    break;
+                };
+                self.releasing.start(slot, &mut self.table, out);
+            }
+            self.releasing.step(&mut self.table, out);
+            released += 1;
+        }
+        self.counters.spans_kept += released;
+        released
+    }
+
+    /// When [`Sampler::decide_due`] has something to do next; a time in the past if it has now.
+    pub fn next_deadline_ns(&self) -> Option<u64> {
+        if !self.releasing.is_done() || self.table.first_leaving().is_some() {
+            return Some(0);
+        }
+        self.table.first_undecided().map(|slot| self.deadline(slot))
+    }
+
+    /// Gives back memory that a burst left over: after 25 to 50 s, a bounded part per call. True if there is more.
+    /// To be called every second or so.
+    pub fn shrink(&mut self, now_ns: u64) -> bool {
+        self.now_ns = self.now_ns.max(now_ns);
+        if self.now_ns >= self.window_ends_ns {
+            self.window_ends_ns = self.now_ns.saturating_add(SHRINK_WINDOW_NS);
+            self.table.rotate_window();
+            self.request.scopes.shrink_to(BLOCK_SPANS);
+            self.releasing.runs.shrink_to(BLOCK_SPANS);
+        }
+        self.table.shrink()
+    }
+
+    /// Undecided traces.
+    pub fn pending_traces(&self) -> usize {
+        self.table.traces()
+    }
+
+    /// Spans stored: of undecided traces, and of sampled ones that are still to be released.
+    pub fn pending_spans(&self) -> u64 {
+        self.table.spans()
+    }
+
+    /// Memory held, in bytes: whole chunks, records, envelopes, the memory of decisions.
+    pub fn bytes_held(&self) -> usize {
+        self.table.bytes()
+            + self.memory.bytes()
+            + self.request.scopes.capacity() * size_of::<RequestScope>()
+            + self.releasing.runs.capacity() * size_of::<Run>()
+    }
+
+    /// What was done so far.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    fn assert_ledger(&self) {
+        let counters = &self.counters;
+        assert_eq!(
+            counters.spans_accepted,
+            counters.spans_kept + counters.spans_dropped + self.pending_spans(),
+            "every accepted span is kept, dropped or pending"
+        );
+    }
+}
+
+impl RequestScopes {
+    fn begin(&mut self, scopes: usize) {
+        self.scopes.clear();
+        self.scopes.resize(scopes, RequestScope::NotAsked);
+    }
+
+    #[inline]
+    fn scope<'a>(
+        &mut self,
+        index: &'a SpanIndex,
+        scope: u32,
+        table: &mut TraceTable,
+    ) -> SpanScope<'a> {
+        match self.scopes[scope as usize] {
+            RequestScope::Interned(handle) => SpanScope::Interned(handle),
+            RequestScope::NotAsked => self.ask(index, scope, table),
+            RequestScope::TooMany => inline_scope(index, scope),
+        }
+    }
+
+    fn ask<'a>(
+        &mut self,
+        index: &'a SpanIndex,
+        scope: u32,
+        table: &mut TraceTable,
+    ) -> SpanScope<'a> {
+        let SpanScope::Inline {
+            resource,
+            scope: envelope,
+        } = inline_scope(index, scope)
+        else {
+            unreachable!("inline_scope gives envelopes")
+        };
+        let held = table.envelopes.hold(resource, envelope);
+        self.scopes[scope as usize] = held.map_or(RequestScope::TooMany, RequestScope::Interned);
+        held.map_or(
+            SpanScope::Inline {
+                resource,
+                scope: envelope,
+            },
+            SpanScope::Interned,
+        )
+    }
+
+    fn end(&mut self, table: &mut TraceTable) {
+        for scope in &self.scopes {
+            if let RequestScope::Interned(handle) = scope {
+                table.envelopes.release(*handle);
+            }
+        }
+    }
+}
+
+fn inline_scope(index: &SpanIndex, scope: u32) -> SpanScope<'_> {
+    let entry = index.scopes[scope as usize];
+    let resource = index.resources[entry.resource as usize];
+    SpanScope::Inline {
+        resource: &index.envelopes[resource.start as usize..resource.end as usize],
+        scope: &index.envelopes[entry.envelope.start as usize..entry.envelope.end as usize],
+    }
+}
+
+impl Releasing {
+    fn is_done(&self) -> bool {
+        self.run == self.runs.len()
+    }
+
+    fn start(&mut self, slot: u32, table: &mut TraceTable, out: &mut Release) {
+        let record = table.record(slot);
+        (self.trace_id, self.reason) = (record.trace_id, record.reason);
+        out.traces.push(KeptTrace {
+            trace_id: self.trace_id,
+            reason: self.reason,
+        });
+        (self.run, self.offset) = (0, 0);
+        self.runs.clear();
+        table.take_runs(slot, &mut self.runs);
+    }
+
+    /// Copies one span.
+    fn step(&mut self, table: &mut TraceTable, out: &mut Release) {
+        let run = self.runs[self.run];
+        let (stored, envelopes) = table.stored(run, self.offset);
+        let scope = out.scope(stored.scope, envelopes);
+        let size = stored.size;
+        let item = SpanItem {
+            trace_id: self.trace_id,
+            reason: self.reason,
+            ..stored.item
+        };
+        out.push(item, scope, stored.bytes);
+        self.offset += size as u32;
+        table.count_released();
+        if self.offset == run.length {
+            table.release_run(run);
+            self.run += 1;
+            self.offset = 0;
+        }
+    }
+}
+
+/// When a span started, for the trace's smallest start: unset is no time.
+#[inline]
+fn start_of(item: &SpanItem) -> u64 {
+    if item.start_ns == 0 {
+        START_UNKNOWN
+    } else {
+        item.start_ns
+    }
+}

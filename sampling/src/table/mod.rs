@@ -1,0 +1,372 @@
+//! The trace table: every pending trace, found by its id, ordered by its deadline.
+//!
+//! ```text
+//! index: hash -> slot     records: slot -> what is known of the trace, its runs --> chunks: bytes of its spans
+//!                                  linked into one of three lists                   envelopes: what chunks refer to
+//! ```
+//!
+//! All waits of one kind are equally long and time does not go back, so each list is in the order of its deadlines and
+//! a new record goes to its end. The table knows neither policies nor outcomes: it stores, finds, and forgets.
+
+mod chunks;
+mod envelopes;
+mod hash;
+mod record;
+mod slab;
+mod watermark;
+
+use hashbrown::HashTable;
+
+use codecs::otlp::{SpanItem, TraceId};
+
+use chunks::Chunks;
+use record::Node;
+use slab::Slab;
+use watermark::Watermark;
+
+pub(crate) use chunks::{SpanScope, StoredSpan};
+pub(crate) use envelopes::{Envelopes, SCOPES_MAX, ScopeHandle};
+pub(crate) use hash::Seed;
+pub(crate) use record::{List, NONE, Record, Run};
+
+/// A trace of more runs stays where it is when its chunk is evacuated: finding one of its runs would take long.
+const RUNS_SEARCHED_MAX: usize = 64;
+
+/// The index keeps room for this many traces when it shrinks.
+const INDEX_KEPT_MIN: usize = 1_024;
+
+/// A trace as the index lists it. The hash is here so that growing the index touches no record.
+#[derive(Clone, Copy, Debug)]
+struct Listed {
+    hash: u32,
+    slot: u32,
+}
+
+impl Listed {
+    /// The index takes position from the low bits and a tag from the top ones; 32 bits give both.
+    #[inline]
+    fn spread(hash: u32) -> u64 {
+        u64::from(hash) << 32 | u64::from(hash)
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Ends {
+    first: u32,
+    last: u32,
+}
+
+impl Default for Ends {
+    fn default() -> Self {
+        Self {
+            first: NONE,
+            last: NONE,
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct TraceTable {
+    index: HashTable<Listed>,
+    index_watermark: Watermark,
+    records: Slab<Record>,
+    nodes: Slab<Node>,
+    chunks: Chunks,
+    pub(crate) envelopes: Envelopes,
+    waiting: Ends,
+    after_root: Ends,
+    leaving: Ends,
+    spans: u64,
+}
+
+impl TraceTable {
+    pub(crate) fn new(seed: Seed, scopes_max: usize) -> Self {
+        Self {
+            index: HashTable::new(),
+            index_watermark: Watermark::default(),
+            records: Slab::new(),
+            nodes: Slab::new(),
+            chunks: Chunks::new(),
+            envelopes: Envelopes::new(seed, scopes_max),
+            waiting: Ends::default(),
+            after_root: Ends::default(),
+            leaving: Ends::default(),
+            spans: 0,
+        }
+    }
+
+    /// Undecided traces.
+    #[inline]
+    pub(crate) fn traces(&self) -> usize {
+        self.index.len()
+    }
+
+    /// Spans stored, those of leaving traces included.
+    #[inline]
+    pub(crate) fn spans(&self) -> u64 {
+        self.spans
+    }
+
+    /// The undecided trace of this id.
+    #[inline]
+    pub(crate) fn find(&self, hash: u64, trace_id: &TraceId) -> Option<u32> {
+        let hash = upper_half(hash);
+        let same = |listed: &Listed| {
+            listed.hash == hash && self.records.at(listed.slot).trace_id == *trace_id
+        };
+        self.index
+            .find(Listed::spread(hash), same)
+            .map(|listed| listed.slot)
+    }
+
+    /// Whether `slot` still is the undecided trace of this id: it may have been decided since it was found.
+    #[inline]
+    pub(crate) fn is_undecided(&self, slot: u32, trace_id: &TraceId) -> bool {
+        let record = self.records.at(slot);
+        record.trace_id == *trace_id && matches!(record.list, List::Waiting | List::AfterRoot)
+    }
+
+    #[inline]
+    pub(crate) fn record(&self, slot: u32) -> &Record {
+        self.records.at(slot)
+    }
+
+    #[inline]
+    pub(crate) fn record_mut(&mut self, slot: u32) -> &mut Record {
+        self.records.at_mut(slot)
+    }
+
+    /// Starts a trace that is not in the table.
+    pub(crate) fn create(&mut self, hash: u64, trace_id: TraceId, deadline_ns: u64) -> u32 {
+        let hash = upper_half(hash);
+        let slot = self.records.allocate();
+        *self.records.at_mut(slot) = Record::new(trace_id, hash, deadline_ns);
+        self.index
+            .insert_unique(Listed::spread(hash), Listed { hash, slot }, |listed| {
+                Listed::spread(listed.hash)
+            });
+        self.index_watermark.observe(self.index.len());
+        self.link(slot, List::Waiting);
+        slot
+    }
+
+    /// Stores a span of the trace.
+    #[inline]
+    pub(crate) fn append(
+        &mut self,
+        slot: u32,
+        item: &SpanItem,
+        scope: SpanScope<'_>,
+        bytes: &[u8],
+    ) {
+        let run = self
+            .chunks
+            .write(item, slot, scope, bytes, &mut self.envelopes);
+        let record = self.records.at_mut(slot);
+        record.spans += 1;
+        record.push_run(run, &mut self.nodes);
+        self.spans += 1;
+    }
+
+    /// The deadline moves to the wait after the root span, if that is earlier.
+    pub(crate) fn shorten_wait(&mut self, slot: u32, deadline_ns: u64) {
+        let record = self.records.at_mut(slot);
+        if record.list != List::Waiting || deadline_ns >= record.deadline_ns {
+            return;
+        }
+        record.deadline_ns = deadline_ns;
+        self.unlink(slot);
+        self.link(slot, List::AfterRoot);
+    }
+
+    /// The undecided trace with the earliest deadline.
+    #[inline]
+    pub(crate) fn first_undecided(&self) -> Option<u32> {
+        let (waiting, after_root) = (self.waiting.first, self.after_root.first);
+        if after_root == NONE {
+            return (waiting != NONE).then_some(waiting);
+        }
+        if waiting == NONE
+            || self.records.at(after_root).deadline_ns < self.records.at(waiting).deadline_ns
+        {
+            return Some(after_root);
+        }
+        Some(waiting)
+    }
+
+    /// The trace that was sampled first and is still here.
+    #[inline]
+    pub(crate) fn first_leaving(&self) -> Option<u32> {
+        (self.leaving.first != NONE).then_some(self.leaving.first)
+    }
+
+    /// The trace was sampled: it is not found any more, and waits to be released.
+    pub(crate) fn start_leaving(&mut self, slot: u32, reason: u16) {
+        self.unlist(slot);
+        self.unlink(slot);
+        self.records.at_mut(slot).reason = reason;
+        self.link(slot, List::Leaving);
+    }
+
+    /// The trace was not sampled: its bytes are free. Touches its record and its chunks' numbers only.
+    pub(crate) fn forget(&mut self, slot: u32) -> u32 {
+        self.unlist(slot);
+        self.unlink(slot);
+        let (chunks, envelopes) = (&mut self.chunks, &mut self.envelopes);
+        let record = self.records.at_mut(slot);
+        record.for_each_run(&self.nodes, |run| chunks.release(run, envelopes));
+        let spans = record.spans;
+        self.free_record(slot);
+        self.spans -= u64::from(spans);
+        spans
+    }
+
+    /// Takes a leaving trace apart: its runs, oldest first, now belong to the caller, who releases each.
+    pub(crate) fn take_runs(&mut self, slot: u32, runs: &mut Vec<Run>) {
+        self.unlink(slot);
+        self.records.at(slot).runs_in_order(&self.nodes, runs);
+        self.free_record(slot);
+    }
+
+    fn free_record(&mut self, slot: u32) {
+        let record = self.records.at_mut(slot);
+        record.release_nodes(&mut self.nodes);
+        record.list = List::Free;
+        self.records.release(slot);
+    }
+
+    /// The span at `offset` of a run, and the envelopes that its scope may refer to.
+    #[inline]
+    pub(crate) fn stored(&mut self, run: Run, offset: u32) -> (StoredSpan<'_>, &mut Envelopes) {
+        (
+            self.chunks.read(run.chunk, run.offset + offset),
+            &mut self.envelopes,
+        )
+    }
+
+    /// A span of a taken run was released.
+    #[inline]
+    pub(crate) fn count_released(&mut self) {
+        self.spans -= 1;
+    }
+
+    /// A taken run was released to its end.
+    #[inline]
+    pub(crate) fn release_run(&mut self, run: Run) {
+        self.chunks.release(run, &mut self.envelopes);
+    }
+
+    /// Moves what lives in one sparse chunk to the current one, if too much memory lies idle.
+    pub(crate) fn evacuate(&mut self) {
+        let Some(chunk) = self.chunks.next_sparse() else {
+            return;
+        };
+        let mut offset = 0;
+        // The chunk may become free, with nothing filled, while its last run moves.
+        while offset < self.chunks.filled(chunk) {
+            let stored = self.chunks.read(chunk, offset);
+            let (slot, size) = (stored.slot, stored.size as u32);
+            let record = self.records.at_mut(slot);
+            // Runs of leaving traces have a place in a release already and go soon.
+            let movable = matches!(record.list, List::Waiting | List::AfterRoot)
+                && record.runs() <= RUNS_SEARCHED_MAX;
+            let run = if movable {
+                record.run_mut(&mut self.nodes, chunk, offset)
+            } else {
+                None
+            };
+            match run {
+                Some(run) => {
+                    offset += run.length;
+                    *run = self.chunks.relocate(*run, &mut self.envelopes);
+                }
+                None => offset += size,
+            }
+        }
+    }
+
+    fn unlist(&mut self, slot: u32) {
+        let hash = self.records.at(slot).hash;
+        let found = self
+            .index
+            .find_entry(Listed::spread(hash), |listed| listed.slot == slot);
+        let Ok(entry) = found else {
+            unreachable!("an undecided trace is listed under its hash")
+        };
+        entry.remove();
+    }
+
+    fn ends_mut(&mut self, list: List) -> &mut Ends {
+        match list {
+            List::Waiting => &mut self.waiting,
+            List::AfterRoot => &mut self.after_root,
+            List::Leaving => &mut self.leaving,
+            List::Free => unreachable!("free slots are listed by their slab"),
+        }
+    }
+
+    /// Puts a record at the end of a list.
+    fn link(&mut self, slot: u32, list: List) {
+        let ends = self.ends_mut(list);
+        let previous = std::mem::replace(&mut ends.last, slot);
+        if previous == NONE {
+            ends.first = slot;
+        } else {
+            self.records.at_mut(previous).next = slot;
+        }
+        let record = self.records.at_mut(slot);
+        record.list = list;
+        record.previous = previous;
+        record.next = NONE;
+    }
+
+    fn unlink(&mut self, slot: u32) {
+        let Record {
+            list,
+            previous,
+            next,
+            ..
+        } = *self.records.at(slot);
+        match previous {
+            NONE => self.ends_mut(list).first = next,
+            previous => self.records.at_mut(previous).next = next,
+        }
+        match next {
+            NONE => self.ends_mut(list).last = previous,
+            next => self.records.at_mut(next).previous = previous,
+        }
+    }
+
+    /// What a burst needed and nothing after it is surplus from the second call on.
+    pub(crate) fn rotate_window(&mut self) {
+        self.chunks.rotate_window();
+        self.records.rotate_window();
+        self.nodes.rotate_window();
+        self.index_watermark.rotate(self.index.len());
+        self.records.shrink();
+        self.nodes.shrink();
+        let needed = self.index_watermark.needed().max(INDEX_KEPT_MIN);
+        if self.index.capacity() > needed * 4 {
+            self.index
+                .shrink_to(needed * 2, |listed| Listed::spread(listed.hash));
+        }
+    }
+
+    /// Gives back surplus chunks, some of them. True if there are more.
+    pub(crate) fn shrink(&mut self) -> bool {
+        self.chunks.shrink()
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.index.allocation_size()
+            + self.records.bytes()
+            + self.nodes.bytes()
+            + self.chunks.bytes()
+            + self.envelopes.bytes()
+    }
+}
+
+#[inline]
+fn upper_half(hash: u64) -> u32 {
+    (hash >> 32) as u32
+}

@@ -1,0 +1,487 @@
+//! The sampler against a naive twin: a map of vectors that walks all spans of a trace to decide it.
+
+mod common;
+
+use std::collections::{BTreeSet, HashMap};
+
+use codecs::otlp::{ByteRange, ScopeEntry};
+use common::{ERRORS, SECOND, Span, request, settings, slower_than_ms, take};
+use proptest::prelude::*;
+use sampling::counters::{Counters, Verdicts};
+use sampling::settings::{Rule, Settings};
+use sampling::{Limits, Release, Sampler, Select};
+
+const FIRST_REASON: u16 = 40;
+
+/// What the sampler should do, without any of its structures.
+struct Twin {
+    settings: Settings,
+    decisions_min: usize,
+    now_ns: u64,
+    arrivals: u64,
+    traces: HashMap<u128, Pending>,
+    young: HashMap<u128, Option<u16>>,
+    old: HashMap<u128, Option<u16>>,
+    kept: Vec<(Span, u16)>,
+    /// Sampled traces in the order of their decisions, with their reasons.
+    named: Vec<(u128, u16)>,
+    counters: Counters,
+}
+
+struct Pending {
+    spans: Vec<Span>,
+    deadline_ns: u64,
+    after_root: bool,
+    /// Order among equal deadlines: of arrival, or of the root's arrival.
+    order: u64,
+}
+
+impl Twin {
+    fn new(settings: &Settings, decisions_min: usize) -> Self {
+        let counters = Counters {
+            policies: vec![Verdicts::default(); settings.policies.len()],
+            ..Counters::default()
+        };
+        Self {
+            settings: settings.clone(),
+            decisions_min,
+            now_ns: 0,
+            arrivals: 0,
+            traces: HashMap::new(),
+            young: HashMap::new(),
+            old: HashMap::new(),
+            kept: Vec::new(),
+            named: Vec::new(),
+            counters,
+        }
+    }
+
+    fn insert(&mut self, span: &Span) {
+        self.counters.spans_accepted += 1;
+        if span.trace_id == 0 {
+            match self.decide_spans(std::slice::from_ref(span), false) {
+                Some(policy) => {
+                    self.counters.idless_spans_kept += 1;
+                    self.keep(span, policy);
+                }
+                None => {
+                    self.counters.idless_spans_dropped += 1;
+                    self.counters.spans_dropped += 1;
+                }
+            }
+            return;
+        }
+        if !self.traces.contains_key(&span.trace_id) {
+            let decided = self
+                .young
+                .get(&span.trace_id)
+                .or_else(|| self.old.get(&span.trace_id))
+                .copied();
+            match decided {
+                Some(Some(policy)) => {
+                    self.counters.late_spans_kept += 1;
+                    return self.keep(span, policy);
+                }
+                Some(None) => {
+                    self.counters.late_spans_dropped += 1;
+                    self.counters.spans_dropped += 1;
+                    return;
+                }
+                None => {}
+            }
+            if self.traces.len()
+                >= self
+                    .settings
+                    .traces_max
+                    .map_or(usize::MAX, |traces| traces as usize)
+            {
+                self.counters.traces_decided_early += 1;
+                let first = self.first().expect("a full twin has a trace");
+                self.decide(first);
+            }
+            self.counters.traces_new += 1;
+        }
+        self.arrivals += 1;
+        let pending = self.traces.entry(span.trace_id).or_insert(Pending {
+            spans: Vec::new(),
+            deadline_ns: self.now_ns + self.settings.decision_wait_ns,
+            after_root: false,
+            order: self.arrivals,
+        });
+        pending.spans.push(span.clone());
+        if let Some(wait_ns) = self.settings.decision_wait_after_root_ns
+            && !span.has_parent
+            && !pending.after_root
+            && self.now_ns + wait_ns < pending.deadline_ns
+        {
+            pending.deadline_ns = self.now_ns + wait_ns;
+            pending.after_root = true;
+            pending.order = self.arrivals;
+        }
+    }
+
+    fn first(&self) -> Option<u128> {
+        let key = |pending: &Pending| (pending.deadline_ns, pending.after_root, pending.order);
+        self.traces
+            .iter()
+            .min_by_key(|(_, pending)| key(pending))
+            .map(|(id, _)| *id)
+    }
+
+    fn tick(&mut self, everything: bool) {
+        while let Some(id) = self.first() {
+            let pending = &self.traces[&id];
+            if pending.deadline_ns <= self.now_ns {
+                self.counters.traces_decided_after_root += u64::from(pending.after_root);
+                let late_ns = self.now_ns - pending.deadline_ns;
+                self.counters.lateness.max_ns = self.counters.lateness.max_ns.max(late_ns);
+                let bucket = if late_ns == 0 {
+                    0
+                } else {
+                    late_ns.ilog2() as usize + 1
+                };
+                self.counters.lateness.buckets[bucket] += 1;
+            } else if everything {
+                self.counters.traces_decided_by_drain += 1;
+            } else {
+                break;
+            }
+            self.decide(id);
+        }
+    }
+
+    fn decide(&mut self, id: u128) {
+        let pending = self
+            .traces
+            .remove(&id)
+            .expect("only pending traces are decided");
+        let policy = self.decide_spans(&pending.spans, true);
+        if self.young.len() >= self.decisions_min {
+            self.old = std::mem::take(&mut self.young);
+        }
+        self.young.insert(id, policy);
+        match policy {
+            Some(policy) => {
+                self.counters.traces_sampled += 1;
+                self.named.push((id, FIRST_REASON + policy));
+                pending
+                    .spans
+                    .iter()
+                    .for_each(|span| self.keep(span, policy));
+            }
+            None => {
+                self.counters.traces_not_sampled += 1;
+                self.counters.spans_dropped += pending.spans.len() as u64;
+            }
+        }
+    }
+
+    fn decide_spans(&mut self, spans: &[Span], count: bool) -> Option<u16> {
+        let mut decision = None;
+        for (position, policy) in self.settings.policies.iter().enumerate() {
+            let sampled = samples(&policy.rule, spans);
+            if count {
+                self.counters.policies[position].sampled += u64::from(sampled);
+                self.counters.policies[position].not_sampled += u64::from(!sampled);
+            }
+            if sampled {
+                decision = decision.or(Some(position as u16));
+                if self.settings.sample_on_first_match {
+                    break;
+                }
+            }
+        }
+        decision
+    }
+
+    fn keep(&mut self, span: &Span, policy: u16) {
+        self.counters.spans_kept += 1;
+        self.kept.push((span.clone(), FIRST_REASON + policy));
+    }
+}
+
+fn samples(rule: &Rule, spans: &[Span]) -> bool {
+    match rule {
+        Rule::AlwaysSample => true,
+        Rule::StatusCode { ok, error, unset } => spans
+            .iter()
+            .any(|span| [*unset, *ok, *error][usize::from(span.status)]),
+        Rule::Latency {
+            threshold_ms,
+            upper_threshold_ms,
+        } => {
+            let starts = spans
+                .iter()
+                .map(|span| span.start_ns)
+                .filter(|start_ns| *start_ns > 0);
+            let Some(start_ns) = starts.min() else {
+                return false;
+            };
+            let end_ns = spans.iter().map(|span| span.end_ns).max().unwrap_or(0);
+            let duration_ms = (i128::from(end_ns) - i128::from(start_ns)).div_euclid(1_000_000);
+            match upper_threshold_ms {
+                None => duration_ms >= i128::from(*threshold_ms),
+                Some(upper) => {
+                    duration_ms > i128::from(*threshold_ms) && duration_ms <= i128::from(*upper)
+                }
+            }
+        }
+        Rule::Probabilistic {
+            hash_salt,
+            sampling_percentage,
+        } => {
+            let id = spans[0].trace_id.to_be_bytes();
+            let bytes = hash_salt.bytes().chain(id);
+            let hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+                (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+            });
+            hash as f64 / u64::MAX as f64 <= sampling_percentage / 100.0
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Operation {
+    /// A request, inserted in as many parts as there are owners named.
+    Insert {
+        spans: Vec<Span>,
+        owners: Vec<u8>,
+    },
+    Wait {
+        ms: u64,
+    },
+    Decide {
+        spans_max: u64,
+    },
+    Drain {
+        spans_max: u64,
+    },
+    Shrink,
+}
+
+fn any_span() -> impl Strategy<Value = Span> {
+    let sizes = prop_oneof![8 => 0..600usize, 3 => 10_000..90_000usize, 1 => 260_000..300_000usize];
+    let times = prop_oneof![1 => Just((0u64, 5u64)), 8 => (1..3_000u64, 1..3_000u64)];
+    (
+        0..14u128,
+        any::<u16>(),
+        times,
+        0..3u8,
+        any::<bool>(),
+        sizes,
+        0..3usize,
+        0..3usize,
+    )
+        .prop_map(
+            |(trace, span_id, (start_ms, end_ms), status, has_parent, size, resource, scope)| {
+                Span {
+                    trace_id: trace.wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835),
+                    span_id: u64::from(span_id),
+                    start_ns: start_ms * 1_000_000,
+                    end_ns: end_ms * 1_000_000,
+                    flags: u32::from(span_id) * 3,
+                    status: if status == 2 && size % 3 > 0 {
+                        0
+                    } else {
+                        status
+                    },
+                    kind: (span_id % 7) as u8,
+                    has_parent,
+                    bytes: (0..size)
+                        .map(|at| (at as u16).wrapping_mul(span_id | 1) as u8)
+                        .collect(),
+                    resource: vec![b'r'; resource * 40],
+                    scope: vec![b's'; scope * 20],
+                }
+            },
+        )
+}
+
+fn any_operation() -> impl Strategy<Value = Operation> {
+    prop_oneof![
+        6 => (prop::collection::vec(any_span(), 0..90), prop::collection::vec(0..3u8, 0..90))
+            .prop_map(|(spans, owners)| Operation::Insert { spans, owners }),
+        4 => (0..8_000u64).prop_map(|ms| Operation::Wait { ms }),
+        4 => (1..40u64).prop_map(|spans_max| Operation::Decide { spans_max }),
+        1 => (1..40u64).prop_map(|spans_max| Operation::Drain { spans_max }),
+        1 => Just(Operation::Shrink),
+    ]
+}
+
+fn any_settings() -> impl Strategy<Value = Settings> {
+    let rule = prop_oneof![
+        1 => Just(Rule::AlwaysSample),
+        4 => Just(ERRORS),
+        4 => (0..3_000u64).prop_map(slower_than_ms),
+        2 => (0..1_500u64, 1..3_000u64).prop_map(|(threshold_ms, upper)| Rule::Latency {
+            threshold_ms,
+            upper_threshold_ms: Some(upper)
+        }),
+        4 => (0.0..100.0f64).prop_map(|sampling_percentage| Rule::Probabilistic {
+            hash_salt: "salt".into(),
+            sampling_percentage
+        }),
+    ];
+    let rules = prop::collection::vec(rule, 1..4);
+    (
+        rules,
+        prop::option::of(1..10u32),
+        prop::option::of(1..15_000u64),
+        any::<bool>(),
+    )
+        .prop_map(
+            |(rules, traces_max, after_root_ms, sample_on_first_match)| Settings {
+                traces_max,
+                decision_wait_after_root_ns: after_root_ms.map(|ms| ms * 1_000_000),
+                sample_on_first_match,
+                ..settings(&rules)
+            },
+        )
+}
+
+struct Pair {
+    sampler: Sampler,
+    twin: Twin,
+    out: Release,
+    released: Vec<(Span, u16)>,
+    named: Vec<(u128, u16)>,
+    all_interned: bool,
+}
+
+impl Pair {
+    fn run(&mut self, operation: &Operation) {
+        match operation {
+            Operation::Insert { spans, owners } => self.insert(spans, owners),
+            Operation::Wait { ms } => self.twin.now_ns += ms * 1_000_000,
+            Operation::Decide { spans_max } => self.decide(*spans_max, false),
+            Operation::Drain { spans_max } => self.decide(*spans_max, true),
+            Operation::Shrink => while self.sampler.shrink(self.twin.now_ns) {},
+        }
+        assert_eq!(self.sampler.pending_traces(), self.twin.traces.len());
+        let pending = self.twin.traces.values().flat_map(|pending| &pending.spans);
+        let live_bytes: usize = pending.map(|span| span.bytes.len()).sum();
+        assert!(self.sampler.bytes_held() >= live_bytes);
+    }
+
+    fn insert(&mut self, spans: &[Span], owners: &[u8]) {
+        let (index, segments) = request(spans);
+        let owner_of = |position: usize| owners.get(position).copied().unwrap_or(0);
+        let everything = (0..spans.len()).all(|position| owner_of(position) == 0);
+        for owner in 0..3 {
+            let mine: Vec<u32> = (0..spans.len())
+                .filter(|position| owner_of(*position) == owner)
+                .map(|at| at as u32)
+                .collect();
+            mine.iter()
+                .for_each(|position| self.twin.insert(&spans[*position as usize]));
+            let select = if everything && owner == 0 {
+                Select::All
+            } else {
+                Select::Some(&mine)
+            };
+            self.sampler
+                .insert(self.twin.now_ns, &index, &segments, select, &mut self.out);
+        }
+        self.take();
+    }
+
+    fn decide(&mut self, spans_max: u64, everything: bool) {
+        let now_ns = self.twin.now_ns;
+        self.twin.tick(everything);
+        loop {
+            let before = self.sampler.counters().clone();
+            let more = if everything {
+                self.sampler.decide_all(now_ns, spans_max, &mut self.out)
+            } else {
+                self.sampler.decide_due(now_ns, spans_max, &mut self.out)
+            };
+            let after = self.sampler.counters();
+            assert!(after.spans_kept - before.spans_kept <= spans_max);
+            if self.all_interned {
+                self.assert_each_scope_appears_once();
+            }
+            self.take();
+            if !more {
+                break;
+            }
+        }
+        let order = |spans: &mut Vec<(Span, u16)>| spans.sort();
+        order(&mut self.released);
+        order(&mut self.twin.kept);
+        assert!(
+            self.released == self.twin.kept,
+            "released other spans than the twin"
+        );
+        assert_eq!(self.sampler.counters(), &self.twin.counters);
+        let pending: usize = self
+            .twin
+            .traces
+            .values()
+            .map(|pending| pending.spans.len())
+            .sum();
+        assert_eq!(self.sampler.pending_spans(), pending as u64);
+        assert_eq!(
+            self.sampler.next_deadline_ns(),
+            self.twin
+                .first()
+                .map(|id| self.twin.traces[&id].deadline_ns)
+        );
+    }
+
+    fn take(&mut self) {
+        let traces = self
+            .out
+            .traces
+            .iter()
+            .map(|trace| (u128::from_be_bytes(trace.trace_id.0), trace.reason));
+        self.named.extend(traces);
+        self.released.extend(take(&mut self.out));
+    }
+
+    /// Of a release of decided traces; late spans may name a scope that was freed and interned again meanwhile.
+    fn assert_each_scope_appears_once(&self) {
+        let index = &self.out.index;
+        let bytes = |range: ByteRange| &index.envelopes[range.start as usize..range.end as usize];
+        let resource = |scope: &ScopeEntry| bytes(index.resources[scope.resource as usize]);
+        let scopes: BTreeSet<_> = index
+            .scopes
+            .iter()
+            .map(|scope| (resource(scope), bytes(scope.envelope)))
+            .collect();
+        assert_eq!(scopes.len(), index.scopes.len());
+        let resources: BTreeSet<_> = index
+            .resources
+            .iter()
+            .map(|resource| bytes(*resource))
+            .collect();
+        assert_eq!(resources.len(), index.resources.len());
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 256, max_shrink_iters: 2_000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_operations_keep_count_and_release_what_the_naive_twin_does(
+        settings in any_settings(),
+        operations in prop::collection::vec(any_operation(), 1..40),
+        scopes_max in prop_oneof![Just(2usize), Just(65_536)],
+        decisions_min in prop_oneof![Just(3usize), Just(1_000)],
+        hash_seed in any::<u64>(),
+    ) {
+        let limits = Limits { scopes_max, decisions_min };
+        let mut pair = Pair {
+            sampler: Sampler::with_limits(&settings, hash_seed, FIRST_REASON, limits),
+            twin: Twin::new(&settings, decisions_min),
+            out: Release::default(),
+            released: Vec::new(),
+            named: Vec::new(),
+            all_interned: scopes_max > 9,
+        };
+        pair.twin.now_ns = SECOND;
+        operations.iter().for_each(|operation| pair.run(operation));
+        pair.run(&Operation::Drain { spans_max: 7 });
+        prop_assert_eq!(pair.sampler.pending_spans(), 0);
+        prop_assert_eq!(pair.sampler.pending_traces(), 0);
+    }
+}
