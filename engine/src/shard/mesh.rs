@@ -69,9 +69,17 @@ pub struct MeshEnd {
     /// By shard; this shard's own place is empty.
     links: Vec<Option<Link>>,
     loads: Loads,
-    shells: Vec<Box<Parcel>>,
-    /// Memory of the parcels in flight and of those kept for reuse.
-    shell_bytes: usize,
+    shells: Shells,
+    /// Memory of the parcels in flight.
+    flight_bytes: usize,
+}
+
+/// Empty parcels that wait for reuse.
+#[derive(Default)]
+struct Shells {
+    #[expect(clippy::vec_box, reason = "the boxes travel: reusing them is the point")]
+    kept: Vec<Box<Parcel>>,
+    bytes: usize,
 }
 
 /// Both directions between this shard and one peer.
@@ -157,8 +165,8 @@ impl MeshEnd {
             waker: wakers[shard].clone(),
             links: wakers.iter().map(|_| None).collect(),
             loads,
-            shells: Vec::new(),
-            shell_bytes: 0,
+            shells: Shells::default(),
+            flight_bytes: 0,
         }
     }
 
@@ -177,7 +185,7 @@ impl MeshEnd {
     pub fn drain(&mut self, into: &mut Vec<Inbound>) {
         for (from, link) in self.links.iter_mut().enumerate() {
             let Some(link) = link else { continue };
-            self.shell_bytes -= link.drain(from, into);
+            self.flight_bytes -= link.drain(from, into);
         }
     }
 
@@ -193,12 +201,9 @@ impl MeshEnd {
 
     /// Keeps the memory of a message that came home for the next one, and frees its segments here.
     pub fn reuse(&mut self, message: Message) {
-        let Message::Parcel(mut parcel) = message else { return };
-        parcel.clear();
-        let own_bytes = parcel.own_bytes();
-        if self.shells.len() < SHELLS_MAX && own_bytes <= SHELL_BYTES_MAX {
-            self.shell_bytes += own_bytes;
-            self.shells.push(parcel);
+        if let Message::Parcel(mut parcel) = message {
+            parcel.clear();
+            self.shells.keep(parcel);
         }
     }
 
@@ -219,7 +224,7 @@ impl MeshEnd {
             }
             let link = self.links[to].as_mut().expect("every other shard has a link");
             if !link.outbox.back().is_some_and(|open| open.node == node && open.has_room()) {
-                link.open(take_shell(&mut self.shells, &mut self.shell_bytes), node);
+                link.open(self.shells.take(), node);
             }
             let open = link.outbox.back_mut().expect("an open parcel is the last one");
             open.append(&mut link.carried, source, span, ticket);
@@ -246,7 +251,7 @@ impl MeshEnd {
     /// Moves what waits in the outboxes into the rings as far as there is room, and wakes each peer that has news, once.
     pub fn flush(&mut self) {
         for link in self.links.iter_mut().flatten() {
-            self.shell_bytes += link.flush();
+            self.flight_bytes += link.flush();
         }
     }
 
@@ -286,7 +291,7 @@ impl MeshEnd {
     /// Memory of all parcels of this shard: waiting, in flight, and kept for reuse. Their segments are request buffers.
     pub fn held_bytes(&self) -> usize {
         let waiting = self.links.iter().flatten().flat_map(|link| &link.outbox);
-        self.shell_bytes + waiting.map(|parcel| parcel.own_bytes()).sum::<usize>()
+        self.shells.bytes + self.flight_bytes + waiting.map(|parcel| parcel.own_bytes()).sum::<usize>()
     }
 
     /// Spans that wait at this shard for room in a ring.
@@ -306,10 +311,20 @@ impl std::fmt::Debug for MeshEnd {
     }
 }
 
-fn take_shell(shells: &mut Vec<Box<Parcel>>, shell_bytes: &mut usize) -> Box<Parcel> {
-    let Some(shell) = shells.pop() else { return Box::default() };
-    *shell_bytes -= shell.own_bytes();
-    shell
+impl Shells {
+    fn take(&mut self) -> Box<Parcel> {
+        let Some(shell) = self.kept.pop() else { return Box::default() };
+        self.bytes -= shell.own_bytes();
+        shell
+    }
+
+    fn keep(&mut self, shell: Box<Parcel>) {
+        let own_bytes = shell.own_bytes();
+        if self.kept.len() < SHELLS_MAX && own_bytes <= SHELL_BYTES_MAX {
+            self.bytes += own_bytes;
+            self.kept.push(shell);
+        }
+    }
 }
 
 impl Link {
