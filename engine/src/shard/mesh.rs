@@ -27,7 +27,7 @@ use super::ring::{Receiver, Sender, ShardWaker, ring};
 /// Fewest messages of a request ring, however many pairs share the memory.
 const RING_SLOTS_MIN: usize = 4;
 /// Most messages of a request ring: a parcel carries hundreds of spans, so more would only hide a slow owner.
-const RING_SLOTS_MAX: usize = 512;
+const RING_SLOTS_MAX: usize = 64;
 /// Parcels kept for reuse at each shard.
 const SHELLS_MAX: usize = 256;
 /// A parcel larger than this is freed when it comes home: a burst must not stay in memory.
