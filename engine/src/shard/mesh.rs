@@ -26,12 +26,13 @@ use super::ring::{Receiver, Sender, ShardWaker, ring};
 
 /// Fewest messages of a request ring, however many pairs share the memory.
 const RING_SLOTS_MIN: usize = 4;
-/// Most messages of a request ring: a parcel carries hundreds of spans, so more would only hide a slow owner.
-const RING_SLOTS_MAX: usize = 512;
-/// Parcels kept for reuse at each shard.
-const SHELLS_MAX: usize = 256;
-/// A parcel larger than this is freed when it comes home: a burst must not stay in memory.
-const SHELL_BYTES_MAX: usize = 512 << 10;
+/// Most messages of a request ring: a parcel carries hundreds of spans, so more would only hide a slow owner, and what
+/// is under way would no longer fit into the caches.
+const RING_SLOTS_MAX: usize = 64;
+/// Memory of the parcels that a shard keeps for reuse; more is freed when it comes home.
+const SHELL_BYTES_MAX: usize = 16 << 20;
+/// Parcels that were not used during one window are freed at its end: within two windows, 60 s, after a burst.
+const WINDOW_NS: u64 = 30_000_000_000;
 /// What one request under way to a peer counts when the least busy one is chosen, as a share of its time.
 const REQUEST_SHARE: f64 = 0.02;
 
@@ -69,9 +70,20 @@ pub struct MeshEnd {
     /// By shard; this shard's own place is empty.
     links: Vec<Option<Link>>,
     loads: Loads,
-    shells: Vec<Box<Parcel>>,
-    /// Memory of the parcels in flight and of those kept for reuse.
-    shell_bytes: usize,
+    shells: Shells,
+    /// Memory of the parcels in flight.
+    flight_bytes: usize,
+}
+
+/// Empty parcels that wait for reuse.
+#[derive(Default)]
+struct Shells {
+    #[expect(clippy::vec_box, reason = "the boxes travel: reusing them is the point")]
+    kept: Vec<Box<Parcel>>,
+    bytes: usize,
+    /// Fewest that were kept during the current window: so many were not needed.
+    spare: usize,
+    window_started_ns: u64,
 }
 
 /// Both directions between this shard and one peer.
@@ -157,8 +169,8 @@ impl MeshEnd {
             waker: wakers[shard].clone(),
             links: wakers.iter().map(|_| None).collect(),
             loads,
-            shells: Vec::new(),
-            shell_bytes: 0,
+            shells: Shells::default(),
+            flight_bytes: 0,
         }
     }
 
@@ -177,7 +189,7 @@ impl MeshEnd {
     pub fn drain(&mut self, into: &mut Vec<Inbound>) {
         for (from, link) in self.links.iter_mut().enumerate() {
             let Some(link) = link else { continue };
-            self.shell_bytes -= link.drain(from, into);
+            self.flight_bytes -= link.drain(from, into);
         }
     }
 
@@ -191,20 +203,17 @@ impl MeshEnd {
         assert!(pushed.is_ok() || link.answers_out.is_closed(), "the answers of shard {to} have no room");
     }
 
-    /// Keeps the memory of a message that came home for the next one, and frees its segments here.
+    /// Keeps the memory of a message that came home for the next one.
     pub fn reuse(&mut self, message: Message) {
-        let Message::Parcel(mut parcel) = message else { return };
-        parcel.clear();
-        let own_bytes = parcel.own_bytes();
-        if self.shells.len() < SHELLS_MAX && own_bytes <= SHELL_BYTES_MAX {
-            self.shell_bytes += own_bytes;
-            self.shells.push(parcel);
+        if let Message::Parcel(mut parcel) = message {
+            parcel.clear();
+            self.shells.keep(parcel);
         }
     }
 
-    /// Puts every span that another shard owns into the parcel for its owner, and the numbers of the others, spans
+    /// Copies every span that another shard owns into the parcel for its owner, and puts the numbers of the others, spans
     /// without a trace id among them, into `mine`. Returns how many spans were put into parcels: the parts of `ticket`
-    /// that come home in answers add up to it. `node` is where the owner passes them in.
+    /// that come home in answers add up to it. `node` is where the owner passes them in. The source is free afterwards.
     pub fn route(&mut self, node: u32, ticket: u32, source: Source<'_>, mine: &mut Vec<u32>) -> usize {
         let (shards, own) = (self.shards(), self.shard);
         for link in self.links.iter_mut().flatten() {
@@ -219,7 +228,7 @@ impl MeshEnd {
             }
             let link = self.links[to].as_mut().expect("every other shard has a link");
             if !link.outbox.back().is_some_and(|open| open.node == node && open.has_room()) {
-                link.open(take_shell(&mut self.shells, &mut self.shell_bytes), node);
+                link.open(self.shells.take(), node);
             }
             let open = link.outbox.back_mut().expect("an open parcel is the last one");
             open.append(&mut link.carried, source, span, ticket);
@@ -246,7 +255,7 @@ impl MeshEnd {
     /// Moves what waits in the outboxes into the rings as far as there is room, and wakes each peer that has news, once.
     pub fn flush(&mut self) {
         for link in self.links.iter_mut().flatten() {
-            self.shell_bytes += link.flush();
+            self.flight_bytes += link.flush();
         }
     }
 
@@ -272,6 +281,11 @@ impl MeshEnd {
         (self.loads.relieves(peer) && link(peer)?.requests.is_open()).then_some(peer)
     }
 
+    /// Frees what was not needed for a while. Called now and then; `now_ns` is the monotonic clock.
+    pub fn shrink(&mut self, now_ns: u64) {
+        self.shells.shrink(now_ns);
+    }
+
     /// How busy the shards are.
     pub fn loads(&mut self) -> &mut Loads {
         &mut self.loads
@@ -283,10 +297,10 @@ impl MeshEnd {
         self.links.iter().flatten().all(Link::is_idle)
     }
 
-    /// Memory of all parcels of this shard: waiting, in flight, and kept for reuse. Their segments are request buffers.
+    /// Memory of all parcels of this shard: waiting, in flight, and kept for reuse.
     pub fn held_bytes(&self) -> usize {
         let waiting = self.links.iter().flatten().flat_map(|link| &link.outbox);
-        self.shell_bytes + waiting.map(|parcel| parcel.own_bytes()).sum::<usize>()
+        self.shells.bytes + self.flight_bytes + waiting.map(|parcel| parcel.own_bytes()).sum::<usize>()
     }
 
     /// Spans that wait at this shard for room in a ring.
@@ -306,10 +320,31 @@ impl std::fmt::Debug for MeshEnd {
     }
 }
 
-fn take_shell(shells: &mut Vec<Box<Parcel>>, shell_bytes: &mut usize) -> Box<Parcel> {
-    let Some(shell) = shells.pop() else { return Box::default() };
-    *shell_bytes -= shell.own_bytes();
-    shell
+impl Shells {
+    fn take(&mut self) -> Box<Parcel> {
+        let Some(shell) = self.kept.pop() else { return Box::default() };
+        self.bytes -= shell.own_bytes();
+        self.spare = self.spare.min(self.kept.len());
+        shell
+    }
+
+    fn keep(&mut self, shell: Box<Parcel>) {
+        let own_bytes = shell.own_bytes();
+        if self.bytes + own_bytes <= SHELL_BYTES_MAX {
+            self.bytes += own_bytes;
+            self.kept.push(shell);
+        }
+    }
+
+    fn shrink(&mut self, now_ns: u64) {
+        if now_ns.saturating_sub(self.window_started_ns) < WINDOW_NS {
+            return;
+        }
+        self.window_started_ns = now_ns;
+        // The coldest lie in front.
+        self.bytes -= self.kept.drain(..self.spare).map(|shell| shell.own_bytes()).sum::<usize>();
+        self.spare = self.kept.len();
+    }
 }
 
 impl Link {
@@ -347,16 +382,15 @@ impl Link {
     fn flush(&mut self) -> usize {
         let mut left_bytes = 0;
         while self.parcels.is_open()
+            && self.requests_out.has_room()
             && let Some(mut parcel) = self.outbox.pop_front()
         {
-            let own_bytes = parcel.own_bytes();
-            parcel.charged_bytes = own_bytes;
-            if let Err(Message::Parcel(parcel)) = self.requests_out.push(Message::Parcel(parcel)) {
-                self.outbox.push_front(parcel);
-                break;
-            }
+            parcel.seal();
+            left_bytes += parcel.charged_bytes;
+            let pushed = self.requests_out.push(Message::Parcel(parcel));
+            // There was room. A shard that is gone takes nothing, but then the process is about to stop.
+            assert!(pushed.is_ok() || self.requests_out.is_closed(), "a ring with room refused a parcel");
             self.parcels.unanswered += 1;
-            left_bytes += own_bytes;
         }
         self.requests_out.flush();
         self.answers_out.flush();

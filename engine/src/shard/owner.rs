@@ -61,13 +61,8 @@ mod tests {
 
     #[test]
     fn the_function_is_fixed_for_ever() {
-        let ids = [
-            0,
-            1,
-            0x5b8e_fff7_9803_8103_d269_b633_813f_c60c,
-            0x4bf9_2f35_77b3_4da6_a3ce_929d_0e0e_4736,
-            u128::MAX,
-        ];
+        let ids =
+            [0, 1, 0x5b8e_fff7_9803_8103_d269_b633_813f_c60c, 0x4bf9_2f35_77b3_4da6_a3ce_929d_0e0e_4736, u128::MAX];
         let owners = |shards| ids.map(|hex| owner(&id(hex), shards));
         // Computed once by an independent program.
         let mixed = [

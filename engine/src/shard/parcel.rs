@@ -1,8 +1,11 @@
 //! What crosses the mesh: parcels of spans for their owner, whole requests for a less busy shard, and answers.
 //!
 //! The one idea: a message is a box that makes a round trip. The sender fills it, the other shard reads it, and the
-//! answer brings the same box home, segments included, so every byte is freed and reused where it was allocated and
-//! nothing is allocated per message after warm-up. Span bytes are never copied here; only the index over them is.
+//! answer brings the same box home with all its memory, so everything is freed and reused where it was allocated.
+//!
+//! A parcel holds copies of its spans, back to back. Copying costs the sender less than the owner would pay for fetching
+//! pieces of a request from another core's cache: request buffers stay at home and warm, only bytes that cross are
+//! shared between caches, and the owner reads them in order. It is also where edits are written out.
 
 use bytes::Bytes;
 use codecs::compression::Compression;
@@ -10,10 +13,9 @@ use codecs::otlp::{ByteRange, ScopeEntry, SpanIndex, SpanItem};
 
 /// A parcel with this many spans is full: its index is then 256 KiB, and the owner reads it between two requests.
 pub const SPANS_MAX: usize = 4096;
-/// A parcel with this many segments is full: spans name theirs in 16 bits.
-pub const SEGMENTS_MAX: usize = 1024;
-/// A parcel is full once its envelopes have this many bytes.
-pub const ENVELOPE_BYTES_MAX: usize = 1 << 20;
+/// A parcel is full once its spans or its envelopes have this many bytes: it then fits into a core's own cache. The
+/// span that fills it may be larger.
+pub const BYTES_MAX: usize = 256 << 10;
 
 /// A message from one shard to another.
 #[derive(Debug)]
@@ -51,8 +53,10 @@ pub struct Parcel {
     pub node: u32,
     /// Where the spans lie.
     pub index: SpanIndex,
-    /// Their bytes, allocated by the sender.
+    /// Their bytes, once the parcel is under way: one segment.
     pub segments: Vec<Bytes>,
+    /// Their bytes, as long as the parcel is being filled.
+    bytes: Vec<u8>,
     /// Who waits for the answer: one entry for each batch with spans in here.
     pub parts: Vec<Part>,
     /// Memory of the parcel itself when it was sent, as charged by the sender.
@@ -90,13 +94,12 @@ pub struct Source<'a> {
     pub segments: &'a [Bytes],
 }
 
-/// Where the last span's scope, resource and segment of a source went in the open parcel, so that its neighbours share
+/// Where the last span's scope and resource of a source went in the open parcel, so that its neighbours share
 /// them. Spans of a request lie together by scope, so remembering one is enough.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Carried {
     scope: Option<Moved>,
     resource: Option<Moved>,
-    segment: Option<Moved>,
     part: bool,
 }
 
@@ -125,13 +128,11 @@ impl Parcel {
 
     /// Whether another span fits.
     pub fn has_room(&self) -> bool {
-        self.index.spans.len() < SPANS_MAX
-            && self.segments.len() < SEGMENTS_MAX
-            && self.index.envelopes.len() < ENVELOPE_BYTES_MAX
+        self.index.spans.len() < SPANS_MAX && self.bytes.len() < BYTES_MAX && self.index.envelopes.len() < BYTES_MAX
     }
 
-    /// Memory of the parcel itself in bytes, without the segments, which are request buffers.
-    pub fn own_bytes(&self) -> usize {
+    /// Memory of the parcel in bytes, as long as it is being filled.
+    pub(super) fn own_bytes(&self) -> usize {
         let index = &self.index;
         size_of::<Parcel>()
             + index.envelopes.capacity()
@@ -139,23 +140,35 @@ impl Parcel {
             + index.scopes.capacity() * size_of::<ScopeEntry>()
             + index.spans.capacity() * size_of::<SpanItem>()
             + self.segments.capacity() * size_of::<Bytes>()
+            + self.bytes.capacity()
             + self.parts.capacity() * size_of::<Part>()
     }
 
-    /// Lets go of all spans and segments and keeps the memory.
-    pub fn clear(&mut self) {
+    /// Turns the bytes into the segment that the owner reads. Nothing is appended from here on.
+    pub(super) fn seal(&mut self) {
+        self.charged_bytes = self.own_bytes();
+        self.segments.push(Bytes::from(std::mem::take(&mut self.bytes)));
+    }
+
+    /// Lets go of all spans and keeps the memory: that of the bytes too, unless somebody still holds a view of them.
+    pub(super) fn clear(&mut self) {
+        if let Some(Ok(mut bytes)) = self.segments.pop().map(Bytes::try_into_mut) {
+            bytes.clear(); // Else the conversion moves them, to where they are.
+            self.bytes = Vec::from(bytes);
+        }
         self.index.envelopes.clear();
         self.index.resources.clear();
         self.index.scopes.clear();
         self.index.spans.clear();
         self.segments.clear();
+        self.bytes.clear();
         self.parts.clear();
     }
 
     /// Appends one span of a source. `carried` belongs to this source and this parcel and begins empty.
     #[inline]
     pub(super) fn append(&mut self, carried: &mut Carried, source: Source<'_>, span: &SpanItem, ticket: u32) {
-        let Parcel { index, segments, parts, .. } = self;
+        let Parcel { index, bytes, parts, .. } = self;
         let scope = Moved::once(&mut carried.scope, span.scope, || {
             let entry = source.index.scopes[span.scope as usize];
             let resource = Moved::once(&mut carried.resource, entry.resource, || {
@@ -168,12 +181,10 @@ impl Parcel {
             index.scopes.push(ScopeEntry { resource, envelope });
             last(index.scopes.len())
         });
-        let segment = Moved::once(&mut carried.segment, u32::from(span.segment), || {
-            segments.push(source.segments[usize::from(span.segment)].clone());
-            last(segments.len())
-        });
-        let segment = u16::try_from(segment).expect("a parcel is full at SEGMENTS_MAX segments");
-        index.spans.push(SpanItem { scope, segment, ..*span });
+        let offset = position(bytes.len());
+        let whole = &source.segments[usize::from(span.segment)];
+        bytes.extend_from_slice(&whole[span.offset as usize..][..span.length as usize]);
+        index.spans.push(SpanItem { scope, offset, segment: 0, ..*span });
         if !std::mem::replace(&mut carried.part, true) {
             parts.push(Part { ticket, spans: 0 });
         }
@@ -192,11 +203,11 @@ fn copy_envelope(index: &mut SpanIndex, source: Source<'_>, range: ByteRange) ->
     let bytes = &source.index.envelopes[range.start as usize..range.end as usize];
     let start = index.envelopes.len();
     index.envelopes.extend_from_slice(bytes);
-    let position = |place: usize| {
-        u32::try_from(place).expect("a parcel takes no span beyond 1 MiB of envelopes, and a body is far below 4 GiB")
-    };
     ByteRange { start: position(start), end: position(index.envelopes.len()) }
 }
 
-const _: () = assert!(SEGMENTS_MAX <= u16::MAX as usize);
+fn position(place: usize) -> u32 {
+    u32::try_from(place).expect("a parcel takes nothing beyond 256 KiB, and a request is far below 4 GiB")
+}
+
 const _: () = assert!(size_of::<Message>() == 16, "a message in a ring is a tag and a pointer");

@@ -83,7 +83,7 @@ impl Plan {
 ///
 /// # Errors
 /// The settings name cores, or pin to cores, that this process does not have.
-pub fn plan(settings: &EngineSettings, machine: &Machine) -> Result<Plan, Impossible> {
+pub fn plan(machine: &Machine, settings: &EngineSettings) -> Result<Plan, Impossible> {
     let (shards, counted_by) = count_shards(&settings.cores, machine)?;
     if shards > SHARDS_MAX {
         return Err(Impossible::TooManyShards { shards });
@@ -351,7 +351,7 @@ mod tests {
     }
 
     fn check(cores: Cores, pin: Pin, machine: &Machine, expected: (usize, Option<&str>, &str)) {
-        let plan = plan(&settings(cores, pin), machine).unwrap();
+        let plan = plan(machine, &settings(cores, pin)).unwrap();
         let cores = plan.cores.as_deref().map(list);
         assert_eq!((plan.shards, cores.as_deref(), plan.why.as_str()), expected);
     }
@@ -410,7 +410,7 @@ mod tests {
     #[test]
     fn what_the_machine_does_not_have_is_named() {
         let machine = machine(4, "0-1", None);
-        let error = |cores, pin| plan(&settings(cores, pin), &machine).unwrap_err().to_string();
+        let error = |cores, pin| plan(&machine, &settings(cores, pin)).unwrap_err().to_string();
         assert_eq!(
             error(Cores::List(vec![1, 2]), Pin::Auto),
             "service.engine.cores names core 2, but this process may only run on 0-1"
@@ -534,7 +534,7 @@ mod tests {
         let machine = Machine::read();
         assert!(!machine.allowed.is_empty());
         assert!(machine.memory_bytes() > 1 << 20);
-        assert!(plan(&settings(Cores::Auto, Pin::Auto), &machine).is_ok());
+        assert!(plan(&machine, &settings(Cores::Auto, Pin::Auto)).is_ok());
     }
 
     #[test]

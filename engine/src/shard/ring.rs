@@ -94,13 +94,8 @@ pub fn ring<T>(capacity: usize, sender: &ShardWaker, receiver: &ShardWaker) -> (
         there: receiver.clone(),
         unannounced: false,
     };
-    let receiving = Receiver {
-        queue: consumer,
-        shared,
-        here: receiver.clone(),
-        there: sender.clone(),
-        unannounced: false,
-    };
+    let receiving =
+        Receiver { queue: consumer, shared, here: receiver.clone(), there: sender.clone(), unannounced: false };
     (sending, receiving)
 }
 
@@ -152,11 +147,7 @@ impl<T> Sender<T> {
     /// Ready when a push would be taken, or the receiver is gone.
     pub fn poll_room(&mut self, context: &Context<'_>) -> Poll<()> {
         self.here.register(context);
-        if self.ask_for_room() {
-            Poll::Ready(())
-        } else {
-            Poll::Pending
-        }
+        if self.ask_for_room() { Poll::Ready(()) } else { Poll::Pending }
     }
 }
 
