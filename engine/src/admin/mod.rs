@@ -18,11 +18,12 @@ use std::future::Future;
 use std::time::Duration;
 
 pub use pages::{Face, Page};
-pub use server::serve;
+pub use server::{BindError, Serving, serve};
 
 use crate::config::checked::MetricsLevel;
 use crate::exporter::memory::KeptTrace;
 use crate::telemetry::cells::Schema;
+use crate::telemetry::ledger::Books;
 use crate::telemetry::logs::Logs;
 
 /// The shards, as the control thread reaches them.
@@ -36,25 +37,52 @@ pub trait Shards {
 
 /// What the pages are made of.
 #[derive(Debug)]
-pub struct Admin<S> {
-    /// All series.
-    pub schema: Schema,
-    /// How to reach the shards.
-    pub shards: S,
-    /// How much `/metrics` shows.
-    pub level: MetricsLevel,
-    /// Labels of `target_info`, such as `service_name`.
-    pub resource: Vec<(String, String)>,
+pub struct View<S> {
+    schema: Schema,
+    shards: S,
+    level: MetricsLevel,
+    /// Labels of `target_info`.
+    resource: Vec<(String, String)>,
     /// The log, for what it did not write; `None` where none was started.
-    pub logs: Option<Logs>,
-    /// What `/ready` says.
-    pub readiness: Cell<Readiness>,
-    /// A page gives up on the shards after this long; [`ANSWER_WAIT`] outside of tests.
-    pub answer_wait: Duration,
+    logs: Option<Logs>,
+    readiness: Cell<Readiness>,
+    /// A page gives up on the shards after this long.
+    answer_wait: Duration,
+}
+
+impl<S: Shards> View<S> {
+    /// A gateway that is starting. `instance_id` is any random number: the name of this process among its equals.
+    pub fn new(shards: S, schema: Schema, level: MetricsLevel, logs: Option<Logs>, instance_id: u128) -> View<S> {
+        let resource = [
+            ("service_instance_id", format!("{instance_id:032x}")),
+            ("service_name", "tracegate".to_owned()),
+            ("service_version", env!("CARGO_PKG_VERSION").to_owned()),
+        ];
+        View {
+            schema,
+            shards,
+            level,
+            resource: resource.map(|(name, value)| (name.to_owned(), value)).into(),
+            logs,
+            readiness: Cell::new(Readiness::Starting),
+            answer_wait: ANSWER_WAIT,
+        }
+    }
+
+    /// Changes what `/ready` says.
+    pub fn show(&self, readiness: Readiness) {
+        self.readiness.set(readiness);
+    }
+
+    /// The books of the whole process; `None` if a shard does not answer.
+    pub async fn books(&self) -> Option<Books> {
+        let answer = tokio::time::timeout(self.answer_wait, self.shards.snapshot()).await;
+        answer.ok().map(|shards| Books::read(&self.schema, &self.schema.fold(&shards)))
+    }
 }
 
 /// How long a page waits for the shards. A shard that takes longer is not alive.
-pub const ANSWER_WAIT: Duration = Duration::from_secs(5);
+const ANSWER_WAIT: Duration = Duration::from_secs(5);
 
 /// Whether senders should send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,6 +5,7 @@
 
 use std::convert::Infallible;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -22,7 +23,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
 use super::pages::{Face, Page};
-use super::{Admin, Shards};
+use super::{Shards, View};
+use crate::config::checked::TelemetrySettings;
 
 /// Connections served at the same time; more wait in the listener's backlog.
 const CONNECTIONS_MAX: usize = 32;
@@ -33,19 +35,72 @@ const CONNECTION_TIME_MAX: Duration = Duration::from_secs(15);
 /// After an accept failed, for instance because the process has no file descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Answers requests for as long as it is polled. Must run inside a tokio `LocalSet`.
-pub async fn serve<S: Shards + 'static>(listener: TcpListener, face: Face, admin: Rc<Admin<S>>) -> Infallible {
+/// Where pages are served, as the kernel bound it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Serving {
+    /// `/metrics`.
+    pub metrics: Option<SocketAddr>,
+    /// The admin pages.
+    pub admin: Option<SocketAddr>,
+}
+
+/// An address that could not be listened on.
+#[derive(Debug, thiserror::Error)]
+#[error("{address}: {error}")]
+pub struct BindError {
+    /// What it was wanted for.
+    pub face: Face,
+    /// The address.
+    pub address: SocketAddr,
+    /// Why not.
+    #[source]
+    pub error: io::Error,
+}
+
+/// Listens on the configured addresses and answers in the background. Must run inside a tokio `LocalSet`.
+///
+/// # Errors
+/// If an address cannot be listened on; then nothing is served.
+pub async fn serve<S: Shards + 'static>(
+    settings: &TelemetrySettings,
+    view: &Rc<View<S>>,
+) -> Result<Serving, BindError> {
+    let metrics = bind(Face::Metrics, settings.metrics_address).await?;
+    let admin = bind(Face::Admin, settings.admin_address).await?;
+    let start = |face: Face, bound: Option<(TcpListener, SocketAddr)>| {
+        bound.map(|(listener, address)| {
+            tokio::task::spawn_local(accept(listener, face, Rc::clone(view)));
+            address
+        })
+    };
+    Ok(Serving {
+        metrics: start(Face::Metrics, metrics),
+        admin: start(Face::Admin, admin),
+    })
+}
+
+async fn bind(face: Face, address: Option<SocketAddr>) -> Result<Option<(TcpListener, SocketAddr)>, BindError> {
+    let Some(address) = address else { return Ok(None) };
+    let bound = async {
+        let listener = TcpListener::bind(address).await?;
+        let address = listener.local_addr()?;
+        Ok((listener, address))
+    };
+    let bound = bound.await.map_err(|error| BindError { face, address, error });
+    bound.map(Some)
+}
+
+async fn accept<S: Shards + 'static>(listener: TcpListener, face: Face, view: Rc<View<S>>) -> Infallible {
     let places = Rc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
-        let place = Rc::clone(&places);
-        let place = hold(place).await;
+        let place = hold(Rc::clone(&places)).await;
         match listener.accept().await {
             Ok((stream, _)) => {
-                let admin = Rc::clone(&admin);
+                let view = Rc::clone(&view);
                 tokio::task::spawn_local(async move {
                     let _place = place;
                     // A peer that leaves early or stalls is no news for anybody.
-                    let _ = tokio::time::timeout(CONNECTION_TIME_MAX, answer(stream, face, &admin)).await;
+                    let _ = tokio::time::timeout(CONNECTION_TIME_MAX, answer(stream, face, &view)).await;
                 });
             }
             Err(error) => {
@@ -71,10 +126,10 @@ impl Drop for Place {
     }
 }
 
-async fn answer<S: Shards>(stream: TcpStream, face: Face, admin: &Admin<S>) -> Result<(), hyper::Error> {
+async fn answer<S: Shards>(stream: TcpStream, face: Face, view: &View<S>) -> Result<(), hyper::Error> {
     let service = service_fn(|request: Request<Incoming>| async move {
         let page = match *request.method() {
-            Method::GET | Method::HEAD => face.page(admin, request.uri().path()).await,
+            Method::GET | Method::HEAD => face.page(view, request.uri().path()).await,
             _ => Page::method_not_allowed(),
         };
         Ok::<_, Infallible>(response(page))

@@ -7,6 +7,7 @@
 
 use super::cells::{Bounds, Counter, Gauge, Histogram, Kind, Metric, Schema};
 use crate::config::checked::MetricsLevel::{self, Basic, Detailed, Normal};
+use crate::shard::budget::Holder;
 
 const fn declare(name: &'static str, kind: Kind, level: MetricsLevel, help: &'static str) -> Metric {
     Metric {
@@ -80,28 +81,6 @@ static DECISION_TICK: Bounds = Bounds {
     per_unit: MILLISECOND_NS,
 };
 
-/// Ages of traces, observed in ns, shown in s (the default bounds of the OpenTelemetry SDK, which the Collector uses).
-static TRACE_AGE: Bounds = Bounds {
-    upper: &[
-        0,
-        5 * SECOND_NS,
-        10 * SECOND_NS,
-        25 * SECOND_NS,
-        50 * SECOND_NS,
-        75 * SECOND_NS,
-        100 * SECOND_NS,
-        250 * SECOND_NS,
-        500 * SECOND_NS,
-        750 * SECOND_NS,
-        1_000 * SECOND_NS,
-        2_500 * SECOND_NS,
-        5_000 * SECOND_NS,
-        7_500 * SECOND_NS,
-        10_000 * SECOND_NS,
-    ],
-    per_unit: SECOND_NS,
-};
-
 metrics! {
     RECEIVER_OFFERED_SPANS: Kind::Counter, Basic, "otelcol_receiver_offered_spans",
         "Spans of requests whose spans could be counted, before accept, refuse or reject.";
@@ -150,17 +129,12 @@ metrics! {
     TAIL_DECISION_TIMER_LATENCY: Kind::Histogram(&DECISION_TICK), Normal,
         "otelcol_processor_tail_sampling_sampling_decision_timer_latency",
         "Milliseconds one tick spent deciding.";
-    TAIL_LATE_SPAN_AGE: Kind::Histogram(&TRACE_AGE), Normal, "otelcol_processor_tail_sampling_sampling_late_span_age",
-        "Seconds between a trace's decision and a late span of it.";
     TAIL_POLICY_EVALUATION_ERROR: Kind::Counter, Normal,
         "otelcol_processor_tail_sampling_sampling_policy_evaluation_error",
         "Policies that failed on a trace and had no say in its decision.";
     TAIL_DROPPED_TOO_EARLY: Kind::Counter, Normal,
         "otelcol_processor_tail_sampling_sampling_trace_dropped_too_early",
         "Traces that left the trace table undecided; their spans are lost.";
-    TAIL_TRACE_REMOVAL_AGE: Kind::Histogram(&TRACE_AGE), Normal,
-        "otelcol_processor_tail_sampling_sampling_trace_removal_age",
-        "Seconds a trace spent in the trace table.";
     TAIL_TRACES_ON_MEMORY: Kind::Gauge, Normal, "otelcol_processor_tail_sampling_sampling_traces_on_memory",
         "Traces in the trace table.";
     TAIL_TRACES_DROPPED_TOO_LARGE: Kind::Counter, Normal, "otelcol_processor_tail_sampling_traces_dropped_too_large",
@@ -198,7 +172,7 @@ metrics! {
     PIPELINE_FAILED_SPANS: Kind::Counter, Basic, "tracegate_pipeline_failed_spans",
         "Spans that could not be delivered.";
     PIPELINE_IN_FLIGHT_SPANS: Kind::Gauge, Basic, "tracegate_pipeline_in_flight_spans",
-        "Spans held by nodes, rings, the queue or an export.";
+        "Spans in the pipeline, by who holds them.";
 
     BUDGET_BYTES: Kind::Gauge, Basic, "tracegate_budget_bytes",
         "Bytes charged to the budget, by holder.";
@@ -257,6 +231,25 @@ metrics! {
         "Seconds of CPU, user and system.";
     PROMETHEUS_START_TIME: Kind::Gauge, Basic, "process_start_time_seconds",
         "Start of the process in seconds since 1970.";
+}
+
+/// Transport label of a receiver's series.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    /// gRPC over HTTP/2.
+    Grpc,
+    /// OTLP/HTTP.
+    Http,
+}
+
+impl Transport {
+    /// Value of the label `transport`.
+    pub fn label(self) -> &'static str {
+        match self {
+            Transport::Grpc => "grpc",
+            Transport::Http => "http",
+        }
+    }
 }
 
 /// Why a request was refused: not now, retry.
@@ -326,30 +319,30 @@ impl RejectReason {
 #[derive(Clone, Debug)]
 pub struct ReceiverSeries {
     /// Counted when the request's spans are known.
-    pub offered: Counter,
+    pub offered_spans: Counter,
     /// Counted when the sender was told that it may forget them.
-    pub accepted: Counter,
+    pub accepted_spans: Counter,
     /// Counted when the sender was told to come back with them.
-    pub refused: Counter,
+    pub refused_spans: Counter,
     /// Counted when the sender was told never to come back with them.
-    pub rejected: Counter,
+    pub rejected_spans: Counter,
     /// Offered and not answered yet; 0 after a drain.
-    pub unanswered: Gauge,
+    pub unanswered_spans: Gauge,
     refused_requests: [Counter; RefuseReason::ALL.len()],
     rejected_requests: [Counter; RejectReason::ALL.len()],
 }
 
 impl ReceiverSeries {
-    /// Declares the series of one receiver and transport (`grpc` or `http`).
-    pub fn declare(schema: &mut Schema, receiver_id: &str, transport: &str) -> ReceiverSeries {
-        let own = [("receiver", receiver_id), ("transport", transport)];
+    /// Declares the series of one receiver and transport.
+    pub fn declare(schema: &mut Schema, receiver_id: &str, transport: Transport) -> ReceiverSeries {
+        let own = [("receiver", receiver_id), ("transport", transport.label())];
         let because = |reason: &'static str| [own[0], own[1], ("reason", reason)];
         ReceiverSeries {
-            offered: schema.counter(&RECEIVER_OFFERED_SPANS, &own),
-            accepted: schema.counter(&RECEIVER_ACCEPTED_SPANS, &own),
-            refused: schema.counter(&RECEIVER_REFUSED_SPANS, &own),
-            rejected: schema.counter(&RECEIVER_REJECTED_SPANS, &own),
-            unanswered: schema.gauge(&RECEIVER_UNANSWERED_SPANS, &own),
+            offered_spans: schema.counter(&RECEIVER_OFFERED_SPANS, &own),
+            accepted_spans: schema.counter(&RECEIVER_ACCEPTED_SPANS, &own),
+            refused_spans: schema.counter(&RECEIVER_REFUSED_SPANS, &own),
+            rejected_spans: schema.counter(&RECEIVER_REJECTED_SPANS, &own),
+            unanswered_spans: schema.gauge(&RECEIVER_UNANSWERED_SPANS, &own),
             refused_requests: RefuseReason::ALL
                 .map(|reason| schema.counter(&RECEIVER_REFUSED_REQUESTS, &because(reason.label()))),
             rejected_requests: RejectReason::ALL
@@ -461,14 +454,10 @@ pub struct TailSamplingSeries {
     pub new_trace_id_received: Counter,
     /// Nanoseconds one tick spent deciding.
     pub decision_timer_latency_ns: Histogram,
-    /// Nanoseconds between a trace's decision and a late span of it.
-    pub late_span_age_ns: Histogram,
     /// Policies that failed on a trace.
     pub policy_evaluation_error: Counter,
     /// Traces evicted undecided.
     pub trace_dropped_too_early: Counter,
-    /// Nanoseconds a trace spent in the table.
-    pub trace_removal_age_ns: Histogram,
     /// Traces in the table.
     pub traces_on_memory: Gauge,
     /// Traces that outgrew the largest size.
@@ -516,10 +505,8 @@ impl TailSamplingSeries {
             },
             new_trace_id_received: schema.counter(&TAIL_NEW_TRACE_ID_RECEIVED, &[]),
             decision_timer_latency_ns: schema.histogram(&TAIL_DECISION_TIMER_LATENCY, &[]),
-            late_span_age_ns: schema.histogram(&TAIL_LATE_SPAN_AGE, &[]),
             policy_evaluation_error: schema.counter(&TAIL_POLICY_EVALUATION_ERROR, &[]),
             trace_dropped_too_early: schema.counter(&TAIL_DROPPED_TOO_EARLY, &[]),
-            trace_removal_age_ns: schema.histogram(&TAIL_TRACE_REMOVAL_AGE, &[]),
             traces_on_memory: schema.gauge(&TAIL_TRACES_ON_MEMORY, &[]),
             traces_dropped_too_large: schema.counter(&TAIL_TRACES_DROPPED_TOO_LARGE, &[]),
             traces_decided_early: schema.counter(&TAIL_DECIDED_EARLY, &own),
@@ -528,45 +515,96 @@ impl TailSamplingSeries {
     }
 }
 
-/// What every exporter counts. Queue size and capacity have the same labels, so their ratio needs no label matching.
+/// What every exporter counts.
 #[derive(Clone, Debug)]
 pub struct ExporterSeries {
     /// Spans the backend took.
-    pub sent: Counter,
+    pub sent_spans: Counter,
     /// Spans given up.
-    pub send_failed: Counter,
+    pub send_failed_spans: Counter,
     /// Spans a full queue did not take.
-    pub enqueue_failed: Counter,
+    pub enqueue_failed_spans: Counter,
     /// Requests sent and not yet answered.
     pub in_flight_requests: Gauge,
+    /// Its queue; `None` without one.
+    pub queue: Option<QueueSeries>,
+}
+
+/// What a sending queue shows. Size and capacity have the same labels, so their ratio needs no label matching.
+#[derive(Clone, Debug)]
+pub struct QueueSeries {
     /// Requests waiting or under way on this shard.
-    pub queue_size: Gauge,
+    pub size: Gauge,
     /// This shard's part of the capacity.
-    pub queue_capacity: Gauge,
+    pub capacity: Gauge,
     /// `100 * size / capacity` of this shard.
-    pub queue_fullest_percent: Gauge,
+    pub fullest_percent: Gauge,
+}
+
+/// Whether an exporter has a sending queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HasQueue {
+    /// `sending_queue.enabled: true`.
+    Yes,
+    /// Without one the queue's gauges do not exist.
+    No,
 }
 
 impl ExporterSeries {
-    /// Declares the series of one exporter.
-    pub fn declare(schema: &mut Schema, exporter_id: &str) -> ExporterSeries {
+    /// Declares the series of one exporter, with or without a sending queue.
+    pub fn declare(schema: &mut Schema, exporter_id: &str, queue: HasQueue) -> ExporterSeries {
         let own = [("exporter", exporter_id)];
-        let queue = [("exporter", exporter_id), ("data_type", "traces")];
+        let data = [("exporter", exporter_id), ("data_type", "traces")];
+        let queue = (queue == HasQueue::Yes).then(|| QueueSeries {
+            size: schema.gauge(&EXPORTER_QUEUE_SIZE, &data),
+            capacity: schema.gauge(&EXPORTER_QUEUE_CAPACITY, &data),
+            fullest_percent: schema.gauge(&EXPORTER_QUEUE_FULLEST, &data),
+        });
         ExporterSeries {
-            sent: schema.counter(&EXPORTER_SENT_SPANS, &own),
-            send_failed: schema.counter(&EXPORTER_SEND_FAILED_SPANS, &own),
-            enqueue_failed: schema.counter(&EXPORTER_ENQUEUE_FAILED_SPANS, &own),
+            sent_spans: schema.counter(&EXPORTER_SENT_SPANS, &own),
+            send_failed_spans: schema.counter(&EXPORTER_SEND_FAILED_SPANS, &own),
+            enqueue_failed_spans: schema.counter(&EXPORTER_ENQUEUE_FAILED_SPANS, &own),
             in_flight_requests: schema.gauge(&EXPORTER_IN_FLIGHT_REQUESTS, &own),
-            queue_size: schema.gauge(&EXPORTER_QUEUE_SIZE, &queue),
-            queue_capacity: schema.gauge(&EXPORTER_QUEUE_CAPACITY, &queue),
-            queue_fullest_percent: schema.gauge(&EXPORTER_QUEUE_FULLEST, &queue),
+            queue,
+        }
+    }
+}
+
+/// Who holds spans that are in flight. Each span has one holder at a time for each exporter it is on its way to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SpanHolder {
+    /// A trace table.
+    TraceTable,
+    /// A batch processor.
+    Batch,
+    /// A ring or the part that waits for it; the sender's until its owner has answered.
+    Mesh,
+    /// A sending queue, until the request is under way.
+    Queue,
+    /// An export under way.
+    Export,
+}
+
+impl SpanHolder {
+    /// All of them, in the order of the enum: a holder's place is its number.
+    pub const ALL: [SpanHolder; 5] =
+        [SpanHolder::TraceTable, SpanHolder::Batch, SpanHolder::Mesh, SpanHolder::Queue, SpanHolder::Export];
+
+    /// Value of the label `holder`.
+    pub fn label(self) -> &'static str {
+        match self {
+            SpanHolder::TraceTable => "trace_table",
+            SpanHolder::Batch => "batch",
+            SpanHolder::Mesh => "mesh",
+            SpanHolder::Queue => "queue",
+            SpanHolder::Export => "export",
         }
     }
 }
 
 /// The book of one pipeline and exporter: `accepted + created = delivered + dropped + shed + failed + in flight`.
 #[derive(Clone, Debug)]
-pub struct BookSeries {
+pub struct PipelineExporterLedger {
     /// Entered the pipeline.
     pub accepted: Counter,
     /// Made by a processor.
@@ -579,76 +617,46 @@ pub struct BookSeries {
     pub shed: Counter,
     /// Could not be delivered.
     pub failed: Counter,
-    /// Held by nodes, rings, the queue or an export; summed over the holders before a scrape.
-    pub in_flight: Gauge,
+    in_flight: [Gauge; SpanHolder::ALL.len()],
 }
 
-impl BookSeries {
+impl PipelineExporterLedger {
     /// Declares the book of one pipeline and exporter.
-    pub fn declare(schema: &mut Schema, pipeline_id: &str, exporter_id: &str) -> BookSeries {
+    pub fn declare(schema: &mut Schema, pipeline_id: &str, exporter_id: &str) -> PipelineExporterLedger {
         let own = [("pipeline", pipeline_id), ("exporter", exporter_id)];
-        BookSeries {
+        PipelineExporterLedger {
             accepted: schema.counter(&PIPELINE_ACCEPTED_SPANS, &own),
             created: schema.counter(&PIPELINE_CREATED_SPANS, &own),
             delivered: schema.counter(&PIPELINE_DELIVERED_SPANS, &own),
             dropped: schema.counter(&PIPELINE_DROPPED_SPANS, &own),
             shed: schema.counter(&PIPELINE_SHED_SPANS, &own),
             failed: schema.counter(&PIPELINE_FAILED_SPANS, &own),
-            in_flight: schema.gauge(&PIPELINE_IN_FLIGHT_SPANS, &own),
+            in_flight: SpanHolder::ALL.map(|holder| {
+                let labels = [own[0], own[1], ("holder", holder.label())];
+                schema.gauge(&PIPELINE_IN_FLIGHT_SPANS, &labels)
+            }),
         }
+    }
+
+    /// Spans that `holder` holds for this exporter.
+    pub fn in_flight(&self, holder: SpanHolder) -> Gauge {
+        self.in_flight[holder as usize]
     }
 }
 
-/// Who holds bytes that are charged to the budget.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ByteHolder {
-    /// Buffers and HTTP/2 windows of senders' connections.
-    Connections,
-    /// Bodies being read, decompressed and indexed.
-    Requests,
-    /// Batches between nodes and in batch processors.
-    Batches,
-    /// Chunks, records and envelopes of trace tables.
-    TraceTable,
-    /// Remembered decisions.
-    Decisions,
-    /// Rings and the parts that wait for them.
-    Mesh,
-    /// Sending queues.
-    Queues,
-    /// Exports under way and the buffers of their connections.
-    Exports,
-    /// Traces kept by the memory exporter.
-    KeptTraces,
+/// The books of all exporters of one pipeline. Before the fan-out a span is on its way to each of them, so what
+/// happens to it there is written into each book.
+#[derive(Clone, Debug)]
+pub struct PipelineLedger {
+    /// In the order of the pipeline's exporters.
+    pub exporters: Vec<PipelineExporterLedger>,
 }
 
-impl ByteHolder {
-    /// All of them; the position is the index into [`BudgetSeries`].
-    pub const ALL: [ByteHolder; 9] = [
-        ByteHolder::Connections,
-        ByteHolder::Requests,
-        ByteHolder::Batches,
-        ByteHolder::TraceTable,
-        ByteHolder::Decisions,
-        ByteHolder::Mesh,
-        ByteHolder::Queues,
-        ByteHolder::Exports,
-        ByteHolder::KeptTraces,
-    ];
-
-    /// Value of the label `holder`.
-    pub fn label(self) -> &'static str {
-        match self {
-            ByteHolder::Connections => "connections",
-            ByteHolder::Requests => "requests",
-            ByteHolder::Batches => "batches",
-            ByteHolder::TraceTable => "trace_table",
-            ByteHolder::Decisions => "decisions",
-            ByteHolder::Mesh => "mesh",
-            ByteHolder::Queues => "queues",
-            ByteHolder::Exports => "exports",
-            ByteHolder::KeptTraces => "kept_traces",
-        }
+impl PipelineLedger {
+    /// Declares the books of one pipeline.
+    pub fn declare(schema: &mut Schema, pipeline_id: &str, exporter_ids: &[String]) -> PipelineLedger {
+        let book = |exporter: &String| PipelineExporterLedger::declare(schema, pipeline_id, exporter);
+        PipelineLedger { exporters: exporter_ids.iter().map(book).collect() }
     }
 }
 
@@ -659,7 +667,7 @@ pub struct BudgetSeries {
     pub leased_bytes: Gauge,
     /// The process limit; set by one shard only, because gauges are summed.
     pub limit_bytes: Gauge,
-    bytes: [Gauge; ByteHolder::ALL.len()],
+    bytes: [Gauge; Holder::ALL.len()],
 }
 
 impl BudgetSeries {
@@ -668,12 +676,12 @@ impl BudgetSeries {
         BudgetSeries {
             leased_bytes: schema.gauge(&BUDGET_LEASED_BYTES, &[]),
             limit_bytes: schema.gauge(&BUDGET_LIMIT_BYTES, &[]),
-            bytes: ByteHolder::ALL.map(|holder| schema.gauge(&BUDGET_BYTES, &[("holder", holder.label())])),
+            bytes: Holder::ALL.map(|holder| schema.gauge(&BUDGET_BYTES, &[("holder", holder.label())])),
         }
     }
 
     /// Bytes that `holder` holds.
-    pub fn bytes(&self, holder: ByteHolder) -> Gauge {
+    pub fn bytes(&self, holder: Holder) -> Gauge {
         self.bytes[holder as usize]
     }
 }
