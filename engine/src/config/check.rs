@@ -81,7 +81,7 @@ pub(crate) fn check(tree: &Node, machine: &Machine, report: &Report) -> Outcome 
         .map(|draft| wire(draft, &lists, report))
         .collect();
     let config = assemble(wired, lists, engine, telemetry);
-    super::conflicts::check(&config, &service, report);
+    super::conflicts::check(&config, tree, report);
     Outcome::Whole(Some(config))
 }
 
@@ -398,15 +398,13 @@ fn wire(draft: &Draft<'_>, lists: &Lists, report: &Report) -> Wired {
             &connectors,
         ),
     };
-    let limiter = wired
+    let limiter = draft
         .processors
         .iter()
-        .position(|id| id.kind == "memory_limiter");
-    if let Some(position @ 1..) = limiter {
-        let (_, item) = &draft.processors[position.min(draft.processors.len() - 1)];
-        item.report.warning(
-            draft.field.node.at("processors").map_or(&item.key_place, |node| &node.place),
-            &item.path,
+        .skip(1)
+        .find(|(id, _)| id.kind == "memory_limiter");
+    if let Some((_, item)) = limiter {
+        item.warning(
             "`memory_limiter` is not the first processor; what comes before it works on data that is refused",
             "move it to the front of the list",
         );

@@ -119,6 +119,8 @@ pub(crate) struct Report {
     diagnostics: RefCell<Vec<Diagnostic>>,
     /// Every key path that was asked for, so that a test can hold the reference page against it.
     asked: RefCell<BTreeSet<String>>,
+    /// Values whose text could not be made out; what is said of them later would be noise.
+    unreadable: RefCell<Vec<Place>>,
 }
 
 impl Report {
@@ -159,11 +161,20 @@ impl Report {
             message,
             help,
         };
+        if self.unreadable.borrow().contains(place) {
+            return;
+        }
         let mut diagnostics = self.diagnostics.borrow_mut();
         // An aliased node is checked at each use; one report of it is enough.
         if !diagnostics.contains(&diagnostic) {
             diagnostics.push(diagnostic);
         }
+    }
+
+    /// Reports an error of a value, and nothing more about that value.
+    pub(crate) fn unreadable(&self, place: &Place, path: &str, message: impl Into<String>, help: impl Into<String>) {
+        self.error(place, path, message, help);
+        self.unreadable.borrow_mut().push(place.clone());
     }
 
     pub(crate) fn has_errors(&self) -> bool {

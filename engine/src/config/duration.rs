@@ -1,7 +1,7 @@
 //! Durations as the Collector writes them: Go's `time.ParseDuration`.
 //!
 //! A sign, then one or more numbers with a unit: `300ms`, `1.5h`, `2h45m`, `0`. Units are ns, us (also with a micro
-//! sign), ms, s, m, h. Nothing here is rounded: fractions below a nanosecond are cut.
+//! sign), ms, s, m, h. Fractions below a nanosecond are cut.
 
 /// Nanoseconds of a written duration; `None` if it is not one or does not fit in 64 bits.
 pub(crate) fn parse(text: &str) -> Option<i64> {
@@ -75,11 +75,22 @@ fn unit_ns(unit: &str) -> Option<i128> {
     })
 }
 
-/// Digits after the point, as nanoseconds. An hour has 3.6e12 of them, so digits past the 18th say nothing.
+/// Digits after the point, as nanoseconds. Go multiplies in floating point and ignores digits past 63 bits; so do we,
+/// or a third of an hour would differ by a nanosecond.
 fn fraction_ns(digits: &str, unit_ns: i128) -> i128 {
-    let digits = &digits[..digits.len().min(18)];
-    let scale = 10_i128.pow(u32::try_from(digits.len()).expect("at most 18"));
-    digits.parse::<i128>().unwrap_or(0) * unit_ns / scale
+    let mut value: u64 = 0;
+    let mut scale = 1.0;
+    for digit in digits.bytes() {
+        let next = value
+            .checked_mul(10)
+            .and_then(|value| value.checked_add(u64::from(digit - b'0')));
+        let Some(next) = next.filter(|next| *next <= 1 << 63) else {
+            break;
+        };
+        value = next;
+        scale *= 10.0;
+    }
+    (value as f64 * (unit_ns as f64 / scale)) as i128
 }
 
 #[cfg(test)]
@@ -108,7 +119,7 @@ mod tests {
             ("3h30m", Some(12_600 * SECOND)),
             ("10.5s4m", Some(250 * SECOND + SECOND / 2)),
             ("52763797000ns", Some(52_763_797_000)),
-            ("0.3333333333333333333h", Some(1200 * SECOND - 1)),
+            ("0.3333333333333333333h", Some(1200 * SECOND)),
             ("0.100000000000000000000h", Some(360 * SECOND)),
             ("9223372036854775807ns", Some(i64::MAX)),
             ("-9223372036854775808ns", Some(i64::MIN)),

@@ -82,8 +82,7 @@ impl Expansion<'_> {
             Value::Scalar(scalar) if scalar.text.contains('$') => {
                 let text = scalar.text.clone();
                 if let Err(problem) = self.scalar(node, &text, path, depth) {
-                    self.report
-                        .error(&node.place, path, problem.message, problem.help);
+                    self.report.unreadable(&node.place, path, problem.message, problem.help);
                 }
             }
             Value::Scalar(_) => {}

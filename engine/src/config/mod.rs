@@ -113,9 +113,9 @@ pub fn load(
         expand::expand(tree, environment, &report);
     }
     let outcome = match &merged {
-        // A tree with holes would report keys as missing that are there.
-        Some(tree) if !report.has_errors() => check::check(tree, machine, &report),
-        _ => check::Outcome::Whole(None),
+        Some(tree) => check::check(tree, machine, &report),
+        // Without one of the texts, keys would be reported as missing that are there.
+        None => check::Outcome::Whole(None),
     };
     let (config, fragment) = match outcome {
         check::Outcome::Whole(config) => (config.filter(|_| !report.has_errors()), false),

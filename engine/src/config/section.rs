@@ -217,7 +217,7 @@ impl<'a> Field<'a> {
         if matches!(self.meaning(), Some(Meaning::Int(1..=999_999))) {
             self.warning(
                 format!("{nanoseconds} without a unit means {nanoseconds} nanoseconds"),
-                format!("write the unit, as in `{nanoseconds}s`"),
+                format!("write the unit: `{nanoseconds}ms` or `{nanoseconds}s`"),
             );
         }
         match u64::try_from(nanoseconds) {
@@ -233,7 +233,10 @@ impl<'a> Field<'a> {
     pub(crate) fn items(&self) -> Vec<Field<'a>> {
         match &self.node.value {
             Value::List(items) => {
-                let item = |(index, node)| self.child(format!("[{index}]"), node, &self.key_place);
+                let item = |(index, node): (usize, &'a Node)| {
+                    let key_place = if node.place.is_empty() { &self.key_place } else { &node.place };
+                    self.child(format!("[{index}]"), node, key_place)
+                };
                 items.iter().enumerate().map(item).collect()
             }
             _ if self.node.is_null() => Vec::new(),

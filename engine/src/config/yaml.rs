@@ -79,13 +79,15 @@ impl Node {
 
     /// The value under a key of a map.
     pub(crate) fn at(&self, key: &str) -> Option<&Node> {
+        self.entry(key).map(|entry| &entry.node)
+    }
+
+    /// A key of a map with its value.
+    pub(crate) fn entry(&self, key: &str) -> Option<&Entry> {
         let Value::Map(entries) = &self.value else {
             return None;
         };
-        entries
-            .iter()
-            .find(|entry| entry.key == key)
-            .map(|entry| &entry.node)
+        entries.iter().find(|entry| entry.key == key)
     }
 
     fn nodes(&self) -> usize {
@@ -325,13 +327,17 @@ impl Builder<'_> {
         if self.open.len() + added <= DEPTH_MAX {
             return Ok(());
         }
+        self.too_deep(place);
+        Err(Broken)
+    }
+
+    fn too_deep(&self, place: &Place) {
         self.report.error(
             place,
             "",
             format!("nested deeper than {DEPTH_MAX} levels"),
             "no configuration needs that depth; look for brackets that are not closed",
         );
-        Err(Broken)
     }
 
     fn count(&mut self, added: usize, place: &Place) -> Result<(), Broken> {
@@ -474,6 +480,10 @@ impl Builder<'_> {
 
     fn syntax_error(&self, error: &ScanError) -> Broken {
         let at = self.positions.byte(*error.marker());
+        if error.info() == "recursion limit exceeded" {
+            self.too_deep(&Place::new(self.source, at..at));
+            return Broken;
+        }
         self.report.error(
             &Place::new(self.source, at..at),
             "",
@@ -589,7 +599,9 @@ mod tests {
 
     #[test]
     fn depth_and_aliases_that_multiply_are_bounded() {
-        check_error(&"[".repeat(100_000), "f.yaml:1:65", "nested deeper");
+        check_error(&"[".repeat(100), "f.yaml:1:65", "nested deeper");
+        check_error(&"[".repeat(100_000), "f.yaml:1:256", "nested deeper");
+        check_error(&"- ".repeat(100_000), "f.yaml:1:129", "nested deeper");
         let mut text = String::from("a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n");
         for level in 1..9 {
             let before = format!("*a{}, ", level - 1).repeat(10);

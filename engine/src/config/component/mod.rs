@@ -17,7 +17,7 @@ pub(crate) mod resource;
 pub(crate) mod tail_sampling;
 
 use super::checked::ComponentId;
-use super::diagnostic::{nearest, shown};
+use super::diagnostic::{Severity, nearest, shown};
 use super::section::{Field, lacking};
 
 /// The Collector's bound.
@@ -400,7 +400,11 @@ pub(crate) fn is_built(kind: Kind, id: &ComponentId, field: &Field<'_>) -> bool 
             return false;
         }
     };
-    let (severity, message) = lacking(field.used, reason);
+    let (severity, message) = match kind {
+        // Extensions serve the process, not a pipeline.
+        Kind::Extension => (Severity::Warning, format!("{reason}; the gateway starts without it")),
+        _ => lacking(field.used, reason),
+    };
     field.report.add(
         severity,
         &field.key_place,

@@ -84,14 +84,15 @@ struct GrpcTarget {
 
 fn grpc_target(section: &Section<'_>) -> Option<GrpcTarget> {
     const HELP: &str = "write `host:port`, as in `tempo:4317`; `http://` in front means plain text, `https://` means TLS";
-    let written = section
-        .field("endpoint")
-        .filter(|field| !field.node.is_null());
-    let Some(field) = written else {
+    let Some(field) = section.field("endpoint") else {
         section.error("`endpoint` is missing", "add `endpoint: host:4317`");
         return None;
     };
     let text = field.text()?;
+    if text.is_empty() {
+        field.error("the endpoint is empty", HELP);
+        return None;
+    }
     if text.starts_with("unix:") {
         field.lacking("not built yet: Unix sockets", HELP);
         return None;

@@ -157,6 +157,9 @@ fn source(section: &Section<'_>) -> Source {
         "values from the request's context",
         "set the value at the source",
     );
+    let from_context = section
+        .field("from_context")
+        .is_some_and(|field| !field.node.is_null());
     section.unsupported(
         "default_value",
         Idle::Zero,
@@ -179,6 +182,7 @@ fn source(section: &Section<'_>) -> Source {
             Source::One(AttributeSource::Value(value))
         }),
         (None, Some(key)) => Source::One(AttributeSource::FromAttribute(key)),
+        (None, None) if from_context => Source::Wrong,
         (None, None) => Source::Missing,
     }
 }

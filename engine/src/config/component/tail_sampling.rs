@@ -83,7 +83,7 @@ fn keys_not_built(section: &Section<'_>) {
             cache.no_effect(
                 key,
                 Idle::Zero,
-                "remove it; what was decided lately is remembered without it",
+                "remove it: how long decisions are remembered is bounded in bytes",
             );
         }
     }
