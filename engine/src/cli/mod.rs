@@ -7,28 +7,20 @@
 //! ```
 
 pub mod banner;
+pub mod components;
 pub mod port_owner;
+pub mod print_config;
+pub mod run;
 pub mod traces;
+pub mod validate;
 
-/// Stand-ins until the files of these sub-commands are here.
-mod missing {
-    use std::process::ExitCode;
-
-    #[derive(clap::Args, Debug)]
-    pub struct Arguments {}
-
-    pub(super) fn run(_: &super::Sources, _: &Arguments) -> ExitCode {
-        eprintln!("not built yet");
-        ExitCode::FAILURE
-    }
-}
-use missing as validate;
-use missing as print_config;
-use missing as components;
-
+use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+
+use crate::config::{self, Machine, Source};
+use crate::shard::placement;
 
 /// Arguments of every command.
 #[derive(Parser, Debug)]
@@ -42,7 +34,7 @@ use clap::{Parser, Subcommand};
 pub struct Arguments {
     /// Where the configuration comes from.
     #[command(flatten)]
-    pub sources: Sources,
+    pub sources: ConfigArguments,
     /// Accepted for the Collector's sake; there are no gates.
     #[arg(long = "feature-gates", value_name = "GATES", global = true, hide = true)]
     pub feature_gates: Vec<String>,
@@ -51,28 +43,65 @@ pub struct Arguments {
     pub command: Option<Command>,
 }
 
-/// Where the configuration comes from.
-#[derive(clap::Args, Clone, Debug, Default, PartialEq, Eq)]
-pub struct Sources {
-    /// Configuration file; repeat it to merge several in order.
-    #[arg(long, value_name = "FILE", global = true)]
-    pub config: Vec<String>,
-    /// One setting over the files, such as receivers.otlp.protocols.grpc.endpoint=0.0.0.0:4317; the value is YAML.
-    #[arg(long, value_name = "KEY=VALUE", global = true)]
-    pub set: Vec<String>,
-}
-
 /// The sub-commands.
 #[derive(Subcommand, Debug)]
 pub enum Command {
     /// Checks the configuration and prints every error.
-    Validate(validate::Arguments),
-    /// Prints the configuration after merging, with defaults.
+    Validate,
+    /// Prints the configuration after merging and expansion.
     PrintConfig(print_config::Arguments),
     /// Lists the components that are built in, one a line.
     Components(components::Arguments),
     /// Shows the traces that a running gateway kept, and why.
     Traces(traces::Arguments),
+}
+
+/// Where the configuration comes from; the same for every sub-command that reads one.
+#[derive(Clone, Debug, Default, PartialEq, Eq, clap::Args)]
+pub struct ConfigArguments {
+    /// Configuration file; may be given several times: maps are merged, lists are replaced by the later file
+    #[arg(long = "config", value_name = "FILE", global = true)]
+    pub config: Vec<String>,
+    /// One more value, `key.key=value`; the value is YAML; may be given several times
+    #[arg(long = "set", value_name = "KEY=VALUE", global = true)]
+    pub set: Vec<String>,
+}
+
+impl ConfigArguments {
+    /// Reads the files, or takes the built-in configuration if none is given. The error is for standard error.
+    pub fn sources(&self) -> Result<Vec<Source>, String> {
+        if !self.config.is_empty() {
+            return config::read_sources(&self.config, &self.set);
+        }
+        let builtin = Source::File { name: config::BUILTIN_NAME.to_owned(), text: config::BUILTIN.to_owned() };
+        let sets = self.set.iter().cloned().map(Source::Set);
+        Ok(std::iter::once(builtin).chain(sets).collect())
+    }
+
+    /// What the sources are called, for people.
+    pub fn names(&self) -> String {
+        if self.config.is_empty() { config::BUILTIN_NAME.to_owned() } else { self.config.join(", ") }
+    }
+}
+
+/// What a sub-command says, and how it ends.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Exit code: 0, or 1 if the configuration is wrong.
+    pub exit_code: u8,
+    /// For standard output.
+    pub output: String,
+    /// For standard error.
+    pub errors: String,
+}
+
+impl Report {
+    /// Says it, and ends. A closed pipe behind us is nobody's error.
+    fn tell(self) -> ExitCode {
+        eprint!("{}", self.errors);
+        drop(std::io::stdout().write_all(self.output.as_bytes()));
+        ExitCode::from(self.exit_code)
+    }
 }
 
 /// Runs the command line of this process.
@@ -82,11 +111,16 @@ pub fn main() -> ExitCode {
         eprintln!("warning: --feature-gates is ignored: this gateway has no feature gates");
     }
     let Arguments { sources, command, .. } = arguments;
+    let environment = |name: &str| std::env::var(name).ok();
+    let machine = Machine { memory_bytes: placement::Machine::read().memory_bytes() };
+    let color = std::io::stderr().is_terminal();
     match command {
-        None => missing::run(&sources, &missing::Arguments {}),
-        Some(Command::Validate(arguments)) => validate::run(&sources, &arguments),
-        Some(Command::PrintConfig(arguments)) => print_config::run(&sources, &arguments),
-        Some(Command::Components(arguments)) => components::run(&sources, &arguments),
+        None => run::run(&sources, &environment, &machine, color),
+        Some(Command::Validate) => validate::run(&sources, &environment, &machine, color).tell(),
+        Some(Command::PrintConfig(arguments)) => {
+            print_config::run(&sources, &arguments, &environment, &machine, color).tell()
+        }
+        Some(Command::Components(arguments)) => components::run(&arguments).tell(),
         Some(Command::Traces(arguments)) => traces::run(&arguments),
     }
 }
@@ -117,7 +151,7 @@ mod tests {
     fn files_and_settings_may_stand_before_or_after_the_command() {
         for line in ["tracegate --config a.yaml --set x=1 validate", "tracegate validate --config a.yaml --set x=1"] {
             let arguments = parsed(line);
-            assert!(matches!(arguments.command, Some(Command::Validate(_))), "{line}");
+            assert!(matches!(arguments.command, Some(Command::Validate)), "{line}");
             assert_eq!(arguments.sources.config, ["a.yaml"], "{line}");
             assert_eq!(arguments.sources.set, ["x=1"], "{line}");
         }

@@ -1,3 +1,264 @@
 //! Configuration: text -> raw (exactly what the file says) -> checked (exactly what the engine needs).
+//!
+//! ```text
+//! files, --set -> yaml -> merge -> expand -> check -> Config
+//!                            every node keeps its place  \-> diagnostics
+//! ```
+//!
+//! Everything here is a function of its arguments: texts, the environment and the machine are given. Only
+//! [`read_sources`] touches files.
 
 pub mod checked;
+
+mod check;
+mod component;
+mod conflicts;
+mod diagnostic;
+mod duration;
+mod expand;
+mod merge;
+mod print;
+mod scalar;
+mod section;
+mod service;
+mod yaml;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::Arc;
+
+use checked::Config;
+pub use diagnostic::{Diagnostic, Place, Severity, SourceText, render};
+use yaml::{Node, Value};
+
+/// Most sources of one configuration.
+const SOURCES_MAX: usize = 256;
+/// Largest file that is read; the reader refuses texts above its own, smaller bound with a place.
+const FILE_BYTES_MAX: u64 = 64 << 20;
+
+/// The configuration that runs when none is given.
+pub const BUILTIN: &str = include_str!("../../../configs/builtin.yaml");
+/// The name of [`BUILTIN`] in messages.
+pub const BUILTIN_NAME: &str = "built-in configuration";
+
+/// One text of the configuration. Later ones win.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// A file.
+    File {
+        /// As given, for messages.
+        name: String,
+        /// All of it.
+        text: String,
+    },
+    /// The `a.b.c=value` of a `--set`.
+    Set(String),
+}
+
+/// What the configuration may depend on besides its text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Machine {
+    /// Memory of the container or machine, of which `limit_percentage` is a share.
+    pub memory_bytes: u64,
+}
+
+/// What loading gave.
+#[derive(Debug)]
+pub struct Loaded {
+    /// `None` if there are errors, or if the texts have no `service`.
+    pub config: Option<Config>,
+    /// The texts have no `service`: they are part of a configuration. Wrong only if diagnostics have errors.
+    pub fragment: bool,
+    /// Errors and warnings, in the order of their places.
+    pub diagnostics: Vec<Diagnostic>,
+    merged: Option<Node>,
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "tests hold the reference page against it")
+    )]
+    asked: BTreeSet<String>,
+}
+
+impl Loaded {
+    /// Whether something stops the gateway from starting.
+    pub fn has_errors(&self) -> bool {
+        self.diagnostics
+            .iter()
+            .any(|diagnostic| diagnostic.severity == Severity::Error)
+    }
+
+    /// All texts merged and expanded, as YAML; `None` if one of them is not YAML. With `redacted`, values of headers,
+    /// keys and passwords are hidden.
+    pub fn print(&self, redacted: bool) -> Option<String> {
+        let mut tree = self.merged.clone()?;
+        if redacted {
+            print::redact(&mut tree);
+        }
+        Some(print::yaml(&tree))
+    }
+}
+
+/// Reads a configuration. Never fails: what is wrong is in the diagnostics.
+pub fn load(
+    sources: &[Source],
+    environment: &dyn Fn(&str) -> Option<String>,
+    machine: &Machine,
+) -> Loaded {
+    let report = diagnostic::Report::default();
+    let mut merged = merge_sources(sources, &report);
+    if let Some(tree) = &mut merged {
+        expand::expand(tree, environment, &report);
+    }
+    let outcome = match &merged {
+        Some(tree) => check::check(tree, machine, &report),
+        // Without one of the texts, keys would be reported as missing that are there.
+        None => check::Outcome::Whole(None),
+    };
+    let (config, fragment) = match outcome {
+        check::Outcome::Whole(config) => (config.filter(|_| !report.has_errors()), false),
+        check::Outcome::Fragment => (None, true),
+    };
+    let (diagnostics, asked) = report.finish();
+    Loaded {
+        config,
+        fragment,
+        diagnostics,
+        merged,
+        asked,
+    }
+}
+
+/// One tree of all texts; `None` if one of them is broken. Every text is read even if an earlier one is broken.
+fn merge_sources(sources: &[Source], report: &diagnostic::Report) -> Option<Node> {
+    let mut merged = empty_tree();
+    let mut broken = false;
+    for (order, source) in sources.iter().enumerate() {
+        let (name, text) = match source {
+            Source::File { name, text } => (name.as_str(), text),
+            Source::Set(text) => ("--set", text),
+        };
+        let source_text = Arc::new(SourceText {
+            name: name.to_owned(),
+            text: text.clone(),
+            order,
+        });
+        if order == SOURCES_MAX {
+            report.error(
+                &Place::new(&source_text, 0..0),
+                "",
+                format!("more than {SOURCES_MAX} files and --set"),
+                "put several values into one file",
+            );
+            return None;
+        }
+        let tree = match source {
+            Source::File { .. } => file_tree(&source_text, report),
+            Source::Set(_) => merge::set(&source_text, report),
+        };
+        match tree {
+            // The place of the whole stays that of the first file, which has something at the top.
+            Some(tree) if order == 0 => merged = tree,
+            Some(tree) => merge::merge(&mut merged, tree),
+            None => broken = true,
+        }
+    }
+    (!broken).then_some(merged)
+}
+
+fn file_tree(source: &Arc<SourceText>, report: &diagnostic::Report) -> Option<Node> {
+    let tree = yaml::parse(source, 0, report)?;
+    match &tree.value {
+        Value::Map(_) => Some(tree),
+        _ if tree.is_null() => Some(Node {
+            value: Value::Map(Vec::new()),
+            ..tree
+        }),
+        _ => {
+            report.error(
+                &tree.place,
+                "",
+                "a configuration is a map, and this is something else",
+                "start with `receivers:`, `processors:`, `exporters:` and `service:`",
+            );
+            None
+        }
+    }
+}
+
+fn empty_tree() -> Node {
+    let source = Arc::new(SourceText {
+        name: "configuration".to_owned(),
+        text: String::new(),
+        order: 0,
+    });
+    Node {
+        value: Value::Map(Vec::new()),
+        place: Place::new(&source, 0..0),
+        expanded: None,
+    }
+}
+
+/// Reads the files of `--config` in order, then appends the `--set`s. The error is a line that names the file.
+pub fn read_sources<P: AsRef<Path>>(files: &[P], sets: &[String]) -> Result<Vec<Source>, String> {
+    let mut sources = Vec::with_capacity(files.len() + sets.len());
+    for file in files {
+        sources.push(read_file(file.as_ref())?);
+    }
+    sources.extend(sets.iter().cloned().map(Source::Set));
+    Ok(sources)
+}
+
+fn read_file(path: &Path) -> Result<Source, String> {
+    use std::io::Read;
+
+    // The Collector's people write `file:` before the path.
+    let path = path
+        .to_str()
+        .and_then(|text| text.strip_prefix("file:"))
+        .map_or(path, Path::new);
+    let name = path.display().to_string();
+    let failed = |error: std::io::Error| {
+        format!("cannot read {name}: {error}; check the path given with --config")
+    };
+    let file = std::fs::File::open(path).map_err(failed)?;
+    let mut bytes = Vec::new();
+    file.take(FILE_BYTES_MAX + 1)
+        .read_to_end(&mut bytes)
+        .map_err(failed)?;
+    if bytes.len() as u64 > FILE_BYTES_MAX {
+        return Err(format!(
+            "{name} is larger than {FILE_BYTES_MAX} bytes; is it a configuration?"
+        ));
+    }
+    let text = String::from_utf8(bytes).map_err(|error| {
+        let at = error.utf8_error().valid_up_to();
+        format!("{name} is not UTF-8 (byte {at}); save it as UTF-8")
+    })?;
+    Ok(Source::File { name, text })
+}
+
+/// Entry for fuzzing: any bytes are loaded as a file and everything said about them is rendered.
+pub fn fuzz(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes).into_owned();
+    let file = Source::File {
+        name: "fuzz.yaml".to_owned(),
+        text,
+    };
+    let environment = |name: &str| (name.len() < 4).then(|| format!("${{env:{name}{name}:-x}}"));
+    let machine = Machine {
+        memory_bytes: 1 << 30,
+    };
+    let loaded = load(&[file], &environment, &machine);
+    let rendered = render(&loaded.diagnostics, true);
+    assert_eq!(rendered.is_empty(), loaded.diagnostics.is_empty());
+    assert!(loaded.config.is_none() || !loaded.has_errors());
+    loaded.print(true);
+}
+
+/// Components that run, as `section/type`, both spellings of renamed ones.
+pub fn built_components() -> impl Iterator<Item = String> {
+    component::built()
+}

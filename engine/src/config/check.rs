@@ -1,0 +1,520 @@
+//! The merged and expanded tree -> the checked configuration, or everything that is wrong with it.
+//!
+//! Pipelines are read first: what they name is in use, and lacking something there is an error; everything else that
+//! we lack is skipped with a warning. Then each component's settings are read by the file of its kind.
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::checked::{
+    ComponentId, Config, ExporterKind, ExporterSettings, PipelineSettings, ProcessorKind,
+    ProcessorSettings, ReceiverSettings,
+};
+use super::component::{self, Kind};
+use super::diagnostic::{Place, Report, nearest, shown};
+use super::section::{Field, Section};
+use super::yaml::Node;
+use super::{Machine, service};
+
+/// Most pipelines of one file.
+const PIPELINES_MAX: usize = 64;
+/// Most components of one kind.
+const COMPONENTS_MAX: usize = 256;
+
+/// What a tree turned out to be.
+pub(crate) enum Outcome {
+    /// Good if the report has no errors in the end; sections report unknown keys when they go out of scope.
+    Whole(Option<Config>),
+    /// There is no `service`: a part of a configuration.
+    Fragment,
+}
+
+/// Reads a tree. Everything wrong goes into the report.
+pub(crate) fn check(tree: &Node, machine: &Machine, report: &Report) -> Outcome {
+    let Some(root) = Field::root(tree, report).section() else {
+        return Outcome::Whole(None);
+    };
+    if tree.is_null() || root.entries().is_empty() {
+        root.error(
+            "the configuration is empty",
+            "start from `configs/gateway.yaml`, or give a file with --config",
+        );
+        return Outcome::Whole(None);
+    }
+    if is_kubernetes_manifest(&root) {
+        root.keys_are_names();
+        return Outcome::Whole(None);
+    }
+    let service = root.field("service");
+    let service_section = service.as_ref().and_then(|field| field.section());
+    let drafts = service_section.as_ref().map(pipelines).unwrap_or_default();
+    let used = Used::of(&drafts);
+
+    let receivers = components(&root, Kind::Receiver, &used, |field| {
+        component::otlp_receiver::check(field)
+    });
+    let processors = components(&root, Kind::Processor, &used, |field| {
+        processor(field, machine)
+    });
+    let exporters = components(&root, Kind::Exporter, &used, exporter);
+    let connectors = components(&root, Kind::Connector, &used, |_| None::<()>);
+    let extensions = components(&root, Kind::Extension, &used, |_| None::<()>);
+
+    let Some(service) = service_section else {
+        return match service {
+            // Wrong, and reported.
+            Some(_) => Outcome::Whole(None),
+            None => Outcome::Fragment,
+        };
+    };
+    extension_references(&service, &extensions);
+    let (engine, admin_address) = service::engine(&service);
+    let telemetry = service::telemetry(&service, admin_address);
+
+    let lists = Lists {
+        receivers,
+        processors,
+        exporters,
+        connectors,
+    };
+    let wired: Vec<Wired> = drafts
+        .iter()
+        .map(|draft| wire(draft, &lists, report))
+        .collect();
+    let config = assemble(wired, lists, engine, telemetry);
+    super::conflicts::check(&config, tree, report);
+    Outcome::Whole(Some(config))
+}
+
+fn is_kubernetes_manifest(root: &Section<'_>) -> bool {
+    let entries = root.entries();
+    let Some((_, field)) = entries.iter().find(|(key, _)| *key == "apiVersion") else {
+        return false;
+    };
+    field.report.error(
+        &field.key_place,
+        "apiVersion",
+        "this is a Kubernetes manifest, not a configuration",
+        "give the file that the manifest mounts, often in a ConfigMap",
+    );
+    true
+}
+
+/// One pipeline as written.
+struct Draft<'a> {
+    id: ComponentId,
+    field: Field<'a>,
+    receivers: Vec<(ComponentId, Field<'a>)>,
+    processors: Vec<(ComponentId, Field<'a>)>,
+    exporters: Vec<(ComponentId, Field<'a>)>,
+}
+
+fn pipelines<'a>(service: &Section<'a>) -> Vec<Draft<'a>> {
+    const HELP: &str =
+        "add `pipelines:` with `traces: {receivers: [...], processors: [...], exporters: [...]}`";
+    let Some(field) = service.field("pipelines") else {
+        service.error("there is no pipeline", HELP);
+        return Vec::new();
+    };
+    let Some(section) = field.section() else {
+        return Vec::new();
+    };
+    let entries = section.entries();
+    section.keys_are_names();
+    if entries.is_empty() {
+        field.error("there is no pipeline", HELP);
+    }
+    if entries.len() > PIPELINES_MAX {
+        field.error(
+            format!("more than {PIPELINES_MAX} pipelines"),
+            "merge some of them, or start several gateways",
+        );
+        return Vec::new();
+    }
+    entries
+        .into_iter()
+        .filter_map(|(name, field)| pipeline(name, field))
+        .collect()
+}
+
+fn pipeline<'a>(name: &str, field: Field<'a>) -> Option<Draft<'a>> {
+    const SIGNALS: [&str; 4] = ["traces", "metrics", "logs", "profiles"];
+    let at_key = |message: String, help: String| {
+        field
+            .report
+            .error(&field.key_place, &field.path, message, help)
+    };
+    let id = match component::component_id(name) {
+        Ok(id) => id,
+        Err(message) => {
+            at_key(
+                message,
+                "name the pipeline `traces` or `traces/name`".to_owned(),
+            );
+            return None;
+        }
+    };
+    if id.kind != "traces" {
+        match SIGNALS.contains(&id.kind.as_str()) {
+            true => at_key(
+                format!("{} pipelines are not built yet", id.kind),
+                format!(
+                    "remove this pipeline, or leave {} with the Collector",
+                    id.kind
+                ),
+            ),
+            false => at_key(
+                format!("there is no signal {}", shown(&id.kind)),
+                match nearest(&id.kind, SIGNALS) {
+                    Some(near) => format!("did you mean `{near}`?"),
+                    None => "name the pipeline `traces` or `traces/name`".to_owned(),
+                },
+            ),
+        }
+    }
+    let section = field.section()?;
+    let receivers = references(&section, "receivers");
+    let processors = references(&section, "processors");
+    let exporters = references(&section, "exporters");
+    for (list, word) in [(&receivers, "receiver"), (&exporters, "exporter")] {
+        if list.is_empty() {
+            at_key(
+                format!("the pipeline has no {word}"),
+                format!("add `{word}s: [...]` below it"),
+            );
+        }
+    }
+    Some(Draft {
+        id,
+        field,
+        receivers,
+        processors,
+        exporters,
+    })
+}
+
+fn references<'a>(section: &Section<'a>, key: &'static str) -> Vec<(ComponentId, Field<'a>)> {
+    let Some(field) = section.field(key) else {
+        return Vec::new();
+    };
+    let mut references: Vec<(ComponentId, Field<'a>)> = Vec::new();
+    for (text, item) in field.texts() {
+        match component::component_id(&text) {
+            Ok(id) if references.iter().any(|(known, _)| *known == id) => {
+                item.error(
+                    format!("`{id}` is here twice"),
+                    "remove one; a second one needs a name of its own (`type/name`)",
+                );
+            }
+            Ok(id) => references.push((id, item)),
+            Err(message) => item.error(
+                message,
+                "write the id of a component: `type` or `type/name`",
+            ),
+        }
+    }
+    references
+}
+
+/// Ids that a pipeline names, by kind. A connector is named as receiver and exporter.
+struct Used {
+    ids: HashMap<Kind, Vec<ComponentId>>,
+}
+
+impl Used {
+    fn of(drafts: &[Draft<'_>]) -> Used {
+        let mut ids: HashMap<Kind, Vec<ComponentId>> = HashMap::new();
+        for draft in drafts {
+            for (kind, list) in [
+                (Kind::Receiver, &draft.receivers),
+                (Kind::Processor, &draft.processors),
+                (Kind::Exporter, &draft.exporters),
+                (Kind::Connector, &draft.receivers),
+                (Kind::Connector, &draft.exporters),
+            ] {
+                ids.entry(kind)
+                    .or_default()
+                    .extend(list.iter().map(|(id, _)| id.clone()));
+            }
+        }
+        Used { ids }
+    }
+
+    fn has(&self, kind: Kind, id: &ComponentId) -> bool {
+        self.ids.get(&kind).is_some_and(|ids| ids.contains(id))
+    }
+}
+
+/// A component as defined; without settings if it is not built or something in it is wrong.
+struct Defined<T> {
+    place: Place,
+    settings: Option<T>,
+}
+
+type Definitions<T> = BTreeMap<ComponentId, Defined<T>>;
+
+fn components<T>(
+    root: &Section<'_>,
+    kind: Kind,
+    used: &Used,
+    check: impl Fn(&Field<'_>) -> Option<T>,
+) -> Definitions<T> {
+    let mut definitions = Definitions::new();
+    let Some(section) = root.section(kind.section()) else {
+        return definitions;
+    };
+    let entries = section.entries();
+    if entries.len() > COMPONENTS_MAX {
+        section.error(
+            format!("more than {COMPONENTS_MAX} {}", kind.section()),
+            "remove those that no pipeline uses",
+        );
+    }
+    for (name, mut field) in entries.into_iter().take(COMPONENTS_MAX) {
+        let id = match component::component_id(name) {
+            Ok(id) => id,
+            Err(message) => {
+                let help = format!("write `type:` or `type/name:` below `{}`", kind.section());
+                field
+                    .report
+                    .error(&field.key_place, &field.path, message, help);
+                continue;
+            }
+        };
+        // Extensions serve the process, not a pipeline: what uses one says so itself.
+        field.used = used.has(kind, &id) && kind != Kind::Extension;
+        let settings = component::is_built(kind, &id, &field)
+            .then(|| check(&field))
+            .flatten();
+        let place = field.key_place.clone();
+        definitions.insert(id, Defined { place, settings });
+    }
+    section.keys_are_names();
+    definitions
+}
+
+fn processor(field: &Field<'_>, machine: &Machine) -> Option<ProcessorKind> {
+    match component_type(field) {
+        "memory_limiter" => component::memory_limiter::check(field, machine.memory_bytes),
+        "batch" => component::batch::check(field),
+        "resource" => component::resource::check(field),
+        "tail_sampling" => component::tail_sampling::check(field),
+        other => unreachable!("the table says that the processor {other} is built"),
+    }
+}
+
+fn exporter(field: &Field<'_>) -> Option<ExporterKind> {
+    match component_type(field) {
+        "otlp" | "otlp_grpc" => component::otlp_exporter::check_grpc(field),
+        "otlphttp" | "otlp_http" => component::otlp_exporter::check_http(field),
+        "debug" => component::debug::check(field),
+        "memory" => component::memory::check(field),
+        "nop" => component::nop::check(field),
+        other => unreachable!("the table says that the exporter {other} is built"),
+    }
+}
+
+/// The type in a component's path: `processors.batch/name` -> `batch`.
+fn component_type<'f>(field: &'f Field<'_>) -> &'f str {
+    let id = field.path.split_once('.').map_or("", |(_, id)| id);
+    id.split('/').next().unwrap_or("").trim()
+}
+
+fn extension_references(service: &Section<'_>, extensions: &Definitions<()>) {
+    let Some(field) = service.field("extensions") else {
+        return;
+    };
+    for (text, item) in field.texts() {
+        match component::component_id(&text) {
+            Ok(id) if extensions.contains_key(&id) => {}
+            Ok(id) => undefined(&item, Kind::Extension, &id, extensions.keys()),
+            Err(message) => item.error(
+                message,
+                "write the id of an extension: `type` or `type/name`",
+            ),
+        }
+    }
+}
+
+fn undefined<'i>(
+    item: &Field<'_>,
+    kind: Kind,
+    id: &ComponentId,
+    known: impl Iterator<Item = &'i ComponentId>,
+) {
+    let section = kind.section();
+    let known: Vec<String> = known.map(ComponentId::to_string).collect();
+    let help = match nearest(&id.to_string(), known.iter().map(String::as_str)) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None if known.is_empty() => format!("define it: add `{section}:` with `{id}:` below it"),
+        None => format!(
+            "define it below `{section}`, or use one of these: {}",
+            known.join(", ")
+        ),
+    };
+    item.error(format!("the {} `{id}` is not defined", kind.word()), help);
+}
+
+/// Components as defined.
+struct Lists {
+    receivers: Definitions<super::checked::OtlpReceiverSettings>,
+    processors: Definitions<ProcessorKind>,
+    exporters: Definitions<ExporterKind>,
+    connectors: Definitions<()>,
+}
+
+/// One pipeline whose references were looked up.
+struct Wired {
+    id: ComponentId,
+    receivers: Vec<ComponentId>,
+    processors: Vec<ComponentId>,
+    exporters: Vec<ComponentId>,
+}
+
+fn wire(draft: &Draft<'_>, lists: &Lists, report: &Report) -> Wired {
+    for (id, definition) in &lists.connectors {
+        if lists.exporters.contains_key(id) || lists.receivers.contains_key(id) {
+            report.error(
+                &definition.place,
+                &format!("connectors.{id}"),
+                "a receiver or exporter has the same id",
+                "give the connector a name: `type/name`",
+            );
+        }
+    }
+    let connectors: Vec<&ComponentId> = lists.connectors.keys().collect();
+    let wired = Wired {
+        id: draft.id.clone(),
+        receivers: known(
+            &draft.receivers,
+            Kind::Receiver,
+            &lists.receivers,
+            &connectors,
+        ),
+        processors: known(&draft.processors, Kind::Processor, &lists.processors, &[]),
+        exporters: known(
+            &draft.exporters,
+            Kind::Exporter,
+            &lists.exporters,
+            &connectors,
+        ),
+    };
+    let limiter = draft
+        .processors
+        .iter()
+        .skip(1)
+        .find(|(id, _)| id.kind == "memory_limiter");
+    if let Some((_, item)) = limiter {
+        item.warning(
+            "`memory_limiter` is not the first processor; what comes before it works on data that is refused",
+            "move it to the front of the list",
+        );
+    }
+    wired
+}
+
+/// The ids that are defined; the others are reported.
+fn known<T>(
+    references: &[(ComponentId, Field<'_>)],
+    kind: Kind,
+    definitions: &Definitions<T>,
+    connectors: &[&ComponentId],
+) -> Vec<ComponentId> {
+    let mut known = Vec::with_capacity(references.len());
+    for (id, item) in references {
+        if definitions.contains_key(id) {
+            known.push(id.clone());
+        } else if !connectors.contains(&id) {
+            undefined(
+                item,
+                kind,
+                id,
+                definitions.keys().chain(connectors.iter().copied()),
+            );
+        }
+    }
+    known
+}
+
+/// Puts the components that pipelines use into lists, in the order of their first use.
+fn assemble(
+    wired: Vec<Wired>,
+    lists: Lists,
+    engine: super::checked::EngineSettings,
+    telemetry: super::checked::TelemetrySettings,
+) -> Config {
+    let mut config = Config {
+        engine,
+        telemetry,
+        receivers: Vec::new(),
+        processors: Vec::new(),
+        exporters: Vec::new(),
+        pipelines: Vec::new(),
+    };
+    for pipeline in wired {
+        let receivers = numbers(
+            &pipeline.receivers,
+            &lists.receivers,
+            &mut config.receivers,
+            |id, otlp| ReceiverSettings { id, otlp },
+        );
+        let processors = numbers(
+            &pipeline.processors,
+            &lists.processors,
+            &mut config.processors,
+            |id, kind| ProcessorSettings { id, kind },
+        );
+        let exporters = numbers(
+            &pipeline.exporters,
+            &lists.exporters,
+            &mut config.exporters,
+            |id, kind| ExporterSettings { id, kind },
+        );
+        config.pipelines.push(PipelineSettings {
+            id: pipeline.id,
+            receivers,
+            processors,
+            exporters,
+        });
+    }
+    config
+}
+
+/// A component in one of the lists of [`Config`].
+pub(crate) trait Listed {
+    fn id(&self) -> &ComponentId;
+}
+
+macro_rules! listed {
+    ($($settings:ty),*) => {
+        $(impl Listed for $settings {
+            fn id(&self) -> &ComponentId {
+                &self.id
+            }
+        })*
+    };
+}
+listed!(ReceiverSettings, ProcessorSettings, ExporterSettings);
+
+fn numbers<T: Clone, S: Listed>(
+    ids: &[ComponentId],
+    definitions: &Definitions<T>,
+    list: &mut Vec<S>,
+    make: impl Fn(ComponentId, T) -> S,
+) -> Vec<usize> {
+    let mut numbers = Vec::with_capacity(ids.len());
+    for id in ids {
+        if let Some(number) = list.iter().position(|listed| listed.id() == id) {
+            numbers.push(number);
+            continue;
+        }
+        // Without settings there is an error in the report, and the lists are never looked at.
+        if let Some(settings) = definitions
+            .get(id)
+            .and_then(|defined| defined.settings.clone())
+        {
+            list.push(make(id.clone(), settings));
+            numbers.push(list.len() - 1);
+        }
+    }
+    numbers
+}

@@ -1,0 +1,348 @@
+//! What exporters share: TLS, headers, compression, queue, retry.
+
+use std::path::PathBuf;
+
+use codecs::compression::Compression;
+
+use crate::config::checked::{PemSource, QueueSettings, RetrySettings, TlsClientSettings};
+use crate::config::section::{Field, Idle, Section};
+use crate::config::yaml::Value;
+
+const SECOND_NS: u64 = 1_000_000_000;
+const QUEUE_SIZE: u32 = 1000;
+const QUEUE_CONSUMERS: u32 = 10;
+/// Each consumer may hold one request; more than this is a misplaced number.
+const QUEUE_CONSUMERS_MAX: usize = 10_000;
+const RETRY: RetrySettings = RetrySettings {
+    initial_interval_ns: 5 * SECOND_NS,
+    randomization_factor: 0.5,
+    multiplier: 1.5,
+    max_interval_ns: 30 * SECOND_NS,
+    max_elapsed_ns: 300 * SECOND_NS,
+};
+/// Most headers of one exporter.
+const HEADERS_MAX: usize = 128;
+
+/// `sending_queue`.
+pub(crate) fn queue(exporter: &Section<'_>) -> QueueSettings {
+    let section = exporter.section_or_empty("sending_queue");
+    let enabled = section.boolean("enabled", true);
+    let least = u32::from(enabled);
+    let num_consumers = section.u32("num_consumers", least, QUEUE_CONSUMERS) as usize;
+    if num_consumers > QUEUE_CONSUMERS_MAX
+        && let Some(field) = section.field("num_consumers")
+    {
+        field.error(
+            format!("more than {QUEUE_CONSUMERS_MAX} requests at the same time"),
+            "10 to 100 suit most backends",
+        );
+    }
+    let queue_size = section.u32("queue_size", least, QUEUE_SIZE) as usize;
+    section.unsupported(
+        "sizer",
+        Idle::Text(&["requests"]),
+        "queues measured in items or bytes",
+        "write `sizer: requests` and `queue_size` in requests; bytes are bounded by the budget anyway",
+    );
+    let block_on_overflow = section.boolean("block_on_overflow", false);
+    section.unsupported(
+        "wait_for_result",
+        Idle::Bool(false),
+        "acknowledging after the export",
+        "write `sending_queue: {enabled: false}` and no `batch` processor: then the export's result is the answer",
+    );
+    section.unsupported(
+        "storage",
+        Idle::Zero,
+        "queues on disk; what waits would be lost when the process dies",
+        "remove it: the queue is in memory",
+    );
+    section.no_effect(
+        "batch",
+        Idle::Zero,
+        "put a `batch` processor at the end of the pipeline",
+    );
+    QueueSettings {
+        enabled,
+        num_consumers,
+        queue_size,
+        block_on_overflow,
+    }
+}
+
+/// `retry_on_failure`; `None` if it is disabled.
+pub(crate) fn retry(exporter: &Section<'_>) -> Option<RetrySettings> {
+    let section = exporter.section_or_empty("retry_on_failure");
+    let enabled = section.boolean("enabled", true);
+    let retry = RetrySettings {
+        initial_interval_ns: section.duration_ns("initial_interval", RETRY.initial_interval_ns),
+        randomization_factor: section.float("randomization_factor", RETRY.randomization_factor),
+        multiplier: section.float("multiplier", RETRY.multiplier),
+        max_interval_ns: section.duration_ns("max_interval", RETRY.max_interval_ns),
+        max_elapsed_ns: section.duration_ns("max_elapsed_time", RETRY.max_elapsed_ns),
+    };
+    if !enabled {
+        return None;
+    }
+    if !(0.0..=1.0).contains(&retry.randomization_factor)
+        && let Some(field) = section.field("randomization_factor")
+    {
+        field.error(
+            "the random share of a delay is from 0 to 1",
+            "write a number such as `0.5`",
+        );
+    }
+    if retry.multiplier < 1.0
+        && let Some(field) = section.field("multiplier")
+    {
+        field.warning("delays would shrink; counts as 1", "write 1 or more");
+    }
+    let elapsed = retry.max_elapsed_ns;
+    if elapsed > 0 && (elapsed < retry.initial_interval_ns || elapsed < retry.max_interval_ns) {
+        let message = "gives up before the longest delay is over";
+        let help =
+            "raise it above `initial_interval` and `max_interval`, or write 0 to retry for ever";
+        match section.field("max_elapsed_time") {
+            Some(field) => field.error(message, help),
+            None => section.error(
+                format!("`max_elapsed_time` (300s by default) {message}"),
+                help,
+            ),
+        }
+    }
+    Some(RetrySettings {
+        multiplier: retry.multiplier.max(1.0),
+        ..retry
+    })
+}
+
+/// `headers`: a map, or a list of `{name, value}`.
+pub(crate) fn headers(exporter: &Section<'_>) -> Vec<(String, String)> {
+    let Some(field) = exporter.field("headers") else {
+        return Vec::new();
+    };
+    let mut headers: Vec<(String, String)> = Vec::new();
+    if let Value::List(_) = field.node.value {
+        for item in field.items() {
+            let Some(section) = item.section() else {
+                continue;
+            };
+            let name = section.text("name");
+            let value = section.field("value");
+            match (name, value) {
+                (Some(name), Some(value)) => headers.extend(header(&name, &value)),
+                _ => item.error(
+                    "`name` and `value` are needed",
+                    "write `- {name: x-scope-orgid, value: team}`",
+                ),
+            }
+        }
+    } else if let Some(section) = field.section() {
+        for (name, value) in section.entries() {
+            headers.extend(header(name, &value));
+        }
+        section.keys_are_names();
+    }
+    if headers.len() > HEADERS_MAX {
+        field.error(
+            format!("more than {HEADERS_MAX} headers"),
+            "remove some; backends refuse requests with that many",
+        );
+    }
+    headers
+}
+
+/// One header, checked by the rules of HTTP; names are lower case, as HTTP/2 wants them.
+fn header(name: &str, value: &Field<'_>) -> Option<(String, String)> {
+    let text = value.text()?;
+    let name_is_valid = http::HeaderName::from_bytes(name.as_bytes()).is_ok();
+    if !name_is_valid {
+        value.report.error(
+            &value.key_place,
+            &value.path,
+            "this cannot be the name of a header",
+            "use letters, digits and `-`",
+        );
+        return None;
+    }
+    if http::HeaderValue::from_str(&text).is_err() {
+        value.error(
+            "the value has a character that no header may have",
+            "remove line ends and control characters",
+        );
+        return None;
+    }
+    Some((name.to_ascii_lowercase(), text))
+}
+
+/// `compression` and `compression_params.level`.
+pub(crate) fn compression(exporter: &Section<'_>) -> (Compression, Option<i32>) {
+    const BUILT: [&str; 4] = ["gzip", "zstd", "none", ""];
+    const LATER: [&str; 5] = ["snappy", "x-snappy-framed", "zlib", "deflate", "lz4"];
+    let written = exporter
+        .field("compression")
+        .filter(|field| !field.node.is_null());
+    let mut compression = Compression::Gzip;
+    if let Some(field) = written
+        && let Some(text) = field.text()
+    {
+        match text.as_str() {
+            "gzip" => {}
+            "zstd" => compression = Compression::Zstd,
+            "none" | "" => compression = Compression::None,
+            text if LATER.contains(&text) => field.lacking(
+                format!("not built yet: compression `{text}`"),
+                "use gzip, zstd or none",
+            ),
+            _ => field.expected(
+                &format!("one of {}", BUILT[..3].join(", ")),
+                "write the word in small letters",
+            ),
+        }
+    }
+    let level = exporter.section("compression_params").and_then(|section| {
+        section
+            .field("level")
+            .and_then(|field| level(&field, compression))
+    });
+    (compression, level)
+}
+
+fn level(field: &Field<'_>, compression: Compression) -> Option<i32> {
+    let (range, codec) = match compression {
+        Compression::None => {
+            field.warning("has no effect without compression", "remove it");
+            return None;
+        }
+        // 0 and -1 are the Collector's ways to say nothing.
+        Compression::Gzip => (-1..=9, "gzip"),
+        Compression::Zstd => (-1..=22, "zstd"),
+    };
+    let level = field.int(range)?;
+    if level <= 0 {
+        return None;
+    }
+    i32::try_from(level)
+        .ok()
+        .filter(|level| *level > 0)
+        .or_else(|| {
+            field.expected(&format!("a level of {codec}"), "remove it for the default");
+            None
+        })
+}
+
+/// `tls` of an exporter.
+pub(crate) struct Tls {
+    pub(crate) settings: TlsClientSettings,
+    /// Plain text is asked for, and no CA speaks against it.
+    pub(crate) insecure: bool,
+}
+
+/// Reads `tls`; defaults where it is absent.
+pub(crate) fn tls(exporter: &Section<'_>) -> Tls {
+    let section = exporter.section_or_empty("tls");
+    let ca = pem(&section, "ca_file", "ca_pem");
+    let cert = pem(&section, "cert_file", "cert_pem");
+    let key = pem(&section, "key_file", "key_pem");
+    match (&cert, &key) {
+        (Some(_), None) => section.error(
+            "a client certificate is given without its key",
+            "add `key_file` or `key_pem`",
+        ),
+        (None, Some(_)) => section.error(
+            "a key is given without its certificate",
+            "add `cert_file` or `cert_pem`",
+        ),
+        _ => {}
+    }
+    let insecure = section.boolean("insecure", false);
+    if insecure
+        && ca.is_some()
+        && let Some(field) = section.field("insecure")
+    {
+        field.warning(
+            "has no effect beside a CA: TLS is used",
+            "remove `insecure`, or the CA for plain text",
+        );
+    }
+    // Newer than asked for is safe; older or bounded above is not what was asked for.
+    section.unsupported(
+        "min_version",
+        Idle::Text(&["1.0", "1.1", "1.2"]),
+        "TLS 1.3 as the least",
+        "write \"1.2\", or remove it: TLS 1.3 is taken where the backend speaks it",
+    );
+    section.unsupported(
+        "max_version",
+        Idle::Text(&["1.3"]),
+        "a bound on the TLS version",
+        "remove it",
+    );
+    section.unsupported(
+        "cipher_suites",
+        Idle::Zero,
+        "a choice of cipher suites",
+        "remove it: only strong suites are offered",
+    );
+    section.unsupported(
+        "curve_preferences",
+        Idle::Zero,
+        "a choice of curves",
+        "remove it",
+    );
+    section.ignored(&["include_insecure_cipher_suites"]);
+    section.no_effect(
+        "reload_interval",
+        Idle::Zero,
+        "restart the gateway to read new certificates",
+    );
+    section.unsupported(
+        "tpm",
+        Idle::Disabled,
+        "keys in a TPM",
+        "give the key with `key_file`",
+    );
+    Tls {
+        insecure: insecure && ca.is_none(),
+        settings: TlsClientSettings {
+            ca,
+            include_system_roots: section.boolean("include_system_ca_certs_pool", false),
+            cert,
+            key,
+            insecure_skip_verify: section.boolean("insecure_skip_verify", false),
+            server_name: section.text("server_name_override"),
+        },
+    }
+}
+
+fn pem(
+    section: &Section<'_>,
+    file_key: &'static str,
+    inline_key: &'static str,
+) -> Option<PemSource> {
+    let file = section
+        .text(file_key)
+        .map(|path| PemSource::File(PathBuf::from(path)));
+    let inline = section.text(inline_key).map(PemSource::Inline);
+    if file.is_some() && inline.is_some() {
+        section.error(
+            format!("both `{file_key}` and `{inline_key}` are given"),
+            "remove one of them",
+        );
+    }
+    file.or(inline)
+}
+
+/// Keys of network clients that both protocols have and that are not built.
+pub(crate) fn keys_not_built(exporter: &Section<'_>) {
+    let buffers = "remove it: buffers size themselves";
+    exporter.no_effect("read_buffer_size", Idle::Zero, buffers);
+    exporter.no_effect("write_buffer_size", Idle::Int(512 << 10), buffers);
+    exporter.unsupported(
+        "auth",
+        Idle::Zero,
+        "authenticators; requests would be sent without a credential",
+        "put the credential into `headers`: `authorization: Bearer ${env:TOKEN}`",
+    );
+    exporter.unsupported("middlewares", Idle::Zero, "middlewares", "remove it");
+}

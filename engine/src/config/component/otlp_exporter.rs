@@ -1,0 +1,261 @@
+//! `exporters.otlp` (`otlp_grpc`) and `exporters.otlphttp` (`otlp_http`).
+
+use super::client;
+use super::endpoint;
+use crate::config::checked::{Endpoint, ExporterKind, OtlpExporterSettings};
+use crate::config::section::{Field, Idle, Section};
+
+const GRPC_TIMEOUT_NS: u64 = 5_000_000_000;
+const HTTP_TIMEOUT_NS: u64 = 30_000_000_000;
+const TRACES_PATH: &str = "/v1/traces";
+const IDLE_CONNECTION_NS: i64 = 90_000_000_000;
+const HTTP2_PING_NS: i64 = 15_000_000_000;
+
+/// Reads the settings of an exporter over gRPC.
+pub(crate) fn check_grpc(field: &Field<'_>) -> Option<ExporterKind> {
+    let section = field.section()?;
+    let target = grpc_target(&section);
+    let tls = client::tls(&section);
+    grpc_keys_not_built(&section);
+    let shared = shared(&section, GRPC_TIMEOUT_NS);
+    let target = target?;
+    let plain_text = match target.scheme {
+        Scheme::Http => true,
+        Scheme::Https => false,
+        Scheme::None => tls.insecure,
+    };
+    Some(ExporterKind::OtlpGrpc(OtlpExporterSettings {
+        endpoint: target.endpoint,
+        traces_path: String::new(),
+        tls: (!plain_text).then_some(tls.settings),
+        ..shared
+    }))
+}
+
+/// Reads the settings of an exporter over HTTP.
+pub(crate) fn check_http(field: &Field<'_>) -> Option<ExporterKind> {
+    let section = field.section()?;
+    let target = http_target(&section);
+    let tls = client::tls(&section);
+    http_keys_not_built(&section);
+    let shared = shared(&section, HTTP_TIMEOUT_NS);
+    let target = target?;
+    Some(ExporterKind::OtlpHttp(OtlpExporterSettings {
+        endpoint: target.endpoint,
+        traces_path: target.path,
+        // The scheme decides, as in the Collector; `tls.insecure` does not.
+        tls: target.tls.then_some(tls.settings),
+        ..shared
+    }))
+}
+
+/// What both protocols have; endpoint, path and TLS are filled in by the caller.
+fn shared(section: &Section<'_>, timeout_ns: u64) -> OtlpExporterSettings {
+    client::keys_not_built(section);
+    let (compression, compression_level) = client::compression(section);
+    OtlpExporterSettings {
+        endpoint: Endpoint {
+            host: String::new(),
+            port: 0,
+        },
+        traces_path: String::new(),
+        tls: None,
+        compression,
+        compression_level,
+        headers: client::headers(section),
+        timeout_ns: section.duration_ns("timeout", timeout_ns),
+        retry: client::retry(section),
+        queue: client::queue(section),
+    }
+}
+
+/// What a gRPC endpoint's prefix says about encryption.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Scheme {
+    None,
+    Http,
+    Https,
+}
+
+struct GrpcTarget {
+    scheme: Scheme,
+    endpoint: Endpoint,
+}
+
+fn grpc_target(section: &Section<'_>) -> Option<GrpcTarget> {
+    const HELP: &str = "write `host:port`, as in `tempo:4317`; `http://` in front means plain text, `https://` means TLS";
+    let Some(field) = section.field("endpoint") else {
+        section.error("`endpoint` is missing", "add `endpoint: host:4317`");
+        return None;
+    };
+    let text = field.text()?;
+    if text.is_empty() {
+        field.error("the endpoint is empty", HELP);
+        return None;
+    }
+    if text.starts_with("unix:") {
+        field.lacking("not built yet: Unix sockets", HELP);
+        return None;
+    }
+    let (scheme, rest) = match text.split_once("://") {
+        None => (Scheme::None, text.as_str()),
+        Some((scheme, rest)) => match scheme.to_ascii_lowercase().as_str() {
+            "http" => (Scheme::Http, rest),
+            "https" => (Scheme::Https, rest),
+            // `dns://authority/host:port`; the name server in the middle is ours to choose.
+            "dns" => (
+                Scheme::None,
+                rest.rsplit_once('/').map_or(rest, |(_, host)| host),
+            ),
+            "passthrough" => (Scheme::None, rest.trim_start_matches('/')),
+            _ => {
+                field.expected("`host:port`", HELP);
+                return None;
+            }
+        },
+    };
+    let rest = rest.strip_prefix("dns:").unwrap_or(rest);
+    let rest = rest.strip_suffix('/').unwrap_or(rest);
+    match endpoint::host_and_port(rest) {
+        Ok(endpoint) if !endpoint.host.is_empty() && endpoint.port > 0 => {
+            Some(GrpcTarget { scheme, endpoint })
+        }
+        Ok(_) => {
+            field.expected("`host:port` with both parts", HELP);
+            None
+        }
+        Err(problem) => {
+            field.expected(&format!("`host:port` ({problem})"), HELP);
+            None
+        }
+    }
+}
+
+fn grpc_keys_not_built(section: &Section<'_>) {
+    if let Some(keepalive) = section.section("keepalive") {
+        for key in ["time", "timeout"] {
+            keepalive.no_effect(
+                key,
+                Idle::Zero,
+                "remove it; a broken connection is noticed by the request's timeout",
+            );
+        }
+        keepalive.no_effect("permit_without_stream", Idle::Bool(false), "remove it");
+    }
+    // A request waits for its connection up to its timeout, as with this set.
+    section.ignored(&["wait_for_ready"]);
+    section.no_effect("user_agent", Idle::Zero, "remove it");
+    section.no_effect(
+        "balancer_name",
+        Idle::Text(&["round_robin"]),
+        "remove it: each shard has its own connection",
+    );
+    section.unsupported(
+        "authority",
+        Idle::Zero,
+        "an `:authority` of your own",
+        "name the host in `endpoint`",
+    );
+    section.no_effect(
+        "batcher",
+        Idle::Disabled,
+        "put a `batch` processor at the end of the pipeline",
+    );
+}
+
+fn http_target(section: &Section<'_>) -> Option<endpoint::HttpUrl> {
+    const HELP: &str = "write a URL such as `http://tempo:4318` or `https://tempo:4318`";
+    let read = |field: &Field<'_>| {
+        let text = field.text().filter(|text| !text.is_empty())?;
+        match endpoint::http_url(&text) {
+            Ok(url) => Some((text, url)),
+            Err(problem) => {
+                field.expected(&format!("a URL ({problem})"), HELP);
+                None
+            }
+        }
+    };
+    for key in ["metrics_endpoint", "logs_endpoint", "profiles_endpoint"] {
+        if let Some(field) = section.field(key) {
+            read(&field);
+        }
+    }
+    let base = section
+        .field("endpoint")
+        .filter(|field| !field.node.is_null());
+    let traces = section
+        .field("traces_endpoint")
+        .filter(|field| !field.node.is_null());
+    match (base, traces) {
+        (base, Some(traces)) => {
+            if let Some(base) = base {
+                read(&base);
+            }
+            let (_, mut url) = read(&traces)?;
+            if url.path.is_empty() {
+                url.path.push('/');
+            }
+            Some(url)
+        }
+        (Some(base), None) => {
+            let (_, mut url) = read(&base)?;
+            if url.path.contains('?') {
+                base.expected(
+                    "a base URL without `?`",
+                    "write the whole URL into `traces_endpoint`",
+                );
+                return None;
+            }
+            url.path = format!(
+                "{}{TRACES_PATH}",
+                url.path.strip_suffix('/').unwrap_or(&url.path)
+            );
+            Some(url)
+        }
+        (None, None) => {
+            section.error(
+                "`endpoint` is missing",
+                "add `endpoint: http://host:4318`, or `traces_endpoint` with the whole URL",
+            );
+            None
+        }
+    }
+}
+
+fn http_keys_not_built(section: &Section<'_>) {
+    section.unsupported(
+        "encoding",
+        Idle::Text(&["proto"]),
+        "requests in JSON",
+        "write `encoding: proto`, or remove it",
+    );
+    section.unsupported(
+        "proxy_url",
+        Idle::Zero,
+        "HTTP proxies",
+        "name a reverse proxy in `endpoint`",
+    );
+    section.unsupported("cookies", Idle::Disabled, "cookies", "remove it");
+    let instead = "remove it: each shard keeps the connections it needs";
+    section.no_effect("max_idle_conns", Idle::Int(100), instead);
+    section.no_effect("max_idle_conns_per_host", Idle::Zero, instead);
+    section.no_effect(
+        "max_conns_per_host",
+        Idle::Zero,
+        "bound requests with `sending_queue.num_consumers`",
+    );
+    section.no_effect(
+        "idle_conn_timeout",
+        Idle::Nanoseconds(IDLE_CONNECTION_NS),
+        instead,
+    );
+    section.no_effect("disable_keep_alives", Idle::Bool(false), instead);
+    section.no_effect("http2_read_idle_timeout", Idle::Zero, instead);
+    section.no_effect(
+        "http2_ping_timeout",
+        Idle::Nanoseconds(HTTP2_PING_NS),
+        instead,
+    );
+    // Which version of HTTP is spoken changes nothing in what arrives.
+    section.ignored(&["force_attempt_http2"]);
+}

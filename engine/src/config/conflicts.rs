@@ -1,0 +1,84 @@
+//! What is wrong only when parts are seen together: two listeners on one address.
+
+use super::checked::{Config, Endpoint};
+use super::component::endpoint;
+use super::diagnostic::{Place, Report};
+use super::yaml::Node;
+
+/// Where something listens, and the keys that say so.
+struct Listener {
+    keys: Vec<String>,
+    endpoint: Endpoint,
+}
+
+/// Reports listeners that would take each other's port.
+pub(crate) fn check(config: &Config, tree: &Node, report: &Report) {
+    let listeners = listeners(config);
+    for (index, listener) in listeners.iter().enumerate() {
+        let taken = listeners[..index]
+            .iter()
+            .find(|other| overlap(&listener.endpoint, &other.endpoint));
+        if let Some(first) = taken {
+            report.error(
+                place(tree, &listener.keys),
+                &listener.keys.join("."),
+                format!("port {} is taken by {}", listener.endpoint.port, first.keys.join(".")),
+                "give one of them another port",
+            );
+        }
+    }
+}
+
+fn listeners(config: &Config) -> Vec<Listener> {
+    let mut listeners = Vec::new();
+    let mut add = |keys: &[&str], endpoint: Endpoint| {
+        let keys = keys.iter().map(|key| (*key).to_owned()).collect();
+        listeners.push(Listener { keys, endpoint });
+    };
+    for receiver in &config.receivers {
+        let id = receiver.id.to_string();
+        if let Some(grpc) = &receiver.otlp.grpc {
+            add(&["receivers", &id, "protocols", "grpc", "endpoint"], grpc.endpoint.clone());
+        }
+        if let Some(http) = &receiver.otlp.http {
+            add(&["receivers", &id, "protocols", "http", "endpoint"], http.endpoint.clone());
+        }
+    }
+    let own = [
+        (["service", "engine", "admin"].as_slice(), config.telemetry.admin_address),
+        (["service", "telemetry", "metrics", "address"].as_slice(), config.telemetry.metrics_address),
+    ];
+    for (keys, address) in own {
+        if let Some(address) = address {
+            let host = address.ip().to_string();
+            let port = address.port();
+            add(keys, Endpoint { host, port });
+        }
+    }
+    listeners
+}
+
+/// The place of the deepest of the keys that is written.
+fn place<'a>(tree: &'a Node, keys: &[String]) -> &'a Place {
+    let mut place = &tree.place;
+    let mut node = tree;
+    for key in keys {
+        let Some(entry) = node.entry(key) else { break };
+        place = if entry.node.place.is_empty() { &entry.place } else { &entry.node.place };
+        node = &entry.node;
+    }
+    place
+}
+
+/// Whether both cannot listen at the same time, as far as that is known without looking names up.
+fn overlap(one: &Endpoint, other: &Endpoint) -> bool {
+    if one.port != other.port || one.port == 0 {
+        return false;
+    }
+    match (endpoint::numeric(one), endpoint::numeric(other)) {
+        (Some(one), Some(other)) => {
+            one == other || one.ip().is_unspecified() || other.ip().is_unspecified()
+        }
+        _ => one.host == other.host,
+    }
+}
