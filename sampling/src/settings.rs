@@ -15,6 +15,15 @@ pub struct Settings {
     pub policies: Vec<Policy>,
 }
 
+impl Settings {
+    /// The settings of one of `samplers` samplers that share the work: limits on numbers are divided, at least 1 each.
+    #[must_use]
+    pub fn share_of(&self, samplers: usize) -> Settings {
+        let samplers = u32::try_from(samplers.max(1)).unwrap_or(u32::MAX);
+        Settings { traces_max: self.traces_max.map(|traces| (traces / samplers).max(1)), ..self.clone() }
+    }
+}
+
 /// One named policy.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Policy {

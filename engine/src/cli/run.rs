@@ -8,9 +8,12 @@
 //! Everything that can be known to be wrong is found before the first connection is taken. This thread is the control
 //! thread: it runs admin pages, signals and the acceptors, and never touches a span.
 
-use crate::admin;
-use crate::cli::banner;
-use crate::config::checked::{Config, ProcessorKind, RuntimeChoice};
+use super::banner::{self, PortUse};
+use super::{ConfigArguments, port_owner};
+use crate::admin::{self, Face, Readiness, Serving, View};
+use crate::config;
+use crate::config::checked::{Config, ExporterKind, ProcessorKind, RuntimeChoice};
+use crate::exporter::Exporter;
 use crate::shard::assemble::{Declared, ShardSeed};
 use crate::shard::budget::Budget;
 use crate::shard::clock::Clock;
@@ -19,9 +22,10 @@ use crate::shard::mesh::mesh;
 use crate::shard::placement::{self, Machine, Plan};
 use crate::shard::runtime::{self, Runtime};
 use crate::telemetry::ledger::Books;
-use crate::exporter::Exporter;
-use crate::transport::tls::TlsClient;
+use crate::telemetry::logs::{self, LogSettings, Logs};
 use crate::transport::acceptor::{self, Listener};
+use crate::transport::tls::TlsClient;
+use std::process::ExitCode;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -34,51 +38,95 @@ const HINT_AFTER: Duration = Duration::from_secs(30);
 const RING_BYTES: usize = 8 << 20;
 /// The share of a cgroup's memory that is the budget where nothing else is said.
 const CGROUP_SHARE: f64 = 0.75;
+/// The part of the limit that lies above the soft limit where nothing else is said: a fifth, as in the Collector.
+const SPIKE_PART: u64 = 5;
 
 /// What was decided before anything started.
 #[derive(Debug)]
-pub struct Decided {
+struct Decided {
     /// Which shards on which cores, and why.
-    pub plan: Plan,
-    /// Which runtime.
-    pub runtime: Runtime,
-    /// Why that one, in words for the operator.
-    pub runtime_reason: String,
-    /// The process budget: (limit, spike) in bytes.
-    pub budget: (u64, u64),
+    plan: Plan,
+    runtime: Runtime,
+    runtime_reason: String,
+    /// The process budget: (limit, spike) in bytes, and where it comes from.
+    budget: (u64, u64),
+    budget_reason: &'static str,
 }
 
-/// Runs the gateway until it is told to stop; returns the exit code.
-pub fn run(config: Config) -> i32 {
-    match start_and_serve(config) {
-        Ok(()) => 0,
+/// Runs the gateway until it is told to stop.
+pub fn run(
+    sources: &ConfigArguments,
+    environment: &dyn Fn(&str) -> Option<String>,
+    machine: &crate::config::Machine,
+    color: bool,
+) -> ExitCode {
+    match load(sources, environment, machine, color).and_then(|config| start_and_serve(config, sources.names())) {
+        Ok(()) => ExitCode::SUCCESS,
         Err(message) => {
-            eprintln!("{message}");
-            1
+            eprintln!("{}", message.trim_end());
+            ExitCode::FAILURE
         }
     }
 }
 
-fn start_and_serve(config: Config) -> Result<(), String> {
+/// The checked configuration; warnings are printed, errors are the error.
+fn load(
+    sources: &ConfigArguments,
+    environment: &dyn Fn(&str) -> Option<String>,
+    machine: &crate::config::Machine,
+    color: bool,
+) -> Result<Config, String> {
+    let loaded = config::load(&sources.sources()?, environment, machine);
+    let rendered = config::render(&loaded.diagnostics, color);
+    match loaded.config {
+        Some(config) => {
+            eprint!("{rendered}");
+            Ok(config)
+        }
+        None if loaded.fragment && rendered.is_empty() => {
+            Err("this is a valid fragment without service: merge it over a configuration with one".to_owned())
+        }
+        None => Err(rendered),
+    }
+}
+
+fn start_and_serve(config: Config, name: String) -> Result<(), String> {
+    // Before any other thread exists: glommio registers the process with the kernel.
+    glommio::early_init();
+    let settings = LogSettings { level: config.telemetry.log_level, json: config.telemetry.log_json };
+    let logs = logs::start(settings).map_err(|error| format!("the log cannot be started: {error}"))?;
     let decided = decide(&config)?;
     let config = Arc::new(config);
-    let listeners = acceptor::bind_all(&config).map_err(|error| banner::port_taken(&error))?;
+    let listeners = acceptor::bind_all(&config).map_err(|error| cannot_bind(&error))?;
     let declared = Arc::new(Declared::of(&config));
     let connections: Arc<Vec<AtomicUsize>> = Arc::new((0..decided.plan.shards).map(|_| AtomicUsize::new(0)).collect());
     let tls = config.exporters.iter().map(Exporter::tls).collect::<Result<Vec<_>, _>>()?;
-    let fleet = start_shards(&config, &declared, &decided, &connections, Arc::new(tls))?;
+    let fleet = Rc::new(start_shards(&config, &declared, &decided, &connections, Arc::new(tls))?);
     let control = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let control = control.map_err(|error| format!("the control thread cannot start: {error}"))?;
-    tokio::task::LocalSet::new().block_on(&control, serve(config, declared, decided, listeners, fleet))
+    let gateway = Gateway { config, name, declared, decided, listeners, fleet: Rc::clone(&fleet), logs: logs.clone() };
+    let served = tokio::task::LocalSet::new().block_on(&control, gateway.serve());
+    drop(control);
+    if let Ok(fleet) = Rc::try_unwrap(fleet) {
+        fleet.end();
+    }
+    logs.flush();
+    served.map(|ledger| eprintln!("{ledger}"))
+}
+
+/// Whose port it is, and what moves ours.
+fn cannot_bind(error: &acceptor::BindError) -> String {
+    let wanted = PortUse::Receiver { receiver: error.receiver.clone(), protocol: error.protocol };
+    banner::cannot_listen(&wanted, error.address, &error.error, port_owner::find)
 }
 
 /// Everything that depends on the machine.
 fn decide(config: &Config) -> Result<Decided, String> {
     let machine = Machine::read();
-    let plan = placement::plan(&machine, &config.engine)?;
+    let plan = placement::plan(&machine, &config.engine).map_err(|impossible| impossible.to_string())?;
     let (runtime, runtime_reason) = choose_runtime(config.engine.runtime)?;
-    let budget = budget_of(config, machine.memory_bytes);
-    Ok(Decided { plan, runtime, runtime_reason, budget })
+    let (budget, budget_reason) = budget_of(config, machine.memory_bytes());
+    Ok(Decided { plan, runtime, runtime_reason, budget, budget_reason })
 }
 
 fn choose_runtime(choice: RuntimeChoice) -> Result<(Runtime, String), String> {
@@ -92,19 +140,20 @@ fn choose_runtime(choice: RuntimeChoice) -> Result<(Runtime, String), String> {
 }
 
 /// `memory_limit_mib`, else the smallest memory_limiter's, else a share of what the process may use.
-fn budget_of(config: &Config, memory_bytes: u64) -> (u64, u64) {
-    let smallest = config.processors.iter().filter_map(|processor| match processor.kind {
+fn budget_of(config: &Config, memory_bytes: u64) -> ((u64, u64), &'static str) {
+    let limiters = config.processors.iter().filter_map(|processor| match processor.kind {
         ProcessorKind::MemoryLimiter { limit_bytes, spike_bytes } => Some((limit_bytes, spike_bytes)),
         _ => None,
     });
-    let smallest = smallest.min();
-    match (config.engine.memory_limit_bytes, smallest) {
-        (Some(limit), Some((_, spike))) if spike < limit => (limit, spike),
-        (Some(limit), _) => (limit, limit / 5),
-        (None, Some(limits)) => limits,
+    match (config.engine.memory_limit_bytes, limiters.min()) {
+        (Some(limit), limiter) => {
+            let spike = limiter.map(|(_, spike)| spike).filter(|&spike| spike < limit);
+            ((limit, spike.unwrap_or(limit / SPIKE_PART)), "service.engine.memory_limit_mib")
+        }
+        (None, Some(limits)) => (limits, "the smallest memory_limiter"),
         (None, None) => {
             let limit = (memory_bytes as f64 * CGROUP_SHARE) as u64;
-            (limit, limit / 5)
+            ((limit, limit / SPIKE_PART), "75 % of the memory this process may use")
         }
     }
 }
@@ -133,42 +182,83 @@ fn start_shards(
         hash_seed,
         connections: Arc::clone(connections),
     });
-    let core = |shard: usize| decided.plan.cores.as_ref().filter(|_| decided.plan.pinned).map(|cores| cores[shard]);
+    let core = |shard: usize| decided.plan.cores.as_ref().map(|cores| cores[shard]);
     let berths: Vec<Berth> = (0..shards).map(|shard| Berth { runtime: decided.runtime, core: core(shard) }).collect();
     Fleet::start(seeds.collect(), &berths, Arc::clone(connections))
 }
 
-/// The control thread's part: from the first connection to the last line.
-async fn serve(
+/// A gateway whose shards run and whose ports are bound.
+struct Gateway {
     config: Arc<Config>,
+    /// What the configuration is called.
+    name: String,
     declared: Arc<Declared>,
     decided: Decided,
     listeners: Vec<Listener>,
-    fleet: Fleet,
-) -> Result<(), String> {
-    let fleet = Rc::new(fleet);
-    let (stop, stopped) = watch::channel(false);
-    let view = Rc::new(admin::View::new(Rc::clone(&fleet), Arc::clone(&declared)));
-    admin::serve(&config.telemetry, Rc::clone(&view)).await.map_err(|error| banner::port_taken(&error))?;
-    eprint!("{}", banner::started(&config, &decided, &listeners));
-    for listener in listeners {
-        tokio::task::spawn_local(acceptor::accept(listener, Rc::clone(&fleet), stopped.clone()));
+    fleet: Rc<Fleet>,
+    logs: Logs,
+}
+
+impl Gateway {
+    /// The control thread's part, from the first connection to the ledger, which is returned.
+    async fn serve(self) -> Result<String, String> {
+        let (stop, stopped) = watch::channel(false);
+        let schema = self.declared.schema.clone();
+        let level = self.config.telemetry.metrics_level;
+        let view = View::new(Rc::clone(&self.fleet), schema, level, Some(self.logs.clone()), fastrand::u128(..));
+        let view = Rc::new(view);
+        let serving = admin::serve(&self.config.telemetry, &view).await.map_err(|error| {
+            let wanted = match error.face {
+                Face::Metrics => PortUse::Metrics,
+                Face::Admin => PortUse::Admin,
+            };
+            banner::cannot_listen(&wanted, error.address, &error.error, port_owner::find)
+        })?;
+        let facts = self.facts(serving);
+        for listener in self.listeners {
+            tokio::task::spawn_local(acceptor::accept(listener, Rc::clone(&self.fleet), stopped.clone()));
+        }
+        view.show(Readiness::Ready);
+        eprint!("{}", banner::start(&facts));
+        tokio::task::spawn_local(hint_if_silent(Rc::clone(&view), facts));
+        wait_for_signal().await?;
+        view.show(Readiness::Draining);
+        drop(stop.send(true));
+        self.fleet.drain(Duration::from_nanos(self.config.engine.shutdown_timeout_ns)).await;
+        let totals = self.declared.schema.fold(&self.fleet.snapshot().await);
+        Ok(Books::read(&self.declared.schema, &totals).sentence())
     }
-    tokio::task::spawn_local(hint_if_silent(Rc::clone(&view)));
-    wait_for_signal().await?;
-    view.draining();
-    drop(stop.send(true));
-    fleet.drain(Duration::from_nanos(config.engine.shutdown_timeout_ns)).await;
-    let totals = declared.schema.fold(&fleet.snapshot().await);
-    eprintln!("{}", Books::read(&declared.schema, &totals).sentence());
-    Ok(())
+
+    /// What the first lines say.
+    fn facts(&self, serving: Serving) -> banner::Start {
+        let keeps_traces =
+            self.config.exporters.iter().any(|exporter| matches!(exporter.kind, ExporterKind::Memory { .. }));
+        let wall_time = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        banner::Start {
+            receivers: self.listeners.iter().map(Listener::listening).collect(),
+            metrics: serving.metrics,
+            admin: serving.admin,
+            runtime: self.decided.runtime.name().to_owned(),
+            runtime_reason: self.decided.runtime_reason.clone(),
+            shards: self.decided.plan.shards,
+            pinned_cores: self.decided.plan.cores.clone(),
+            pin_reason: self.decided.plan.why.clone(),
+            memory_limit_bytes: self.decided.budget.0,
+            memory_reason: self.decided.budget_reason.to_owned(),
+            configuration: self.name.clone(),
+            keeps_traces,
+            unix_ns: u64::try_from(wall_time.as_nanos()).unwrap_or(u64::MAX),
+            seed: fastrand::u64(..),
+        }
+    }
 }
 
 /// Prints a hint when nothing has been received for a while after the start.
-async fn hint_if_silent(view: Rc<admin::View>) {
+async fn hint_if_silent(view: Rc<View<Rc<Fleet>>>, facts: banner::Start) {
     tokio::time::sleep(HINT_AFTER).await;
-    if view.spans_offered().await == 0 {
-        eprintln!("{}", banner::nothing_received(HINT_AFTER));
+    let books = view.books().await;
+    if books.is_some_and(|books| books.intake.iter().all(|intake| intake.offered == 0)) {
+        eprintln!("{}", banner::nothing_received(&facts));
     }
 }
 

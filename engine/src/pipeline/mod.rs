@@ -17,7 +17,6 @@ pub use crossing::Crossing;
 use crate::processor::{Processor, Turn};
 use crate::queue::{Branch, ExportRequest};
 use crate::shard::parcel::Parcel;
-use crate::telemetry::metrics::SpanHolder;
 use batch::Batch;
 use std::rc::Rc;
 
@@ -171,16 +170,12 @@ impl Pipeline {
         }
     }
 
-    /// Shows what the nodes and the mesh hold; queues keep their own gauges.
+    /// Shows what is in flight, counted from those who hold it.
     pub fn show_in_flight(&self, turn: Turn<'_>) {
-        let mesh = self.crossing.as_ref().map_or(0, Crossing::spans_unanswered);
-        let held = |tables: bool| -> u64 { self.nodes_of(tables).map(Processor::spans_held).sum() };
-        let holders =
-            [(SpanHolder::TraceTable, held(true)), (SpanHolder::Batch, held(false)), (SpanHolder::Mesh, mesh)];
+        let crossing = self.crossing.as_ref().map_or(0, Crossing::spans_unanswered);
+        let nodes: u64 = self.nodes.iter().map(Processor::spans_held).sum();
         for branch in &self.branches {
-            for (holder, spans) in holders {
-                turn.cells.set(branch.book.in_flight(holder), spans);
-            }
+            turn.cells.set(branch.book.in_flight, nodes + crossing + branch.spans_held());
         }
     }
 

@@ -7,8 +7,8 @@
 use super::Turn;
 use crate::pipeline::ack::Outcome;
 use crate::pipeline::batch::{Batch, SEGMENTS_MAX};
-use crate::telemetry::cells::Counter;
-use codecs::otlp::SpanIndex;
+use crate::telemetry::metrics::BatchSeries;
+use codecs::otlp::{EnvelopeMap, SpanIndex};
 
 /// Settings, with 0 meaning what the configuration says it means.
 #[derive(Clone, Copy, Debug)]
@@ -21,20 +21,11 @@ pub struct Settings {
     pub send_batch_max_size: u32,
 }
 
-/// Why a batch left: the Collector counts the two apart.
-#[derive(Clone, Copy, Debug)]
-pub struct Series {
-    /// Sent because it was large enough.
-    pub size_trigger: Counter,
-    /// Sent because it was old enough.
-    pub timeout_trigger: Counter,
-}
-
 /// One `batch` processor on one shard.
 #[derive(Debug)]
 pub struct Batcher {
     settings: Settings,
-    series: Series,
+    series: BatchSeries,
     pending: Batch,
     /// When the pending spans must leave; meaningless while there are none.
     deadline_ns: u64,
@@ -42,7 +33,7 @@ pub struct Batcher {
 
 impl Batcher {
     /// Holds nothing yet.
-    pub fn new(settings: Settings, series: Series) -> Batcher {
+    pub fn new(settings: Settings, series: BatchSeries) -> Batcher {
         Batcher { settings, series, pending: Batch::default(), deadline_ns: 0 }
     }
 
@@ -67,6 +58,7 @@ impl Batcher {
         }
         turn.cells.add(if full { self.series.size_trigger } else { self.series.timeout_trigger }, 1);
         let rest = self.split();
+        turn.cells.observe(self.series.send_size, self.pending.spans());
         out.push(std::mem::replace(&mut self.pending, rest));
         self.deadline_ns = turn.now_ns.saturating_add(self.settings.timeout_ns);
         self.pending.index.spans.len() >= self.trigger() || (drain && !self.pending.index.spans.is_empty())
@@ -92,7 +84,7 @@ impl Batcher {
         let cut = |from: usize, to: usize| {
             let chosen: Vec<u32> = (from..to).map(|span| u32::try_from(span).expect("an index holds u32 spans")).collect();
             let mut index = SpanIndex::default();
-            self.pending.index.select(&chosen, &mut index);
+            self.pending.index.select(&chosen, &mut EnvelopeMap::default(), &mut index);
             index
         };
         let (first, rest) = (cut(0, bound), cut(bound, spans));

@@ -7,26 +7,30 @@
 use super::Turn;
 use crate::pipeline::ack::Outcome;
 use crate::pipeline::batch::Batch;
-use crate::telemetry::tail_sampling::TailSamplingReport;
+use crate::telemetry::cells::{Cells, Counter};
+use crate::telemetry::metrics::TailSamplingSeries;
 use bytes::Bytes;
 use codecs::otlp::SpanIndex;
-use sampling::{Release, Sampler, Select};
+use sampling::{Counters, Release, Sampler, Select};
 
 /// Kept spans in one outgoing batch: large enough to pay for its envelopes, small enough to leave between two requests.
-const RELEASE_SPANS_MAX: usize = 4096;
+const RELEASE_SPANS_MAX: u64 = 4096;
 
 /// One `tail_sampling` processor on one shard.
 #[derive(Debug)]
 pub struct TailSampling {
     sampler: Sampler,
     release: Release,
-    report: TailSamplingReport,
+    series: TailSamplingSeries,
+    /// What the cells already know.
+    shown: Counters,
 }
 
 impl TailSampling {
-    /// `report` turns the sampler's own counters into the shard's cells.
-    pub fn new(sampler: Sampler, report: TailSamplingReport) -> TailSampling {
-        TailSampling { sampler, release: Release::default(), report }
+    /// The sampler counts for itself, because it is pure; `series` is where the shard shows it.
+    pub fn new(sampler: Sampler, series: TailSamplingSeries) -> TailSampling {
+        let shown = sampler.counters().clone();
+        TailSampling { sampler, release: Release::default(), series, shown }
     }
 
     /// Copies the spans into the trace table; late spans of kept traces leave at once.
@@ -49,8 +53,30 @@ impl TailSampling {
             self.sampler.decide_due(turn.now_ns, RELEASE_SPANS_MAX, &mut self.release)
         };
         self.emit(turn, out);
-        self.report.update(turn.cells, &self.sampler);
+        self.sampler.shrink(turn.now_ns);
+        self.show(turn.cells);
         more
+    }
+
+    /// Adds to the cells what the sampler has counted since the last time.
+    fn show(&mut self, cells: &Cells) {
+        let (now, series) = (self.sampler.counters(), &self.series);
+        let news = |counter: Counter, of: fn(&Counters) -> u64| cells.add(counter, of(now) - of(&self.shown));
+        news(series.new_trace_id_received, |counters| counters.traces_new);
+        news(series.decisions.sampled, |counters| counters.traces_sampled);
+        news(series.decisions.not_sampled, |counters| counters.traces_not_sampled);
+        news(series.early_releases.sampled, |counters| counters.late_spans_kept);
+        news(series.early_releases.not_sampled, |counters| counters.late_spans_dropped);
+        news(series.policy_evaluation_error, |counters| counters.evaluation_errors);
+        news(series.traces_decided_early, |counters| counters.traces_decided_early);
+        news(series.spans_without_trace_id, |counters| counters.idless_spans_kept + counters.idless_spans_dropped);
+        for (policy, series) in series.policies.iter().enumerate() {
+            let (now, shown) = (&now.policies[policy], &self.shown.policies[policy]);
+            cells.add(series.sampled, now.sampled - shown.sampled);
+            cells.add(series.not_sampled, now.not_sampled - shown.not_sampled);
+        }
+        cells.set(series.traces_on_memory, self.sampler.pending_traces() as u64);
+        self.shown.clone_from(now);
     }
 
     /// Turns what was released into a batch of its own buffer.
@@ -72,7 +98,8 @@ impl TailSampling {
 
     /// Spans of traces that no policy wanted, ever.
     pub fn spans_dropped(&self) -> u64 {
-        self.sampler.counters().spans_dropped()
+        let counters = self.sampler.counters();
+        counters.spans_dropped
     }
 
     /// Memory of the trace table and everything around it.

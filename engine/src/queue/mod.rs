@@ -18,7 +18,7 @@ use crate::pipeline::ack::{self, Ack};
 use crate::pipeline::batch::Batch;
 use crate::shard::ShardContext;
 use crate::shard::runtime;
-use crate::telemetry::metrics::{ExporterSeries, PipelineExporterLedger, SpanHolder};
+use crate::telemetry::metrics::{BookSeries, ExporterSeries};
 use codecs::compression::Compression;
 use codecs::grpc::{Code, Status};
 use retry::Backoff;
@@ -71,7 +71,24 @@ pub struct Branch {
     /// The exporter's queue; several pipelines may share it.
     pub queue: Rc<Queue>,
     /// The pair's book.
-    pub book: PipelineExporterLedger,
+    pub book: BookSeries,
+    held: Cell<u64>,
+}
+
+impl Branch {
+    /// Nothing is under way yet.
+    pub fn new(queue: Rc<Queue>, book: BookSeries) -> Rc<Branch> {
+        Rc::new(Branch { queue, book, held: Cell::new(0) })
+    }
+
+    /// Spans of this pipeline that wait in the queue or are under way.
+    pub fn spans_held(&self) -> u64 {
+        self.held.get()
+    }
+
+    fn let_go(&self, item: &Item) {
+        self.held.set(self.held.get() - item.request.spans());
+    }
 }
 
 /// A shared request with what only this exporter's copy has.
@@ -121,9 +138,7 @@ impl Queue {
             series,
             shard,
         };
-        if let Some(series) = &queue.series.queue {
-            queue.shard.cells.set(series.capacity, queue.requests_max as u64);
-        }
+        queue.shard.cells.set(queue.series.queue_capacity, queue.requests_max as u64);
         Rc::new(queue)
     }
 
@@ -141,7 +156,7 @@ impl Queue {
         if let Some(outcome) = self.exporter.deliver_at_once(&item.request, &self.shard) {
             return self.settle(item, outcome);
         }
-        self.hold(&item, SpanHolder::Queue);
+        branch.held.set(branch.held.get() + item.request.spans());
         self.waiting.borrow_mut().push_back(item);
         self.show_size();
         if self.consumers.get() < self.consumers_max {
@@ -155,12 +170,10 @@ impl Queue {
     async fn consume(&self) {
         loop {
             let Some(item) = self.waiting.borrow_mut().pop_front() else { break };
-            self.release(&item, SpanHolder::Queue);
-            self.hold(&item, SpanHolder::Export);
             self.under_way.set(self.under_way.get() + 1);
             let outcome = self.deliver(&item.request).await;
+            item.branch.let_go(&item);
             self.under_way.set(self.under_way.get() - 1);
-            self.release(&item, SpanHolder::Export);
             self.settle(item, outcome);
             self.show_size();
             self.shard.room.notify_one();
@@ -201,15 +214,15 @@ impl Queue {
         let cells = &self.shard.cells;
         let answer = match outcome {
             Outcome::Delivered => {
-                cells.add(self.series.sent_spans, spans);
+                cells.add(self.series.sent, spans);
                 cells.add(book.delivered, spans);
                 ack::Outcome::Taken
             }
             Outcome::PartiallyRejected { rejected, message } => {
                 let rejected = rejected.min(spans);
                 tracing::warn!(exporter = %self.exporter.id(), rejected, message, "Partial success response");
-                cells.add(self.series.sent_spans, spans - rejected);
-                cells.add(self.series.send_failed_spans, rejected);
+                cells.add(self.series.sent, spans - rejected);
+                cells.add(self.series.send_failed, rejected);
                 cells.add(book.delivered, spans - rejected);
                 cells.add(book.failed, rejected);
                 ack::Outcome::Taken
@@ -220,9 +233,9 @@ impl Queue {
         ack::settle_all(acks, &answer);
     }
 
-    fn fail(&self, spans: u64, book: &PipelineExporterLedger, code: Code, message: &str) -> ack::Outcome {
+    fn fail(&self, spans: u64, book: &BookSeries, code: Code, message: &str) -> ack::Outcome {
         tracing::error!(exporter = %self.exporter.id(), failed_spans = spans, message, "Exporting failed. Dropping data.");
-        self.shard.cells.add(self.series.send_failed_spans, spans);
+        self.shard.cells.add(self.series.send_failed, spans);
         self.shard.cells.add(book.failed, spans);
         ack::Outcome::Failed(Status::new(code, message.to_owned()))
     }
@@ -230,19 +243,9 @@ impl Queue {
     fn show_size(&self) {
         let cells = &self.shard.cells;
         cells.set(self.series.in_flight_requests, self.under_way.get() as u64);
-        if let Some(series) = &self.series.queue {
-            let requests = self.waiting.borrow().len() + self.under_way.get();
-            cells.set(series.size, requests as u64);
-            cells.set(series.fullest_percent, (100 * requests / self.requests_max) as u64);
-        }
-    }
-
-    fn hold(&self, item: &Item, holder: SpanHolder) {
-        self.shard.cells.raise(item.branch.book.in_flight(holder), item.request.spans());
-    }
-
-    fn release(&self, item: &Item, holder: SpanHolder) {
-        self.shard.cells.lower(item.branch.book.in_flight(holder), item.request.spans());
+        let requests = self.waiting.borrow().len() + self.under_way.get();
+        cells.set(self.series.queue_size, requests as u64);
+        cells.set(self.series.queue_fullest_percent, (100 * requests / self.requests_max) as u64);
     }
 
     /// Whether nothing waits and nothing is under way.
@@ -259,7 +262,7 @@ impl Queue {
     pub fn abandon(&self) {
         let waiting = std::mem::take(&mut *self.waiting.borrow_mut());
         for item in waiting {
-            self.release(&item, SpanHolder::Queue);
+            item.branch.let_go(&item);
             let reason = "the shutdown timeout ended before this request could be delivered".to_owned();
             self.settle(item, Outcome::Permanent { reason: crate::exporter::outcome::ErrorWord::Shutdown, message: reason });
         }

@@ -66,9 +66,9 @@ impl OtlpReceiver {
             return Ok(());
         }
         let cells = &self.shard.cells;
-        cells.add(self.series.offered_spans, spans);
+        cells.add(self.series.offered, spans);
         let result = self.deliver(batch).await;
-        cells.add(if result.is_ok() { self.series.accepted_spans } else { self.series.refused_spans }, spans);
+        cells.add(if result.is_ok() { self.series.accepted } else { self.series.refused }, spans);
         result
     }
 

@@ -19,8 +19,8 @@ use crate::queue::{Branch, Queue};
 use crate::receiver::otlp::OtlpReceiver;
 use crate::telemetry::cells::{Cells, Counter, Schema};
 use crate::telemetry::metrics::{
-    BatchSeries, BudgetSeries, ExporterSeries, HasQueue, MemoryExporterSeries, MemoryLimiterSeries, MeshSeries, PipelineLedger,
-    ProcessorSeries, ReceiverSeries, ShardSeries, TailSamplingSeries, Transport as TransportLabel,
+    BatchSeries, BookSeries, BudgetSeries, ExporterSeries, MemoryExporterSeries, MemoryLimiterSeries, MeshSeries,
+    ProcessorSeries, ReceiverSeries, ShardSeries, TailSamplingSeries,
 };
 use crate::transport::Transport;
 use crate::transport::grpc_server::GrpcServer;
@@ -45,7 +45,8 @@ pub struct Declared {
     processors: Vec<NodeSeries>,
     exporters: Vec<ExporterSeries>,
     memory: Vec<Option<MemoryExporterSeries>>,
-    pipelines: Vec<PipelineLedger>,
+    /// Per pipeline, one book per exporter.
+    books: Vec<Vec<BookSeries>>,
     gauges: Gauges,
 }
 
@@ -80,7 +81,7 @@ impl Declared {
         let mut schema = Schema::default();
         let receivers = config.receivers.iter().map(|receiver| {
             let id = receiver.id.to_string();
-            [TransportLabel::Grpc, TransportLabel::Http].map(|label| ReceiverSeries::declare(&mut schema, &id, label))
+            [Transport::Grpc, Transport::Http].map(|kind| ReceiverSeries::declare(&mut schema, &id, kind.label()))
         });
         let receivers = receivers.collect();
         let processors = config.processors.iter().map(|processor| {
@@ -101,8 +102,7 @@ impl Declared {
         });
         let processors = processors.collect();
         let exporters = config.exporters.iter().map(|exporter| {
-            let queue = if queue_settings(exporter).is_some_and(|queue| queue.enabled) { HasQueue::Yes } else { HasQueue::No };
-            ExporterSeries::declare(&mut schema, &exporter.id.to_string(), queue)
+            ExporterSeries::declare(&mut schema, &exporter.id.to_string())
         });
         let exporters = exporters.collect();
         let memory = config.exporters.iter().map(|exporter| {
@@ -111,16 +111,17 @@ impl Declared {
         });
         let memory = memory.collect();
         let pipelines = config.pipelines.iter().map(|pipeline| {
+            let id = pipeline.id.to_string();
             let exporters = pipeline.exporters.iter().map(|&exporter| config.exporters[exporter].id.to_string());
-            PipelineLedger::declare(&mut schema, &pipeline.id.to_string(), &exporters.collect::<Vec<_>>())
+            exporters.map(|exporter| BookSeries::declare(&mut schema, &id, &exporter)).collect()
         });
-        let pipelines = pipelines.collect();
+        let books = pipelines.collect();
         let gauges = Gauges {
             budget: BudgetSeries::declare(&mut schema),
             mesh: MeshSeries::declare(&mut schema),
             shard: ShardSeries::declare(&mut schema),
         };
-        Declared { schema, receivers, processors, exporters, memory, pipelines, gauges }
+        Declared { schema, receivers, processors, exporters, memory, books, gauges }
     }
 }
 
@@ -203,10 +204,9 @@ impl Parts<'_> {
             self.node(processor, next_reason)
         });
         let nodes = nodes.collect();
-        let ledger = &self.declared.pipelines[position];
-        let branches = settings.exporters.iter().zip(&ledger.exporters).map(|(&exporter, book)| {
-            Rc::new(Branch { queue: Rc::clone(&self.queues[exporter]), book: book.clone() })
-        });
+        let books = &self.declared.books[position];
+        let branches = settings.exporters.iter().zip(books);
+        let branches = branches.map(|(&exporter, book)| Branch::new(Rc::clone(&self.queues[exporter]), book.clone()));
         Pipeline::new(nodes, branches.collect(), crossing)
     }
 

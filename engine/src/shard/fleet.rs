@@ -6,7 +6,9 @@
 use super::assemble::{self, ShardSeed};
 use super::inbox::{Command, DrainStep, INBOX_MAX, Inbox};
 use super::runtime::{self, Runtime};
+use crate::admin::Shards;
 use crate::exporter::memory::KeptTrace;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -68,16 +70,6 @@ impl Fleet {
         drop(self.inboxes[shard].send(Command::Connection { listener, socket }).await);
     }
 
-    /// Asks every shard for its cells.
-    pub async fn snapshot(&self) -> Vec<Vec<u64>> {
-        self.ask(Command::Snapshot).await
-    }
-
-    /// The traces that memory exporters keep, of all shards.
-    pub async fn kept_traces(&self) -> Vec<KeptTrace> {
-        self.ask(Command::Traces).await.into_iter().flatten().collect()
-    }
-
     async fn ask<T>(&self, command: impl Fn(oneshot::Sender<T>) -> Command) -> Vec<T> {
         let mut answers = Vec::with_capacity(self.shards());
         for inbox in &self.inboxes {
@@ -110,6 +102,11 @@ impl Fleet {
         self.ask(|reply| Command::Drain(DrainStep::GiveUp, reply)).await;
     }
 
+    /// A copy of every shard's cells, in the order of the shards.
+    pub async fn snapshot(&self) -> Vec<Vec<u64>> {
+        self.ask(Command::Snapshot).await
+    }
+
     /// Ends the shards after a drain.
     pub fn end(self) {
         self.ending.store(true, Ordering::Release);
@@ -118,6 +115,16 @@ impl Fleet {
             // A panic has already stopped the process.
             drop(thread.join());
         }
+    }
+}
+
+impl Shards for Rc<Fleet> {
+    async fn snapshot(&self) -> Vec<Vec<u64>> {
+        Fleet::snapshot(self).await
+    }
+
+    async fn traces(&self) -> Vec<KeptTrace> {
+        self.ask(Command::Traces).await.into_iter().flatten().collect()
     }
 }
 

@@ -1,5 +1,6 @@
 //! Listeners: bound before anything is promised, accepted on the control thread, served on shards.
 
+use crate::cli::banner::{Listening, Protocol};
 use crate::config::checked::{Config, Endpoint};
 use crate::shard::fleet::Fleet;
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -14,10 +15,12 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// A bound listener and what it is for.
 #[derive(Debug)]
 pub struct Listener {
-    /// The configuration key of its endpoint, for messages: `receivers.otlp.protocols.grpc.endpoint`.
-    pub key: String,
-    /// `grpc` or `http`.
-    pub protocol: &'static str,
+    /// Receiver id.
+    pub receiver: String,
+    /// What is spoken on it.
+    pub protocol: Protocol,
+    /// HTTP only: path of traces requests.
+    pub traces_path: String,
     /// Where it listens, with the port the kernel chose.
     pub address: SocketAddr,
     /// The number by which shards know it.
@@ -28,12 +31,26 @@ pub struct Listener {
 /// A port that could not be had.
 #[derive(Debug)]
 pub struct BindError {
-    /// The configuration key of the endpoint.
-    pub key: String,
-    /// What was asked for.
-    pub address: String,
+    /// Receiver id.
+    pub receiver: String,
+    /// What was to be spoken on it.
+    pub protocol: Protocol,
+    /// What was asked for; all zero for a name without an address.
+    pub address: SocketAddr,
     /// The kernel's words.
     pub error: std::io::Error,
+}
+
+impl Listener {
+    /// For the first lines of the log.
+    pub fn listening(&self) -> Listening {
+        Listening {
+            receiver: self.receiver.clone(),
+            protocol: self.protocol,
+            address: self.address,
+            traces_path: self.traces_path.clone(),
+        }
+    }
 }
 
 /// Binds every receiver's endpoints, in the order in which shards number their servers.
@@ -41,11 +58,15 @@ pub fn bind_all(config: &Config) -> Result<Vec<Listener>, BindError> {
     let mut listeners = Vec::new();
     let mut number = 0;
     for receiver in &config.receivers {
-        let grpc = receiver.otlp.grpc.as_ref().map(|grpc| ("grpc", &grpc.endpoint));
-        let http = receiver.otlp.http.as_ref().map(|http| ("http", &http.endpoint));
-        for (protocol, endpoint) in grpc.into_iter().chain(http) {
-            let key = format!("receivers.{}.protocols.{protocol}.endpoint", receiver.id);
-            bind(&key, protocol, endpoint, number, &mut listeners)?;
+        let grpc = receiver.otlp.grpc.as_ref().map(|grpc| (Protocol::Grpc, &grpc.endpoint, ""));
+        let http = receiver.otlp.http.as_ref();
+        let http = http.map(|http| (Protocol::Http, &http.endpoint, http.traces_path.as_str()));
+        for (protocol, endpoint, traces_path) in grpc.into_iter().chain(http) {
+            let failed = |(address, error)| BindError { receiver: receiver.id.to_string(), protocol, address, error };
+            for (address, socket) in bind(endpoint).map_err(failed)? {
+                let (receiver, traces_path) = (receiver.id.to_string(), traces_path.to_owned());
+                listeners.push(Listener { receiver, protocol, traces_path, address, number, socket });
+            }
             number += 1;
         }
     }
@@ -53,42 +74,34 @@ pub fn bind_all(config: &Config) -> Result<Vec<Listener>, BindError> {
 }
 
 /// Binds every address that the name resolves to: `localhost` is two of them.
-fn bind(
-    key: &str,
-    protocol: &'static str,
-    endpoint: &Endpoint,
-    number: usize,
-    listeners: &mut Vec<Listener>,
-) -> Result<(), BindError> {
-    let named = format!("{}:{}", endpoint.host, endpoint.port);
-    let failed = |error| BindError { key: key.to_owned(), address: named.clone(), error };
+fn bind(endpoint: &Endpoint) -> Result<Vec<(SocketAddr, std::net::TcpListener)>, (SocketAddr, std::io::Error)> {
+    let nowhere = SocketAddr::from(([0, 0, 0, 0], endpoint.port));
     let host = if endpoint.host.is_empty() { "::" } else { &endpoint.host };
-    let addresses: Vec<SocketAddr> = (host, endpoint.port).to_socket_addrs().map_err(failed)?.collect();
-    let mut bound = 0;
-    let mut last_error = None;
+    let addresses = (host, endpoint.port).to_socket_addrs().map_err(|error| (nowhere, error))?;
+    let mut bound: Vec<(SocketAddr, std::net::TcpListener)> = Vec::new();
+    let mut missing = None;
     for mut address in addresses {
         // With port 0 the second address of a name takes the port that the first was given.
-        if let Some(first) = listeners.iter().rev().take(bound).next_back() {
-            address.set_port(first.address.port());
+        if let Some((first, _)) = bound.first() {
+            address.set_port(first.port());
         }
-        match listen(address) {
-            Ok(socket) => {
-                let address = socket.local_addr().map_err(failed)?;
-                listeners.push(Listener { key: key.to_owned(), protocol, address, number, socket });
-                bound += 1;
-            }
+        match listen(address).and_then(|socket| Ok((socket.local_addr()?, socket))) {
+            Ok(listening) => bound.push(listening),
             // A machine without IPv6 has no ::1, whatever the hosts file says.
-            Err(error) if error.kind() == std::io::ErrorKind::AddrNotAvailable => last_error = Some(error),
-            Err(error) if error.raw_os_error() == Some(rustix::io::Errno::AFNOSUPPORT.raw_os_error()) => {
-                last_error = Some(error);
-            }
-            Err(error) => return Err(failed(error)),
+            Err(error) if is_missing(&error) => missing = Some((address, error)),
+            Err(error) => return Err((address, error)),
         }
     }
-    match last_error {
-        Some(error) if bound == 0 => Err(failed(error)),
-        _ => Ok(()),
+    match missing {
+        Some(missing) if bound.is_empty() => Err(missing),
+        _ => Ok(bound),
     }
+}
+
+/// Whether the machine does not have such an address at all.
+fn is_missing(error: &std::io::Error) -> bool {
+    let no_family = rustix::io::Errno::AFNOSUPPORT.raw_os_error();
+    error.kind() == std::io::ErrorKind::AddrNotAvailable || error.raw_os_error() == Some(no_family)
 }
 
 fn listen(address: SocketAddr) -> std::io::Result<std::net::TcpListener> {

@@ -27,6 +27,16 @@ pub enum Transport {
     Http,
 }
 
+impl Transport {
+    /// Value of the label `transport`.
+    pub fn label(self) -> &'static str {
+        match self {
+            Transport::Grpc => "grpc",
+            Transport::Http => "http",
+        }
+    }
+}
+
 /// One export call, as it came.
 #[derive(Debug)]
 pub struct ReceivedRequest {
