@@ -32,8 +32,10 @@ impl SpanIndex {
 
     fn read_resources(&mut self, bytes: &[u8], segment: u16) -> Result<(), Malformed> {
         let mut reader = Reader::new("request", bytes);
-        // Envelopes are parts of requests, each copied at most once: if this sum fits, every range and count does.
-        if self.envelopes.len().saturating_add(bytes.len()) > u32::MAX as usize {
+        // A request adds at most its own bytes to the envelopes, and fewer spans than bytes; resources and scopes are
+        // never more than spans. If this sum fits, every range and every number does.
+        let most = self.envelopes.len().max(self.spans.len());
+        if most.saturating_add(bytes.len()) > u32::MAX as usize {
             return Err(reader.fault_at(0, Fault::TooLarge));
         }
         while let Some(tag) = reader.tag()? {
