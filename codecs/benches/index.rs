@@ -11,6 +11,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use codecs::compression::{Compression, Compressor, Decompressor};
+use codecs::otlp::proto::ExportTraceServiceRequest;
 use codecs::otlp::{Encoder, Selection, SpanIndex};
 use prost::Message;
 
@@ -18,11 +19,16 @@ const ROUNDS: usize = 300;
 
 fn main() {
     for (resources, spans) in [(4, 512), (2, 100), (1, 10)] {
-        let bytes = Bytes::from(support::shop_request(resources, spans).encode_to_vec());
-        println!("{spans} spans in {resources} resources, {} bytes a span", bytes.len() / spans);
-        measure_index(&bytes, spans);
-        measure_compression(&bytes, spans);
+        measure("plain", &support::shop_request(resources, spans), spans);
     }
+    measure("with long values and events", &support::troubled_request(4, 128), 128);
+}
+
+fn measure(name: &str, request: &ExportTraceServiceRequest, spans: usize) {
+    let bytes = Bytes::from(request.encode_to_vec());
+    println!("{spans} spans, {name}, {} bytes a span", bytes.len() / spans);
+    measure_index(&bytes, spans);
+    measure_compression(&bytes, spans);
 }
 
 fn measure_index(bytes: &Bytes, spans: usize) {

@@ -280,6 +280,8 @@ impl Compressor {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+
     use super::*;
 
     const BOTH: [Compression; 2] = [Compression::Gzip, Compression::Zstd];
@@ -371,6 +373,23 @@ mod tests {
         let mut gzip = Vec::new();
         flate2::bufread::GzEncoder::new(&plain[..], flate2::Compression::new(6)).read_to_end(&mut gzip).unwrap();
         check(Compression::Gzip, &gzip, BYTES_MAX, Ok(&plain));
+    }
+
+    #[test]
+    fn a_zstd_window_counts_against_its_bound_only_if_it_must_be_held() {
+        let plain = text(5000);
+        let streamed = |window_log: u32| {
+            let mut encoder = zstd::stream::Encoder::new(Vec::new(), 1).unwrap();
+            encoder.window_log(window_log).unwrap();
+            // Flushed in the middle, so that the encoder cannot announce the size.
+            encoder.write_all(&plain[..100]).unwrap();
+            encoder.flush().unwrap();
+            encoder.write_all(&plain[100..]).unwrap();
+            encoder.finish().unwrap()
+        };
+        check(Compression::Zstd, &streamed(ZSTD_WINDOW_LOG_MAX), BYTES_MAX, Ok(&plain));
+        let broken = Err(DecompressError::Broken(Compression::Zstd));
+        check(Compression::Zstd, &streamed(ZSTD_WINDOW_LOG_MAX + 1), BYTES_MAX, broken);
     }
 
     #[test]

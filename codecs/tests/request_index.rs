@@ -64,6 +64,13 @@ fn a_request_is_indexed_field_by_field() {
 }
 
 #[test]
+fn long_values_and_events_are_indexed_field_by_field() {
+    let bytes = support::troubled_request(2, 6).encode_to_vec();
+    check_request(&bytes);
+    check_subset(&bytes, |number| number % 2 == 0);
+}
+
+#[test]
 fn an_empty_request_has_no_spans_and_is_well_formed() {
     for bytes in [&[][..], &wrap(1, &[]), &wrap(3, &[])] {
         let index = read(bytes).unwrap();

@@ -12,13 +12,9 @@
 //! are copied together; span bytes are never copied here. Unknown fields of the request itself have no place and are
 //! left out: requests are merged and split, resources are not.
 
-use std::ops::Range;
-
 use bytes::Bytes;
 
-use super::message::{check_resource, check_scope};
-use super::span::{SpanItem, read_span};
-use crate::wire::{Fault, Malformed, Reader, WireType};
+use super::span::SpanItem;
 
 /// A half-open range of bytes in [`SpanIndex::envelopes`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -69,150 +65,6 @@ pub struct SpanIndex {
 }
 
 impl SpanIndex {
-    /// Checks one ExportTraceServiceRequest completely and appends its spans, which lie in segment number `segment`.
-    ///
-    /// Resources and scopes without spans leave no entry. No allocation once the index has grown to its usual size.
-    ///
-    /// # Errors
-    /// The first malformed byte. The index is then what it was before: nothing of the request is accepted.
-    pub fn read_request(&mut self, bytes: &[u8], segment: u16) -> Result<(), Malformed> {
-        let before = self.mark();
-        let read = self.read_resources(bytes, segment);
-        if read.is_err() {
-            self.rewind(before);
-        }
-        read
-    }
-
-    fn read_resources(&mut self, bytes: &[u8], segment: u16) -> Result<(), Malformed> {
-        let mut reader = Reader::new("request", bytes);
-        // Envelopes are parts of requests, each copied at most once: if this sum fits, every range and count does.
-        if self.envelopes.len().saturating_add(bytes.len()) > u32::MAX as usize {
-            return Err(reader.fault_at(0, Fault::TooLarge));
-        }
-        while let Some(tag) = reader.tag()? {
-            match tag.number {
-                1 => {
-                    let range = reader.length_field(tag, "resource_spans")?;
-                    self.read_resource_spans(reader.nested("resource spans", range), segment)?;
-                }
-                _ => reader.skip(tag)?,
-            }
-        }
-        Ok(())
-    }
-
-    /// Two passes over the few fields of a ResourceSpans: its envelope must lie together, before those of its scopes,
-    /// and fields may come in any order.
-    fn read_resource_spans(&mut self, mut reader: Reader<'_>, segment: u16) -> Result<(), Malformed> {
-        let before = self.mark();
-        let mut scopes = reader.clone();
-        while let Some(tag) = reader.tag()? {
-            match tag.number {
-                1 => {
-                    let range = reader.length_field(tag, "resource")?;
-                    check_resource(reader.nested("resource", range))?;
-                }
-                2 => {
-                    reader.length_field(tag, "scope_spans")?;
-                    continue;
-                }
-                3 => reader.check_field(tag, "schema_url", WireType::Length)?,
-                _ => reader.skip(tag)?,
-            }
-            self.envelopes.extend_from_slice(reader.slice(tag.offset..reader.position()));
-        }
-        let resource = self.resources.len() as u32;
-        let envelope = self.envelope_since(before.envelopes);
-        self.resources.push(envelope);
-        while let Some(tag) = scopes.tag()? {
-            match tag.number {
-                2 => {
-                    let range = scopes.length_field(tag, "scope_spans")?;
-                    self.read_scope_spans(scopes.nested("scope spans", range), resource, segment)?;
-                }
-                _ => scopes.skip(tag)?,
-            }
-        }
-        if self.spans.len() == before.spans {
-            self.rewind(before);
-        }
-        Ok(())
-    }
-
-    /// One pass: spans leave no bytes among the envelopes, so the parts of this envelope end up side by side.
-    fn read_scope_spans(&mut self, mut reader: Reader<'_>, resource: u32, segment: u16) -> Result<(), Malformed> {
-        let before = self.mark();
-        let scope = self.scopes.len() as u32;
-        loop {
-            // Nearly every field is a span with a tag of one byte.
-            while reader.take_tag(SPANS) {
-                let range = reader.length_delimited()?;
-                self.read_span(&reader, range, scope, segment)?;
-            }
-            let Some(tag) = reader.tag()? else {
-                break;
-            };
-            match tag.number {
-                2 => {
-                    let range = reader.length_field(tag, "spans")?;
-                    self.read_span(&reader, range, scope, segment)?;
-                    continue;
-                }
-                1 => {
-                    let range = reader.length_field(tag, "scope")?;
-                    check_scope(reader.nested("scope", range))?;
-                }
-                3 => reader.check_field(tag, "schema_url", WireType::Length)?,
-                _ => reader.skip(tag)?,
-            }
-            self.envelopes.extend_from_slice(reader.slice(tag.offset..reader.position()));
-        }
-        if self.spans.len() == before.spans {
-            self.rewind(before);
-            return Ok(());
-        }
-        let envelope = self.envelope_since(before.envelopes);
-        self.scopes.push(ScopeEntry { resource, envelope });
-        Ok(())
-    }
-
-    #[inline(always)]
-    fn read_span(
-        &mut self,
-        reader: &Reader<'_>,
-        range: Range<usize>,
-        scope: u32,
-        segment: u16,
-    ) -> Result<(), Malformed> {
-        let (offset, length) = (range.start as u32, range.len() as u32);
-        let mut item = SpanItem { offset, length, scope, segment, ..SpanItem::default() };
-        read_span(reader.slice(0..range.end), range.start, &mut item)?;
-        self.spans.push(item);
-        Ok(())
-    }
-
-    fn envelope_since(&self, start: usize) -> ByteRange {
-        let end = u32::try_from(self.envelopes.len()).expect("the envelopes of one index stay below 4 GiB");
-        ByteRange { start: start as u32, end }
-    }
-
-    fn mark(&self) -> Mark {
-        Mark {
-            envelopes: self.envelopes.len(),
-            resources: self.resources.len(),
-            scopes: self.scopes.len(),
-            spans: self.spans.len(),
-        }
-    }
-
-    fn rewind(&mut self, mark: Mark) {
-        self.envelopes.truncate(mark.envelopes);
-        self.resources.truncate(mark.resources);
-        self.scopes.truncate(mark.scopes);
-        self.spans.truncate(mark.spans);
-    }
-
     /// Forgets all spans and keeps the memory.
     pub fn clear(&mut self) {
         self.envelopes.clear();
@@ -347,6 +199,12 @@ impl SpanIndex {
         }
     }
 
+    /// The envelope that was appended since the envelopes had `start` bytes.
+    pub(super) fn envelope_since(&self, start: usize) -> ByteRange {
+        let end = u32::try_from(self.envelopes.len()).expect("the envelopes of one index stay below 4 GiB");
+        ByteRange { start: start as u32, end }
+    }
+
     /// The bytes of an envelope.
     #[must_use]
     pub fn envelope(&self, range: ByteRange) -> &[u8] {
@@ -394,15 +252,3 @@ impl EnvelopeMap {
 }
 
 const NOT_COPIED: u32 = u32::MAX;
-
-/// ScopeSpans.spans: field 2, length-delimited.
-const SPANS: u8 = 2 << 3 | 2;
-
-/// Lengths of an index's vectors, to return to.
-#[derive(Clone, Copy)]
-struct Mark {
-    envelopes: usize,
-    resources: usize,
-    scopes: usize,
-    spans: usize,
-}

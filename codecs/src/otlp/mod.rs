@@ -10,6 +10,7 @@ mod encode;
 mod index;
 mod message;
 pub mod proto;
+mod read;
 mod response;
 mod span;
 

@@ -83,17 +83,20 @@ const _: () = assert!(size_of::<SpanItem>() == 64, "a span item fills one cache 
 /// ```text
 /// until the end of the message:
 ///     by the first byte of the field: is it in the shape every SDK writes?
-///         yes: take it, step over it
+///         yes: take it and what follows it in the same shape
 ///         no:  read it by the book (any wire type, any length, unknown fields, or the error)
 /// ```
 ///
-/// Tricks, by what they bought:
-/// - An attribute in plain shape is proved by comparing lengths, with no loop over its fields (about two thirds of the
-///   time of reading it field by field). The checks of one attribute do not feed the position of the next one, so the
-///   processor overlaps them: the only chain through the loop is length byte -> position.
-/// - Tags are compared as bytes, which are the same for field and wire type in one step: a wrong wire type is simply
-///   not plain, and only the slow path needs to know that.
-/// - The plain shapes return how far to step, 0 if they do not apply: no error is carried through the fast path.
+/// Tricks, and what each bought on spans of 353 bytes with 8 attributes (Zen 4, 45 ns a span with all of them):
+/// - A tag is compared as one byte, which holds number and wire type: a wrong wire type is simply not plain, and only
+///   the slow way needs to know. One jump table instead of a chain of comparisons: 820 -> 767 instructions a span.
+/// - An attribute in plain shape is proved by comparing lengths, with no loop over its fields. Its check does not feed
+///   the position of what follows, so the processor overlaps them: the only chain is length byte -> next field.
+/// - Attributes, and spans in `read_scope_spans`, repeat in loops of their own, without the jump: 767 -> 678
+///   instructions, 58 -> 48 ns.
+/// - The plain shapes return what is behind them, or nothing: no error travels through the fast path.
+///
+/// Not tried: comparing keys of an attribute with those of the span before.
 ///
 /// # Errors
 /// The first malformed byte, with its offset in `bytes`.

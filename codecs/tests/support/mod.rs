@@ -57,6 +57,25 @@ fn shop_span(number: u64) -> Span {
     }
 }
 
+/// The same request as a shop in trouble writes it: each span with a long statement and an exception with its trace.
+pub(crate) fn troubled_request(resources: usize, spans: usize) -> ExportTraceServiceRequest {
+    let mut request = shop_request(resources, spans);
+    let scopes = request.resource_spans.iter_mut().flat_map(|resource| &mut resource.scope_spans);
+    for span in scopes.flat_map(|scope| &mut scope.spans) {
+        span.attributes.push(text("db.query.text", &"SELECT name, price FROM products ".repeat(6)));
+        span.events.push(SpanEvent {
+            time_unix_nano: span.end_time_unix_nano,
+            name: b"exception".to_vec(),
+            attributes: vec![
+                text("exception.type", "java.net.SocketTimeoutException"),
+                text("exception.stacktrace", &"at io.shop.cart.Client.call(Client.java:117)\n".repeat(20)),
+            ],
+            dropped_attributes_count: 0,
+        });
+    }
+    request
+}
+
 /// A string attribute.
 pub(crate) fn text(key: &str, value: &str) -> KeyValue {
     KeyValue { key: key.into(), value: Some(AnyValue { value: Some(Value::String(value.into())) }) }
