@@ -21,43 +21,41 @@ const PIPELINES_MAX: usize = 64;
 const COMPONENTS_MAX: usize = 256;
 
 /// What a tree turned out to be.
-pub(crate) enum Outcome {
-    /// Good if the report has no errors in the end; sections report unknown keys when they go out of scope.
-    Whole(Option<Config>),
+#[derive(Default)]
+pub(crate) struct Outcome {
+    /// Good if the report has no errors in the end: sections report unknown keys when they go out of scope.
+    pub(crate) config: Option<Config>,
     /// There is no `service`: a part of a configuration.
-    Fragment,
+    pub(crate) fragment: bool,
 }
 
 /// Reads a tree. Everything wrong goes into the report.
 pub(crate) fn check(tree: &Node, machine: &Machine, report: &Report) -> Outcome {
     let Some(root) = Field::root(tree, report).section() else {
-        return Outcome::Whole(None);
+        return Outcome::default();
     };
     if tree.is_null() || root.entries().is_empty() {
         root.error("the configuration is empty", "start from `configs/gateway.yaml`, or give a file with --config");
-        return Outcome::Whole(None);
+        return Outcome::default();
     }
     if is_kubernetes_manifest(&root) {
         root.keys_are_names();
-        return Outcome::Whole(None);
+        return Outcome::default();
     }
     let service = root.field("service");
     let service_section = service.as_ref().and_then(|field| field.section());
     let drafts = service_section.as_ref().map(pipelines).unwrap_or_default();
     let used = Used::of(&drafts);
 
-    let receivers = components(&root, Kind::Receiver, &used, |field| component::otlp_receiver::check(field));
+    let receivers = components(&root, Kind::Receiver, &used, component::otlp_receiver::check);
     let processors = components(&root, Kind::Processor, &used, |field| processor(field, machine));
     let exporters = components(&root, Kind::Exporter, &used, exporter);
     let connectors = components(&root, Kind::Connector, &used, |_| None::<()>);
     let extensions = components(&root, Kind::Extension, &used, |_| None::<()>);
 
     let Some(service) = service_section else {
-        return match service {
-            // Wrong, and reported.
-            Some(_) => Outcome::Whole(None),
-            None => Outcome::Fragment,
-        };
+        // A `service` of the wrong type is reported, and no fragment.
+        return Outcome { config: None, fragment: service.is_none() };
     };
     extension_references(&service, &extensions);
     let (engine, admin_address) = service::engine(&service);
@@ -68,7 +66,7 @@ pub(crate) fn check(tree: &Node, machine: &Machine, report: &Report) -> Outcome 
     let wired: Vec<Wired> = drafts.iter().map(|draft| wire(draft, &lists)).collect();
     let config = assemble(wired, lists, engine, telemetry);
     super::conflicts::check(&config, tree, report);
-    Outcome::Whole(Some(config))
+    Outcome { config: Some(config), fragment: false }
 }
 
 fn is_kubernetes_manifest(root: &Section<'_>) -> bool {
@@ -88,7 +86,6 @@ fn is_kubernetes_manifest(root: &Section<'_>) -> bool {
 /// One pipeline as written.
 struct Draft<'a> {
     id: ComponentId,
-    field: Field<'a>,
     receivers: Vec<(ComponentId, Field<'a>)>,
     processors: Vec<(ComponentId, Field<'a>)>,
     exporters: Vec<(ComponentId, Field<'a>)>,
@@ -149,7 +146,7 @@ fn pipeline<'a>(name: &str, field: Field<'a>) -> Option<Draft<'a>> {
             at_key(format!("the pipeline has no {word}"), format!("add `{word}s: [...]` below it"));
         }
     }
-    Some(Draft { id, field, receivers, processors, exporters })
+    Some(Draft { id, receivers, processors, exporters })
 }
 
 fn references<'a>(section: &Section<'a>, key: &'static str) -> Vec<(ComponentId, Field<'a>)> {

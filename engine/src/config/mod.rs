@@ -106,12 +106,10 @@ pub fn load(sources: &[Source], environment: &dyn Fn(&str) -> Option<String>, ma
     let outcome = match &merged {
         Some(tree) => check::check(tree, machine, &report),
         // Without one of the texts, keys would be reported as missing that are there.
-        None => check::Outcome::Whole(None),
+        None => check::Outcome::default(),
     };
-    let (config, fragment) = match outcome {
-        check::Outcome::Whole(config) => (config.filter(|_| !report.has_errors()), false),
-        check::Outcome::Fragment => (None, true),
-    };
+    let check::Outcome { config, fragment } = outcome;
+    let config = config.filter(|_| !report.has_errors());
     let (diagnostics, asked) = report.finish();
     Loaded { config, fragment, diagnostics, merged, asked }
 }

@@ -255,9 +255,8 @@ impl Builder<'_> {
             return Err(Broken);
         };
         self.check_depth(node.depth(), &place)?;
-        // `close` counts the node itself.
-        self.count(node.weight() - node.own_weight(), &place)?;
-        self.close(node, 0)
+        self.count(node.weight(), &place)?;
+        self.attach(node)
     }
 
     /// Whether a tag says that the scalar is text; unknown tags are errors.
@@ -327,12 +326,16 @@ impl Builder<'_> {
         }
     }
 
-    /// Hands a finished node to the collection around it.
+    /// Counts a finished node, remembers its anchor and hands it to the collection around it.
     fn close(&mut self, node: Node, anchor: usize) -> Result<(), Broken> {
         self.count(node.own_weight(), &node.place)?;
         if anchor != 0 {
             self.anchors.insert(anchor, node.clone());
         }
+        self.attach(node)
+    }
+
+    fn attach(&mut self, node: Node) -> Result<(), Broken> {
         match self.open.last_mut() {
             None => self.root = Some(node),
             Some(Open::List { items, .. }) => items.push(node),
@@ -462,7 +465,7 @@ mod tests {
         let (_, diagnostics) = read(text);
         let first = diagnostics.first().unwrap_or_else(|| panic!("no error for {text:?}"));
         assert!(first.message.contains(words), "{} does not say {words}", first.message);
-        assert_eq!(first.place.to_string(), place, "{text}");
+        assert_eq!(first.place.to_string(), place, "{}: {text:.200}", first.message);
     }
 
     #[test]
@@ -470,6 +473,8 @@ mod tests {
         check("a: 0123\nb: '0123'\nc: \"x\\ty\"\nd: |\n  l\n", "{a:0123,b:\"0123\",c:\"x\\ty\",d:\"l\\n\"}");
         check("a:\nb: ~\nc: [1, {d: 2}]\n", "{a:,b:~,c:[1,{d:2}]}");
         check("", "");
+        let long = "x".repeat(5000);
+        check(&format!("a: {long}"), &format!("{{a:{long}}}"));
         check("\u{feff}a: 1", "{a:1}");
         check("a: !!str 12\nb: ! 12", "{a:\"12\",b:\"12\"}");
     }
@@ -513,9 +518,9 @@ mod tests {
             let before = format!("*a{}, ", level - 1).repeat(10);
             text.push_str(&format!("a{level}: &a{level} [{before}]\n"));
         }
-        check_error(&text, "f.yaml:6:10", "once aliases are resolved");
-        let long = format!("a: &a {}\nb: [{}]", "x".repeat(1 << 20), "*a, ".repeat(1000));
-        check_error(&long, "f.yaml:2:88", "once aliases are resolved");
+        check_error(&text, "f.yaml:6:20", "once aliases are resolved");
+        let long = format!("a: &a |\n  {}\nb: [{}]", "x".repeat(1 << 20), "*a, ".repeat(1000));
+        check_error(&long, "f.yaml:3:97", "once aliases are resolved");
         let mut text = String::from("a0: &a0 [x]\n");
         for level in 1..100 {
             text.push_str(&format!("a{level}: &a{level} [*a{}]\n", level - 1));

@@ -14,19 +14,17 @@ pub(crate) fn listen(field: &Field<'_>) -> Option<Endpoint> {
         field.expected("an address without a scheme", "write `host:port`, as in `0.0.0.0:4317`");
         return None;
     }
-    let mut endpoint = host_and_port(&text).or_else(|problem| {
-        field.expected(
-            &format!("`host:port` ({problem})"),
-            "write an address such as `0.0.0.0:4317`, `localhost:4317` or `[::]:4317`",
-        );
-        Err(problem)
-    });
-    if let Ok(endpoint) = &mut endpoint
-        && endpoint.host.is_empty()
-    {
-        endpoint.host = "0.0.0.0".to_owned();
+    match host_and_port(&text) {
+        Ok(endpoint) if endpoint.host.is_empty() => Some(Endpoint { host: "0.0.0.0".to_owned(), ..endpoint }),
+        Ok(endpoint) => Some(endpoint),
+        Err(problem) => {
+            field.expected(
+                &format!("`host:port` ({problem})"),
+                "write an address such as `0.0.0.0:4317`, `localhost:4317` or `[::]:4317`",
+            );
+            None
+        }
     }
-    endpoint.ok()
 }
 
 /// Reads an address that is served by the control thread: a numeric one, or `localhost`.
