@@ -59,8 +59,7 @@ mod tests {
     }
 
     fn validate(files: &[&std::path::Path], sets: &[&str]) -> Report {
-        let config = arguments(files, sets);
-        run(&Arguments { config }, &|_| None, &MACHINE, false)
+        run(&arguments(files, sets), &|_| None, &MACHINE, false)
     }
 
     fn seed(name: &str) -> std::path::PathBuf {
@@ -107,13 +106,13 @@ mod tests {
     fn printing_merges_expands_and_hides_secrets() {
         let config = arguments(&[], &["exporters.otlp={endpoint: 'a:1', headers: {authorization: '${TOKEN}'}}"]);
         let environment = |name: &str| (name == "TOKEN").then(|| "opensesame".to_owned());
-        let mut arguments = print_config::Arguments { config, mode: print_config::Mode::Redacted };
-        let hidden = print_config::run(&arguments, &environment, &MACHINE, false);
+        let mut arguments = print_config::Arguments { mode: print_config::Mode::Redacted };
+        let hidden = print_config::run(&config, &arguments, &environment, &MACHINE, false);
         assert_eq!(hidden.exit_code, 0);
         assert!(hidden.output.contains("authorization: \"[REDACTED]\"\n"), "{}", hidden.output);
         assert!(!hidden.output.contains("opensesame"));
         arguments.mode = print_config::Mode::Unredacted;
-        let shown = print_config::run(&arguments, &environment, &MACHINE, false);
+        let shown = print_config::run(&config, &arguments, &environment, &MACHINE, false);
         assert!(shown.output.contains("authorization: opensesame\n"), "{}", shown.output);
     }
 
