@@ -10,9 +10,5 @@ pub struct Arguments {}
 pub fn run(_arguments: &Arguments) -> Report {
     let mut lines: Vec<String> = crate::config::built_components().collect();
     lines.sort_unstable();
-    Report {
-        exit_code: 0,
-        output: lines.join("\n") + "\n",
-        errors: String::new(),
-    }
+    Report { exit_code: 0, output: lines.join("\n") + "\n", errors: String::new() }
 }

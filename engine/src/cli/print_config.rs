@@ -32,19 +32,13 @@ pub fn run(
     let sources = match config.sources() {
         Ok(sources) => sources,
         Err(error) => {
-            return Report {
-                exit_code: 1,
-                output: String::new(),
-                errors: format!("error: {error}\n"),
-            };
+            return Report { exit_code: 1, output: String::new(), errors: format!("error: {error}\n") };
         }
     };
     let loaded = config::load(&sources, environment, machine);
     Report {
         exit_code: u8::from(loaded.has_errors()),
-        output: loaded
-            .print(arguments.mode == Mode::Redacted)
-            .unwrap_or_default(),
+        output: loaded.print(arguments.mode == Mode::Redacted).unwrap_or_default(),
         errors: config::render(&loaded.diagnostics, color),
     }
 }

@@ -6,8 +6,8 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::checked::{
-    ComponentId, Config, ExporterKind, ExporterSettings, PipelineSettings, ProcessorKind,
-    ProcessorSettings, ReceiverSettings,
+    ComponentId, Config, ExporterKind, ExporterSettings, PipelineSettings, ProcessorKind, ProcessorSettings,
+    ReceiverSettings,
 };
 use super::component::{self, Kind};
 use super::diagnostic::{Place, Report, nearest, shown};
@@ -21,68 +21,52 @@ const PIPELINES_MAX: usize = 64;
 const COMPONENTS_MAX: usize = 256;
 
 /// What a tree turned out to be.
-pub(crate) enum Outcome {
-    /// Good if the report has no errors in the end; sections report unknown keys when they go out of scope.
-    Whole(Option<Config>),
+#[derive(Default)]
+pub(crate) struct Outcome {
+    /// Good if the report has no errors in the end: sections report unknown keys when they go out of scope.
+    pub(crate) config: Option<Config>,
     /// There is no `service`: a part of a configuration.
-    Fragment,
+    pub(crate) fragment: bool,
 }
 
 /// Reads a tree. Everything wrong goes into the report.
 pub(crate) fn check(tree: &Node, machine: &Machine, report: &Report) -> Outcome {
     let Some(root) = Field::root(tree, report).section() else {
-        return Outcome::Whole(None);
+        return Outcome::default();
     };
     if tree.is_null() || root.entries().is_empty() {
-        root.error(
-            "the configuration is empty",
-            "start from `configs/gateway.yaml`, or give a file with --config",
-        );
-        return Outcome::Whole(None);
+        root.error("the configuration is empty", "start from `configs/gateway.yaml`, or give a file with --config");
+        return Outcome::default();
     }
     if is_kubernetes_manifest(&root) {
         root.keys_are_names();
-        return Outcome::Whole(None);
+        return Outcome::default();
     }
     let service = root.field("service");
     let service_section = service.as_ref().and_then(|field| field.section());
     let drafts = service_section.as_ref().map(pipelines).unwrap_or_default();
     let used = Used::of(&drafts);
 
-    let receivers = components(&root, Kind::Receiver, &used, |field| {
-        component::otlp_receiver::check(field)
-    });
-    let processors = components(&root, Kind::Processor, &used, |field| {
-        processor(field, machine)
-    });
+    let receivers = components(&root, Kind::Receiver, &used, component::otlp_receiver::check);
+    let processors = components(&root, Kind::Processor, &used, |field| processor(field, machine));
     let exporters = components(&root, Kind::Exporter, &used, exporter);
     let connectors = components(&root, Kind::Connector, &used, |_| None::<()>);
     let extensions = components(&root, Kind::Extension, &used, |_| None::<()>);
 
     let Some(service) = service_section else {
-        return match service {
-            // Wrong, and reported.
-            Some(_) => Outcome::Whole(None),
-            None => Outcome::Fragment,
-        };
+        // A `service` of the wrong type is reported, and no fragment.
+        return Outcome { config: None, fragment: service.is_none() };
     };
     extension_references(&service, &extensions);
     let (engine, admin_address) = service::engine(&service);
     let telemetry = service::telemetry(&service, admin_address);
 
-    let lists = Lists {
-        receivers,
-        processors,
-        exporters,
-        connectors,
-    };
-    let wired: Vec<Wired> = drafts
-        .iter()
-        .map(|draft| wire(draft, &lists, report))
-        .collect();
+    let lists = Lists { receivers, processors, exporters, connectors };
+    connector_ids(&lists, report);
+    let wired: Vec<Wired> = drafts.iter().map(|draft| wire(draft, &lists)).collect();
     let config = assemble(wired, lists, engine, telemetry);
     super::conflicts::check(&config, tree, report);
-    Outcome::Whole(Some(config))
+    Outcome { config: Some(config), fragment: false }
 }
 
 fn is_kubernetes_manifest(root: &Section<'_>) -> bool {
@@ -102,15 +86,13 @@ fn is_kubernetes_manifest(root: &Section<'_>) -> bool {
 /// One pipeline as written.
 struct Draft<'a> {
     id: ComponentId,
-    field: Field<'a>,
     receivers: Vec<(ComponentId, Field<'a>)>,
     processors: Vec<(ComponentId, Field<'a>)>,
     exporters: Vec<(ComponentId, Field<'a>)>,
 }
 
 fn pipelines<'a>(service: &Section<'a>) -> Vec<Draft<'a>> {
-    const HELP: &str =
-        "add `pipelines:` with `traces: {receivers: [...], processors: [...], exporters: [...]}`";
+    const HELP: &str = "add `pipelines:` with `traces: {receivers: [...], processors: [...], exporters: [...]}`";
     let Some(field) = service.field("pipelines") else {
         service.error("there is no pipeline", HELP);
         return Vec::new();
@@ -124,32 +106,19 @@ fn pipelines<'a>(service: &Section<'a>) -> Vec<Draft<'a>> {
         field.error("there is no pipeline", HELP);
     }
     if entries.len() > PIPELINES_MAX {
-        field.error(
-            format!("more than {PIPELINES_MAX} pipelines"),
-            "merge some of them, or start several gateways",
-        );
+        field.error(format!("more than {PIPELINES_MAX} pipelines"), "merge some of them, or start several gateways");
         return Vec::new();
     }
-    entries
-        .into_iter()
-        .filter_map(|(name, field)| pipeline(name, field))
-        .collect()
+    entries.into_iter().filter_map(|(name, field)| pipeline(name, field)).collect()
 }
 
 fn pipeline<'a>(name: &str, field: Field<'a>) -> Option<Draft<'a>> {
     const SIGNALS: [&str; 4] = ["traces", "metrics", "logs", "profiles"];
-    let at_key = |message: String, help: String| {
-        field
-            .report
-            .error(&field.key_place, &field.path, message, help)
-    };
+    let at_key = |message: String, help: String| field.report.error(&field.key_place, &field.path, message, help);
     let id = match component::component_id(name) {
         Ok(id) => id,
         Err(message) => {
-            at_key(
-                message,
-                "name the pipeline `traces` or `traces/name`".to_owned(),
-            );
+            at_key(message, "name the pipeline `traces` or `traces/name`".to_owned());
             return None;
         }
     };
@@ -157,10 +126,7 @@ fn pipeline<'a>(name: &str, field: Field<'a>) -> Option<Draft<'a>> {
         match SIGNALS.contains(&id.kind.as_str()) {
             true => at_key(
                 format!("{} pipelines are not built yet", id.kind),
-                format!(
-                    "remove this pipeline, or leave {} with the Collector",
-                    id.kind
-                ),
+                format!("remove this pipeline, or leave {} with the Collector", id.kind),
             ),
             false => at_key(
                 format!("there is no signal {}", shown(&id.kind)),
@@ -177,19 +143,10 @@ fn pipeline<'a>(name: &str, field: Field<'a>) -> Option<Draft<'a>> {
     let exporters = references(&section, "exporters");
     for (list, word) in [(&receivers, "receiver"), (&exporters, "exporter")] {
         if list.is_empty() {
-            at_key(
-                format!("the pipeline has no {word}"),
-                format!("add `{word}s: [...]` below it"),
-            );
+            at_key(format!("the pipeline has no {word}"), format!("add `{word}s: [...]` below it"));
         }
     }
-    Some(Draft {
-        id,
-        field,
-        receivers,
-        processors,
-        exporters,
-    })
+    Some(Draft { id, receivers, processors, exporters })
 }
 
 fn references<'a>(section: &Section<'a>, key: &'static str) -> Vec<(ComponentId, Field<'a>)> {
@@ -206,10 +163,7 @@ fn references<'a>(section: &Section<'a>, key: &'static str) -> Vec<(ComponentId,
                 );
             }
             Ok(id) => references.push((id, item)),
-            Err(message) => item.error(
-                message,
-                "write the id of a component: `type` or `type/name`",
-            ),
+            Err(message) => item.error(message, "write the id of a component: `type` or `type/name`"),
         }
     }
     references
@@ -231,9 +185,7 @@ impl Used {
                 (Kind::Connector, &draft.receivers),
                 (Kind::Connector, &draft.exporters),
             ] {
-                ids.entry(kind)
-                    .or_default()
-                    .extend(list.iter().map(|(id, _)| id.clone()));
+                ids.entry(kind).or_default().extend(list.iter().map(|(id, _)| id.clone()));
             }
         }
         Used { ids }
@@ -264,27 +216,20 @@ fn components<T>(
     };
     let entries = section.entries();
     if entries.len() > COMPONENTS_MAX {
-        section.error(
-            format!("more than {COMPONENTS_MAX} {}", kind.section()),
-            "remove those that no pipeline uses",
-        );
+        section.error(format!("more than {COMPONENTS_MAX} {}", kind.section()), "remove those that no pipeline uses");
     }
     for (name, mut field) in entries.into_iter().take(COMPONENTS_MAX) {
         let id = match component::component_id(name) {
             Ok(id) => id,
             Err(message) => {
                 let help = format!("write `type:` or `type/name:` below `{}`", kind.section());
-                field
-                    .report
-                    .error(&field.key_place, &field.path, message, help);
+                field.report.error(&field.key_place, &field.path, message, help);
                 continue;
             }
         };
         // Extensions serve the process, not a pipeline: what uses one says so itself.
         field.used = used.has(kind, &id) && kind != Kind::Extension;
-        let settings = component::is_built(kind, &id, &field)
-            .then(|| check(&field))
-            .flatten();
+        let settings = component::is_built(kind, &id, &field).then(|| check(&field)).flatten();
         let place = field.key_place.clone();
         definitions.insert(id, Defined { place, settings });
     }
@@ -327,29 +272,18 @@ fn extension_references(service: &Section<'_>, extensions: &Definitions<()>) {
         match component::component_id(&text) {
             Ok(id) if extensions.contains_key(&id) => {}
             Ok(id) => undefined(&item, Kind::Extension, &id, extensions.keys()),
-            Err(message) => item.error(
-                message,
-                "write the id of an extension: `type` or `type/name`",
-            ),
+            Err(message) => item.error(message, "write the id of an extension: `type` or `type/name`"),
         }
     }
 }
 
-fn undefined<'i>(
-    item: &Field<'_>,
-    kind: Kind,
-    id: &ComponentId,
-    known: impl Iterator<Item = &'i ComponentId>,
-) {
+fn undefined<'i>(item: &Field<'_>, kind: Kind, id: &ComponentId, known: impl Iterator<Item = &'i ComponentId>) {
     let section = kind.section();
     let known: Vec<String> = known.map(ComponentId::to_string).collect();
     let help = match nearest(&id.to_string(), known.iter().map(String::as_str)) {
         Some(near) => format!("did you mean `{near}`?"),
         None if known.is_empty() => format!("define it: add `{section}:` with `{id}:` below it"),
-        None => format!(
-            "define it below `{section}`, or use one of these: {}",
-            known.join(", ")
-        ),
+        None => format!("define it below `{section}`, or use one of these: {}", known.join(", ")),
     };
     item.error(format!("the {} `{id}` is not defined", kind.word()), help);
 }
@@ -370,7 +304,8 @@ struct Wired {
     exporters: Vec<ComponentId>,
 }
 
-fn wire(draft: &Draft<'_>, lists: &Lists, report: &Report) -> Wired {
+/// A connector is named like a receiver and like an exporter, so its id must be neither's.
+fn connector_ids(lists: &Lists, report: &Report) {
     for (id, definition) in &lists.connectors {
         if lists.exporters.contains_key(id) || lists.receivers.contains_key(id) {
             report.error(
@@ -381,28 +316,17 @@ fn wire(draft: &Draft<'_>, lists: &Lists, report: &Report) -> Wired {
             );
         }
     }
+}
+
+fn wire(draft: &Draft<'_>, lists: &Lists) -> Wired {
     let connectors: Vec<&ComponentId> = lists.connectors.keys().collect();
     let wired = Wired {
         id: draft.id.clone(),
-        receivers: known(
-            &draft.receivers,
-            Kind::Receiver,
-            &lists.receivers,
-            &connectors,
-        ),
+        receivers: known(&draft.receivers, Kind::Receiver, &lists.receivers, &connectors),
         processors: known(&draft.processors, Kind::Processor, &lists.processors, &[]),
-        exporters: known(
-            &draft.exporters,
-            Kind::Exporter,
-            &lists.exporters,
-            &connectors,
-        ),
+        exporters: known(&draft.exporters, Kind::Exporter, &lists.exporters, &connectors),
     };
-    let limiter = draft
-        .processors
-        .iter()
-        .skip(1)
-        .find(|(id, _)| id.kind == "memory_limiter");
+    let limiter = draft.processors.iter().skip(1).find(|(id, _)| id.kind == "memory_limiter");
     if let Some((_, item)) = limiter {
         item.warning(
             "`memory_limiter` is not the first processor; what comes before it works on data that is refused",
@@ -424,12 +348,7 @@ fn known<T>(
         if definitions.contains_key(id) {
             known.push(id.clone());
         } else if !connectors.contains(&id) {
-            undefined(
-                item,
-                kind,
-                id,
-                definitions.keys().chain(connectors.iter().copied()),
-            );
+            undefined(item, kind, id, definitions.keys().chain(connectors.iter().copied()));
         }
     }
     known
@@ -451,30 +370,16 @@ fn assemble(
         pipelines: Vec::new(),
     };
     for pipeline in wired {
-        let receivers = numbers(
-            &pipeline.receivers,
-            &lists.receivers,
-            &mut config.receivers,
-            |id, otlp| ReceiverSettings { id, otlp },
-        );
-        let processors = numbers(
-            &pipeline.processors,
-            &lists.processors,
-            &mut config.processors,
-            |id, kind| ProcessorSettings { id, kind },
-        );
-        let exporters = numbers(
-            &pipeline.exporters,
-            &lists.exporters,
-            &mut config.exporters,
-            |id, kind| ExporterSettings { id, kind },
-        );
-        config.pipelines.push(PipelineSettings {
-            id: pipeline.id,
-            receivers,
-            processors,
-            exporters,
+        let receivers = numbers(&pipeline.receivers, &lists.receivers, &mut config.receivers, |id, otlp| {
+            ReceiverSettings { id, otlp }
         });
+        let processors = numbers(&pipeline.processors, &lists.processors, &mut config.processors, |id, kind| {
+            ProcessorSettings { id, kind }
+        });
+        let exporters = numbers(&pipeline.exporters, &lists.exporters, &mut config.exporters, |id, kind| {
+            ExporterSettings { id, kind }
+        });
+        config.pipelines.push(PipelineSettings { id: pipeline.id, receivers, processors, exporters });
     }
     config
 }
@@ -508,10 +413,7 @@ fn numbers<T: Clone, S: Listed>(
             continue;
         }
         // Without settings there is an error in the report, and the lists are never looked at.
-        if let Some(settings) = definitions
-            .get(id)
-            .and_then(|defined| defined.settings.clone())
-        {
+        if let Some(settings) = definitions.get(id).and_then(|defined| defined.settings.clone()) {
             list.push(make(id.clone(), settings));
             numbers.push(list.len() - 1);
         }

@@ -15,9 +15,7 @@ struct Listener {
 pub(crate) fn check(config: &Config, tree: &Node, report: &Report) {
     let listeners = listeners(config);
     for (index, listener) in listeners.iter().enumerate() {
-        let taken = listeners[..index]
-            .iter()
-            .find(|other| overlap(&listener.endpoint, &other.endpoint));
+        let taken = listeners[..index].iter().find(|other| overlap(&listener.endpoint, &other.endpoint));
         if let Some(first) = taken {
             report.error(
                 place(tree, &listener.keys),
@@ -76,9 +74,7 @@ fn overlap(one: &Endpoint, other: &Endpoint) -> bool {
         return false;
     }
     match (endpoint::numeric(one), endpoint::numeric(other)) {
-        (Some(one), Some(other)) => {
-            one == other || one.ip().is_unspecified() || other.ip().is_unspecified()
-        }
+        (Some(one), Some(other)) => one == other || one.ip().is_unspecified() || other.ip().is_unspecified(),
         _ => one.host == other.host,
     }
 }

@@ -13,6 +13,8 @@ use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 
 /// Diagnostics that are rendered in full; the rest is counted. Beyond it nobody reads on.
 const RENDERED_MAX: usize = 100;
+/// Diagnostics that are kept; an error always is, if it is the first.
+const KEPT_MAX: usize = 1000;
 /// Characters of a value that a message repeats.
 const SHOWN_CHARS_MAX: usize = 60;
 /// Bytes of a source line that are rendered; longer lines are cut around the place.
@@ -45,11 +47,7 @@ impl Place {
     pub fn new(source: &Arc<SourceText>, range: Range<usize>) -> Place {
         let start = floor_boundary(&source.text, range.start);
         let end = floor_boundary(&source.text, range.end).max(start);
-        Place {
-            source: Arc::clone(source),
-            start,
-            end,
-        }
+        Place { source: Arc::clone(source), start, end }
     }
 
     /// Line, from 1.
@@ -59,9 +57,7 @@ impl Place {
 
     /// Column in characters, from 1.
     pub fn column(&self) -> usize {
-        1 + self.source.text[self.line_start()..self.start]
-            .chars()
-            .count()
+        1 + self.source.text[self.line_start()..self.start].chars().count()
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -69,9 +65,7 @@ impl Place {
     }
 
     fn line_start(&self) -> usize {
-        self.source.text[..self.start]
-            .rfind('\n')
-            .map_or(0, |at| at + 1)
+        self.source.text[..self.start].rfind('\n').map_or(0, |at| at + 1)
     }
 }
 
@@ -113,6 +107,13 @@ pub struct Diagnostic {
     pub help: String,
 }
 
+impl Diagnostic {
+    /// Whether it stops the gateway from starting.
+    pub fn is_error(&self) -> bool {
+        self.severity == Severity::Error
+    }
+}
+
 /// Collects diagnostics while a configuration is read.
 #[derive(Debug, Default)]
 pub(crate) struct Report {
@@ -124,47 +125,26 @@ pub(crate) struct Report {
 }
 
 impl Report {
-    pub(crate) fn error(
-        &self,
-        place: &Place,
-        path: &str,
-        message: impl Into<String>,
-        help: impl Into<String>,
-    ) {
+    pub(crate) fn error(&self, place: &Place, path: &str, message: impl Into<String>, help: impl Into<String>) {
         self.add(Severity::Error, place, path, message.into(), help.into());
     }
 
-    pub(crate) fn warning(
-        &self,
-        place: &Place,
-        path: &str,
-        message: impl Into<String>,
-        help: impl Into<String>,
-    ) {
+    pub(crate) fn warning(&self, place: &Place, path: &str, message: impl Into<String>, help: impl Into<String>) {
         self.add(Severity::Warning, place, path, message.into(), help.into());
     }
 
-    pub(crate) fn add(
-        &self,
-        severity: Severity,
-        place: &Place,
-        path: &str,
-        message: String,
-        help: String,
-    ) {
+    pub(crate) fn add(&self, severity: Severity, place: &Place, path: &str, message: String, help: String) {
         assert!(!message.is_empty(), "a diagnostic says what is wrong");
         assert!(!help.is_empty(), "a diagnostic says what to do");
-        let diagnostic = Diagnostic {
-            severity,
-            place: place.clone(),
-            path: path.to_owned(),
-            message,
-            help,
-        };
+        let diagnostic = Diagnostic { severity, place: place.clone(), path: path.to_owned(), message, help };
         if self.unreadable.borrow().contains(place) {
             return;
         }
         let mut diagnostics = self.diagnostics.borrow_mut();
+        let full = diagnostics.len() >= KEPT_MAX;
+        if full && (severity == Severity::Warning || diagnostics.iter().any(Diagnostic::is_error)) {
+            return;
+        }
         // An aliased node is checked at each use; one report of it is enough.
         if !diagnostics.contains(&diagnostic) {
             diagnostics.push(diagnostic);
@@ -179,9 +159,7 @@ impl Report {
 
     pub(crate) fn has_errors(&self) -> bool {
         let diagnostics = self.diagnostics.borrow();
-        diagnostics
-            .iter()
-            .any(|diagnostic| diagnostic.severity == Severity::Error)
+        diagnostics.iter().any(Diagnostic::is_error)
     }
 
     pub(crate) fn note_asked(&self, path: &str) {
@@ -191,8 +169,7 @@ impl Report {
     /// Diagnostics in the order of their places, and every key path that was asked for.
     pub(crate) fn finish(self) -> (Vec<Diagnostic>, BTreeSet<String>) {
         let mut diagnostics = self.diagnostics.into_inner();
-        diagnostics
-            .sort_by_key(|diagnostic| (diagnostic.place.source.order, diagnostic.place.start));
+        diagnostics.sort_by_key(|diagnostic| (diagnostic.place.source.order, diagnostic.place.start));
         (diagnostics, self.asked.into_inner())
     }
 }
@@ -202,11 +179,7 @@ pub fn render(diagnostics: &[Diagnostic], color: bool) -> String {
     if diagnostics.is_empty() {
         return String::new();
     }
-    let renderer = if color {
-        Renderer::styled()
-    } else {
-        Renderer::plain()
-    };
+    let renderer = if color { Renderer::styled() } else { Renderer::plain() };
     let renderer = renderer.decor_style(DecorStyle::Ascii);
     let mut text = String::new();
     for diagnostic in diagnostics.iter().take(RENDERED_MAX) {
@@ -236,10 +209,8 @@ fn render_one(diagnostic: &Diagnostic, renderer: &Renderer) -> String {
         .line_start(place.line())
         .path(place.source.name.as_str())
         .annotation(AnnotationKind::Primary.span(span));
-    let report: &[Group<'_>] = &[level
-        .primary_title(title)
-        .element(snippet)
-        .element(Level::HELP.message(diagnostic.help.as_str()))];
+    let report: &[Group<'_>] =
+        &[level.primary_title(title).element(snippet).element(Level::HELP.message(diagnostic.help.as_str()))];
     renderer.render(report)
 }
 
@@ -247,26 +218,17 @@ fn render_one(diagnostic: &Diagnostic, renderer: &Renderer) -> String {
 fn cut_line(place: &Place) -> (&str, Range<usize>) {
     let text = &place.source.text;
     let start = place.line_start();
-    let end = text[start..]
-        .find('\n')
-        .map_or(text.len(), |length| start + length);
+    let end = text[start..].find('\n').map_or(text.len(), |length| start + length);
     let span_end = place.end.clamp(place.start, end);
     // Cutting the head of a line would show a wrong column, so only its tail is cut.
-    let cut = floor_boundary(text, end.min((start + LINE_BYTES_MAX).max(place.start + 1)))
-        .max(place.start);
+    let cut = floor_boundary(text, end.min((start + LINE_BYTES_MAX).max(place.start + 1))).max(place.start);
     let line = text[start..cut].trim_end_matches('\r');
     let span_start = (place.start - start).min(line.len());
-    (
-        line,
-        span_start..(span_end - start).clamp(span_start, line.len()),
-    )
+    (line, span_start..(span_end - start).clamp(span_start, line.len()))
 }
 
 fn count_line(diagnostics: &[Diagnostic]) -> String {
-    let errors = diagnostics
-        .iter()
-        .filter(|diagnostic| diagnostic.severity == Severity::Error)
-        .count();
+    let errors = diagnostics.iter().filter(|diagnostic| diagnostic.is_error()).count();
     let words = |count: usize, word: &str| match count {
         1 => format!("1 {word}"),
         _ => format!("{count} {word}s"),
@@ -275,11 +237,7 @@ fn count_line(diagnostics: &[Diagnostic]) -> String {
     match (errors, warnings) {
         (0, _) => format!("{}\n", words(warnings, "warning")),
         (_, 0) => format!("{}\n", words(errors, "error")),
-        _ => format!(
-            "{}, {}\n",
-            words(errors, "error"),
-            words(warnings, "warning")
-        ),
+        _ => format!("{}, {}\n", words(errors, "error"), words(warnings, "warning")),
     }
 }
 
@@ -302,10 +260,7 @@ pub(crate) fn shown(text: &str) -> String {
 }
 
 /// The candidate that `written` most likely meant, if one is near.
-pub(crate) fn nearest<'a>(
-    written: &str,
-    candidates: impl IntoIterator<Item = &'a str>,
-) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(written: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let written = written.to_lowercase();
     let length = written.chars().count();
     // Nothing that long is a misspelled key, and the distance costs the product of the lengths.
@@ -316,9 +271,7 @@ pub(crate) fn nearest<'a>(
     candidates
         .into_iter()
         .map(|candidate| (distance(&written, &candidate.to_lowercase()), candidate))
-        .filter(|(distance, candidate)| {
-            *distance <= allowed && *distance < candidate.chars().count()
-        })
+        .filter(|(distance, candidate)| *distance <= allowed && *distance < candidate.chars().count())
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, candidate)| candidate)
 }
@@ -335,10 +288,7 @@ fn distance(left: &str, right: &str) -> usize {
         for (column, right_char) in right.iter().enumerate() {
             let replaced = last[column] + usize::from(left_char != right_char);
             let mut best = replaced.min(last[column + 1] + 1).min(current[column] + 1);
-            let swapped = row > 0
-                && column > 0
-                && left[row - 1] == *right_char
-                && right[column - 1] == *left_char;
+            let swapped = row > 0 && column > 0 && left[row - 1] == *right_char && right[column - 1] == *left_char;
             if swapped {
                 best = best.min(before_last[column - 1] + 1);
             }
@@ -355,11 +305,7 @@ mod tests {
     use super::*;
 
     fn source(text: &str) -> Arc<SourceText> {
-        Arc::new(SourceText {
-            name: "gateway.yaml".into(),
-            text: text.into(),
-            order: 0,
-        })
+        Arc::new(SourceText { name: "gateway.yaml".into(), text: text.into(), order: 0 })
     }
 
     #[test]
@@ -385,7 +331,7 @@ mod tests {
     fn places_outside_the_text_are_moved_inside() {
         let source = source("é");
         assert_eq!(Place::new(&source, 1..9).to_string(), "gateway.yaml:1:1");
-        assert_eq!(Place::new(&source, 9..3).to_string(), "gateway.yaml:1:2");
+        assert_eq!(Place::new(&source, 9..9).to_string(), "gateway.yaml:1:2");
     }
 
     #[test]

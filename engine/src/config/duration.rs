@@ -38,16 +38,10 @@ fn term(text: &str) -> Option<(i128, &str)> {
     if whole.is_empty() && fraction.is_empty() {
         return None;
     }
-    let unit_end = rest
-        .find(|character: char| character == '.' || character.is_ascii_digit())
-        .unwrap_or(rest.len());
+    let unit_end = rest.find(|character: char| character == '.' || character.is_ascii_digit()).unwrap_or(rest.len());
     let (unit, rest) = rest.split_at(unit_end);
     let unit_ns = unit_ns(unit)?;
-    let whole: i64 = if whole.is_empty() {
-        0
-    } else {
-        whole.parse().ok()?
-    };
+    let whole: u64 = if whole.is_empty() { 0 } else { whole.parse().ok()? };
     let whole_ns = i128::from(whole) * unit_ns;
     if whole_ns > i128::from(i64::MAX) + 1 {
         return None;
@@ -56,9 +50,7 @@ fn term(text: &str) -> Option<(i128, &str)> {
 }
 
 fn split_digits(text: &str) -> (&str, &str) {
-    let end = text
-        .find(|character: char| !character.is_ascii_digit())
-        .unwrap_or(text.len());
+    let end = text.find(|character: char| !character.is_ascii_digit()).unwrap_or(text.len());
     text.split_at(end)
 }
 
@@ -81,9 +73,7 @@ fn fraction_ns(digits: &str, unit_ns: i128) -> i128 {
     let mut value: u64 = 0;
     let mut scale = 1.0;
     for digit in digits.bytes() {
-        let next = value
-            .checked_mul(10)
-            .and_then(|value| value.checked_add(u64::from(digit - b'0')));
+        let next = value.checked_mul(10).and_then(|value| value.checked_add(u64::from(digit - b'0')));
         let Some(next) = next.filter(|next| *next <= 1 << 63) else {
             break;
         };

@@ -19,17 +19,8 @@ const TOTAL_BYTES_MAX: usize = 16 << 20;
 const REFERENCES_MAX: usize = 100_000;
 
 /// Expands every scalar of a tree in place.
-pub(crate) fn expand(
-    node: &mut Node,
-    environment: &dyn Fn(&str) -> Option<String>,
-    report: &Report,
-) {
-    let mut expansion = Expansion {
-        environment,
-        report,
-        bytes: 0,
-        references: 0,
-    };
+pub(crate) fn expand(node: &mut Node, environment: &dyn Fn(&str) -> Option<String>, report: &Report) {
+    let mut expansion = Expansion { environment, report, bytes: 0, references: 0 };
     expansion.node(node, &mut String::new(), 0);
 }
 
@@ -47,10 +38,7 @@ struct Problem {
 }
 
 fn problem(message: impl Into<String>, help: impl Into<String>) -> Problem {
-    Problem {
-        message: message.into(),
-        help: help.into(),
-    }
+    Problem { message: message.into(), help: help.into() }
 }
 
 /// What a reference stands for.
@@ -96,28 +84,16 @@ impl Expansion<'_> {
         path.truncate(length);
     }
 
-    fn scalar(
-        &mut self,
-        node: &mut Node,
-        text: &str,
-        path: &mut String,
-        depth: usize,
-    ) -> Result<(), Problem> {
+    fn scalar(&mut self, node: &mut Node, text: &str, path: &mut String, depth: usize) -> Result<(), Problem> {
         let place = node.place.clone();
         let Some(inner) = whole_reference(text) else {
             let expanded = self.text(text, &place, path, depth)?;
-            node.value = Value::Scalar(Scalar {
-                text: expanded,
-                plain: false,
-            });
+            node.value = Value::Scalar(Scalar { text: expanded, plain: false });
             return Ok(());
         };
         let found = self.reference(inner, &place, path, depth)?;
         if found.unset {
-            *node = Node {
-                expanded: Some(String::new()),
-                ..Node::null(place)
-            };
+            *node = Node { expanded: Some(String::new()), ..Node::null(place) };
             return Ok(());
         }
         let mut value = as_yaml(&found.text, &place);
@@ -132,21 +108,12 @@ impl Expansion<'_> {
             None if found.finished => found.text,
             None => self.text(&found.text, &place, path, depth + 1)?,
         };
-        *node = Node {
-            expanded: Some(original),
-            ..value
-        };
+        *node = Node { expanded: Some(original), ..value };
         Ok(())
     }
 
     /// Text with every reference in it replaced by text.
-    fn text(
-        &mut self,
-        text: &str,
-        place: &Place,
-        path: &str,
-        depth: usize,
-    ) -> Result<String, Problem> {
+    fn text(&mut self, text: &str, place: &Place, path: &str, depth: usize) -> Result<String, Problem> {
         if depth > DEPTH_MAX {
             return Err(too_deep());
         }
@@ -182,20 +149,11 @@ impl Expansion<'_> {
         if length <= TEXT_BYTES_MAX && self.bytes + length <= TOTAL_BYTES_MAX {
             return Ok(());
         }
-        Err(problem(
-            "the expanded text is too long",
-            "shorten the variable, or put the text into a file",
-        ))
+        Err(problem("the expanded text is too long", "shorten the variable, or put the text into a file"))
     }
 
     /// What stands between `${` and `}`.
-    fn reference(
-        &mut self,
-        inner: &str,
-        place: &Place,
-        path: &str,
-        depth: usize,
-    ) -> Result<Found, Problem> {
+    fn reference(&mut self, inner: &str, place: &Place, path: &str, depth: usize) -> Result<Found, Problem> {
         if depth == DEPTH_MAX {
             return Err(too_deep());
         }
@@ -223,11 +181,7 @@ impl Expansion<'_> {
         }
         if let Some(text) = (self.environment)(name) {
             self.charge(text.len())?;
-            return Ok(Found {
-                text,
-                finished: false,
-                unset: false,
-            });
+            return Ok(Found { text, finished: false, unset: false });
         }
         if default.is_none() {
             self.report.warning(
@@ -237,11 +191,7 @@ impl Expansion<'_> {
                 format!("set {name}, or give a default: `${{env:{name}:-value}}`"),
             );
         }
-        Ok(Found {
-            text: default.unwrap_or_default().to_owned(),
-            finished: true,
-            unset: default.is_none(),
-        })
+        Ok(Found { text: default.unwrap_or_default().to_owned(), finished: true, unset: default.is_none() })
     }
 }
 
@@ -254,10 +204,7 @@ fn too_deep() -> Problem {
 
 fn other_scheme(scheme: &str, rest: &str) -> Problem {
     if let (Some(default), true) = (rest.strip_prefix('-'), is_name(scheme)) {
-        return problem(
-            "a default needs `env:` before the name",
-            format!("write `${{env:{scheme}:-{default}}}`"),
-        );
+        return problem("a default needs `env:` before the name", format!("write `${{env:{scheme}:-{default}}}`"));
     }
     problem(
         format!("{} is no source of values here", shown(scheme)),
@@ -299,19 +246,12 @@ fn reference_at(text: &str) -> Option<(&str, &str)> {
 
 fn is_name(text: &str) -> bool {
     let starts_well = text.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_');
-    starts_well
-        && text
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+    starts_well && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }
 
 /// A variable's text as YAML, every node of it placed where the reference is; text that is no YAML is a string.
 fn as_yaml(text: &str, place: &Place) -> Node {
-    let source = Arc::new(SourceText {
-        name: String::new(),
-        text: text.to_owned(),
-        order: 0,
-    });
+    let source = Arc::new(SourceText { name: String::new(), text: text.to_owned(), order: 0 });
     let attempt = Report::default();
     let parsed = yaml::parse(&source, 0, &attempt).filter(|_| !attempt.has_errors());
     match parsed {
@@ -320,10 +260,7 @@ fn as_yaml(text: &str, place: &Place) -> Node {
             node
         }
         None => Node {
-            value: Value::Scalar(Scalar {
-                text: text.to_owned(),
-                plain: false,
-            }),
+            value: Value::Scalar(Scalar { text: text.to_owned(), plain: false }),
             place: place.clone(),
             expanded: None,
         },
@@ -369,11 +306,7 @@ mod tests {
     }
 
     fn expanded(value: &str) -> (Node, Vec<Diagnostic>) {
-        let source = Arc::new(SourceText {
-            name: "f.yaml".into(),
-            text: format!("key: {value}"),
-            order: 0,
-        });
+        let source = Arc::new(SourceText { name: "f.yaml".into(), text: format!("key: {value}"), order: 0 });
         let report = Report::default();
         let mut node = yaml::parse(&source, 0, &report).unwrap();
         expand(&mut node, &environment, &report);
@@ -386,11 +319,7 @@ mod tests {
         let Value::Scalar(scalar) = &node.value else {
             panic!("{value} gives no scalar");
         };
-        assert_eq!(
-            (scalar.text.as_str(), scalar.plain),
-            (text, plain),
-            "{value}"
-        );
+        assert_eq!((scalar.text.as_str(), scalar.plain), (text, plain), "{value}");
     }
 
     #[test]
@@ -438,9 +367,7 @@ mod tests {
             assert_eq!(diagnostics.len(), 1);
             assert_eq!(diagnostics[0].path, "key");
             assert!(diagnostics[0].message.contains("NONE is not set"));
-            let Value::Scalar(scalar) = node.value else {
-                panic!()
-            };
+            let Value::Scalar(scalar) = node.value else { panic!() };
             assert_eq!(scalar.text, text);
         }
     }
@@ -459,10 +386,7 @@ mod tests {
         for (value, words) in table {
             let (_, diagnostics) = expanded(value);
             assert_eq!(diagnostics.len(), 1, "{value}: {diagnostics:?}");
-            assert!(
-                diagnostics[0].message.contains(words),
-                "{value}: {diagnostics:?}"
-            );
+            assert!(diagnostics[0].message.contains(words), "{value}: {diagnostics:?}");
             assert_eq!(diagnostics[0].place.to_string(), "f.yaml:1:6");
         }
     }
@@ -482,11 +406,7 @@ mod tests {
                 _ => format!("${{V{}}}", level + 1).repeat(10),
             })
         };
-        let source = Arc::new(SourceText {
-            name: "f.yaml".into(),
-            text: "key: ${V0}".into(),
-            order: 0,
-        });
+        let source = Arc::new(SourceText { name: "f.yaml".into(), text: "key: ${V0}".into(), order: 0 });
         let report = Report::default();
         let mut node = yaml::parse(&source, 0, &report).unwrap();
         expand(&mut node, &environment, &report);

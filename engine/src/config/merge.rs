@@ -43,11 +43,7 @@ pub(crate) fn set(source: &Arc<SourceText>, report: &Report) -> Option<Node> {
         );
         return None;
     };
-    let separator = if text[..equals].contains("::") {
-        "::"
-    } else {
-        "."
-    };
+    let separator = if text[..equals].contains("::") { "::" } else { "." };
     let steps: Vec<&str> = text[..equals].split(separator).collect();
     if steps.len() > STEPS_MAX || steps.iter().any(|step| step.is_empty()) {
         report.error(
@@ -65,11 +61,7 @@ pub(crate) fn set(source: &Arc<SourceText>, report: &Report) -> Option<Node> {
         end = end.saturating_sub(step.len() + separator.len());
         node = Node {
             place: place.clone(),
-            value: Value::Map(vec![Entry {
-                key: (*step).to_owned(),
-                place,
-                node,
-            }]),
+            value: Value::Map(vec![Entry { key: (*step).to_owned(), place, node }]),
             expanded: None,
         };
     }
@@ -82,11 +74,7 @@ mod tests {
     use crate::config::print;
 
     fn source(text: &str, order: usize) -> Arc<SourceText> {
-        Arc::new(SourceText {
-            name: "--set".into(),
-            text: text.into(),
-            order,
-        })
+        Arc::new(SourceText { name: "--set".into(), text: text.into(), order })
     }
 
     fn check(base: &str, sets: &[&str], expected: &str) -> Node {
@@ -114,16 +102,8 @@ mod tests {
 
     #[test]
     fn a_slash_is_literal_and_two_colons_allow_dots_in_names() {
-        check(
-            "",
-            &["exporters.otlp/jaeger.endpoint=j:4317"],
-            "exporters:\n  otlp/jaeger:\n    endpoint: j:4317\n",
-        );
-        check(
-            "",
-            &["exporters::otlp/v1.2::endpoint=j:4317"],
-            "exporters:\n  otlp/v1.2:\n    endpoint: j:4317\n",
-        );
+        check("", &["exporters.otlp/jaeger.endpoint=j:4317"], "exporters:\n  otlp/jaeger:\n    endpoint: j:4317\n");
+        check("", &["exporters::otlp/v1.2::endpoint=j:4317"], "exporters:\n  otlp/v1.2:\n    endpoint: j:4317\n");
         check("", &["a=b=c"], "a: b=c\n");
     }
 
@@ -132,23 +112,13 @@ mod tests {
         let node = check("a: {b: 1}", &["a.bb=xyz"], "a:\n  b: 1\n  bb: xyz\n");
         let value = node.at("a").unwrap().at("bb").unwrap();
         assert_eq!(value.place.to_string(), "--set:1:6");
-        let Value::Map(entries) = &node.at("a").unwrap().value else {
-            panic!()
-        };
+        let Value::Map(entries) = &node.at("a").unwrap().value else { panic!() };
         assert_eq!(entries[1].place.to_string(), "--set:1:3");
     }
 
     #[test]
     fn what_is_no_assignment_is_refused() {
-        for text in [
-            "a.b",
-            "",
-            "a..b=1",
-            ".a=1",
-            "=1",
-            "a=[",
-            &format!("{}a=1", "a.".repeat(40)),
-        ] {
+        for text in ["a.b", "", "a..b=1", ".a=1", "=1", "a=[", &format!("{}a=1", "a.".repeat(40))] {
             let report = Report::default();
             assert!(set(&source(text, 0), &report).is_none(), "{text}");
             assert!(report.has_errors(), "{text}");

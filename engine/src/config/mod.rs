@@ -75,19 +75,14 @@ pub struct Loaded {
     /// Errors and warnings, in the order of their places.
     pub diagnostics: Vec<Diagnostic>,
     merged: Option<Node>,
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "tests hold the reference page against it")
-    )]
+    #[cfg_attr(not(test), expect(dead_code, reason = "tests hold the reference page against it"))]
     asked: BTreeSet<String>,
 }
 
 impl Loaded {
     /// Whether something stops the gateway from starting.
     pub fn has_errors(&self) -> bool {
-        self.diagnostics
-            .iter()
-            .any(|diagnostic| diagnostic.severity == Severity::Error)
+        self.diagnostics.iter().any(Diagnostic::is_error)
     }
 
     /// All texts merged and expanded, as YAML; `None` if one of them is not YAML. With `redacted`, values of headers,
@@ -102,11 +97,7 @@ impl Loaded {
 }
 
 /// Reads a configuration. Never fails: what is wrong is in the diagnostics.
-pub fn load(
-    sources: &[Source],
-    environment: &dyn Fn(&str) -> Option<String>,
-    machine: &Machine,
-) -> Loaded {
+pub fn load(sources: &[Source], environment: &dyn Fn(&str) -> Option<String>, machine: &Machine) -> Loaded {
     let report = diagnostic::Report::default();
     let mut merged = merge_sources(sources, &report);
     if let Some(tree) = &mut merged {
@@ -115,20 +106,12 @@ pub fn load(
     let outcome = match &merged {
         Some(tree) => check::check(tree, machine, &report),
         // Without one of the texts, keys would be reported as missing that are there.
-        None => check::Outcome::Whole(None),
+        None => check::Outcome::default(),
     };
-    let (config, fragment) = match outcome {
-        check::Outcome::Whole(config) => (config.filter(|_| !report.has_errors()), false),
-        check::Outcome::Fragment => (None, true),
-    };
+    let check::Outcome { config, fragment } = outcome;
+    let config = config.filter(|_| !report.has_errors());
     let (diagnostics, asked) = report.finish();
-    Loaded {
-        config,
-        fragment,
-        diagnostics,
-        merged,
-        asked,
-    }
+    Loaded { config, fragment, diagnostics, merged, asked }
 }
 
 /// One tree of all texts; `None` if one of them is broken. Every text is read even if an earlier one is broken.
@@ -140,11 +123,7 @@ fn merge_sources(sources: &[Source], report: &diagnostic::Report) -> Option<Node
             Source::File { name, text } => (name.as_str(), text),
             Source::Set(text) => ("--set", text),
         };
-        let source_text = Arc::new(SourceText {
-            name: name.to_owned(),
-            text: text.clone(),
-            order,
-        });
+        let source_text = Arc::new(SourceText { name: name.to_owned(), text: text.clone(), order });
         if order == SOURCES_MAX {
             report.error(
                 &Place::new(&source_text, 0..0),
@@ -172,10 +151,7 @@ fn file_tree(source: &Arc<SourceText>, report: &diagnostic::Report) -> Option<No
     let tree = yaml::parse(source, 0, report)?;
     match &tree.value {
         Value::Map(_) => Some(tree),
-        _ if tree.is_null() => Some(Node {
-            value: Value::Map(Vec::new()),
-            ..tree
-        }),
+        _ if tree.is_null() => Some(Node { value: Value::Map(Vec::new()), ..tree }),
         _ => {
             report.error(
                 &tree.place,
@@ -189,16 +165,8 @@ fn file_tree(source: &Arc<SourceText>, report: &diagnostic::Report) -> Option<No
 }
 
 fn empty_tree() -> Node {
-    let source = Arc::new(SourceText {
-        name: "configuration".to_owned(),
-        text: String::new(),
-        order: 0,
-    });
-    Node {
-        value: Value::Map(Vec::new()),
-        place: Place::new(&source, 0..0),
-        expanded: None,
-    }
+    let source = Arc::new(SourceText { name: "configuration".to_owned(), text: String::new(), order: 0 });
+    Node { value: Value::Map(Vec::new()), place: Place::new(&source, 0..0), expanded: None }
 }
 
 /// Reads the files of `--config` in order, then appends the `--set`s. The error is a line that names the file.
@@ -215,23 +183,14 @@ fn read_file(path: &Path) -> Result<Source, String> {
     use std::io::Read;
 
     // The Collector's people write `file:` before the path.
-    let path = path
-        .to_str()
-        .and_then(|text| text.strip_prefix("file:"))
-        .map_or(path, Path::new);
+    let path = path.to_str().and_then(|text| text.strip_prefix("file:")).map_or(path, Path::new);
     let name = path.display().to_string();
-    let failed = |error: std::io::Error| {
-        format!("cannot read {name}: {error}; check the path given with --config")
-    };
+    let failed = |error: std::io::Error| format!("cannot read {name}: {error}; check the path given with --config");
     let file = std::fs::File::open(path).map_err(failed)?;
     let mut bytes = Vec::new();
-    file.take(FILE_BYTES_MAX + 1)
-        .read_to_end(&mut bytes)
-        .map_err(failed)?;
+    file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(failed)?;
     if bytes.len() as u64 > FILE_BYTES_MAX {
-        return Err(format!(
-            "{name} is larger than {FILE_BYTES_MAX} bytes; is it a configuration?"
-        ));
+        return Err(format!("{name} is larger than {FILE_BYTES_MAX} bytes; is it a configuration?"));
     }
     let text = String::from_utf8(bytes).map_err(|error| {
         let at = error.utf8_error().valid_up_to();
@@ -243,14 +202,9 @@ fn read_file(path: &Path) -> Result<Source, String> {
 /// Entry for fuzzing: any bytes are loaded as a file and everything said about them is rendered.
 pub fn fuzz(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes).into_owned();
-    let file = Source::File {
-        name: "fuzz.yaml".to_owned(),
-        text,
-    };
+    let file = Source::File { name: "fuzz.yaml".to_owned(), text };
     let environment = |name: &str| (name.len() < 4).then(|| format!("${{env:{name}{name}:-x}}"));
-    let machine = Machine {
-        memory_bytes: 1 << 30,
-    };
+    let machine = Machine { memory_bytes: 1 << 30 };
     let loaded = load(&[file], &environment, &machine);
     let rendered = render(&loaded.diagnostics, true);
     assert_eq!(rendered.is_empty(), loaded.diagnostics.is_empty());

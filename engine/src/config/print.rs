@@ -184,8 +184,7 @@ fn escape_dollars(text: &str) -> String {
 
 /// Text as a plain scalar where that reads back as the same text, else in double quotes.
 fn quoted_if_needed(text: &str) -> String {
-    let safe_character =
-        |character: char| character.is_alphanumeric() || "-_./:=+%*@$(),".contains(character);
+    let safe_character = |character: char| character.is_alphanumeric() || "-_./:=+%*@$(),".contains(character);
     let safe = matches!(scalar::meaning(text), Meaning::Text(_))
         && text != "<<"
         && text.starts_with(|first: char| first.is_alphanumeric() || first == '/')
@@ -204,9 +203,7 @@ fn quoted_if_needed(text: &str) -> String {
             '\n' => quoted.push_str("\\n"),
             '\t' => quoted.push_str("\\t"),
             '\r' => quoted.push_str("\\r"),
-            character
-                if character.is_control() || "\u{feff}\u{2028}\u{2029}".contains(character) =>
-            {
+            character if character.is_control() || "\u{feff}\u{2028}\u{2029}".contains(character) => {
                 quoted.push_str(&format!("\\U{:08X}", u32::from(character)));
             }
             character => quoted.push(character),
@@ -227,11 +224,7 @@ mod tests {
     use crate::config::{expand, yaml as reader};
 
     fn read(text: &str) -> Node {
-        let source = Arc::new(SourceText {
-            name: "f.yaml".into(),
-            text: text.into(),
-            order: 0,
-        });
+        let source = Arc::new(SourceText { name: "f.yaml".into(), text: text.into(), order: 0 });
         let report = Report::default();
         let node = reader::parse(&source, 0, &report);
         let (diagnostics, _) = report.finish();
@@ -250,14 +243,7 @@ mod tests {
         for gone in ["Bearer", "[a]", ": p\n", "me:pw", ": v\n"] {
             assert!(!printed.contains(gone), "{gone} in\n{printed}");
         }
-        for kept in [
-            "key_file: f",
-            "name: n",
-            "key: k",
-            "@host/x@y",
-            "password: null",
-            "x-team:",
-        ] {
+        for kept in ["key_file: f", "name: n", "key: k", "@host/x@y", "password: null", "x-team:"] {
             assert!(printed.contains(kept), "{kept} not in\n{printed}");
         }
     }

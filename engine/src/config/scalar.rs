@@ -27,8 +27,7 @@ pub(crate) fn meaning(text: &str) -> Meaning<'_> {
         "-.inf" | "-.Inf" | "-.INF" => return Meaning::Float(f64::NEG_INFINITY),
         _ => {}
     }
-    let starts_a_number =
-        text.starts_with(|first: char| first.is_ascii_digit() || "+-.".contains(first));
+    let starts_a_number = text.starts_with(|first: char| first.is_ascii_digit() || "+-.".contains(first));
     if !starts_a_number {
         return Meaning::Text(text);
     }
@@ -61,11 +60,7 @@ fn int(text: &str) -> Option<i128> {
         return None;
     }
     let magnitude = u64::from_str_radix(digits, radix).ok()?;
-    let number = if negative {
-        -i128::from(magnitude)
-    } else {
-        i128::from(magnitude)
-    };
+    let number = if negative { -i128::from(magnitude) } else { i128::from(magnitude) };
     (number >= i128::from(i64::MIN)).then_some(number)
 }
 
@@ -82,8 +77,7 @@ fn float(text: &str) -> Option<f64> {
         let digits = exponent.strip_prefix(['-', '+']).unwrap_or(exponent);
         !digits.is_empty() && all_digits(digits)
     });
-    let mantissa_fits =
-        all_digits(whole) && all_digits(fraction) && !(whole.is_empty() && fraction.is_empty());
+    let mantissa_fits = all_digits(whole) && all_digits(fraction) && !(whole.is_empty() && fraction.is_empty());
     if !mantissa_fits || !exponent_fits {
         return None;
     }
@@ -123,10 +117,7 @@ mod tests {
             (".inf", Meaning::Float(f64::INFINITY)),
             ("18446744073709551615", Meaning::Int(u64::MAX.into())),
             ("-9223372036854775808", Meaning::Int(i64::MIN.into())),
-            (
-                "18446744073709551616",
-                Meaning::Float(18446744073709551616.0),
-            ),
+            ("18446744073709551616", Meaning::Float(18446744073709551616.0)),
             ("10s", Meaning::Text("10s")),
             ("0.0.0.0:4317", Meaning::Text("0.0.0.0:4317")),
             ("2024-01-01", Meaning::Text("2024-01-01")),

@@ -58,23 +58,12 @@ pub(crate) enum Idle {
 impl<'a> Field<'a> {
     /// The root of a tree.
     pub(crate) fn root(node: &'a Node, report: &'a Report) -> Field<'a> {
-        Field {
-            node,
-            path: String::new(),
-            key_place: node.place.clone(),
-            report,
-            used: true,
-            secret: false,
-        }
+        Field { node, path: String::new(), key_place: node.place.clone(), report, used: true, secret: false }
     }
 
     /// Where the value is, or its key if the value is empty.
     pub(crate) fn place(&self) -> &Place {
-        if self.node.place.is_empty() {
-            &self.key_place
-        } else {
-            &self.node.place
-        }
+        if self.node.place.is_empty() { &self.key_place } else { &self.node.place }
     }
 
     pub(crate) fn error(&self, message: impl Into<String>, help: impl Into<String>) {
@@ -88,8 +77,7 @@ impl<'a> Field<'a> {
     /// Reports that we lack something: an error if a pipeline would go without it, else a warning.
     pub(crate) fn lacking(&self, message: impl Into<String>, help: impl Into<String>) {
         let (severity, message) = lacking(self.used, message.into());
-        self.report
-            .add(severity, self.place(), &self.path, message, help.into());
+        self.report.add(severity, self.place(), &self.path, message, help.into());
     }
 
     /// Reports a wrong type.
@@ -112,10 +100,7 @@ impl<'a> Field<'a> {
         };
         match &self.node.value {
             Value::Scalar(scalar) if !self.secret => format!("{word} {}", shown(&scalar.text)),
-            _ => format!(
-                "a value of another type ({})",
-                word.trim_start_matches("the ")
-            ),
+            _ => format!("a value of another type ({})", word.trim_start_matches("the ")),
         }
     }
 
@@ -160,15 +145,10 @@ impl<'a> Field<'a> {
     pub(crate) fn int(&self, range: RangeInclusive<i128>) -> Option<i128> {
         let number = match self.meaning() {
             Some(Meaning::Int(number)) => number,
-            Some(Meaning::Float(number)) if number.fract() == 0.0 && number.abs() < 1e18 => {
-                number as i128
-            }
+            Some(Meaning::Float(number)) if number.fract() == 0.0 && number.abs() < 1e18 => number as i128,
             Some(Meaning::Null) => return None,
             _ => {
-                self.expected(
-                    "a whole number",
-                    format!("write a number {}", in_words(&range)),
-                );
+                self.expected("a whole number", format!("write a number {}", in_words(&range)));
                 return None;
             }
         };
@@ -176,11 +156,7 @@ impl<'a> Field<'a> {
             return Some(number);
         }
         self.error(
-            format!(
-                "expected a number {}, found {}",
-                in_words(&range),
-                shown(&number.to_string())
-            ),
+            format!("expected a number {}, found {}", in_words(&range), shown(&number.to_string())),
             "write a number within these bounds",
         );
         None
@@ -192,10 +168,7 @@ impl<'a> Field<'a> {
             Some(Meaning::Float(number)) if number.is_finite() => Some(number),
             Some(Meaning::Null) => None,
             _ => {
-                self.expected(
-                    "a number",
-                    "write a number such as `5` or `0.5`, without quotes",
-                );
+                self.expected("a number", "write a number such as `5` or `0.5`, without quotes");
                 None
             }
         }
@@ -250,17 +223,11 @@ impl<'a> Field<'a> {
     /// A list of texts, each with its place.
     pub(crate) fn texts(&self) -> Vec<(String, Field<'a>)> {
         if let Some(Meaning::Text(text)) = self.meaning() {
-            let parts = text
-                .split(',')
-                .map(str::trim)
-                .filter(|part| !part.is_empty());
+            let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
             return parts.map(|part| (part.to_owned(), self.clone())).collect();
         }
         let items = self.items();
-        items
-            .into_iter()
-            .filter_map(|item| item.text().map(|text| (text, item)))
-            .collect()
+        items.into_iter().filter_map(|item| item.text().map(|text| (text, item))).collect()
     }
 
     /// A map; null is an empty one.
@@ -303,10 +270,7 @@ impl<'a> Field<'a> {
         match (idle, self.meaning()) {
             (Idle::Zero, Some(meaning)) => match meaning {
                 Meaning::Text(text) => text.is_empty() || duration::parse(text) == Some(0),
-                other => {
-                    matches!(other, Meaning::Bool(false) | Meaning::Int(0))
-                        || other == Meaning::Float(0.0)
-                }
+                other => matches!(other, Meaning::Bool(false) | Meaning::Int(0)) || other == Meaning::Float(0.0),
             },
             (Idle::Zero, None) => match &self.node.value {
                 Value::List(items) => items.is_empty(),
@@ -316,20 +280,15 @@ impl<'a> Field<'a> {
             (Idle::Bool(expected), Some(Meaning::Bool(value))) => value == expected,
             (Idle::Int(expected), Some(Meaning::Int(value))) => value == expected,
             (Idle::Text(expected), Some(Meaning::Text(text))) => {
-                text.is_empty()
-                    || expected
-                        .iter()
-                        .any(|known| known.eq_ignore_ascii_case(text))
+                text.is_empty() || expected.iter().any(|known| known.eq_ignore_ascii_case(text))
             }
-            (Idle::Nanoseconds(expected), Some(Meaning::Text(text))) => {
-                duration::parse(text) == Some(expected)
-            }
-            (Idle::Nanoseconds(expected), Some(Meaning::Int(value))) => {
-                value == i128::from(expected)
-            }
+            (Idle::Nanoseconds(expected), Some(Meaning::Text(text))) => duration::parse(text) == Some(expected),
+            (Idle::Nanoseconds(expected), Some(Meaning::Int(value))) => value == i128::from(expected),
             (Idle::Disabled, None) => {
                 let enabled = self.node.at("enabled");
-                enabled.is_none_or(|node| !matches!(&node.value, Value::Scalar(scalar) if scalar.meaning() == Meaning::Bool(true)))
+                enabled.is_none_or(
+                    |node| !matches!(&node.value, Value::Scalar(scalar) if scalar.meaning() == Meaning::Bool(true)),
+                )
             }
             _ => false,
         }
@@ -341,21 +300,14 @@ pub(crate) fn lacking(used: bool, message: String) -> (Severity, String) {
     if used {
         (Severity::Error, message)
     } else {
-        (
-            Severity::Warning,
-            format!("{message}; skipped, because no pipeline uses it"),
-        )
+        (Severity::Warning, format!("{message}; skipped, because no pipeline uses it"))
     }
 }
 
 fn in_words(range: &RangeInclusive<i128>) -> String {
     let (start, end) = (range.start(), range.end());
     // Bounds of the machine's types say nothing to a reader.
-    if *end >= i128::from(u32::MAX) {
-        format!("of {start} or more")
-    } else {
-        format!("from {start} to {end}")
-    }
+    if *end >= i128::from(u32::MAX) { format!("of {start} or more") } else { format!("from {start} to {end}") }
 }
 
 impl<'a> Section<'a> {
@@ -370,9 +322,7 @@ impl<'a> Section<'a> {
     /// All entries, for maps whose keys are names.
     pub(crate) fn entries(&self) -> Vec<(&'a str, Field<'a>)> {
         let entries = self.entries.iter();
-        entries
-            .map(|entry| (entry.key.as_str(), self.field_of(entry)))
-            .collect()
+        entries.map(|entry| (entry.key.as_str(), self.field_of(entry))).collect()
     }
 
     /// Ends the section without looking at unknown keys: its keys are names.
@@ -392,9 +342,7 @@ impl<'a> Section<'a> {
             key_place: entry.place.clone(),
             report: self.report,
             used: self.used,
-            secret: self.secret
-                || print::is_secret_key(&entry.key)
-                || print::is_secret_map(&entry.key),
+            secret: self.secret || print::is_secret_key(&entry.key) || print::is_secret_map(&entry.key),
         }
     }
 
@@ -431,56 +379,35 @@ impl<'a> Section<'a> {
     }
 
     pub(crate) fn boolean(&self, key: &'static str, default: bool) -> bool {
-        self.field(key)
-            .and_then(|field| field.boolean())
-            .unwrap_or(default)
+        self.field(key).and_then(|field| field.boolean()).unwrap_or(default)
     }
 
     pub(crate) fn u32(&self, key: &'static str, least: u32, default: u32) -> u32 {
-        let number = self
-            .field(key)
-            .and_then(|field| field.int(least.into()..=u32::MAX.into()));
-        number.map_or(default, |number| {
-            u32::try_from(number).expect("the range says so")
-        })
+        let number = self.field(key).and_then(|field| field.int(least.into()..=u32::MAX.into()));
+        number.map_or(default, |number| u32::try_from(number).expect("the range says so"))
     }
 
     pub(crate) fn float(&self, key: &'static str, default: f64) -> f64 {
-        self.field(key)
-            .and_then(|field| field.float())
-            .unwrap_or(default)
+        self.field(key).and_then(|field| field.float()).unwrap_or(default)
     }
 
     pub(crate) fn duration_ns(&self, key: &'static str, default: u64) -> u64 {
-        self.field(key)
-            .and_then(|field| field.duration_ns())
-            .unwrap_or(default)
+        self.field(key).and_then(|field| field.duration_ns()).unwrap_or(default)
     }
 
     /// One of some words, in any case.
-    pub(crate) fn choice<T: Copy>(
-        &self,
-        key: &'static str,
-        choices: &[(&str, T)],
-        default: T,
-    ) -> T {
+    pub(crate) fn choice<T: Copy>(&self, key: &'static str, choices: &[(&str, T)], default: T) -> T {
         let Some(field) = self.field(key).filter(|field| !field.node.is_null()) else {
             return default;
         };
         let Some(text) = field.text() else {
             return default;
         };
-        let chosen = choices
-            .iter()
-            .find(|(word, _)| word.eq_ignore_ascii_case(&text));
+        let chosen = choices.iter().find(|(word, _)| word.eq_ignore_ascii_case(&text));
         if let Some((_, value)) = chosen {
             return *value;
         }
-        let words: Vec<&str> = choices
-            .iter()
-            .map(|(word, _)| *word)
-            .filter(|word| !word.is_empty())
-            .collect();
+        let words: Vec<&str> = choices.iter().map(|(word, _)| *word).filter(|word| !word.is_empty()).collect();
         let help = match nearest(&text, words.iter().copied()) {
             Some(word) => format!("did you mean `{word}`?"),
             None => "write one of these words".to_owned(),
@@ -531,8 +458,7 @@ impl Drop for Section<'_> {
                 None if asked.is_empty() => "remove it; this section has no keys".to_owned(),
                 None => format!("remove it; known here: {}", known_keys(&asked)),
             };
-            self.report
-                .error(&entry.place, &self.join(&entry.key), "unknown key", help);
+            self.report.error(&entry.place, &self.join(&entry.key), "unknown key", help);
         }
     }
 }

@@ -12,9 +12,7 @@ use proptest::prelude::*;
 use super::checked::*;
 use super::*;
 
-const MACHINE: Machine = Machine {
-    memory_bytes: 4 << 30,
-};
+const MACHINE: Machine = Machine { memory_bytes: 4 << 30 };
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
@@ -26,23 +24,15 @@ fn read(path: &Path) -> String {
 
 /// Loads one text with `--set`s; the environment is empty.
 fn load_text(text: &str, sets: &[&str]) -> Loaded {
-    let file = Source::File {
-        name: "gateway.yaml".into(),
-        text: text.into(),
-    };
+    let file = Source::File { name: "gateway.yaml".into(), text: text.into() };
     let sets = sets.iter().map(|set| Source::Set((*set).to_owned()));
     let sources: Vec<Source> = std::iter::once(file).chain(sets).collect();
     load(&sources, &|_| None, &MACHINE)
 }
 
 fn messages(loaded: &Loaded, severity: Severity) -> Vec<String> {
-    let found = loaded
-        .diagnostics
-        .iter()
-        .filter(|diagnostic| diagnostic.severity == severity);
-    found
-        .map(|diagnostic| format!("{}: {}", diagnostic.path, diagnostic.message))
-        .collect()
+    let found = loaded.diagnostics.iter().filter(|diagnostic| diagnostic.severity == severity);
+    found.map(|diagnostic| format!("{}: {}", diagnostic.path, diagnostic.message)).collect()
 }
 
 /// A text that has to load without errors.
@@ -64,66 +54,32 @@ fn seed(name: &str) -> String {
     read(&root().join("configs/seed").join(name))
 }
 
-const WITHOUT_TRANSFORM: &str =
-    "service.pipelines.traces.processors=[memory_limiter,tail_sampling,batch]";
+const WITHOUT_TRANSFORM: &str = "service.pipelines.traces.processors=[memory_limiter,tail_sampling,batch]";
 
 #[test]
 fn the_seeds_agent_loads_as_written_with_the_collectors_defaults() {
     let loaded = load_text(&seed("agent.config.yaml"), &[]);
     assert_eq!(messages(&loaded, Severity::Error), [""; 0]);
     let warnings = messages(&loaded, Severity::Warning);
-    assert!(
-        warnings
-            .iter()
-            .any(|warning| warning.contains("NODE_NAME is not set")),
-        "{warnings:?}"
-    );
+    assert!(warnings.iter().any(|warning| warning.contains("NODE_NAME is not set")), "{warnings:?}");
     let config = loaded.config.unwrap();
-    let kinds: Vec<String> = config
-        .processors
-        .iter()
-        .map(|processor| processor.id.to_string())
-        .collect();
+    let kinds: Vec<String> = config.processors.iter().map(|processor| processor.id.to_string()).collect();
     assert_eq!(kinds, ["memory_limiter", "batch", "resource"]);
-    let ProcessorKind::MemoryLimiter {
-        limit_bytes,
-        spike_bytes,
-    } = config.processors[0].kind
-    else {
-        panic!()
-    };
+    let ProcessorKind::MemoryLimiter { limit_bytes, spike_bytes } = config.processors[0].kind else { panic!() };
     assert_eq!((limit_bytes, spike_bytes), (400 << 20, 100 << 20));
-    let ProcessorKind::Batch {
-        timeout_ns,
-        send_batch_size,
-        send_batch_max_size,
-    } = config.processors[1].kind
-    else {
+    let ProcessorKind::Batch { timeout_ns, send_batch_size, send_batch_max_size } = config.processors[1].kind else {
         panic!()
     };
-    assert_eq!(
-        (timeout_ns, send_batch_size, send_batch_max_size),
-        (10_000_000_000, 1024, 0)
-    );
-    let ProcessorKind::Resource { actions } = &config.processors[2].kind else {
-        panic!()
-    };
+    assert_eq!((timeout_ns, send_batch_size, send_batch_max_size), (10_000_000_000, 1024, 0));
+    let ProcessorKind::Resource { actions } = &config.processors[2].kind else { panic!() };
     let empty = AttributeSource::Value(AttributeValue::String(String::new()));
     assert_eq!(actions[0].change, AttributeChange::Insert(empty));
-    let ExporterKind::OtlpGrpc(otlp) = &config.exporters[0].kind else {
-        panic!()
-    };
+    let ExporterKind::OtlpGrpc(otlp) = &config.exporters[0].kind else { panic!() };
     assert_eq!(otlp.endpoint.host, "otel-gateway");
-    assert!(
-        otlp.tls.is_some(),
-        "without tls.insecure an exporter speaks TLS"
-    );
+    assert!(otlp.tls.is_some(), "without tls.insecure an exporter speaks TLS");
     assert_eq!(otlp.compression, codecs::compression::Compression::Gzip);
     assert_eq!(otlp.timeout_ns, 5_000_000_000);
-    assert_eq!(
-        (otlp.queue.queue_size, otlp.queue.num_consumers),
-        (1000, 10)
-    );
+    assert_eq!((otlp.queue.queue_size, otlp.queue.num_consumers), (1000, 10));
     assert_eq!(otlp.retry.as_ref().unwrap().max_elapsed_ns, 300_000_000_000);
 }
 
@@ -132,37 +88,21 @@ fn the_seeds_gateway_loads_without_transform_and_says_why_it_does_not_with_it() 
     let loaded = load_text(&seed("gateway.config.yaml"), &[WITHOUT_TRANSFORM]);
     assert_eq!(messages(&loaded, Severity::Error), [""; 0]);
     let warnings = messages(&loaded, Severity::Warning);
-    for skipped in [
-        "probabilistic_sampler",
-        "transform",
-        "prometheusremotewrite",
-    ] {
-        assert!(
-            warnings.iter().any(|warning| warning.contains(skipped)),
-            "{skipped} in {warnings:?}"
-        );
+    for skipped in ["probabilistic_sampler", "transform", "prometheusremotewrite"] {
+        assert!(warnings.iter().any(|warning| warning.contains(skipped)), "{skipped} in {warnings:?}");
     }
     let config = loaded.config.unwrap();
     assert_eq!(config.exporters.len(), 2);
-    let ProcessorKind::TailSampling(tail) = &config.processors[1].kind else {
-        panic!()
-    };
+    let ProcessorKind::TailSampling(tail) = &config.processors[1].kind else { panic!() };
     assert_eq!(tail.decision_wait_ns, 10_000_000_000);
     assert_eq!(tail.traces_max, None);
-    let names: Vec<&str> = tail
-        .policies
-        .iter()
-        .map(|policy| policy.name.as_str())
-        .collect();
+    let names: Vec<&str> = tail.policies.iter().map(|policy| policy.name.as_str()).collect();
     assert_eq!(names, ["errors", "slow", "random"]);
 
     let loaded = load_text(&seed("gateway.config.yaml"), &[]);
     let errors = messages(&loaded, Severity::Error);
     assert_eq!(errors.len(), 1, "{errors:?}");
-    assert!(
-        errors[0].contains("`transform` is not built yet"),
-        "{errors:?}"
-    );
+    assert!(errors[0].contains("`transform` is not built yet"), "{errors:?}");
 }
 
 #[test]
@@ -174,22 +114,12 @@ fn the_gateway_can_be_pointed_at_plain_text_backends_with_set() {
         "exporters::otlp/tempo::tls={insecure: true}",
         "receivers.otlp.protocols.grpc.endpoint=127.0.0.1:0",
     ];
-    let config = load_text(&seed("gateway.config.yaml"), &sets)
-        .config
-        .unwrap();
-    let ExporterKind::OtlpGrpc(jaeger) = &config.exporters[0].kind else {
-        panic!()
-    };
-    assert_eq!(
-        (jaeger.endpoint.host.as_str(), jaeger.endpoint.port),
-        ("127.0.0.1", 14317)
-    );
+    let config = load_text(&seed("gateway.config.yaml"), &sets).config.unwrap();
+    let ExporterKind::OtlpGrpc(jaeger) = &config.exporters[0].kind else { panic!() };
+    assert_eq!((jaeger.endpoint.host.as_str(), jaeger.endpoint.port), ("127.0.0.1", 14317));
     assert_eq!(jaeger.tls, None);
     let grpc = config.receivers[0].otlp.grpc.as_ref().unwrap();
-    assert_eq!(
-        (grpc.endpoint.host.as_str(), grpc.endpoint.port),
-        ("127.0.0.1", 0)
-    );
+    assert_eq!((grpc.endpoint.host.as_str(), grpc.endpoint.port), ("127.0.0.1", 0));
 }
 
 #[test]
@@ -204,30 +134,15 @@ fn every_file_under_configs_loads_or_is_a_fragment() {
                 continue;
             }
             let name = path.file_name().unwrap().to_str().unwrap().to_owned();
-            let manifest = [".k8s.yaml", ".prometheus.yaml"]
-                .iter()
-                .any(|end| name.ends_with(end));
+            let manifest = [".k8s.yaml", ".prometheus.yaml"].iter().any(|end| name.ends_with(end));
             if manifest || !name.ends_with(".yaml") {
                 continue;
             }
             files += 1;
-            let sets: &[&str] = if name == "gateway.config.yaml" {
-                &[WITHOUT_TRANSFORM]
-            } else {
-                &[]
-            };
+            let sets: &[&str] = if name == "gateway.config.yaml" { &[WITHOUT_TRANSFORM] } else { &[] };
             let loaded = load_text(&read(&path), sets);
-            assert_eq!(
-                messages(&loaded, Severity::Error),
-                [""; 0],
-                "{}",
-                path.display()
-            );
-            assert!(
-                loaded.config.is_some() || loaded.fragment,
-                "{}",
-                path.display()
-            );
+            assert_eq!(messages(&loaded, Severity::Error), [""; 0], "{}", path.display());
+            assert!(loaded.config.is_some() || loaded.fragment, "{}", path.display());
         }
     }
     assert!(files >= 5, "only {files} files were found");
@@ -238,27 +153,26 @@ fn the_built_in_configuration_has_no_warnings() {
     let loaded = load_text(BUILTIN, &[]);
     assert_eq!(loaded.diagnostics, []);
     let config = loaded.config.unwrap();
-    assert_eq!(
-        config.telemetry.admin_address,
-        Some("127.0.0.1:55679".parse().unwrap())
-    );
-    assert_eq!(
-        config.telemetry.metrics_address,
-        Some("127.0.0.1:8888".parse().unwrap())
-    );
-    assert!(matches!(
-        config.exporters[0].kind,
-        ExporterKind::Memory { traces_max: 1000 }
-    ));
+    assert_eq!(config.telemetry.admin_address, Some("127.0.0.1:55679".parse().unwrap()));
+    assert_eq!(config.telemetry.metrics_address, Some("127.0.0.1:8888".parse().unwrap()));
+    assert!(matches!(config.exporters[0].kind, ExporterKind::Memory { traces_max: 1000 }));
+}
+
+#[test]
+fn line_ends_of_windows_and_a_byte_order_mark_change_nothing() {
+    let text = seed("agent.config.yaml");
+    let windows = format!("\u{feff}{}", text.replace('\n', "\r\n"));
+    let (plain, windows) = (load_text(&text, &[]), load_text(&windows, &[]));
+    assert_eq!(format!("{:?}", windows.config), format!("{:?}", plain.config));
+    let places = |loaded: &Loaded| loaded.diagnostics.iter().map(|it| it.place.line()).collect::<Vec<_>>();
+    assert_eq!(places(&windows), places(&plain));
 }
 
 // Cases: what loads, what does not, and what is said about it.
 
 /// Every case of a folder, its lines of instructions applied.
 fn cases(folder: &str) -> Vec<(PathBuf, Loaded)> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("src/config/cases")
-        .join(folder);
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/config/cases").join(folder);
     let mut paths: Vec<PathBuf> = std::fs::read_dir(&folder)
         .unwrap()
         .map(|entry| entry.unwrap().path())
@@ -286,10 +200,7 @@ fn load_case(path: &Path) -> Loaded {
         .filter_map(|line| line.split_once('='))
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .collect();
-    let file = Source::File {
-        name: path.file_name().unwrap().to_str().unwrap().to_owned(),
-        text: text.clone(),
-    };
+    let file = Source::File { name: path.file_name().unwrap().to_str().unwrap().to_owned(), text: text.clone() };
     let sets = instructions("# set:").into_iter().map(Source::Set);
     let sources: Vec<Source> = std::iter::once(file).chain(sets).collect();
     load(&sources, &|name| variables.get(name).cloned(), &MACHINE)
@@ -307,33 +218,18 @@ fn check_said(path: &Path, loaded: &Loaded) {
 
 fn check_form(path: &Path, loaded: &Loaded) {
     for diagnostic in &loaded.diagnostics {
-        assert!(
-            !diagnostic.message.is_empty() && !diagnostic.help.is_empty(),
-            "{diagnostic:?}"
-        );
+        assert!(!diagnostic.message.is_empty() && !diagnostic.help.is_empty(), "{diagnostic:?}");
         assert!(diagnostic.place.line() >= 1 && diagnostic.place.column() >= 1);
         let name = &diagnostic.place.source.name;
-        assert!(
-            path.ends_with(name) || name == "--set",
-            "{diagnostic:?} is nowhere"
-        );
+        assert!(path.ends_with(name) || name == "--set", "{diagnostic:?} is nowhere");
     }
 }
 
 #[test]
 fn accepted_cases_load_and_say_what_is_kept_beside_them() {
     for (path, loaded) in cases("accepted") {
-        assert_eq!(
-            messages(&loaded, Severity::Error),
-            [""; 0],
-            "{}",
-            path.display()
-        );
-        assert!(
-            loaded.config.is_some() || loaded.fragment,
-            "{}",
-            path.display()
-        );
+        assert_eq!(messages(&loaded, Severity::Error), [""; 0], "{}", path.display());
+        assert!(loaded.config.is_some() || loaded.fragment, "{}", path.display());
         check_form(&path, &loaded);
         check_said(&path, &loaded);
     }
@@ -354,12 +250,7 @@ fn what_is_printed_loads_as_the_same() {
     for (path, loaded) in cases("accepted") {
         let printed = loaded.print(false).unwrap();
         let again = load_text(&printed, &[]);
-        assert_eq!(
-            format!("{:?}", again.config),
-            format!("{:?}", loaded.config),
-            "{}\n{printed}",
-            path.display()
-        );
+        assert_eq!(format!("{:?}", again.config), format!("{:?}", loaded.config), "{}\n{printed}", path.display());
         assert_eq!(again.print(false).unwrap(), printed, "{}", path.display());
     }
 }
@@ -381,14 +272,8 @@ fn a_grpc_endpoint_says_whether_tls_is_used() {
     ];
     for (endpoint, more, tls) in table {
         let config = with_exporter("otlp", &format!("endpoint: '{endpoint}', {more}"));
-        let ExporterKind::OtlpGrpc(otlp) = &config.exporters[0].kind else {
-            panic!()
-        };
-        assert_eq!(
-            (otlp.endpoint.host.as_str(), otlp.endpoint.port),
-            ("tempo", 4317),
-            "{endpoint}"
-        );
+        let ExporterKind::OtlpGrpc(otlp) = &config.exporters[0].kind else { panic!() };
+        assert_eq!((otlp.endpoint.host.as_str(), otlp.endpoint.port), ("tempo", 4317), "{endpoint}");
         assert_eq!(otlp.tls.is_some(), tls, "{endpoint} {more}");
     }
 }
@@ -397,32 +282,16 @@ fn a_grpc_endpoint_says_whether_tls_is_used() {
 fn an_http_endpoint_gives_scheme_port_and_path() {
     let table = [
         ("endpoint: 'http://tempo:4318'", false, 4318, "/v1/traces"),
-        (
-            "endpoint: 'https://tempo/otlp/'",
-            true,
-            443,
-            "/otlp/v1/traces",
-        ),
+        ("endpoint: 'https://tempo/otlp/'", true, 443, "/otlp/v1/traces"),
         ("traces_endpoint: 'http://tempo/x?y=1'", false, 80, "/x?y=1"),
         ("traces_endpoint: 'http://tempo'", false, 80, "/"),
-        (
-            "endpoint: 'http://other', traces_endpoint: 'https://tempo/x'",
-            true,
-            443,
-            "/x",
-        ),
+        ("endpoint: 'http://other', traces_endpoint: 'https://tempo/x'", true, 443, "/x"),
     ];
     for (settings, tls, port, path) in table {
         let config = with_exporter("otlp_http", settings);
-        let ExporterKind::OtlpHttp(http) = &config.exporters[0].kind else {
-            panic!()
-        };
+        let ExporterKind::OtlpHttp(http) = &config.exporters[0].kind else { panic!() };
         assert_eq!(
-            (
-                http.tls.is_some(),
-                http.endpoint.port,
-                http.traces_path.as_str()
-            ),
+            (http.tls.is_some(), http.endpoint.port, http.traces_path.as_str()),
             (tls, port, path),
             "{settings}"
         );
@@ -435,18 +304,9 @@ fn variables_keep_their_type_and_text_fields_take_their_text() {
     let text = "receivers: {otlp: {protocols: {grpc: }}}\n\
         exporters: {otlp: {endpoint: 'tempo:4317', headers: {x-id: '${ID}'}, sending_queue: {queue_size: '${ID}'}}}\n\
         service: {pipelines: {traces: {receivers: [otlp], exporters: [otlp]}}}\n";
-    let file = Source::File {
-        name: "f".into(),
-        text: text.into(),
-    };
-    let loaded = load(
-        &[file],
-        &|name| (name == "ID").then(|| "0123".to_owned()),
-        &MACHINE,
-    );
-    let ExporterKind::OtlpGrpc(otlp) = &loaded.config.unwrap().exporters[0].kind.clone() else {
-        panic!()
-    };
+    let file = Source::File { name: "f".into(), text: text.into() };
+    let loaded = load(&[file], &|name| (name == "ID").then(|| "0123".to_owned()), &MACHINE);
+    let ExporterKind::OtlpGrpc(otlp) = &loaded.config.unwrap().exporters[0].kind.clone() else { panic!() };
     assert_eq!(otlp.headers, [("x-id".to_owned(), "0123".to_owned())]);
     assert_eq!(otlp.queue.queue_size, 83);
 }
@@ -455,38 +315,20 @@ fn variables_keep_their_type_and_text_fields_take_their_text() {
 fn later_files_win_and_errors_name_the_file_they_are_in() {
     let base = "receivers: {otlp: {protocols: {grpc: }}}\nexporters: {nop: }\n\
         service: {pipelines: {traces: {receivers: [otlp], exporters: [nop]}}}\n";
-    let file = |name: &str, text: &str| Source::File {
-        name: name.into(),
-        text: text.into(),
-    };
-    let sources = [
-        file("base.yaml", base),
-        file("more.yaml", "exporters: {nop: {a: 1}}\n"),
-    ];
+    let file = |name: &str, text: &str| Source::File { name: name.into(), text: text.into() };
+    let sources = [file("base.yaml", base), file("more.yaml", "exporters: {nop: {a: 1}}\n")];
     let loaded = load(&sources, &|_| None, &MACHINE);
     assert_eq!(loaded.diagnostics[0].place.to_string(), "more.yaml:1:19");
-    let sources = [
-        file("base.yaml", base),
-        Source::Set("exporters.nop.a=1".into()),
-    ];
+    let sources = [file("base.yaml", base), Source::Set("exporters.nop.a=1".into())];
     let loaded = load(&sources, &|_| None, &MACHINE);
     assert_eq!(loaded.diagnostics[0].place.to_string(), "--set:1:15");
 }
 
 #[test]
 fn nothing_at_all_is_an_error_and_no_panic() {
-    for sources in [
-        vec![],
-        vec![Source::File {
-            name: "f".into(),
-            text: String::new(),
-        }],
-    ] {
+    for sources in [vec![], vec![Source::File { name: "f".into(), text: String::new() }]] {
         let loaded = load(&sources, &|_| None, &MACHINE);
-        assert_eq!(
-            messages(&loaded, Severity::Error),
-            [": the configuration is empty"]
-        );
+        assert_eq!(messages(&loaded, Severity::Error), [": the configuration is empty"]);
         assert!(!render(&loaded.diagnostics, true).is_empty());
     }
 }
@@ -495,11 +337,7 @@ fn nothing_at_all_is_an_error_and_no_panic() {
 
 /// All good texts of this repository.
 fn good_texts() -> Vec<String> {
-    let mut texts = vec![
-        BUILTIN.to_owned(),
-        seed("agent.config.yaml"),
-        seed("gateway.config.yaml"),
-    ];
+    let mut texts = vec![BUILTIN.to_owned(), seed("agent.config.yaml"), seed("gateway.config.yaml")];
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/config/cases/accepted");
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
@@ -512,7 +350,7 @@ fn good_texts() -> Vec<String> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
@@ -546,9 +384,8 @@ proptest! {
 #[test]
 fn every_key_that_is_read_is_in_the_reference_page() {
     let page = read(&root().join("docs/configuration.md"));
-    let words: BTreeSet<&str> = page
-        .split(|character: char| !(character.is_ascii_alphanumeric() || character == '_'))
-        .collect();
+    let words: BTreeSet<&str> =
+        page.split(|character: char| !(character.is_ascii_alphanumeric() || character == '_')).collect();
     let mut missing = BTreeSet::new();
     for (_, loaded) in cases("accepted") {
         for path in &loaded.asked {
@@ -558,8 +395,5 @@ fn every_key_that_is_read_is_in_the_reference_page() {
             }
         }
     }
-    assert!(
-        missing.is_empty(),
-        "not in docs/configuration.md: {missing:#?}"
-    );
+    assert!(missing.is_empty(), "not in docs/configuration.md: {missing:#?}");
 }

@@ -17,7 +17,9 @@ const TEXT_BYTES_MAX: usize = 4 << 20;
 /// Deepest nesting, aliases included.
 const DEPTH_MAX: usize = 64;
 /// Most nodes of a text after aliases are resolved, against aliases that multiply.
-const NODES_MAX: usize = 200_000;
+const NODES_MAX: usize = 400_000;
+/// Text of this length counts as one more node.
+const NODE_TEXT_BYTES: usize = 64;
 
 /// A value and where it was written.
 #[derive(Clone, Debug)]
@@ -44,11 +46,7 @@ pub(crate) struct Scalar {
 
 impl Scalar {
     pub(crate) fn meaning(&self) -> Meaning<'_> {
-        if self.plain {
-            scalar::meaning(&self.text)
-        } else {
-            Meaning::Text(&self.text)
-        }
+        if self.plain { scalar::meaning(&self.text) } else { Meaning::Text(&self.text) }
     }
 }
 
@@ -66,11 +64,7 @@ impl Node {
     }
 
     pub(crate) fn plain(text: String, place: Place) -> Node {
-        Node {
-            value: Value::Scalar(Scalar { text, plain: true }),
-            place,
-            expanded: None,
-        }
+        Node { value: Value::Scalar(Scalar { text, plain: true }), place, expanded: None }
     }
 
     pub(crate) fn is_null(&self) -> bool {
@@ -90,11 +84,21 @@ impl Node {
         entries.iter().find(|entry| entry.key == key)
     }
 
-    fn nodes(&self) -> usize {
-        1 + match &self.value {
-            Value::Scalar(_) => 0,
-            Value::List(items) => items.iter().map(Node::nodes).sum(),
-            Value::Map(entries) => entries.iter().map(|entry| entry.node.nodes()).sum(),
+    /// Number of nodes, a long text counting as several.
+    fn weight(&self) -> usize {
+        self.own_weight()
+            + match &self.value {
+                Value::Scalar(_) => 0,
+                Value::List(items) => items.iter().map(Node::weight).sum(),
+                Value::Map(entries) => entries.iter().map(|entry| entry.node.weight()).sum(),
+            }
+    }
+
+    fn own_weight(&self) -> usize {
+        match &self.value {
+            Value::Scalar(scalar) => 1 + scalar.text.len() / NODE_TEXT_BYTES,
+            Value::List(_) => 1,
+            Value::Map(entries) => 1 + entries.iter().map(|entry| 1 + entry.key.len() / NODE_TEXT_BYTES).sum::<usize>(),
         }
     }
 
@@ -102,11 +106,7 @@ impl Node {
         1 + match &self.value {
             Value::Scalar(_) => 0,
             Value::List(items) => items.iter().map(Node::depth).max().unwrap_or(0),
-            Value::Map(entries) => entries
-                .iter()
-                .map(|entry| entry.node.depth())
-                .max()
-                .unwrap_or(0),
+            Value::Map(entries) => entries.iter().map(|entry| entry.node.depth()).max().unwrap_or(0),
         }
     }
 }
@@ -119,20 +119,13 @@ pub(crate) fn parse(source: &Arc<SourceText>, start: usize, report: &Report) -> 
         report.error(
             &Place::new(source, start..start),
             "",
-            format!(
-                "the text has {} bytes, more than {TEXT_BYTES_MAX}",
-                text.len()
-            ),
+            format!("the text has {} bytes, more than {TEXT_BYTES_MAX}", text.len()),
             "split it into several files, each with its own --config",
         );
         return None;
     }
     // A byte order mark is no part of the text.
-    let skipped = if text.starts_with('\u{feff}') {
-        '\u{feff}'.len_utf8()
-    } else {
-        0
-    };
+    let skipped = if text.starts_with('\u{feff}') { '\u{feff}'.len_utf8() } else { 0 };
     let text = &text[skipped..];
     let mut builder = Builder {
         report,
@@ -145,11 +138,7 @@ pub(crate) fn parse(source: &Arc<SourceText>, start: usize, report: &Report) -> 
         root: None,
     };
     match builder.read(&mut Parser::new_from_str(text)) {
-        Ok(()) => Some(
-            builder
-                .root
-                .unwrap_or_else(|| Node::null(Place::new(source, start..start))),
-        ),
+        Ok(()) => Some(builder.root.unwrap_or_else(|| Node::null(Place::new(source, start..start)))),
         Err(Broken) => None,
     }
 }
@@ -167,13 +156,8 @@ struct Positions {
 
 impl Positions {
     fn new(text: &str, base: usize) -> Positions {
-        let offsets =
-            (!text.is_ascii()).then(|| text.char_indices().map(|(offset, _)| offset).collect());
-        Positions {
-            base,
-            offsets,
-            bytes: text.len(),
-        }
+        let offsets = (!text.is_ascii()).then(|| text.char_indices().map(|(offset, _)| offset).collect());
+        Positions { base, offsets, bytes: text.len() }
     }
 
     fn byte(&self, marker: Marker) -> usize {
@@ -187,17 +171,8 @@ impl Positions {
 
 /// A collection whose end has not come yet.
 enum Open {
-    List {
-        anchor: usize,
-        place: Place,
-        items: Vec<Node>,
-    },
-    Map {
-        anchor: usize,
-        place: Place,
-        entries: Vec<RawEntry>,
-        key: Option<Node>,
-    },
+    List { anchor: usize, place: Place, items: Vec<Node> },
+    Map { anchor: usize, place: Place, entries: Vec<RawEntry>, key: Option<Node> },
 }
 
 /// A key with its value before merge keys and duplicates are looked at.
@@ -227,10 +202,7 @@ impl Builder<'_> {
     }
 
     fn take(&mut self, event: Event<'_>, span: Span) -> Result<(), Broken> {
-        let place = Place::new(
-            self.source,
-            self.positions.byte(span.start)..self.positions.byte(span.end),
-        );
+        let place = Place::new(self.source, self.positions.byte(span.start)..self.positions.byte(span.end));
         match event {
             Event::Nothing | Event::StreamStart | Event::StreamEnd | Event::DocumentEnd => Ok(()),
             Event::DocumentStart(_) => self.start_document(&place),
@@ -238,35 +210,20 @@ impl Builder<'_> {
             Event::Scalar(text, style, anchor, tag) => {
                 let forced_text = self.is_text_tag(tag.as_deref(), &place)?;
                 let plain = style == ScalarStyle::Plain && !forced_text;
-                let node = Node {
-                    value: Value::Scalar(Scalar {
-                        text: text.into_owned(),
-                        plain,
-                    }),
-                    place,
-                    expanded: None,
-                };
+                let node =
+                    Node { value: Value::Scalar(Scalar { text: text.into_owned(), plain }), place, expanded: None };
                 self.close(node, anchor)
             }
             Event::SequenceStart(anchor, tag) => {
                 self.is_text_tag(tag.as_deref(), &place)?;
                 self.check_depth(1, &place)?;
-                self.open.push(Open::List {
-                    anchor,
-                    place,
-                    items: Vec::new(),
-                });
+                self.open.push(Open::List { anchor, place, items: Vec::new() });
                 Ok(())
             }
             Event::MappingStart(anchor, tag) => {
                 self.is_text_tag(tag.as_deref(), &place)?;
                 self.check_depth(1, &place)?;
-                self.open.push(Open::Map {
-                    anchor,
-                    place,
-                    entries: Vec::new(),
-                    key: None,
-                });
+                self.open.push(Open::Map { anchor, place, entries: Vec::new(), key: None });
                 Ok(())
             }
             Event::SequenceEnd | Event::MappingEnd => self.end_collection(&place),
@@ -298,9 +255,8 @@ impl Builder<'_> {
             return Err(Broken);
         };
         self.check_depth(node.depth(), &place)?;
-        // `close` counts the node itself.
-        self.count(node.nodes() - 1, &place)?;
-        self.close(node, 0)
+        self.count(node.weight(), &place)?;
+        self.attach(node)
     }
 
     /// Whether a tag says that the scalar is text; unknown tags are errors.
@@ -357,42 +313,29 @@ impl Builder<'_> {
     fn end_collection(&mut self, end: &Place) -> Result<(), Broken> {
         let until = |place: Place| Place::new(self.source, place.start..end.end.max(place.start));
         match self.open.pop() {
-            Some(Open::List {
-                anchor,
-                place,
-                items,
-            }) => {
-                let node = Node {
-                    value: Value::List(items),
-                    place: until(place),
-                    expanded: None,
-                };
+            Some(Open::List { anchor, place, items }) => {
+                let node = Node { value: Value::List(items), place: until(place), expanded: None };
                 self.close(node, anchor)
             }
-            Some(Open::Map {
-                anchor,
-                place,
-                entries,
-                ..
-            }) => {
+            Some(Open::Map { anchor, place, entries, .. }) => {
                 let place = until(place);
-                let node = Node {
-                    value: Value::Map(self.unite(entries)),
-                    place,
-                    expanded: None,
-                };
+                let node = Node { value: Value::Map(self.unite(entries)), place, expanded: None };
                 self.close(node, anchor)
             }
             None => Err(Broken),
         }
     }
 
-    /// Hands a finished node to the collection around it.
+    /// Counts a finished node, remembers its anchor and hands it to the collection around it.
     fn close(&mut self, node: Node, anchor: usize) -> Result<(), Broken> {
-        self.count(1, &node.place.clone())?;
+        self.count(node.own_weight(), &node.place)?;
         if anchor != 0 {
             self.anchors.insert(anchor, node.clone());
         }
+        self.attach(node)
+    }
+
+    fn attach(&mut self, node: Node) -> Result<(), Broken> {
         match self.open.last_mut() {
             None => self.root = Some(node),
             Some(Open::List { items, .. }) => items.push(node),
@@ -430,23 +373,13 @@ impl Builder<'_> {
                 self.report.error(
                     &key.place,
                     "",
-                    format!(
-                        "the key {} is here for the second time",
-                        shown(&scalar.text)
-                    ),
-                    format!(
-                        "remove one of the two; the first is in line {}",
-                        entries[*first].place.line()
-                    ),
+                    format!("the key {} is here for the second time", shown(&scalar.text)),
+                    format!("remove one of the two; the first is in line {}", entries[*first].place.line()),
                 );
                 continue;
             }
             positions.insert(scalar.text.clone(), entries.len());
-            entries.push(Entry {
-                key: scalar.text,
-                place: key.place,
-                node,
-            });
+            entries.push(Entry { key: scalar.text, place: key.place, node });
         }
         for entry in merges.iter().flat_map(|node| self.merged(node)) {
             if !positions.contains_key(&entry.key) {
@@ -500,11 +433,7 @@ mod tests {
     use crate::config::diagnostic::Diagnostic;
 
     fn read(text: &str) -> (Option<Node>, Vec<Diagnostic>) {
-        let source = Arc::new(SourceText {
-            name: "f.yaml".into(),
-            text: text.into(),
-            order: 0,
-        });
+        let source = Arc::new(SourceText { name: "f.yaml".into(), text: text.into(), order: 0 });
         let report = Report::default();
         let node = parse(&source, 0, &report);
         (node, report.finish().0)
@@ -519,10 +448,8 @@ mod tests {
                 format!("[{}]", items.iter().map(flat).collect::<Vec<_>>().join(","))
             }
             Value::Map(entries) => {
-                let entries: Vec<_> = entries
-                    .iter()
-                    .map(|entry| format!("{}:{}", entry.key, flat(&entry.node)))
-                    .collect();
+                let entries: Vec<_> =
+                    entries.iter().map(|entry| format!("{}:{}", entry.key, flat(&entry.node))).collect();
                 format!("{{{}}}", entries.join(","))
             }
         }
@@ -536,25 +463,18 @@ mod tests {
 
     fn check_error(text: &str, place: &str, words: &str) {
         let (_, diagnostics) = read(text);
-        let first = diagnostics
-            .first()
-            .unwrap_or_else(|| panic!("no error for {text:?}"));
-        assert!(
-            first.message.contains(words),
-            "{} does not say {words}",
-            first.message
-        );
-        assert_eq!(first.place.to_string(), place, "{text}");
+        let first = diagnostics.first().unwrap_or_else(|| panic!("no error for {text:?}"));
+        assert!(first.message.contains(words), "{} does not say {words}", first.message);
+        assert_eq!(first.place.to_string(), place, "{}: {text:.200}", first.message);
     }
 
     #[test]
     fn trees_keep_raw_text_and_style() {
-        check(
-            "a: 0123\nb: '0123'\nc: \"x\\ty\"\nd: |\n  l\n",
-            "{a:0123,b:\"0123\",c:\"x\\ty\",d:\"l\\n\"}",
-        );
+        check("a: 0123\nb: '0123'\nc: \"x\\ty\"\nd: |\n  l\n", "{a:0123,b:\"0123\",c:\"x\\ty\",d:\"l\\n\"}");
         check("a:\nb: ~\nc: [1, {d: 2}]\n", "{a:,b:~,c:[1,{d:2}]}");
         check("", "");
+        let long = "x".repeat(5000);
+        check(&format!("a: {long}"), &format!("{{a:{long}}}"));
         check("\u{feff}a: 1", "{a:1}");
         check("a: !!str 12\nb: ! 12", "{a:\"12\",b:\"12\"}");
     }
@@ -565,23 +485,14 @@ mod tests {
         let node = node.unwrap();
         let timeout = node.at("采样").unwrap().at("timeout").unwrap();
         assert_eq!(timeout.place.to_string(), "f.yaml:2:12");
-        assert_eq!(
-            &timeout.place.source.text[timeout.place.start..timeout.place.end],
-            "10s"
-        );
+        assert_eq!(&timeout.place.source.text[timeout.place.start..timeout.place.end], "10s");
     }
 
     #[test]
     fn aliases_and_merge_keys_are_resolved_and_own_keys_win() {
         check("a: &x {p: 1, q: 2}\nb: *x", "{a:{p:1,q:2},b:{p:1,q:2}}");
-        check(
-            "a: &x {p: 1, q: 2}\nb: {<<: *x, q: 3}",
-            "{a:{p:1,q:2},b:{q:3,p:1}}",
-        );
-        check(
-            "a: &x {p: 1}\nb: &y {p: 2, q: 2}\nc: {<<: [*x, *y], r: 3}",
-            "{a:{p:1},b:{p:2,q:2},c:{r:3,p:1,q:2}}",
-        );
+        check("a: &x {p: 1, q: 2}\nb: {<<: *x, q: 3}", "{a:{p:1,q:2},b:{q:3,p:1}}");
+        check("a: &x {p: 1}\nb: &y {p: 2, q: 2}\nc: {<<: [*x, *y], r: 3}", "{a:{p:1},b:{p:2,q:2},c:{r:3,p:1,q:2}}");
         check("'<<': 1", "{<<:1}");
     }
 
@@ -607,7 +518,9 @@ mod tests {
             let before = format!("*a{}, ", level - 1).repeat(10);
             text.push_str(&format!("a{level}: &a{level} [{before}]\n"));
         }
-        check_error(&text, "f.yaml:5:30", "once aliases are resolved");
+        check_error(&text, "f.yaml:6:20", "once aliases are resolved");
+        let long = format!("a: &a |\n  {}\nb: [{}]", "x".repeat(1 << 20), "*a, ".repeat(1000));
+        check_error(&long, "f.yaml:3:97", "once aliases are resolved");
         let mut text = String::from("a0: &a0 [x]\n");
         for level in 1..100 {
             text.push_str(&format!("a{level}: &a{level} [*a{}]\n", level - 1));

@@ -20,21 +20,14 @@ pub(crate) fn check(field: &Field<'_>) -> Option<ProcessorKind> {
     );
     section.u32("metadata_cardinality_limit", 0, 0);
     if send_batch_max_size != 0 && send_batch_max_size < send_batch_size {
-        let message = format!(
-            "the largest batch ({send_batch_max_size}) is smaller than `send_batch_size` ({send_batch_size})"
-        );
-        let help = format!(
-            "raise it to at least {send_batch_size}, or lower `send_batch_size`; 0 is no bound"
-        );
+        let message =
+            format!("the largest batch ({send_batch_max_size}) is smaller than `send_batch_size` ({send_batch_size})");
+        let help = format!("raise it to at least {send_batch_size}, or lower `send_batch_size`; 0 is no bound");
         match section.field("send_batch_max_size") {
             Some(field) => field.error(message, help),
             None => section.error(message, help),
         }
         return None;
     }
-    Some(ProcessorKind::Batch {
-        timeout_ns,
-        send_batch_size,
-        send_batch_max_size,
-    })
+    Some(ProcessorKind::Batch { timeout_ns, send_batch_size, send_batch_max_size })
 }

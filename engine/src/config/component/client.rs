@@ -57,17 +57,8 @@ pub(crate) fn queue(exporter: &Section<'_>) -> QueueSettings {
         "queues on disk; what waits would be lost when the process dies",
         "remove it: the queue is in memory",
     );
-    section.no_effect(
-        "batch",
-        Idle::Zero,
-        "put a `batch` processor at the end of the pipeline",
-    );
-    QueueSettings {
-        enabled,
-        num_consumers,
-        queue_size,
-        block_on_overflow,
-    }
+    section.no_effect("batch", Idle::Zero, "put a `batch` processor at the end of the pipeline");
+    QueueSettings { enabled, num_consumers, queue_size, block_on_overflow }
 }
 
 /// `retry_on_failure`; `None` if it is disabled.
@@ -87,10 +78,7 @@ pub(crate) fn retry(exporter: &Section<'_>) -> Option<RetrySettings> {
     if !(0.0..=1.0).contains(&retry.randomization_factor)
         && let Some(field) = section.field("randomization_factor")
     {
-        field.error(
-            "the random share of a delay is from 0 to 1",
-            "write a number such as `0.5`",
-        );
+        field.error("the random share of a delay is from 0 to 1", "write a number such as `0.5`");
     }
     if retry.multiplier < 1.0
         && let Some(field) = section.field("multiplier")
@@ -100,20 +88,13 @@ pub(crate) fn retry(exporter: &Section<'_>) -> Option<RetrySettings> {
     let elapsed = retry.max_elapsed_ns;
     if elapsed > 0 && (elapsed < retry.initial_interval_ns || elapsed < retry.max_interval_ns) {
         let message = "gives up before the longest delay is over";
-        let help =
-            "raise it above `initial_interval` and `max_interval`, or write 0 to retry for ever";
+        let help = "raise it above `initial_interval` and `max_interval`, or write 0 to retry for ever";
         match section.field("max_elapsed_time") {
             Some(field) => field.error(message, help),
-            None => section.error(
-                format!("`max_elapsed_time` (300s by default) {message}"),
-                help,
-            ),
+            None => section.error(format!("`max_elapsed_time` (300s by default) {message}"), help),
         }
     }
-    Some(RetrySettings {
-        multiplier: retry.multiplier.max(1.0),
-        ..retry
-    })
+    Some(RetrySettings { multiplier: retry.multiplier.max(1.0), ..retry })
 }
 
 /// `headers`: a map, or a list of `{name, value}`.
@@ -131,10 +112,7 @@ pub(crate) fn headers(exporter: &Section<'_>) -> Vec<(String, String)> {
             let value = section.field("value");
             match (name, value) {
                 (Some(name), Some(value)) => headers.extend(header(&name, &value)),
-                _ => item.error(
-                    "`name` and `value` are needed",
-                    "write `- {name: x-scope-orgid, value: team}`",
-                ),
+                _ => item.error("`name` and `value` are needed", "write `- {name: x-scope-orgid, value: team}`"),
             }
         }
     } else if let Some(section) = field.section() {
@@ -144,10 +122,7 @@ pub(crate) fn headers(exporter: &Section<'_>) -> Vec<(String, String)> {
         section.keys_are_names();
     }
     if headers.len() > HEADERS_MAX {
-        field.error(
-            format!("more than {HEADERS_MAX} headers"),
-            "remove some; backends refuse requests with that many",
-        );
+        field.error(format!("more than {HEADERS_MAX} headers"), "remove some; backends refuse requests with that many");
     }
     headers
 }
@@ -166,10 +141,7 @@ fn header(name: &str, value: &Field<'_>) -> Option<(String, String)> {
         return None;
     }
     if http::HeaderValue::from_str(&text).is_err() {
-        value.error(
-            "the value has a character that no header may have",
-            "remove line ends and control characters",
-        );
+        value.error("the value has a character that no header may have", "remove line ends and control characters");
         return None;
     }
     Some((name.to_ascii_lowercase(), text))
@@ -179,9 +151,7 @@ fn header(name: &str, value: &Field<'_>) -> Option<(String, String)> {
 pub(crate) fn compression(exporter: &Section<'_>) -> (Compression, Option<i32>) {
     const BUILT: [&str; 4] = ["gzip", "zstd", "none", ""];
     const LATER: [&str; 5] = ["snappy", "x-snappy-framed", "zlib", "deflate", "lz4"];
-    let written = exporter
-        .field("compression")
-        .filter(|field| !field.node.is_null());
+    let written = exporter.field("compression").filter(|field| !field.node.is_null());
     let mut compression = Compression::Gzip;
     if let Some(field) = written
         && let Some(text) = field.text()
@@ -190,21 +160,15 @@ pub(crate) fn compression(exporter: &Section<'_>) -> (Compression, Option<i32>) 
             "gzip" => {}
             "zstd" => compression = Compression::Zstd,
             "none" | "" => compression = Compression::None,
-            text if LATER.contains(&text) => field.lacking(
-                format!("not built yet: compression `{text}`"),
-                "use gzip, zstd or none",
-            ),
-            _ => field.expected(
-                &format!("one of {}", BUILT[..3].join(", ")),
-                "write the word in small letters",
-            ),
+            text if LATER.contains(&text) => {
+                field.lacking(format!("not built yet: compression `{text}`"), "use gzip, zstd or none")
+            }
+            _ => field.expected(&format!("one of {}", BUILT[..3].join(", ")), "write the word in small letters"),
         }
     }
-    let level = exporter.section("compression_params").and_then(|section| {
-        section
-            .field("level")
-            .and_then(|field| level(&field, compression))
-    });
+    let level = exporter
+        .section("compression_params")
+        .and_then(|section| section.field("level").and_then(|field| level(&field, compression)));
     (compression, level)
 }
 
@@ -222,13 +186,10 @@ fn level(field: &Field<'_>, compression: Compression) -> Option<i32> {
     if level <= 0 {
         return None;
     }
-    i32::try_from(level)
-        .ok()
-        .filter(|level| *level > 0)
-        .or_else(|| {
-            field.expected(&format!("a level of {codec}"), "remove it for the default");
-            None
-        })
+    i32::try_from(level).ok().filter(|level| *level > 0).or_else(|| {
+        field.expected(&format!("a level of {codec}"), "remove it for the default");
+        None
+    })
 }
 
 /// `tls` of an exporter.
@@ -245,14 +206,10 @@ pub(crate) fn tls(exporter: &Section<'_>) -> Tls {
     let cert = pem(&section, "cert_file", "cert_pem");
     let key = pem(&section, "key_file", "key_pem");
     match (&cert, &key) {
-        (Some(_), None) => section.error(
-            "a client certificate is given without its key",
-            "add `key_file` or `key_pem`",
-        ),
-        (None, Some(_)) => section.error(
-            "a key is given without its certificate",
-            "add `cert_file` or `cert_pem`",
-        ),
+        (Some(_), None) => {
+            section.error("a client certificate is given without its key", "add `key_file` or `key_pem`")
+        }
+        (None, Some(_)) => section.error("a key is given without its certificate", "add `cert_file` or `cert_pem`"),
         _ => {}
     }
     let insecure = section.boolean("insecure", false);
@@ -260,10 +217,7 @@ pub(crate) fn tls(exporter: &Section<'_>) -> Tls {
         && ca.is_some()
         && let Some(field) = section.field("insecure")
     {
-        field.warning(
-            "has no effect beside a CA: TLS is used",
-            "remove `insecure`, or the CA for plain text",
-        );
+        field.warning("has no effect beside a CA: TLS is used", "remove `insecure`, or the CA for plain text");
     }
     // Newer than asked for is safe; older or bounded above is not what was asked for.
     section.unsupported(
@@ -272,36 +226,17 @@ pub(crate) fn tls(exporter: &Section<'_>) -> Tls {
         "TLS 1.3 as the least",
         "write \"1.2\", or remove it: TLS 1.3 is taken where the backend speaks it",
     );
-    section.unsupported(
-        "max_version",
-        Idle::Text(&["1.3"]),
-        "a bound on the TLS version",
-        "remove it",
-    );
+    section.unsupported("max_version", Idle::Text(&["1.3"]), "a bound on the TLS version", "remove it");
     section.unsupported(
         "cipher_suites",
         Idle::Zero,
         "a choice of cipher suites",
         "remove it: only strong suites are offered",
     );
-    section.unsupported(
-        "curve_preferences",
-        Idle::Zero,
-        "a choice of curves",
-        "remove it",
-    );
+    section.unsupported("curve_preferences", Idle::Zero, "a choice of curves", "remove it");
     section.ignored(&["include_insecure_cipher_suites"]);
-    section.no_effect(
-        "reload_interval",
-        Idle::Zero,
-        "restart the gateway to read new certificates",
-    );
-    section.unsupported(
-        "tpm",
-        Idle::Disabled,
-        "keys in a TPM",
-        "give the key with `key_file`",
-    );
+    section.no_effect("reload_interval", Idle::Zero, "restart the gateway to read new certificates");
+    section.unsupported("tpm", Idle::Disabled, "keys in a TPM", "give the key with `key_file`");
     Tls {
         insecure: insecure && ca.is_none(),
         settings: TlsClientSettings {
@@ -315,20 +250,11 @@ pub(crate) fn tls(exporter: &Section<'_>) -> Tls {
     }
 }
 
-fn pem(
-    section: &Section<'_>,
-    file_key: &'static str,
-    inline_key: &'static str,
-) -> Option<PemSource> {
-    let file = section
-        .text(file_key)
-        .map(|path| PemSource::File(PathBuf::from(path)));
+fn pem(section: &Section<'_>, file_key: &'static str, inline_key: &'static str) -> Option<PemSource> {
+    let file = section.text(file_key).map(|path| PemSource::File(PathBuf::from(path)));
     let inline = section.text(inline_key).map(PemSource::Inline);
     if file.is_some() && inline.is_some() {
-        section.error(
-            format!("both `{file_key}` and `{inline_key}` are given"),
-            "remove one of them",
-        );
+        section.error(format!("both `{file_key}` and `{inline_key}` are given"), "remove one of them");
     }
     file.or(inline)
 }

@@ -3,11 +3,8 @@
 use crate::config::checked::{ExporterKind, Verbosity};
 use crate::config::section::{Field, Idle};
 
-const VERBOSITY: [(&str, Verbosity); 3] = [
-    ("basic", Verbosity::Basic),
-    ("normal", Verbosity::Normal),
-    ("detailed", Verbosity::Detailed),
-];
+const VERBOSITY: [(&str, Verbosity); 3] =
+    [("basic", Verbosity::Basic), ("normal", Verbosity::Normal), ("detailed", Verbosity::Detailed)];
 
 /// Reads the settings.
 pub(crate) fn check(field: &Field<'_>) -> Option<ExporterKind> {
@@ -18,15 +15,7 @@ pub(crate) fn check(field: &Field<'_>) -> Option<ExporterKind> {
     section.no_effect("sampling_thereafter", Idle::Int(1), every_line);
     // Both of the Collector's ways end on a stream of the process.
     section.ignored(&["use_internal_logger"]);
-    section.no_effect(
-        "output_paths",
-        Idle::Zero,
-        "remove it: lines go to standard error",
-    );
-    section.no_effect(
-        "sending_queue",
-        Idle::Disabled,
-        "remove it: lines are written at once",
-    );
+    section.no_effect("output_paths", Idle::Zero, "remove it: lines go to standard error");
+    section.no_effect("sending_queue", Idle::Disabled, "remove it: lines are written at once");
     Some(ExporterKind::Debug { verbosity })
 }

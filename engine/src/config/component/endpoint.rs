@@ -11,25 +11,20 @@ use crate::config::section::Field;
 pub(crate) fn listen(field: &Field<'_>) -> Option<Endpoint> {
     let text = field.text()?;
     if text.contains("://") {
-        field.expected(
-            "an address without a scheme",
-            "write `host:port`, as in `0.0.0.0:4317`",
-        );
+        field.expected("an address without a scheme", "write `host:port`, as in `0.0.0.0:4317`");
         return None;
     }
-    let mut endpoint = host_and_port(&text).or_else(|problem| {
-        field.expected(
-            &format!("`host:port` ({problem})"),
-            "write an address such as `0.0.0.0:4317`, `localhost:4317` or `[::]:4317`",
-        );
-        Err(problem)
-    });
-    if let Ok(endpoint) = &mut endpoint
-        && endpoint.host.is_empty()
-    {
-        endpoint.host = "0.0.0.0".to_owned();
+    match host_and_port(&text) {
+        Ok(endpoint) if endpoint.host.is_empty() => Some(Endpoint { host: "0.0.0.0".to_owned(), ..endpoint }),
+        Ok(endpoint) => Some(endpoint),
+        Err(problem) => {
+            field.expected(
+                &format!("`host:port` ({problem})"),
+                "write an address such as `0.0.0.0:4317`, `localhost:4317` or `[::]:4317`",
+            );
+            None
+        }
     }
-    endpoint.ok()
 }
 
 /// Reads an address that is served by the control thread: a numeric one, or `localhost`.
@@ -37,10 +32,7 @@ pub(crate) fn listen_numeric(field: &Field<'_>) -> Option<SocketAddr> {
     let endpoint = listen(field)?;
     let address = numeric(&endpoint);
     if address.is_none() {
-        field.expected(
-            "a numeric address",
-            "write an address such as `127.0.0.1:8888` or `0.0.0.0:8888`",
-        );
+        field.expected("a numeric address", "write an address such as `127.0.0.1:8888` or `0.0.0.0:8888`");
     }
     address
 }
@@ -76,13 +68,8 @@ pub(crate) fn host_and_port(text: &str) -> Result<Endpoint, &'static str> {
     if !port.bytes().all(|digit| digit.is_ascii_digit()) {
         return Err("the port is no number");
     }
-    let port = port
-        .parse()
-        .map_err(|_| "the port is no number up to 65535")?;
-    Ok(Endpoint {
-        host: host.to_owned(),
-        port,
-    })
+    let port = port.parse().map_err(|_| "the port is no number up to 65535")?;
+    Ok(Endpoint { host: host.to_owned(), port })
 }
 
 /// A URL's parts, as far as exporters need them.
@@ -97,9 +84,7 @@ pub(crate) struct HttpUrl {
 
 /// Reads an absolute `http://` or `https://` URL.
 pub(crate) fn http_url(text: &str) -> Result<HttpUrl, &'static str> {
-    let (scheme, rest) = text
-        .split_once("://")
-        .ok_or("the scheme `http://` or `https://` is missing")?;
+    let (scheme, rest) = text.split_once("://").ok_or("the scheme `http://` or `https://` is missing")?;
     let tls = match scheme.to_ascii_lowercase().as_str() {
         "http" => false,
         "https" => true,
@@ -111,9 +96,7 @@ pub(crate) fn http_url(text: &str) -> Result<HttpUrl, &'static str> {
     if authority.contains('@') {
         return Err("a user and password in a URL are not sent: use `headers`");
     }
-    let has_port = authority
-        .rsplit_once(':')
-        .is_some_and(|(_, port)| !port.contains(']'));
+    let has_port = authority.rsplit_once(':').is_some_and(|(_, port)| !port.contains(']'));
     let endpoint = if has_port {
         host_and_port(authority)?
     } else {
@@ -126,17 +109,10 @@ pub(crate) fn http_url(text: &str) -> Result<HttpUrl, &'static str> {
         Some(_) => format!("/{path}"),
         None => path.to_owned(),
     };
-    if path
-        .chars()
-        .any(|character| character.is_control() || character == ' ')
-    {
+    if path.chars().any(|character| character.is_control() || character == ' ') {
         return Err("the path has a space or control character");
     }
-    Ok(HttpUrl {
-        tls,
-        endpoint,
-        path,
-    })
+    Ok(HttpUrl { tls, endpoint, path })
 }
 
 #[cfg(test)]
@@ -144,10 +120,7 @@ mod tests {
     use super::*;
 
     fn endpoint(host: &str, port: u16) -> Endpoint {
-        Endpoint {
-            host: host.into(),
-            port,
-        }
+        Endpoint { host: host.into(), port }
     }
 
     #[test]
@@ -157,27 +130,13 @@ mod tests {
             ("localhost:0", "localhost", 0),
             (":4317", "", 4317),
             ("[::1]:4317", "::1", 4317),
-            (
-                "otel-gateway.observability:4317",
-                "otel-gateway.observability",
-                4317,
-            ),
+            ("otel-gateway.observability:4317", "otel-gateway.observability", 4317),
         ];
         for (text, host, port) in table {
             assert_eq!(host_and_port(text), Ok(endpoint(host, port)), "{text}");
         }
-        let wrong = [
-            "",
-            "tempo",
-            "::1:4317",
-            "tempo:+1",
-            "tempo:65536",
-            "[::1]",
-            "[x]:1",
-            "a b:1",
-            "http://x:1",
-            "u@h:1",
-        ];
+        let wrong =
+            ["", "tempo", "::1:4317", "tempo:+1", "tempo:65536", "[::1]", "[x]:1", "a b:1", "http://x:1", "u@h:1"];
         for text in wrong {
             assert!(host_and_port(text).is_err(), "{text}");
         }
@@ -194,22 +153,11 @@ mod tests {
             ("http://tempo?x=1", false, "tempo", 80, "/?x=1"),
         ];
         for (text, tls, host, port, path) in table {
-            let expected = HttpUrl {
-                tls,
-                endpoint: endpoint(host, port),
-                path: path.into(),
-            };
+            let expected = HttpUrl { tls, endpoint: endpoint(host, port), path: path.into() };
             assert_eq!(http_url(text), Ok(expected), "{text}");
         }
-        let wrong = [
-            "tempo:4318",
-            "ftp://tempo",
-            "http://",
-            "http://:80",
-            "http://u:p@h",
-            "http://h:x",
-            "http://h/a b",
-        ];
+        let wrong =
+            ["tempo:4318", "ftp://tempo", "http://", "http://:80", "http://u:p@h", "http://h:x", "http://h/a b"];
         for text in wrong {
             assert!(http_url(text).is_err(), "{text}");
         }

@@ -10,11 +10,7 @@ const TRACES_MAX_LARGEST: i128 = 1_000_000;
 /// Reads the settings.
 pub(crate) fn check(field: &Field<'_>) -> Option<ExporterKind> {
     let section = field.section()?;
-    let traces_max = section
-        .field("traces_max")
-        .and_then(|field| field.int(1..=TRACES_MAX_LARGEST))
-        .unwrap_or(TRACES_MAX.into());
-    Some(ExporterKind::Memory {
-        traces_max: usize::try_from(traces_max).expect("the range says so"),
-    })
+    let traces_max =
+        section.field("traces_max").and_then(|field| field.int(1..=TRACES_MAX_LARGEST)).unwrap_or(TRACES_MAX.into());
+    Some(ExporterKind::Memory { traces_max: usize::try_from(traces_max).expect("the range says so") })
 }

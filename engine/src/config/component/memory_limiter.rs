@@ -39,18 +39,11 @@ pub(crate) fn check(field: &Field<'_>, memory_bytes: u64) -> Option<ProcessorKin
         _ => (limit_mib * MIB, spike_mib * MIB),
     };
     if limit_bytes < MIB {
-        section.error(
-            format!("the limit is {limit_bytes} bytes"),
-            "give at least 1 MiB",
-        );
+        section.error(format!("the limit is {limit_bytes} bytes"), "give at least 1 MiB");
         return None;
     }
     if spike_bytes >= limit_bytes {
-        let key = if limit_mib == 0 {
-            "spike_limit_percentage"
-        } else {
-            "spike_limit_mib"
-        };
+        let key = if limit_mib == 0 { "spike_limit_percentage" } else { "spike_limit_mib" };
         let message = "the spike must be smaller than the limit, or everything is refused";
         let help = "lower it, or remove it: the default is 20 % of the limit";
         match section.field(key) {
@@ -60,11 +53,7 @@ pub(crate) fn check(field: &Field<'_>, memory_bytes: u64) -> Option<ProcessorKin
         return None;
     }
     if limit_mib > 0 {
-        section.no_effect(
-            "limit_percentage",
-            Idle::Zero,
-            "remove it: `limit_mib` wins",
-        );
+        section.no_effect("limit_percentage", Idle::Zero, "remove it: `limit_mib` wins");
     }
     Some(ProcessorKind::MemoryLimiter {
         limit_bytes,

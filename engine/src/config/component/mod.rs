@@ -81,37 +81,25 @@ use Availability::{Built, Elsewhere, Later};
 use Kind::{Connector, Exporter, Extension, Processor, Receiver};
 
 const fn component(kind: Kind, name: &'static str, availability: Availability) -> Component {
-    Component {
-        kind,
-        name,
-        availability,
-    }
+    Component { kind, name, availability }
 }
 
-const SEND_OTLP: &str = "let the senders speak OTLP to the `otlp` receiver, or keep a Collector in front that translates";
-const AGENT: &str =
-    "this belongs on the host: keep a Collector there that sends OTLP to the `otlp` receiver";
+const SEND_OTLP: &str =
+    "let the senders speak OTLP to the `otlp` receiver, or keep a Collector in front that translates";
+const AGENT: &str = "this belongs on the host: keep a Collector there that sends OTLP to the `otlp` receiver";
 const EXPORT_OTLP: &str = "most backends take OTLP: use the `otlp` or `otlphttp` exporter";
-const USE_TRANSFORM: &str =
-    "`resource` sets resource attributes; for anything else keep a Collector behind";
+const USE_TRANSFORM: &str = "`resource` sets resource attributes; for anything else keep a Collector behind";
 const USE_TAIL: &str = "`tail_sampling` with a `probabilistic` policy samples by trace id too";
-const USE_OTLP_METRICS: &str =
-    "metrics pipelines are not built yet: leave metrics with the Collector";
+const USE_OTLP_METRICS: &str = "metrics pipelines are not built yet: leave metrics with the Collector";
 const NO_CONNECTORS: &str = "keep the Collector for this pipeline";
 const PROBE: &str = "probe the admin address instead (`service.engine.admin`)";
-const NO_STORAGE: &str =
-    "queues are in memory for now: remove `storage`, and drain before stopping";
-const NO_AUTH: &str =
-    "put the credential into `headers` of the exporter; for a receiver let a proxy check it";
+const NO_STORAGE: &str = "queues are in memory for now: remove `storage`, and drain before stopping";
+const NO_AUTH: &str = "put the credential into `headers` of the exporter; for a receiver let a proxy check it";
 
 /// Every component that is known by name, sorted by kind.
 pub(crate) const COMPONENTS: &[Component] = &[
     component(Receiver, "otlp", Built),
-    component(
-        Receiver,
-        "nop",
-        Later("use `otlp`; it is idle until somebody sends"),
-    ),
+    component(Receiver, "nop", Later("use `otlp`; it is idle until somebody sends")),
     component(Receiver, "kafka", Later("let the senders speak OTLP")),
     component(Receiver, "jaeger", Elsewhere(SEND_OTLP)),
     component(Receiver, "zipkin", Elsewhere(SEND_OTLP)),
@@ -149,73 +137,25 @@ pub(crate) const COMPONENTS: &[Component] = &[
     component(Processor, "resource", Built),
     component(Processor, "tail_sampling", Built),
     component(Processor, "transform", Later(USE_TRANSFORM)),
-    component(
-        Processor,
-        "filter",
-        Later("drop at the source, or keep a Collector behind"),
-    ),
+    component(Processor, "filter", Later("drop at the source, or keep a Collector behind")),
     component(Processor, "attributes", Later(USE_TRANSFORM)),
-    component(
-        Processor,
-        "redaction",
-        Later("mask at the source, or keep a Collector behind"),
-    ),
+    component(Processor, "redaction", Later("mask at the source, or keep a Collector behind")),
     component(Processor, "probabilistic_sampler", Later(USE_TAIL)),
-    component(
-        Processor,
-        "groupbytrace",
-        Later("`tail_sampling` groups by trace itself: remove it"),
-    ),
+    component(Processor, "groupbytrace", Later("`tail_sampling` groups by trace itself: remove it")),
     component(Processor, "span", Elsewhere(USE_TRANSFORM)),
-    component(
-        Processor,
-        "groupbyattrs",
-        Elsewhere("remove it: `batch` merges equal resources as they arrive"),
-    ),
-    component(
-        Processor,
-        "resourcedetection",
-        Elsewhere("detect on the host, in the agent or the SDK"),
-    ),
-    component(
-        Processor,
-        "resource_detection",
-        Elsewhere("detect on the host, in the agent or the SDK"),
-    ),
-    component(
-        Processor,
-        "k8sattributes",
-        Elsewhere("run it in the agent, which sees the pods' addresses"),
-    ),
-    component(
-        Processor,
-        "k8s_attributes",
-        Elsewhere("run it in the agent, which sees the pods' addresses"),
-    ),
+    component(Processor, "groupbyattrs", Elsewhere("remove it: `batch` merges equal resources as they arrive")),
+    component(Processor, "resourcedetection", Elsewhere("detect on the host, in the agent or the SDK")),
+    component(Processor, "resource_detection", Elsewhere("detect on the host, in the agent or the SDK")),
+    component(Processor, "k8sattributes", Elsewhere("run it in the agent, which sees the pods' addresses")),
+    component(Processor, "k8s_attributes", Elsewhere("run it in the agent, which sees the pods' addresses")),
     component(Processor, "cumulativetodelta", Elsewhere(USE_OTLP_METRICS)),
     component(Processor, "deltatocumulative", Elsewhere(USE_OTLP_METRICS)),
     component(Processor, "metricstransform", Elsewhere(USE_OTLP_METRICS)),
     component(Processor, "interval", Elsewhere(USE_OTLP_METRICS)),
-    component(
-        Processor,
-        "logdedup",
-        Elsewhere("logs pipelines are not built yet: leave logs with the Collector"),
-    ),
-    component(
-        Processor,
-        "remotetap",
-        Elsewhere("use the `debug` or `memory` exporter beside the others"),
-    ),
-    component(
-        Processor,
-        "schema",
-        Elsewhere("translate schemas in the agent"),
-    ),
-    component(
-        Processor,
-        "geoip",
-        Elsewhere("look addresses up in the agent"),
-    ),
+    component(Processor, "logdedup", Elsewhere("logs pipelines are not built yet: leave logs with the Collector")),
+    component(Processor, "remotetap", Elsewhere("use the `debug` or `memory` exporter beside the others")),
+    component(Processor, "schema", Elsewhere("translate schemas in the agent")),
+    component(Processor, "geoip", Elsewhere("look addresses up in the agent")),
     component(Exporter, "otlp", Built),
     component(Exporter, "otlp_grpc", Built),
     component(Exporter, "otlphttp", Built),
@@ -225,43 +165,15 @@ pub(crate) const COMPONENTS: &[Component] = &[
     component(Exporter, "nop", Built),
     component(Exporter, "prometheusremotewrite", Later(USE_OTLP_METRICS)),
     component(Exporter, "prometheus_remote_write", Later(USE_OTLP_METRICS)),
-    component(
-        Exporter,
-        "file",
-        Later("use `otlp` towards a Collector that writes files"),
-    ),
-    component(
-        Exporter,
-        "kafka",
-        Later("use `otlp` towards a Collector that writes to Kafka"),
-    ),
-    component(
-        Exporter,
-        "loadbalancing",
-        Later("shards divide traces by id in one process: export with `otlp`"),
-    ),
-    component(
-        Exporter,
-        "load_balancing",
-        Later("shards divide traces by id in one process: export with `otlp`"),
-    ),
-    component(
-        Exporter,
-        "logging",
-        Elsewhere("it was renamed: use `debug`"),
-    ),
-    component(
-        Exporter,
-        "jaeger",
-        Elsewhere("Jaeger takes OTLP on port 4317: use the `otlp` exporter"),
-    ),
+    component(Exporter, "file", Later("use `otlp` towards a Collector that writes files")),
+    component(Exporter, "kafka", Later("use `otlp` towards a Collector that writes to Kafka")),
+    component(Exporter, "loadbalancing", Later("shards divide traces by id in one process: export with `otlp`")),
+    component(Exporter, "load_balancing", Later("shards divide traces by id in one process: export with `otlp`")),
+    component(Exporter, "logging", Elsewhere("it was renamed: use `debug`")),
+    component(Exporter, "jaeger", Elsewhere("Jaeger takes OTLP on port 4317: use the `otlp` exporter")),
     component(Exporter, "zipkin", Elsewhere(EXPORT_OTLP)),
     component(Exporter, "prometheus", Elsewhere(USE_OTLP_METRICS)),
-    component(
-        Exporter,
-        "loki",
-        Elsewhere("Loki takes OTLP: use the `otlphttp` exporter"),
-    ),
+    component(Exporter, "loki", Elsewhere("Loki takes OTLP: use the `otlphttp` exporter")),
     component(Exporter, "otelarrow", Elsewhere(EXPORT_OTLP)),
     component(Exporter, "otel_arrow", Elsewhere(EXPORT_OTLP)),
     component(Exporter, "datadog", Elsewhere(EXPORT_OTLP)),
@@ -273,11 +185,7 @@ pub(crate) const COMPONENTS: &[Component] = &[
     component(Exporter, "awsemf", Elsewhere(EXPORT_OTLP)),
     component(Exporter, "googlecloud", Elsewhere(EXPORT_OTLP)),
     component(Exporter, "azuremonitor", Elsewhere(EXPORT_OTLP)),
-    component(
-        Connector,
-        "forward",
-        Later("name the receiver in both pipelines"),
-    ),
+    component(Connector, "forward", Later("name the receiver in both pipelines")),
     component(Connector, "spanmetrics", Later(NO_CONNECTORS)),
     component(Connector, "span_metrics", Later(NO_CONNECTORS)),
     component(Connector, "servicegraph", Elsewhere(NO_CONNECTORS)),
@@ -291,25 +199,13 @@ pub(crate) const COMPONENTS: &[Component] = &[
     component(Connector, "round_robin", Elsewhere(NO_CONNECTORS)),
     component(Extension, "health_check", Later(PROBE)),
     component(Extension, "healthcheckv2", Later(PROBE)),
-    component(
-        Extension,
-        "zpages",
-        Later("look at the admin address instead (`service.engine.admin`)"),
-    ),
+    component(Extension, "zpages", Later("look at the admin address instead (`service.engine.admin`)")),
     component(Extension, "pprof", Later("profile the process with `perf`")),
     component(Extension, "file_storage", Later(NO_STORAGE)),
     component(Extension, "db_storage", Elsewhere(NO_STORAGE)),
     component(Extension, "redis_storage", Elsewhere(NO_STORAGE)),
-    component(
-        Extension,
-        "memory_limiter",
-        Later("use the `memory_limiter` processor"),
-    ),
-    component(
-        Extension,
-        "opamp",
-        Later("restart with a new file to change the configuration"),
-    ),
+    component(Extension, "memory_limiter", Later("use the `memory_limiter` processor")),
+    component(Extension, "opamp", Later("restart with a new file to change the configuration")),
     component(Extension, "headers_setter", Later(NO_AUTH)),
     component(Extension, "bearertokenauth", Later(NO_AUTH)),
     component(Extension, "bearer_token_auth", Later(NO_AUTH)),
@@ -323,16 +219,8 @@ pub(crate) const COMPONENTS: &[Component] = &[
     component(Extension, "k8s_observer", Elsewhere(AGENT)),
     component(Extension, "host_observer", Elsewhere(AGENT)),
     component(Extension, "docker_observer", Elsewhere(AGENT)),
-    component(
-        Extension,
-        "jaegerremotesampling",
-        Elsewhere("configure samplers in the SDKs"),
-    ),
-    component(
-        Extension,
-        "k8s_leader_elector",
-        Elsewhere("a gateway needs no leader: remove it"),
-    ),
+    component(Extension, "jaegerremotesampling", Elsewhere("configure samplers in the SDKs")),
+    component(Extension, "k8s_leader_elector", Elsewhere("a gateway needs no leader: remove it")),
 ];
 
 /// Components that run, as `section/type`, in the order of the table.
@@ -349,47 +237,26 @@ pub(crate) fn component_id(text: &str) -> Result<ComponentId, String> {
         Some((kind, name)) => (kind.trim(), Some(name.trim())),
         None => (text.trim(), None),
     };
-    let letters = |text: &str| {
-        text.bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
-    };
-    if !kind.starts_with(|first: char| first.is_ascii_alphabetic())
-        || !letters(kind)
-        || kind.len() > TYPE_CHARS_MAX
-    {
-        return Err(format!(
-            "{} is no component id: the type has letters, digits and `_`",
-            shown(text)
-        ));
+    let letters = |text: &str| text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    if !kind.starts_with(|first: char| first.is_ascii_alphabetic()) || !letters(kind) || kind.len() > TYPE_CHARS_MAX {
+        return Err(format!("{} is no component id: the type has letters, digits and `_`", shown(text)));
     }
     match name {
         Some("") => Err(format!("{} has nothing after the `/`", shown(text))),
-        Some(name) if name.contains('/') || name.chars().count() > NAME_CHARS_MAX => Err(format!(
-            "{} is no component id: the name is too long or has a second `/`",
-            shown(text)
-        )),
-        name => Ok(ComponentId {
-            kind: kind.to_owned(),
-            name: name.map(str::to_owned),
-        }),
+        Some(name) if name.contains('/') || name.chars().count() > NAME_CHARS_MAX => {
+            Err(format!("{} is no component id: the name is too long or has a second `/`", shown(text)))
+        }
+        name => Ok(ComponentId { kind: kind.to_owned(), name: name.map(str::to_owned) }),
     }
 }
 
 /// Whether a component of this type runs here; says why not if it does not.
 pub(crate) fn is_built(kind: Kind, id: &ComponentId, field: &Field<'_>) -> bool {
-    let known = COMPONENTS
-        .iter()
-        .find(|component| component.kind == kind && component.name == id.kind);
+    let known = COMPONENTS.iter().find(|component| component.kind == kind && component.name == id.kind);
     let (reason, instead) = match known.map(|component| component.availability) {
         Some(Built) => return true,
-        Some(Later(instead)) => (
-            format!("the {} `{}` is not built yet", kind.word(), id.kind),
-            instead,
-        ),
-        Some(Elsewhere(instead)) => (
-            format!("Tracegate has no {} `{}`", kind.word(), id.kind),
-            instead,
-        ),
+        Some(Later(instead)) => (format!("the {} `{}` is not built yet", kind.word(), id.kind), instead),
+        Some(Elsewhere(instead)) => (format!("Tracegate has no {} `{}`", kind.word(), id.kind), instead),
         None => {
             field.report.error(
                 &field.key_place,
@@ -405,13 +272,7 @@ pub(crate) fn is_built(kind: Kind, id: &ComponentId, field: &Field<'_>) -> bool 
         Kind::Extension => (Severity::Warning, format!("{reason}; the gateway starts without it")),
         _ => lacking(field.used, reason),
     };
-    field.report.add(
-        severity,
-        &field.key_place,
-        &field.path,
-        message,
-        instead.to_owned(),
-    );
+    field.report.add(severity, &field.key_place, &field.path, message, instead.to_owned());
     false
 }
 
@@ -420,20 +281,11 @@ fn unknown_type_help(kind: Kind, written: &str) -> String {
     if let Some(name) = nearest(written, same_kind().map(|component| component.name)) {
         return format!("did you mean `{name}`?");
     }
-    if let Some(other) = COMPONENTS
-        .iter()
-        .find(|component| component.name == written)
-    {
-        return format!(
-            "`{written}` is a type of {}; move it to `{}`",
-            other.kind.word(),
-            other.kind.section()
-        );
+    if let Some(other) = COMPONENTS.iter().find(|component| component.name == written) {
+        return format!("`{written}` is a type of {}; move it to `{}`", other.kind.word(), other.kind.section());
     }
-    let names: Vec<&str> = same_kind()
-        .filter(|component| component.availability == Built)
-        .map(|component| component.name)
-        .collect();
+    let names: Vec<&str> =
+        same_kind().filter(|component| component.availability == Built).map(|component| component.name).collect();
     match names.is_empty() {
         true => "remove it".to_owned(),
         false => format!("remove it, or use one of these: {}", names.join(", ")),
@@ -447,14 +299,8 @@ mod tests {
     #[test]
     fn ids_are_a_type_and_perhaps_a_name() {
         let id = component_id("otlp/jaeger.eu-1").unwrap();
-        assert_eq!(
-            (id.kind.as_str(), id.name.as_deref()),
-            ("otlp", Some("jaeger.eu-1"))
-        );
-        assert_eq!(
-            component_id(" otlp / a b ").unwrap().to_string(),
-            "otlp/a b"
-        );
+        assert_eq!((id.kind.as_str(), id.name.as_deref()), ("otlp", Some("jaeger.eu-1")));
+        assert_eq!(component_id(" otlp / a b ").unwrap().to_string(), "otlp/a b");
         for wrong in ["", "/", "otlp/", "/a", "a/b/c", "9a", "a-b", "ä"] {
             assert!(component_id(wrong).is_err(), "{wrong}");
         }
@@ -462,10 +308,7 @@ mod tests {
 
     #[test]
     fn the_table_names_each_component_once() {
-        let mut names: Vec<_> = COMPONENTS
-            .iter()
-            .map(|component| (component.kind, component.name))
-            .collect();
+        let mut names: Vec<_> = COMPONENTS.iter().map(|component| (component.kind, component.name)).collect();
         names.sort_unstable();
         let count = names.len();
         names.dedup();

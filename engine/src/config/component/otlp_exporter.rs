@@ -54,10 +54,7 @@ fn shared(section: &Section<'_>, timeout_ns: u64) -> OtlpExporterSettings {
     client::keys_not_built(section);
     let (compression, compression_level) = client::compression(section);
     OtlpExporterSettings {
-        endpoint: Endpoint {
-            host: String::new(),
-            port: 0,
-        },
+        endpoint: Endpoint { host: String::new(), port: 0 },
         traces_path: String::new(),
         tls: None,
         compression,
@@ -83,7 +80,8 @@ struct GrpcTarget {
 }
 
 fn grpc_target(section: &Section<'_>) -> Option<GrpcTarget> {
-    const HELP: &str = "write `host:port`, as in `tempo:4317`; `http://` in front means plain text, `https://` means TLS";
+    const HELP: &str =
+        "write `host:port`, as in `tempo:4317`; `http://` in front means plain text, `https://` means TLS";
     let Some(field) = section.field("endpoint") else {
         section.error("`endpoint` is missing", "add `endpoint: host:4317`");
         return None;
@@ -103,10 +101,7 @@ fn grpc_target(section: &Section<'_>) -> Option<GrpcTarget> {
             "http" => (Scheme::Http, rest),
             "https" => (Scheme::Https, rest),
             // `dns://authority/host:port`; the name server in the middle is ours to choose.
-            "dns" => (
-                Scheme::None,
-                rest.rsplit_once('/').map_or(rest, |(_, host)| host),
-            ),
+            "dns" => (Scheme::None, rest.rsplit_once('/').map_or(rest, |(_, host)| host)),
             "passthrough" => (Scheme::None, rest.trim_start_matches('/')),
             _ => {
                 field.expected("`host:port`", HELP);
@@ -117,9 +112,7 @@ fn grpc_target(section: &Section<'_>) -> Option<GrpcTarget> {
     let rest = rest.strip_prefix("dns:").unwrap_or(rest);
     let rest = rest.strip_suffix('/').unwrap_or(rest);
     match endpoint::host_and_port(rest) {
-        Ok(endpoint) if !endpoint.host.is_empty() && endpoint.port > 0 => {
-            Some(GrpcTarget { scheme, endpoint })
-        }
+        Ok(endpoint) if !endpoint.host.is_empty() && endpoint.port > 0 => Some(GrpcTarget { scheme, endpoint }),
         Ok(_) => {
             field.expected("`host:port` with both parts", HELP);
             None
@@ -134,33 +127,16 @@ fn grpc_target(section: &Section<'_>) -> Option<GrpcTarget> {
 fn grpc_keys_not_built(section: &Section<'_>) {
     if let Some(keepalive) = section.section("keepalive") {
         for key in ["time", "timeout"] {
-            keepalive.no_effect(
-                key,
-                Idle::Zero,
-                "remove it; a broken connection is noticed by the request's timeout",
-            );
+            keepalive.no_effect(key, Idle::Zero, "remove it; a broken connection is noticed by the request's timeout");
         }
         keepalive.no_effect("permit_without_stream", Idle::Bool(false), "remove it");
     }
     // A request waits for its connection up to its timeout, as with this set.
     section.ignored(&["wait_for_ready"]);
     section.no_effect("user_agent", Idle::Zero, "remove it");
-    section.no_effect(
-        "balancer_name",
-        Idle::Text(&["round_robin"]),
-        "remove it: each shard has its own connection",
-    );
-    section.unsupported(
-        "authority",
-        Idle::Zero,
-        "an `:authority` of your own",
-        "name the host in `endpoint`",
-    );
-    section.no_effect(
-        "batcher",
-        Idle::Disabled,
-        "put a `batch` processor at the end of the pipeline",
-    );
+    section.no_effect("balancer_name", Idle::Text(&["round_robin"]), "remove it: each shard has its own connection");
+    section.unsupported("authority", Idle::Zero, "an `:authority` of your own", "name the host in `endpoint`");
+    section.no_effect("batcher", Idle::Disabled, "put a `batch` processor at the end of the pipeline");
 }
 
 fn http_target(section: &Section<'_>) -> Option<endpoint::HttpUrl> {
@@ -180,12 +156,8 @@ fn http_target(section: &Section<'_>) -> Option<endpoint::HttpUrl> {
             read(&field);
         }
     }
-    let base = section
-        .field("endpoint")
-        .filter(|field| !field.node.is_null());
-    let traces = section
-        .field("traces_endpoint")
-        .filter(|field| !field.node.is_null());
+    let base = section.field("endpoint").filter(|field| !field.node.is_null());
+    let traces = section.field("traces_endpoint").filter(|field| !field.node.is_null());
     match (base, traces) {
         (base, Some(traces)) => {
             if let Some(base) = base {
@@ -200,16 +172,10 @@ fn http_target(section: &Section<'_>) -> Option<endpoint::HttpUrl> {
         (Some(base), None) => {
             let (_, mut url) = read(&base)?;
             if url.path.contains('?') {
-                base.expected(
-                    "a base URL without `?`",
-                    "write the whole URL into `traces_endpoint`",
-                );
+                base.expected("a base URL without `?`", "write the whole URL into `traces_endpoint`");
                 return None;
             }
-            url.path = format!(
-                "{}{TRACES_PATH}",
-                url.path.strip_suffix('/').unwrap_or(&url.path)
-            );
+            url.path = format!("{}{TRACES_PATH}", url.path.strip_suffix('/').unwrap_or(&url.path));
             Some(url)
         }
         (None, None) => {
@@ -229,33 +195,16 @@ fn http_keys_not_built(section: &Section<'_>) {
         "requests in JSON",
         "write `encoding: proto`, or remove it",
     );
-    section.unsupported(
-        "proxy_url",
-        Idle::Zero,
-        "HTTP proxies",
-        "name a reverse proxy in `endpoint`",
-    );
+    section.unsupported("proxy_url", Idle::Zero, "HTTP proxies", "name a reverse proxy in `endpoint`");
     section.unsupported("cookies", Idle::Disabled, "cookies", "remove it");
     let instead = "remove it: each shard keeps the connections it needs";
     section.no_effect("max_idle_conns", Idle::Int(100), instead);
     section.no_effect("max_idle_conns_per_host", Idle::Zero, instead);
-    section.no_effect(
-        "max_conns_per_host",
-        Idle::Zero,
-        "bound requests with `sending_queue.num_consumers`",
-    );
-    section.no_effect(
-        "idle_conn_timeout",
-        Idle::Nanoseconds(IDLE_CONNECTION_NS),
-        instead,
-    );
+    section.no_effect("max_conns_per_host", Idle::Zero, "bound requests with `sending_queue.num_consumers`");
+    section.no_effect("idle_conn_timeout", Idle::Nanoseconds(IDLE_CONNECTION_NS), instead);
     section.no_effect("disable_keep_alives", Idle::Bool(false), instead);
     section.no_effect("http2_read_idle_timeout", Idle::Zero, instead);
-    section.no_effect(
-        "http2_ping_timeout",
-        Idle::Nanoseconds(HTTP2_PING_NS),
-        instead,
-    );
+    section.no_effect("http2_ping_timeout", Idle::Nanoseconds(HTTP2_PING_NS), instead);
     // Which version of HTTP is spoken changes nothing in what arrives.
     section.ignored(&["force_attempt_http2"]);
 }

@@ -3,9 +3,7 @@
 //! A protocol is served if its key is there, even without a value; its defaults are the Collector's.
 
 use super::endpoint;
-use crate::config::checked::{
-    Endpoint, GrpcServerSettings, HttpServerSettings, OtlpReceiverSettings,
-};
+use crate::config::checked::{Endpoint, GrpcServerSettings, HttpServerSettings, OtlpReceiverSettings};
 use crate::config::section::{Field, Idle, Section};
 
 const GRPC_PORT: u16 = 4317;
@@ -36,10 +34,7 @@ pub(crate) fn check(field: &Field<'_>) -> Option<OtlpReceiverSettings> {
     let http = protocols.field("http").and_then(|field| http(&field));
     if grpc.is_none() && http.is_none() {
         // With a wrong protocol an error is there already, and this one does not hurt.
-        protocols.error(
-            "no protocol is given",
-            "add `grpc:` or `http:` below this key; both may be empty",
-        );
+        protocols.error("no protocol is given", "add `grpc:` or `http:` below this key; both may be empty");
         return None;
     }
     Some(OtlpReceiverSettings { grpc, http })
@@ -53,8 +48,7 @@ fn grpc(field: &Field<'_>) -> Option<GrpcServerSettings> {
         .and_then(|field| field.int(0..=MESSAGE_MIB_MAX))
         .filter(|mib| *mib > 0)
         .unwrap_or(GRPC_MESSAGE_MIB.into());
-    let streams_max =
-        Some(section.u32("max_concurrent_streams", 0, 0)).filter(|streams| *streams > 0);
+    let streams_max = Some(section.u32("max_concurrent_streams", 0, 0)).filter(|streams| *streams > 0);
     let instead = "remove it: buffers size themselves";
     section.no_effect("read_buffer_size", Idle::Int(512 << 10), instead);
     section.no_effect("write_buffer_size", Idle::Zero, instead);
@@ -72,13 +66,7 @@ fn grpc(field: &Field<'_>) -> Option<GrpcServerSettings> {
 fn grpc_keepalive(section: &Section<'_>) {
     let instead = "remove it; connections stay open until the peer closes them";
     if let Some(server) = section.section("server_parameters") {
-        for key in [
-            "max_connection_idle",
-            "max_connection_age",
-            "max_connection_age_grace",
-            "time",
-            "timeout",
-        ] {
+        for key in ["max_connection_idle", "max_connection_age", "max_connection_age_grace", "time", "timeout"] {
             server.no_effect(key, Idle::Zero, instead);
         }
     }
@@ -113,30 +101,13 @@ fn http(field: &Field<'_>) -> Option<HttpServerSettings> {
         Idle::Zero,
         "browsers from other origins are refused; send through the page's own origin",
     );
-    section.no_effect(
-        "response_headers",
-        Idle::Zero,
-        "let a proxy in front add headers to answers",
-    );
-    for key in [
-        "read_timeout",
-        "read_header_timeout",
-        "write_timeout",
-        "idle_timeout",
-    ] {
+    section.no_effect("response_headers", Idle::Zero, "let a proxy in front add headers to answers");
+    for key in ["read_timeout", "read_header_timeout", "write_timeout", "idle_timeout"] {
         section.no_effect(key, Idle::Zero, "remove it");
     }
-    section.no_effect(
-        "keep_alives_enabled",
-        Idle::Bool(true),
-        "remove it; connections are kept alive",
-    );
+    section.no_effect("keep_alives_enabled", Idle::Bool(true), "remove it; connections are kept alive");
     shared_server_keys(&section);
-    Some(HttpServerSettings {
-        endpoint,
-        body_bytes_max,
-        traces_path,
-    })
+    Some(HttpServerSettings { endpoint, body_bytes_max, traces_path })
 }
 
 /// Keys that both protocols have.
@@ -150,57 +121,32 @@ fn shared_server_keys(section: &Section<'_>) {
     section.unsupported("tls", Idle::Zero, NO_TLS, NO_TLS_INSTEAD);
     section.unsupported("auth", Idle::Zero, NO_AUTH, NO_AUTH_INSTEAD);
     section.unsupported("middlewares", Idle::Zero, NO_MIDDLEWARE, "remove it");
-    section.no_effect(
-        "include_metadata",
-        Idle::Bool(false),
-        "remove it: nothing here reads request metadata",
-    );
+    section.no_effect("include_metadata", Idle::Bool(false), "remove it: nothing here reads request metadata");
 }
 
 fn server_endpoint(section: &Section<'_>, port: u16) -> Endpoint {
-    let written = section
-        .field("endpoint")
-        .filter(|field| !field.node.is_null());
+    let written = section.field("endpoint").filter(|field| !field.node.is_null());
     written
         .and_then(|field| endpoint::listen(&field))
-        .unwrap_or_else(|| Endpoint {
-            host: "localhost".to_owned(),
-            port,
-        })
+        .unwrap_or_else(|| Endpoint { host: "localhost".to_owned(), port })
 }
 
 /// A path of a URL; a leading `/` is added where it is missing.
 fn url_path(field: &Field<'_>) -> Option<String> {
     let text = field.text().filter(|text| !text.is_empty())?;
-    let path = if text.starts_with('/') {
-        text
-    } else {
-        format!("/{text}")
-    };
+    let path = if text.starts_with('/') { text } else { format!("/{text}") };
     let allowed = |byte: u8| byte.is_ascii_graphic() && !b"?#%".contains(&byte);
     if path.bytes().all(allowed) {
         return Some(path);
     }
-    field.expected(
-        "the path of a URL",
-        "write a path such as `/v1/traces`, without `?`, `#`, `%` or spaces",
-    );
+    field.expected("the path of a URL", "write a path such as `/v1/traces`, without `?`, `#`, `%` or spaces");
     None
 }
 
 /// Which encodings of requests are taken. Ours cannot be narrowed, and has fewer than the Collector.
 fn compression_algorithms(section: &Section<'_>) {
     const TAKEN: [&str; 3] = ["", "gzip", "zstd"];
-    const KNOWN: [&str; 8] = [
-        "",
-        "gzip",
-        "zstd",
-        "zlib",
-        "snappy",
-        "deflate",
-        "lz4",
-        "x-snappy-framed",
-    ];
+    const KNOWN: [&str; 8] = ["", "gzip", "zstd", "zlib", "snappy", "deflate", "lz4", "x-snappy-framed"];
     let Some(field) = section.field("compression_algorithms") else {
         return;
     };
@@ -209,19 +155,11 @@ fn compression_algorithms(section: &Section<'_>) {
         if !KNOWN.contains(&text.as_str()) {
             item.expected(&format!("one of {}", KNOWN[1..].join(", ")), "remove it");
         } else if !TAKEN.contains(&text.as_str()) {
-            item.warning(
-                "this encoding is not taken yet",
-                "let senders use gzip, zstd or none",
-            );
+            item.warning("this encoding is not taken yet", "let senders use gzip, zstd or none");
         }
     }
-    let narrowed = TAKEN
-        .iter()
-        .any(|taken| !listed.iter().any(|(text, _)| text == taken));
+    let narrowed = TAKEN.iter().any(|taken| !listed.iter().any(|(text, _)| text == taken));
     if narrowed && !listed.is_empty() {
-        field.warning(
-            "has no effect yet",
-            "remove it; gzip, zstd and none are always taken",
-        );
+        field.warning("has no effect yet", "remove it; gzip, zstd and none are always taken");
     }
 }

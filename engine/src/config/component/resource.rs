@@ -1,8 +1,6 @@
 //! `processors.resource`: edits of resource attributes.
 
-use crate::config::checked::{
-    AttributeAction, AttributeChange, AttributeSource, AttributeValue, ProcessorKind,
-};
+use crate::config::checked::{AttributeAction, AttributeChange, AttributeSource, AttributeValue, ProcessorKind};
 use crate::config::scalar::Meaning;
 use crate::config::section::{Field, Idle, Section};
 
@@ -34,24 +32,15 @@ const WORDS: [(&str, Word); 7] = [
 pub(crate) fn check(field: &Field<'_>) -> Option<ProcessorKind> {
     let section = field.section()?;
     let Some(attributes) = section.field("attributes") else {
-        section.error(
-            "`attributes` is missing",
-            "add `attributes:` with a list of `{key, value, action}`",
-        );
+        section.error("`attributes` is missing", "add `attributes:` with a list of `{key, value, action}`");
         return None;
     };
     let items = attributes.items();
     if items.is_empty() {
-        attributes.error(
-            "there is no action",
-            "add `- {key: name, value: text, action: upsert}`",
-        );
+        attributes.error("there is no action", "add `- {key: name, value: text, action: upsert}`");
     }
     if items.len() > ACTIONS_MAX {
-        attributes.error(
-            format!("more than {ACTIONS_MAX} actions"),
-            "split them over two processors",
-        );
+        attributes.error(format!("more than {ACTIONS_MAX} actions"), "split them over two processors");
         return None;
     }
     let actions = items.iter().filter_map(action).collect();
@@ -65,26 +54,12 @@ fn action(field: &Field<'_>) -> Option<AttributeAction> {
     let key = section.text("key");
     let source = source(&section);
     let no_pattern = "keys by pattern";
-    section.unsupported(
-        "pattern",
-        Idle::Zero,
-        no_pattern,
-        "name each key in an action of its own",
-    );
-    section.unsupported(
-        "converted_type",
-        Idle::Zero,
-        "conversions",
-        "convert at the source",
-    );
+    section.unsupported("pattern", Idle::Zero, no_pattern, "name each key in an action of its own");
+    section.unsupported("converted_type", Idle::Zero, "conversions", "convert at the source");
     let word = word(&section, word_field.as_ref())?;
     let Some(key) = key else {
         if word_is_built(word) {
-            section_error(
-                field,
-                "`key` is missing",
-                "add `key:` with the name of the attribute",
-            );
+            section_error(field, "`key` is missing", "add `key:` with the name of the attribute");
         }
         return None;
     };
@@ -121,22 +96,12 @@ fn word_is_built(word: Word) -> bool {
 
 fn word(section: &Section<'_>, written: Option<&Field<'_>>) -> Option<Word> {
     let Some(field) = written.filter(|field| !field.node.is_null()) else {
-        section.error(
-            "`action` is missing",
-            "add `action:` with insert, update, upsert, delete or hash",
-        );
+        section.error("`action` is missing", "add `action:` with insert, update, upsert, delete or hash");
         return None;
     };
-    let word = section.choice(
-        "action",
-        &WORDS.map(|(word, meaning)| (word, Some(meaning))),
-        None,
-    )?;
+    let word = section.choice("action", &WORDS.map(|(word, meaning)| (word, Some(meaning))), None)?;
     if let Word::NotBuilt(what) = word {
-        field.lacking(
-            format!("not built yet: {what}"),
-            "do this at the source, or keep a Collector behind",
-        );
+        field.lacking(format!("not built yet: {what}"), "do this at the source, or keep a Collector behind");
     }
     Some(word)
 }
@@ -151,36 +116,17 @@ enum Source {
 
 fn source(section: &Section<'_>) -> Source {
     let from_attribute = section.text("from_attribute");
-    section.unsupported(
-        "from_context",
-        Idle::Zero,
-        "values from the request's context",
-        "set the value at the source",
-    );
-    let from_context = section
-        .field("from_context")
-        .is_some_and(|field| !field.node.is_null());
-    section.unsupported(
-        "default_value",
-        Idle::Zero,
-        "default values",
-        "use a second action with `insert`",
-    );
+    section.unsupported("from_context", Idle::Zero, "values from the request's context", "set the value at the source");
+    let from_context = section.field("from_context").is_some_and(|field| !field.node.is_null());
+    section.unsupported("default_value", Idle::Zero, "default values", "use a second action with `insert`");
     let value = section.field("value");
-    let written = value
-        .as_ref()
-        .filter(|field| !field.node.is_null() || field.node.expanded.is_some());
+    let written = value.as_ref().filter(|field| !field.node.is_null() || field.node.expanded.is_some());
     match (written, from_attribute) {
         (Some(value), Some(_)) => {
-            value.error(
-                "both `value` and `from_attribute` are given",
-                "remove one of them",
-            );
+            value.error("both `value` and `from_attribute` are given", "remove one of them");
             Source::Wrong
         }
-        (Some(value), None) => scalar(value).map_or(Source::Wrong, |value| {
-            Source::One(AttributeSource::Value(value))
-        }),
+        (Some(value), None) => scalar(value).map_or(Source::Wrong, |value| Source::One(AttributeSource::Value(value))),
         (None, Some(key)) => Source::One(AttributeSource::FromAttribute(key)),
         (None, None) if from_context => Source::Wrong,
         (None, None) => Source::Missing,
@@ -197,18 +143,12 @@ fn scalar(field: &Field<'_>) -> Option<AttributeValue> {
         Some(Meaning::Int(value)) => match i64::try_from(value) {
             Ok(value) => Some(AttributeValue::Int(value)),
             Err(_) => {
-                field.expected(
-                    "an integer of 64 bits",
-                    "put the value into quotes to send it as text",
-                );
+                field.expected("an integer of 64 bits", "put the value into quotes to send it as text");
                 None
             }
         },
         None => {
-            field.expected(
-                "text, a number or a boolean",
-                "lists and maps as values are not built yet",
-            );
+            field.expected("text, a number or a boolean", "lists and maps as values are not built yet");
             None
         }
     }
