@@ -761,3 +761,110 @@ impl MemoryExporterSeries {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    /// Words in backticks that look like metric names.
+    fn names_in(page: &str) -> BTreeSet<&str> {
+        let words = page.split('`').skip(1).step_by(2).flat_map(|code| code.split(|character: char| !is_name(character)));
+        words.filter(|word| PREFIXES.iter().any(|prefix| word.starts_with(prefix))).collect()
+    }
+
+    const PREFIXES: [&str; 4] = ["otelcol_", "tracegate_", "process_c", "process_r"];
+
+    fn is_name(character: char) -> bool {
+        character.is_ascii_alphanumeric() || character == '_'
+    }
+
+    #[test]
+    fn every_metric_has_a_row_in_its_documentation_with_its_kind_and_level() {
+        let page = include_str!("../../../docs/metrics.md");
+        for metric in ALL {
+            let kind = match metric.kind {
+                Kind::Counter => "counter",
+                Kind::Gauge | Kind::Highest => "gauge",
+                Kind::Histogram(_) => "histogram",
+            };
+            let level = format!("{:?}", metric.level).to_lowercase();
+            let row = format!("| `{}` | {kind} | {level} | ", metric.name);
+            assert!(page.contains(&row), "docs/metrics.md has no row {row:?}");
+        }
+    }
+
+    #[test]
+    fn documentation_names_no_metric_that_does_not_exist() {
+        let known: BTreeSet<&str> = ALL.iter().map(|metric| metric.name).collect();
+        // Pages also say which of the Collector's metrics are left out.
+        let left_out = ["otelcol_processor_batch_metadata_cardinality", "otelcol_processor_internal_duration", "otelcol_"];
+        for page in [include_str!("../../../docs/metrics.md"), include_str!("../../../docs/ledger.md")] {
+            for name in names_in(page) {
+                let family = name == "tracegate_" || left_out.contains(&name);
+                assert!(known.contains(name) || family, "{name} is documented and does not exist");
+            }
+        }
+    }
+
+    #[test]
+    fn names_are_unique_and_plain() {
+        let names: BTreeSet<&str> = ALL.iter().map(|metric| metric.name).collect();
+        assert_eq!(names.len(), ALL.len());
+        for metric in ALL {
+            assert!(metric.name.chars().all(is_name), "{}", metric.name);
+            let prometheus_own = metric.name == "process_cpu_seconds_total";
+            assert!(prometheus_own || !metric.name.ends_with("_total"), "{}", metric.name);
+            assert!(metric.help.ends_with('.'), "{}", metric.name);
+        }
+    }
+
+    /// Metric and labels of every group, as the Collector's table has them.
+    #[test]
+    fn series_carry_the_collectors_names_and_labels_and_none_of_the_scrapers() {
+        let mut schema = Schema::default();
+        ReceiverSeries::declare(&mut schema, "otlp", Transport::Grpc);
+        ProcessorSeries::declare(&mut schema, "batch");
+        MemoryLimiterSeries::declare(&mut schema, "memory_limiter");
+        BatchSeries::declare(&mut schema, "batch");
+        TailSamplingSeries::declare(&mut schema, "tail_sampling/eu", &["errors".to_owned()]);
+        ExporterSeries::declare(&mut schema, "otlp/jaeger", HasQueue::Yes);
+        PipelineLedger::declare(&mut schema, "traces", &["otlp/jaeger".to_owned()]);
+        BudgetSeries::declare(&mut schema);
+        MeshSeries::declare(&mut schema);
+        ShardSeries::declare(&mut schema);
+        MemoryExporterSeries::declare(&mut schema, "memory");
+        let shown = |series: &crate::telemetry::cells::Series| {
+            let labels: Vec<String> = series.labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
+            format!("{}{{{}}}", series.metric.name, labels.join(","))
+        };
+        let all: BTreeSet<String> = schema.series().iter().map(shown).collect();
+        for expected in [
+            "otelcol_receiver_accepted_spans{receiver=otlp,transport=grpc}",
+            "otelcol_receiver_refused_spans{receiver=otlp,transport=grpc}",
+            "otelcol_processor_incoming_items{processor=batch,otel_signal=traces}",
+            "otelcol_processor_dropped_spans{processor=batch}",
+            "otelcol_processor_memory_limiter_refused_spans{processor=memory_limiter}",
+            "otelcol_processor_batch_timeout_trigger_send{processor=batch}",
+            "otelcol_processor_tail_sampling_count_traces_sampled{policy=eu.errors,sampled=true,decision=sampled}",
+            "otelcol_processor_tail_sampling_global_count_traces_sampled{sampled=false,decision=not_sampled}",
+            "otelcol_exporter_sent_spans{exporter=otlp/jaeger}",
+            "otelcol_exporter_send_failed_spans{exporter=otlp/jaeger}",
+            "otelcol_exporter_enqueue_failed_spans{exporter=otlp/jaeger}",
+            "otelcol_exporter_queue_size{exporter=otlp/jaeger,data_type=traces}",
+            "otelcol_exporter_queue_capacity{exporter=otlp/jaeger,data_type=traces}",
+        ] {
+            assert!(all.contains(expected), "{expected} is missing");
+        }
+        for series in schema.series() {
+            for label in ["job", "instance", "pod", "shard"] {
+                assert_eq!(series.label(label), None, "{}", series.metric.name);
+            }
+        }
+        let declared: BTreeSet<&str> = schema.series().iter().map(|series| series.metric.name).collect();
+        let process = |name: &str| name.contains("process_") && !name.contains("processor") || name.contains("_log_");
+        for metric in ALL.iter().filter(|metric| !process(metric.name)) {
+            assert!(declared.contains(metric.name), "no group declares {}", metric.name);
+        }
+    }
+}
