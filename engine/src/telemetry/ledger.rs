@@ -246,9 +246,12 @@ impl Books {
     }
 }
 
+/// A term of a book: where its value is kept.
+type Term<Book> = fn(&mut Book) -> &mut u64;
+
 /// Which term of an intake book a metric is.
-fn intake_term(metric: &'static Metric) -> Option<fn(&mut Intake) -> &mut u64> {
-    let terms: [(&Metric, fn(&mut Intake) -> &mut u64); 7] = [
+fn intake_term(metric: &'static Metric) -> Option<Term<Intake>> {
+    let terms: [(&Metric, Term<Intake>); 7] = [
         (&RECEIVER_OFFERED_SPANS, |book| &mut book.offered),
         (&RECEIVER_ACCEPTED_SPANS, |book| &mut book.accepted),
         (&RECEIVER_REFUSED_SPANS, |book| &mut book.refused),
@@ -262,8 +265,8 @@ fn intake_term(metric: &'static Metric) -> Option<fn(&mut Intake) -> &mut u64> {
 }
 
 /// Which term of an account a metric is.
-fn account_term(metric: &'static Metric) -> Option<fn(&mut Account) -> &mut u64> {
-    let terms: [(&Metric, fn(&mut Account) -> &mut u64); 7] = [
+fn account_term(metric: &'static Metric) -> Option<Term<Account>> {
+    let terms: [(&Metric, Term<Account>); 7] = [
         (&PIPELINE_ACCEPTED_SPANS, |book| &mut book.accepted),
         (&PIPELINE_CREATED_SPANS, |book| &mut book.created),
         (&PIPELINE_DELIVERED_SPANS, |book| &mut book.delivered),
