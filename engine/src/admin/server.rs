@@ -73,10 +73,7 @@ pub async fn serve<S: Shards + 'static>(
             address
         })
     };
-    Ok(Serving {
-        metrics: start(Face::Metrics, metrics),
-        admin: start(Face::Admin, admin),
-    })
+    Ok(Serving { metrics: start(Face::Metrics, metrics), admin: start(Face::Admin, admin) })
 }
 
 async fn bind(face: Face, address: Option<SocketAddr>) -> Result<Option<(TcpListener, SocketAddr)>, BindError> {

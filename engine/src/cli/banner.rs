@@ -163,35 +163,19 @@ fn example_request(unix_ns: u64, seed: u64) -> ExportTraceServiceRequest {
     const SERVER: i32 = 2;
     const CLIENT: i32 = 3;
     const ERROR: i32 = 2;
-    let root = Span {
-        span_id: id(0),
-        ..span("GET /hello", SERVER, 250, 10)
-    };
+    let root = Span { span_id: id(0), ..span("GET /hello", SERVER, 250, 10) };
     let failed = Span {
         span_id: id(1),
         parent_span_id: id(0),
-        status: Some(SpanStatus {
-            message: "connection refused".into(),
-            code: ERROR,
-        }),
+        status: Some(SpanStatus { message: "connection refused".into(), code: ERROR }),
         ..span("SELECT greetings", CLIENT, 200, 50)
     };
-    let service = KeyValue {
-        key: "service.name".into(),
-        value: Some(AnyValue {
-            value: Some(Value::String("hello".into())),
-        }),
-    };
-    let scope_spans = ScopeSpans {
-        spans: vec![root, failed],
-        ..ScopeSpans::default()
-    };
+    let service =
+        KeyValue { key: "service.name".into(), value: Some(AnyValue { value: Some(Value::String("hello".into())) }) };
+    let scope_spans = ScopeSpans { spans: vec![root, failed], ..ScopeSpans::default() };
     ExportTraceServiceRequest {
         resource_spans: vec![ResourceSpans {
-            resource: Some(Resource {
-                attributes: vec![service],
-                ..Resource::default()
-            }),
+            resource: Some(Resource { attributes: vec![service], ..Resource::default() }),
             scope_spans: vec![scope_spans],
             ..ResourceSpans::default()
         }],
@@ -239,11 +223,7 @@ pub fn nothing_received(facts: &Start) -> String {
 }
 
 fn endpoint_key(listening: &Listening) -> String {
-    PortUse::Receiver {
-        receiver: listening.receiver.clone(),
-        protocol: listening.protocol,
-    }
-    .key()
+    PortUse::Receiver { receiver: listening.receiver.clone(), protocol: listening.protocol }.key()
 }
 
 /// What a port was wanted for.
@@ -398,29 +378,15 @@ Tracegate 0.1.0 is up (built-in configuration).
 
     #[test]
     fn base64_agrees_with_the_vectors_of_rfc_4648() {
-        for (bytes, text) in [
-            ("", ""),
-            ("f", "Zg=="),
-            ("fo", "Zm8="),
-            ("foo", "Zm9v"),
-            ("foobar", "Zm9vYmFy"),
-        ] {
+        for (bytes, text) in [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foobar", "Zm9vYmFy")] {
             assert_eq!(base64(bytes.as_bytes()), text);
         }
     }
 
     #[test]
     fn a_taken_port_names_its_owner_and_the_setting_that_moves_ours() {
-        let owner = |_| {
-            Some(PortOwner {
-                pid: 77,
-                command: "otelcol --config a.yaml".to_owned(),
-            })
-        };
-        let wanted = PortUse::Receiver {
-            receiver: "otlp/eu".to_owned(),
-            protocol: Protocol::Grpc,
-        };
+        let owner = |_| Some(PortOwner { pid: 77, command: "otelcol --config a.yaml".to_owned() });
+        let wanted = PortUse::Receiver { receiver: "otlp/eu".to_owned(), protocol: Protocol::Grpc };
         let taken = io::Error::from(io::ErrorKind::AddrInUse);
         assert_eq!(
             cannot_listen(&wanted, "127.0.0.1:4317".parse().unwrap(), &taken, owner),

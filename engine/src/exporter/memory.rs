@@ -68,14 +68,7 @@ impl MemoryTraces {
     /// An empty store.
     pub fn new(bounds: MemoryBounds) -> MemoryTraces {
         assert!(bounds.traces_max > 0, "a store of no traces cannot hold one");
-        MemoryTraces {
-            bounds,
-            traces: HashMap::new(),
-            arrival: VecDeque::new(),
-            bytes: 0,
-            evicted: 0,
-            left_out: 0,
-        }
+        MemoryTraces { bounds, traces: HashMap::new(), arrival: VecDeque::new(), bytes: 0, evicted: 0, left_out: 0 }
     }
 
     /// Keeps a copy of every span of a batch. `reasons` names the reason number that a sampler gave its spans; 0 means
@@ -113,10 +106,7 @@ impl MemoryTraces {
         let resource_range = known.unwrap_or_else(|| trace.append(envelope_bytes));
         resources.remember(span.trace_id, resource, resource_range);
         let span_range = trace.append(message);
-        trace.spans.push(StoredSpan {
-            resource: resource_range,
-            span: span_range,
-        });
+        trace.spans.push(StoredSpan { resource: resource_range, span: span_range });
         self.bytes += bytes_new;
         self.evict_beyond_bytes(span.trace_id);
     }
@@ -126,10 +116,7 @@ impl MemoryTraces {
             self.evict_oldest();
         }
         let reason = reason[..reason.floor_char_boundary(REASON_BYTES_MAX)].to_owned();
-        let trace = StoredTrace {
-            reason,
-            ..StoredTrace::default()
-        };
+        let trace = StoredTrace { reason, ..StoredTrace::default() };
         self.traces.insert(id, trace);
         self.arrival.push_back(id);
         self.bytes += TRACE_OVERHEAD_BYTES;
@@ -220,10 +207,7 @@ impl StoredTrace {
         let position = |bytes: &Vec<u8>| u32::try_from(bytes.len()).expect("a trace is bounded by TRACE_BYTES_MAX");
         let start = position(&self.bytes);
         self.bytes.extend_from_slice(bytes);
-        ByteRange {
-            start,
-            end: position(&self.bytes),
-        }
+        ByteRange { start, end: position(&self.bytes) }
     }
 
     fn slice(&self, range: ByteRange) -> &[u8] {
@@ -314,10 +298,7 @@ impl KeptTrace {
 
     /// The trace as one line of a list: everything but its spans.
     pub fn without_spans(self) -> KeptTrace {
-        KeptTrace {
-            spans: Vec::new(),
-            ..self
-        }
+        KeptTrace { spans: Vec::new(), ..self }
     }
 
     /// Joins the parts of several shards into whole traces, youngest first.
@@ -429,10 +410,7 @@ mod tests {
     use codecs::otlp::proto::{ExportTraceServiceRequest, Resource, ScopeSpans, SpanStatus};
 
     fn attribute(key: &str, value: Value) -> KeyValue {
-        KeyValue {
-            key: key.into(),
-            value: Some(AnyValue { value: Some(value) }),
-        }
+        KeyValue { key: key.into(), value: Some(AnyValue { value: Some(value) }) }
     }
 
     fn span(trace: u8, id: u8, parent: u8) -> Span {
@@ -445,10 +423,7 @@ mod tests {
             start_time_unix_nano: 1_000 + u64::from(id),
             end_time_unix_nano: 2_000,
             attributes: vec![attribute("http.status_code", Value::Int(500))],
-            status: (id == 2).then(|| SpanStatus {
-                code: 2,
-                message: "timed\x1bout".into(),
-            }),
+            status: (id == 2).then(|| SpanStatus { code: 2, message: "timed\x1bout".into() }),
             ..Span::default()
         }
     }
@@ -460,15 +435,10 @@ mod tests {
                 attributes: vec![attribute("service.name", Value::String((*service).into()))],
                 dropped_attributes_count: 0,
             }),
-            scope_spans: vec![ScopeSpans {
-                spans: spans.clone(),
-                ..ScopeSpans::default()
-            }],
+            scope_spans: vec![ScopeSpans { spans: spans.clone(), ..ScopeSpans::default() }],
             ..ResourceSpans::default()
         });
-        let request = ExportTraceServiceRequest {
-            resource_spans: resource_spans.collect(),
-        };
+        let request = ExportTraceServiceRequest { resource_spans: resource_spans.collect() };
         let bytes = Bytes::from(request.encode_to_vec());
         let mut index = SpanIndex::default();
         index.read_request(&bytes, 0).unwrap();
@@ -489,10 +459,7 @@ mod tests {
     #[test]
     fn a_kept_trace_is_shown_with_its_reason_root_services_and_spans() {
         let mut store = store(10, 1 << 20);
-        let (index, segments) = request(&[
-            ("checkout", vec![span(7, 2, 1)]),
-            ("frontend", vec![span(7, 1, 0)]),
-        ]);
+        let (index, segments) = request(&[("checkout", vec![span(7, 2, 1)]), ("frontend", vec![span(7, 1, 0)])]);
         store.push(&index, &segments, &reason);
         let traces = store.traces();
         assert_eq!(traces.len(), 1);

@@ -230,9 +230,6 @@ mod tests {
             let line = text.lines().find(|line| line.starts_with(name)).unwrap();
             line[name.len()..].rsplit_once(' ').unwrap().0.to_owned()
         };
-        assert_eq!(
-            labels("otelcol_exporter_queue_size"),
-            labels("otelcol_exporter_queue_capacity")
-        );
+        assert_eq!(labels("otelcol_exporter_queue_size"), labels("otelcol_exporter_queue_capacity"));
     }
 }

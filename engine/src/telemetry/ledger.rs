@@ -84,28 +84,13 @@ impl Intake {
 impl Account {
     /// What came in minus what became of it: positive if spans vanished, negative if some were counted twice.
     pub fn imbalance(&self) -> i128 {
-        let gone = [
-            self.delivered,
-            self.dropped,
-            self.shed,
-            self.failed,
-            self.in_flight,
-        ];
+        let gone = [self.delivered, self.dropped, self.shed, self.failed, self.in_flight];
         i128::from(self.accepted) + i128::from(self.created) - gone.into_iter().map(i128::from).sum::<i128>()
     }
 
     /// The account without its names: equal for two exporters that were given the same.
     fn figures(&self) -> [u64; 7] {
-        let Account {
-            accepted,
-            created,
-            delivered,
-            dropped,
-            shed,
-            failed,
-            in_flight,
-            ..
-        } = *self;
+        let Account { accepted, created, delivered, dropped, shed, failed, in_flight, .. } = *self;
         [accepted, created, delivered, dropped, shed, failed, in_flight]
     }
 }
@@ -187,9 +172,7 @@ impl Books {
                 None => groups.push((account, vec![&account.exporter])),
             }
         }
-        let one_pipeline = groups
-            .windows(2)
-            .all(|pair| pair[0].0.pipeline == pair[1].0.pipeline);
+        let one_pipeline = groups.windows(2).all(|pair| pair[0].0.pipeline == pair[1].0.pipeline);
         let told = groups.iter().map(|(account, exporters)| {
             let (each, names) = (if exporters.len() > 1 { "each of " } else { "" }, exporters.join(", "));
             let pipeline = if one_pipeline { String::new() } else { format!("{} ", account.pipeline) };
@@ -319,7 +302,8 @@ mod tests {
         let mut schema = Schema::default();
         let grpc = ReceiverSeries::declare(&mut schema, "otlp", Transport::Grpc);
         ReceiverSeries::declare(&mut schema, "otlp", Transport::Http);
-        let exporters = ["otlp/jaeger", "otlp/tempo"].map(|id| PipelineExporterLedger::declare(&mut schema, "traces", id));
+        let exporters =
+            ["otlp/jaeger", "otlp/tempo"].map(|id| PipelineExporterLedger::declare(&mut schema, "traces", id));
         Gateway { schema, grpc, exporters }
     }
 

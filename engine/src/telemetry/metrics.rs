@@ -10,12 +10,7 @@ use crate::config::checked::MetricsLevel::{self, Basic, Detailed, Normal};
 use crate::shard::budget::Holder;
 
 const fn declare(name: &'static str, kind: Kind, level: MetricsLevel, help: &'static str) -> Metric {
-    Metric {
-        name,
-        help,
-        kind,
-        level,
-    }
+    Metric { name, help, kind, level }
 }
 
 /// Declares metrics as statics and lists them in [`ALL`], so that none can be forgotten in the documentation's test.
@@ -42,8 +37,24 @@ static BATCH_SPANS: Bounds = Bounds {
 /// Bytes of a batch when it is sent: powers of two from 128 B to 16 MiB (the Collector's bounds since 0.157).
 static BATCH_BYTES: Bounds = Bounds {
     upper: &[
-        1 << 7, 1 << 8, 1 << 9, 1 << 10, 1 << 11, 1 << 12, 1 << 13, 1 << 14, 1 << 15, 1 << 16, 1 << 17, 1 << 18,
-        1 << 19, 1 << 20, 1 << 21, 1 << 22, 1 << 23, 1 << 24,
+        1 << 7,
+        1 << 8,
+        1 << 9,
+        1 << 10,
+        1 << 11,
+        1 << 12,
+        1 << 13,
+        1 << 14,
+        1 << 15,
+        1 << 16,
+        1 << 17,
+        1 << 18,
+        1 << 19,
+        1 << 20,
+        1 << 21,
+        1 << 22,
+        1 << 23,
+        1 << 24,
     ],
     per_unit: 1,
 };
@@ -479,17 +490,10 @@ impl TailSamplingSeries {
         let mut verdicts = |policy: &String| {
             let policy = format!("{prefix}{policy}");
             let mut verdict = |sampled: &str, decision: &str| {
-                let labels = [
-                    ("policy", policy.as_str()),
-                    ("sampled", sampled),
-                    ("decision", decision),
-                ];
+                let labels = [("policy", policy.as_str()), ("sampled", sampled), ("decision", decision)];
                 schema.counter(&TAIL_COUNT_TRACES_SAMPLED, &labels)
             };
-            SampledSeries {
-                sampled: verdict("true", "sampled"),
-                not_sampled: verdict("false", "not_sampled"),
-            }
+            SampledSeries { sampled: verdict("true", "sampled"), not_sampled: verdict("false", "not_sampled") }
         };
         let policies = policies.iter().map(&mut verdicts).collect();
         let decided = &TAIL_GLOBAL_COUNT_TRACES_SAMPLED;
@@ -769,7 +773,8 @@ mod tests {
 
     /// Words in backticks that look like metric names.
     fn names_in(page: &str) -> BTreeSet<&str> {
-        let words = page.split('`').skip(1).step_by(2).flat_map(|code| code.split(|character: char| !is_name(character)));
+        let words =
+            page.split('`').skip(1).step_by(2).flat_map(|code| code.split(|character: char| !is_name(character)));
         words.filter(|word| PREFIXES.iter().any(|prefix| word.starts_with(prefix))).collect()
     }
 
@@ -798,7 +803,8 @@ mod tests {
     fn documentation_names_no_metric_that_does_not_exist() {
         let known: BTreeSet<&str> = ALL.iter().map(|metric| metric.name).collect();
         // Pages also say which of the Collector's metrics are left out.
-        let left_out = ["otelcol_processor_batch_metadata_cardinality", "otelcol_processor_internal_duration", "otelcol_"];
+        let left_out =
+            ["otelcol_processor_batch_metadata_cardinality", "otelcol_processor_internal_duration", "otelcol_"];
         for page in [include_str!("../../../docs/metrics.md"), include_str!("../../../docs/ledger.md")] {
             for name in names_in(page) {
                 let family = name == "tracegate_" || left_out.contains(&name);
