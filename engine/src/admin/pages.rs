@@ -179,7 +179,7 @@ mod tests {
     use super::*;
     use crate::config::checked::MetricsLevel;
     use crate::telemetry::cells::{Cells, Schema};
-    use crate::telemetry::metrics::{PipelineExporterLedger, ReceiverSeries, Transport};
+    use crate::telemetry::metrics::{BookSeries, ReceiverSeries};
     use serde_json::Value;
     use std::time::Duration;
 
@@ -205,11 +205,11 @@ mod tests {
 
     fn view() -> View<Fixed> {
         let mut schema = Schema::default();
-        let receiver = ReceiverSeries::declare(&mut schema, "otlp", Transport::Grpc);
-        let book = PipelineExporterLedger::declare(&mut schema, "traces", "memory");
+        let receiver = ReceiverSeries::declare(&mut schema, "otlp", "grpc");
+        let book = BookSeries::declare(&mut schema, "traces", "memory");
         let snapshot = || {
             let cells = Cells::new(&schema);
-            for counter in [receiver.offered_spans, receiver.accepted_spans, book.accepted, book.delivered] {
+            for counter in [receiver.offered, receiver.accepted, book.accepted, book.delivered] {
                 cells.add(counter, 5);
             }
             cells.snapshot()

@@ -290,28 +290,27 @@ pub fn thousands(amount: u64) -> String {
 mod tests {
     use super::*;
     use crate::telemetry::cells::Cells;
-    use crate::telemetry::metrics::{PipelineExporterLedger, ReceiverSeries, RejectReason, SpanHolder, Transport};
+    use crate::telemetry::metrics::{BookSeries, ReceiverSeries, RejectReason};
 
     struct Gateway {
         schema: Schema,
         grpc: ReceiverSeries,
-        exporters: [PipelineExporterLedger; 2],
+        exporters: [BookSeries; 2],
     }
 
     fn gateway() -> Gateway {
         let mut schema = Schema::default();
-        let grpc = ReceiverSeries::declare(&mut schema, "otlp", Transport::Grpc);
-        ReceiverSeries::declare(&mut schema, "otlp", Transport::Http);
-        let exporters =
-            ["otlp/jaeger", "otlp/tempo"].map(|id| PipelineExporterLedger::declare(&mut schema, "traces", id));
+        let grpc = ReceiverSeries::declare(&mut schema, "otlp", "grpc");
+        ReceiverSeries::declare(&mut schema, "otlp", "http");
+        let exporters = ["otlp/jaeger", "otlp/tempo"].map(|id| BookSeries::declare(&mut schema, "traces", id));
         Gateway { schema, grpc, exporters }
     }
 
     /// 1,234 spans offered and accepted, 234 dropped, the rest delivered to both exporters.
     fn a_good_run(gateway: &Gateway) -> Cells {
         let cells = Cells::new(&gateway.schema);
-        cells.add(gateway.grpc.offered_spans, 1234);
-        cells.add(gateway.grpc.accepted_spans, 1234);
+        cells.add(gateway.grpc.offered, 1234);
+        cells.add(gateway.grpc.accepted, 1234);
         for book in &gateway.exporters {
             cells.add(book.accepted, 1234);
             cells.add(book.dropped, 234);
@@ -350,8 +349,8 @@ mod tests {
         let gateway = gateway();
         let cells = a_good_run(&gateway);
         cells.add(gateway.grpc.rejected_requests(RejectReason::Malformed), 1);
-        cells.add(gateway.grpc.offered_spans, 5);
-        cells.add(gateway.grpc.accepted_spans, 5);
+        cells.add(gateway.grpc.offered, 5);
+        cells.add(gateway.grpc.accepted, 5);
         let [jaeger, tempo] = &gateway.exporters;
         cells.add(jaeger.accepted, 5);
         cells.add(tempo.accepted, 5);
@@ -369,18 +368,16 @@ mod tests {
     fn spans_on_their_way_balance_while_somebody_holds_them() {
         let gateway = gateway();
         let cells = a_good_run(&gateway);
-        cells.add(gateway.grpc.offered_spans, 7);
+        cells.add(gateway.grpc.offered, 7);
         assert_eq!(books(&gateway, &cells).imbalance(), 7);
-        cells.raise(gateway.grpc.unanswered_spans, 7);
+        cells.raise(gateway.grpc.unanswered, 7);
         assert_eq!(books(&gateway, &cells).imbalance(), 0);
         for book in &gateway.exporters {
             cells.add(book.accepted, 7);
         }
         assert_eq!(books(&gateway, &cells).imbalance(), 14, "7 for each exporter");
-        for (holder, spans) in [(SpanHolder::TraceTable, 4), (SpanHolder::Export, 3)] {
-            for book in &gateway.exporters {
-                cells.raise(book.in_flight(holder), spans);
-            }
+        for book in &gateway.exporters {
+            cells.set(book.in_flight, 7);
         }
         assert_eq!(books(&gateway, &cells).imbalance(), 0);
     }
@@ -389,7 +386,7 @@ mod tests {
     fn a_book_that_does_not_balance_is_named() {
         let gateway = gateway();
         let cells = a_good_run(&gateway);
-        cells.add(gateway.grpc.offered_spans, 3);
+        cells.add(gateway.grpc.offered, 3);
         cells.add(gateway.exporters[1].delivered, 2);
         let books = books(&gateway, &cells);
         assert_eq!(

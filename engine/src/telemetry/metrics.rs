@@ -183,7 +183,7 @@ metrics! {
     PIPELINE_FAILED_SPANS: Kind::Counter, Basic, "tracegate_pipeline_failed_spans",
         "Spans that could not be delivered.";
     PIPELINE_IN_FLIGHT_SPANS: Kind::Gauge, Basic, "tracegate_pipeline_in_flight_spans",
-        "Spans in the pipeline, by who holds them.";
+        "Spans held by nodes, rings, the queue or an export.";
 
     BUDGET_BYTES: Kind::Gauge, Basic, "tracegate_budget_bytes",
         "Bytes charged to the budget, by holder.";
@@ -242,25 +242,6 @@ metrics! {
         "Seconds of CPU, user and system.";
     PROMETHEUS_START_TIME: Kind::Gauge, Basic, "process_start_time_seconds",
         "Start of the process in seconds since 1970.";
-}
-
-/// Transport label of a receiver's series.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Transport {
-    /// gRPC over HTTP/2.
-    Grpc,
-    /// OTLP/HTTP.
-    Http,
-}
-
-impl Transport {
-    /// Value of the label `transport`.
-    pub fn label(self) -> &'static str {
-        match self {
-            Transport::Grpc => "grpc",
-            Transport::Http => "http",
-        }
-    }
 }
 
 /// Why a request was refused: not now, retry.
@@ -330,30 +311,30 @@ impl RejectReason {
 #[derive(Clone, Debug)]
 pub struct ReceiverSeries {
     /// Counted when the request's spans are known.
-    pub offered_spans: Counter,
+    pub offered: Counter,
     /// Counted when the sender was told that it may forget them.
-    pub accepted_spans: Counter,
+    pub accepted: Counter,
     /// Counted when the sender was told to come back with them.
-    pub refused_spans: Counter,
+    pub refused: Counter,
     /// Counted when the sender was told never to come back with them.
-    pub rejected_spans: Counter,
+    pub rejected: Counter,
     /// Offered and not answered yet; 0 after a drain.
-    pub unanswered_spans: Gauge,
+    pub unanswered: Gauge,
     refused_requests: [Counter; RefuseReason::ALL.len()],
     rejected_requests: [Counter; RejectReason::ALL.len()],
 }
 
 impl ReceiverSeries {
-    /// Declares the series of one receiver and transport.
-    pub fn declare(schema: &mut Schema, receiver_id: &str, transport: Transport) -> ReceiverSeries {
-        let own = [("receiver", receiver_id), ("transport", transport.label())];
+    /// Declares the series of one receiver and transport (`grpc` or `http`).
+    pub fn declare(schema: &mut Schema, receiver_id: &str, transport: &str) -> ReceiverSeries {
+        let own = [("receiver", receiver_id), ("transport", transport)];
         let because = |reason: &'static str| [own[0], own[1], ("reason", reason)];
         ReceiverSeries {
-            offered_spans: schema.counter(&RECEIVER_OFFERED_SPANS, &own),
-            accepted_spans: schema.counter(&RECEIVER_ACCEPTED_SPANS, &own),
-            refused_spans: schema.counter(&RECEIVER_REFUSED_SPANS, &own),
-            rejected_spans: schema.counter(&RECEIVER_REJECTED_SPANS, &own),
-            unanswered_spans: schema.gauge(&RECEIVER_UNANSWERED_SPANS, &own),
+            offered: schema.counter(&RECEIVER_OFFERED_SPANS, &own),
+            accepted: schema.counter(&RECEIVER_ACCEPTED_SPANS, &own),
+            refused: schema.counter(&RECEIVER_REFUSED_SPANS, &own),
+            rejected: schema.counter(&RECEIVER_REJECTED_SPANS, &own),
+            unanswered: schema.gauge(&RECEIVER_UNANSWERED_SPANS, &own),
             refused_requests: RefuseReason::ALL
                 .map(|reason| schema.counter(&RECEIVER_REFUSED_REQUESTS, &because(reason.label()))),
             rejected_requests: RejectReason::ALL
@@ -519,96 +500,45 @@ impl TailSamplingSeries {
     }
 }
 
-/// What every exporter counts.
+/// What every exporter counts. Queue size and capacity have the same labels, so their ratio needs no label matching.
 #[derive(Clone, Debug)]
 pub struct ExporterSeries {
     /// Spans the backend took.
-    pub sent_spans: Counter,
+    pub sent: Counter,
     /// Spans given up.
-    pub send_failed_spans: Counter,
+    pub send_failed: Counter,
     /// Spans a full queue did not take.
-    pub enqueue_failed_spans: Counter,
+    pub enqueue_failed: Counter,
     /// Requests sent and not yet answered.
     pub in_flight_requests: Gauge,
-    /// Its queue; `None` without one.
-    pub queue: Option<QueueSeries>,
-}
-
-/// What a sending queue shows. Size and capacity have the same labels, so their ratio needs no label matching.
-#[derive(Clone, Debug)]
-pub struct QueueSeries {
     /// Requests waiting or under way on this shard.
-    pub size: Gauge,
+    pub queue_size: Gauge,
     /// This shard's part of the capacity.
-    pub capacity: Gauge,
+    pub queue_capacity: Gauge,
     /// `100 * size / capacity` of this shard.
-    pub fullest_percent: Gauge,
-}
-
-/// Whether an exporter has a sending queue.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum HasQueue {
-    /// `sending_queue.enabled: true`.
-    Yes,
-    /// Without one the queue's gauges do not exist.
-    No,
+    pub queue_fullest_percent: Gauge,
 }
 
 impl ExporterSeries {
-    /// Declares the series of one exporter, with or without a sending queue.
-    pub fn declare(schema: &mut Schema, exporter_id: &str, queue: HasQueue) -> ExporterSeries {
+    /// Declares the series of one exporter.
+    pub fn declare(schema: &mut Schema, exporter_id: &str) -> ExporterSeries {
         let own = [("exporter", exporter_id)];
-        let data = [("exporter", exporter_id), ("data_type", "traces")];
-        let queue = (queue == HasQueue::Yes).then(|| QueueSeries {
-            size: schema.gauge(&EXPORTER_QUEUE_SIZE, &data),
-            capacity: schema.gauge(&EXPORTER_QUEUE_CAPACITY, &data),
-            fullest_percent: schema.gauge(&EXPORTER_QUEUE_FULLEST, &data),
-        });
+        let queue = [("exporter", exporter_id), ("data_type", "traces")];
         ExporterSeries {
-            sent_spans: schema.counter(&EXPORTER_SENT_SPANS, &own),
-            send_failed_spans: schema.counter(&EXPORTER_SEND_FAILED_SPANS, &own),
-            enqueue_failed_spans: schema.counter(&EXPORTER_ENQUEUE_FAILED_SPANS, &own),
+            sent: schema.counter(&EXPORTER_SENT_SPANS, &own),
+            send_failed: schema.counter(&EXPORTER_SEND_FAILED_SPANS, &own),
+            enqueue_failed: schema.counter(&EXPORTER_ENQUEUE_FAILED_SPANS, &own),
             in_flight_requests: schema.gauge(&EXPORTER_IN_FLIGHT_REQUESTS, &own),
-            queue,
-        }
-    }
-}
-
-/// Who holds spans that are in flight. Each span has one holder at a time for each exporter it is on its way to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SpanHolder {
-    /// A trace table.
-    TraceTable,
-    /// A batch processor.
-    Batch,
-    /// A ring or the part that waits for it; the sender's until its owner has answered.
-    Mesh,
-    /// A sending queue, until the request is under way.
-    Queue,
-    /// An export under way.
-    Export,
-}
-
-impl SpanHolder {
-    /// All of them, in the order of the enum: a holder's place is its number.
-    pub const ALL: [SpanHolder; 5] =
-        [SpanHolder::TraceTable, SpanHolder::Batch, SpanHolder::Mesh, SpanHolder::Queue, SpanHolder::Export];
-
-    /// Value of the label `holder`.
-    pub fn label(self) -> &'static str {
-        match self {
-            SpanHolder::TraceTable => "trace_table",
-            SpanHolder::Batch => "batch",
-            SpanHolder::Mesh => "mesh",
-            SpanHolder::Queue => "queue",
-            SpanHolder::Export => "export",
+            queue_size: schema.gauge(&EXPORTER_QUEUE_SIZE, &queue),
+            queue_capacity: schema.gauge(&EXPORTER_QUEUE_CAPACITY, &queue),
+            queue_fullest_percent: schema.gauge(&EXPORTER_QUEUE_FULLEST, &queue),
         }
     }
 }
 
 /// The book of one pipeline and exporter: `accepted + created = delivered + dropped + shed + failed + in flight`.
 #[derive(Clone, Debug)]
-pub struct PipelineExporterLedger {
+pub struct BookSeries {
     /// Entered the pipeline.
     pub accepted: Counter,
     /// Made by a processor.
@@ -621,46 +551,23 @@ pub struct PipelineExporterLedger {
     pub shed: Counter,
     /// Could not be delivered.
     pub failed: Counter,
-    in_flight: [Gauge; SpanHolder::ALL.len()],
+    /// Held by nodes, rings, the queue or an export; the sum over these holders, set before a scrape.
+    pub in_flight: Gauge,
 }
 
-impl PipelineExporterLedger {
+impl BookSeries {
     /// Declares the book of one pipeline and exporter.
-    pub fn declare(schema: &mut Schema, pipeline_id: &str, exporter_id: &str) -> PipelineExporterLedger {
+    pub fn declare(schema: &mut Schema, pipeline_id: &str, exporter_id: &str) -> BookSeries {
         let own = [("pipeline", pipeline_id), ("exporter", exporter_id)];
-        PipelineExporterLedger {
+        BookSeries {
             accepted: schema.counter(&PIPELINE_ACCEPTED_SPANS, &own),
             created: schema.counter(&PIPELINE_CREATED_SPANS, &own),
             delivered: schema.counter(&PIPELINE_DELIVERED_SPANS, &own),
             dropped: schema.counter(&PIPELINE_DROPPED_SPANS, &own),
             shed: schema.counter(&PIPELINE_SHED_SPANS, &own),
             failed: schema.counter(&PIPELINE_FAILED_SPANS, &own),
-            in_flight: SpanHolder::ALL.map(|holder| {
-                let labels = [own[0], own[1], ("holder", holder.label())];
-                schema.gauge(&PIPELINE_IN_FLIGHT_SPANS, &labels)
-            }),
+            in_flight: schema.gauge(&PIPELINE_IN_FLIGHT_SPANS, &own),
         }
-    }
-
-    /// Spans that `holder` holds for this exporter.
-    pub fn in_flight(&self, holder: SpanHolder) -> Gauge {
-        self.in_flight[holder as usize]
-    }
-}
-
-/// The books of all exporters of one pipeline. Before the fan-out a span is on its way to each of them, so what
-/// happens to it there is written into each book.
-#[derive(Clone, Debug)]
-pub struct PipelineLedger {
-    /// In the order of the pipeline's exporters.
-    pub exporters: Vec<PipelineExporterLedger>,
-}
-
-impl PipelineLedger {
-    /// Declares the books of one pipeline.
-    pub fn declare(schema: &mut Schema, pipeline_id: &str, exporter_ids: &[String]) -> PipelineLedger {
-        let book = |exporter: &String| PipelineExporterLedger::declare(schema, pipeline_id, exporter);
-        PipelineLedger { exporters: exporter_ids.iter().map(book).collect() }
     }
 }
 
@@ -829,13 +736,13 @@ mod tests {
     #[test]
     fn series_carry_the_collectors_names_and_labels_and_none_of_the_scrapers() {
         let mut schema = Schema::default();
-        ReceiverSeries::declare(&mut schema, "otlp", Transport::Grpc);
+        ReceiverSeries::declare(&mut schema, "otlp", "grpc");
         ProcessorSeries::declare(&mut schema, "batch");
         MemoryLimiterSeries::declare(&mut schema, "memory_limiter");
         BatchSeries::declare(&mut schema, "batch");
         TailSamplingSeries::declare(&mut schema, "tail_sampling/eu", &["errors".to_owned()]);
-        ExporterSeries::declare(&mut schema, "otlp/jaeger", HasQueue::Yes);
-        PipelineLedger::declare(&mut schema, "traces", &["otlp/jaeger".to_owned()]);
+        ExporterSeries::declare(&mut schema, "otlp/jaeger");
+        BookSeries::declare(&mut schema, "traces", "otlp/jaeger");
         BudgetSeries::declare(&mut schema);
         MeshSeries::declare(&mut schema);
         ShardSeries::declare(&mut schema);
