@@ -199,7 +199,8 @@ fn base64(bytes: &[u8]) -> String {
 /// The hint after 30 s without a request.
 pub fn nothing_received(facts: &Start) -> String {
     let mut text = "Nothing was received in the first 30 s.".to_owned();
-    for listening in &facts.receivers {
+    let receivers = one_per_endpoint(&facts.receivers);
+    for listening in &receivers {
         let Listening { protocol, address, .. } = listening;
         let endpoint = reachable(*address);
         let hint = match protocol {
@@ -210,16 +211,28 @@ pub fn nothing_received(facts: &Start) -> String {
         };
         write!(text, "\n  An OpenTelemetry SDK sends here with {hint}").expect("writing to a string cannot fail");
     }
-    let only_loopback = facts.receivers.iter().all(|listening| listening.address.ip().is_loopback());
-    if only_loopback && !facts.receivers.is_empty() {
+    let only_loopback = receivers.iter().all(|listening| listening.address.ip().is_loopback());
+    if only_loopback && !receivers.is_empty() {
         text.push_str("\n  All listeners are on loopback: senders in other containers or machines cannot reach them.");
-        for listening in &facts.receivers {
+        for listening in &receivers {
             let (key, port) = (endpoint_key(listening), listening.address.port());
             write!(text, "\n    --set {key}=0.0.0.0:{port}").expect("writing to a string cannot fail");
         }
     }
     text.push('\n');
     text
+}
+
+/// The first address of each endpoint: `localhost` is two addresses, but one thing to tell.
+fn one_per_endpoint(receivers: &[Listening]) -> Vec<&Listening> {
+    let mut first: Vec<&Listening> = Vec::new();
+    for listening in receivers {
+        let same = |known: &&Listening| known.receiver == listening.receiver && known.protocol == listening.protocol;
+        if !first.iter().any(same) {
+            first.push(listening);
+        }
+    }
+    first
 }
 
 fn endpoint_key(listening: &Listening) -> String {
@@ -414,5 +427,8 @@ Tracegate 0.1.0 is up (built-in configuration).
         let text = nothing_received(&facts);
         assert!(text.contains("OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:4317"));
         assert!(text.contains("--set receivers.otlp.protocols.http.endpoint=0.0.0.0:4318"));
+        let second = Listening { address: "[::1]:4318".parse().unwrap(), ..facts.receivers[1].clone() };
+        facts.receivers.push(second);
+        assert_eq!(nothing_received(&facts), text, "both addresses of localhost are one endpoint");
     }
 }

@@ -17,6 +17,9 @@ use codecs::otlp::{ByteRange, SpanIndex, SpanItem, TraceId, span_bytes};
 use prost::Message;
 use serde::{Deserialize, Serialize};
 
+use crate::telemetry::cells::Cells;
+use crate::telemetry::metrics::MemoryExporterSeries;
+
 /// Bounds of a store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MemoryBounds {
@@ -47,6 +50,9 @@ pub struct MemoryTraces {
     bytes: usize,
     evicted: u64,
     left_out: u64,
+    /// What the shard's cells know of the two above.
+    evicted_shown: u64,
+    left_out_shown: u64,
 }
 
 /// One trace as it is held.
@@ -68,7 +74,16 @@ impl MemoryTraces {
     /// An empty store.
     pub fn new(bounds: MemoryBounds) -> MemoryTraces {
         assert!(bounds.traces_max > 0, "a store of no traces cannot hold one");
-        MemoryTraces { bounds, traces: HashMap::new(), arrival: VecDeque::new(), bytes: 0, evicted: 0, left_out: 0 }
+        MemoryTraces {
+            bounds,
+            traces: HashMap::new(),
+            arrival: VecDeque::new(),
+            bytes: 0,
+            evicted: 0,
+            left_out: 0,
+            evicted_shown: 0,
+            left_out_shown: 0,
+        }
     }
 
     /// Keeps a copy of every span of a batch. `reasons` names the reason number that a sampler gave its spans; 0 means
@@ -164,6 +179,15 @@ impl MemoryTraces {
     /// Spans not kept because their trace was too large, ever.
     pub fn left_out(&self) -> u64 {
         self.left_out
+    }
+
+    /// Brings the shard's cells up to date.
+    pub fn show(&mut self, cells: &Cells, series: &MemoryExporterSeries) {
+        cells.set(series.traces, self.len() as u64);
+        cells.set(series.bytes, self.bytes() as u64);
+        cells.add(series.traces_evicted, self.evicted - self.evicted_shown);
+        cells.add(series.spans_left_out, self.left_out - self.left_out_shown);
+        (self.evicted_shown, self.left_out_shown) = (self.evicted, self.left_out);
     }
 
     /// Every trace held, youngest first, decoded.
@@ -407,6 +431,7 @@ pub fn hex(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::telemetry::cells::Schema;
     use codecs::otlp::proto::{ExportTraceServiceRequest, Resource, ScopeSpans, SpanStatus};
 
     fn attribute(key: &str, value: Value) -> KeyValue {
@@ -495,7 +520,13 @@ mod tests {
         }
         let ids: Vec<String> = store.traces().into_iter().map(|trace| trace.trace_id).collect();
         assert_eq!(ids, ["05", "04", "03"].map(|byte| byte.repeat(16)));
-        assert_eq!(store.evicted(), 2);
+        let mut schema = Schema::default();
+        let series = MemoryExporterSeries::declare(&mut schema, "memory");
+        let cells = Cells::new(&schema);
+        store.show(&cells, &series);
+        store.show(&cells, &series);
+        assert_eq!(cells.level(series.traces), 3);
+        assert_eq!(cells.read(series.traces_evicted), 2, "counted once");
     }
 
     #[test]

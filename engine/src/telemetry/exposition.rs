@@ -218,8 +218,7 @@ mod tests {
         let basic = shown(MetricsLevel::Basic);
         assert!(basic.contains("otelcol_receiver_accepted_spans"));
         assert!(!basic.contains("tail_sampling"));
-        assert!(!shown(MetricsLevel::Normal).contains("batch_send_size_bytes"));
-        assert!(shown(MetricsLevel::Detailed).contains("batch_send_size_bytes"));
+        assert!(shown(MetricsLevel::Normal).contains("tail_sampling"));
     }
 
     #[test]

@@ -117,6 +117,12 @@ impl Books {
         intake.chain(accounts).map(i128::unsigned_abs).sum()
     }
 
+    /// Whether no request has come in, good or bad.
+    pub fn is_silent(&self) -> bool {
+        let quiet = |book: &Intake| book.offered == 0 && book.refused_requests == 0 && book.rejected_requests == 0;
+        self.intake.iter().all(quiet)
+    }
+
     /// One line for each book that does not balance.
     pub fn disagreements(&self) -> Vec<String> {
         let intake = self.intake.iter().filter(|book| book.imbalance() != 0).map(|book| {
@@ -328,6 +334,7 @@ mod tests {
         let gateway = gateway();
         let books = books(&gateway, &a_good_run(&gateway));
         assert_eq!(books.imbalance(), 0);
+        assert!(!books.is_silent());
         assert_eq!(
             books.sentence(),
             "Received 1,234 spans: 1,000 kept and delivered to each of otlp/jaeger, otlp/tempo, \
@@ -340,6 +347,7 @@ mod tests {
         let gateway = gateway();
         let books = books(&gateway, &Cells::new(&gateway.schema));
         assert_eq!(books.sentence(), "Received no spans; nothing lost.");
+        assert!(books.is_silent());
         assert_eq!(books.intake.len(), 2, "both transports have a book from the start");
         assert_eq!(books.accounts.len(), 2, "both exporters have an account from the start");
     }

@@ -6,7 +6,7 @@
 //! metric; a test compares. No series ever carries `job`, `instance` or `pod`: those belong to the scraper.
 
 use super::cells::{Bounds, Counter, Gauge, Histogram, Kind, Metric, Schema};
-use crate::config::checked::MetricsLevel::{self, Basic, Detailed, Normal};
+use crate::config::checked::MetricsLevel::{self, Basic, Normal};
 use crate::shard::budget::Holder;
 
 const fn declare(name: &'static str, kind: Kind, level: MetricsLevel, help: &'static str) -> Metric {
@@ -30,31 +30,6 @@ static BATCH_SPANS: Bounds = Bounds {
     upper: &[
         10, 25, 50, 75, 100, 250, 500, 750, 1_000, 2_000, 3_000, 4_000, 5_000, 6_000, 7_000, 8_000, 9_000, 10_000,
         20_000, 30_000, 50_000, 100_000,
-    ],
-    per_unit: 1,
-};
-
-/// Bytes of a batch when it is sent: powers of two from 128 B to 16 MiB (the Collector's bounds since 0.157).
-static BATCH_BYTES: Bounds = Bounds {
-    upper: &[
-        1 << 7,
-        1 << 8,
-        1 << 9,
-        1 << 10,
-        1 << 11,
-        1 << 12,
-        1 << 13,
-        1 << 14,
-        1 << 15,
-        1 << 16,
-        1 << 17,
-        1 << 18,
-        1 << 19,
-        1 << 20,
-        1 << 21,
-        1 << 22,
-        1 << 23,
-        1 << 24,
     ],
     per_unit: 1,
 };
@@ -121,8 +96,6 @@ metrics! {
 
     BATCH_SEND_SIZE: Kind::Histogram(&BATCH_SPANS), Normal, "otelcol_processor_batch_batch_send_size",
         "Spans of a batch when it is sent.";
-    BATCH_SEND_SIZE_BYTES: Kind::Histogram(&BATCH_BYTES), Detailed, "otelcol_processor_batch_batch_send_size_bytes",
-        "Bytes of a batch when it is sent.";
     BATCH_SIZE_TRIGGER_SEND: Kind::Counter, Normal, "otelcol_processor_batch_batch_size_trigger_send",
         "Batches sent because they were large enough.";
     BATCH_TIMEOUT_TRIGGER_SEND: Kind::Counter, Normal, "otelcol_processor_batch_timeout_trigger_send",
@@ -401,8 +374,6 @@ impl MemoryLimiterSeries {
 pub struct BatchSeries {
     /// Spans of each batch sent.
     pub send_size: Histogram,
-    /// Bytes of each batch sent.
-    pub send_size_bytes: Histogram,
     /// Batches sent because they were large enough.
     pub size_trigger: Counter,
     /// Batches sent because their time was over.
@@ -415,7 +386,6 @@ impl BatchSeries {
         let own = [("processor", processor_id)];
         BatchSeries {
             send_size: schema.histogram(&BATCH_SEND_SIZE, &own),
-            send_size_bytes: schema.histogram(&BATCH_SEND_SIZE_BYTES, &own),
             size_trigger: schema.counter(&BATCH_SIZE_TRIGGER_SEND, &own),
             timeout_trigger: schema.counter(&BATCH_TIMEOUT_TRIGGER_SEND, &own),
         }
@@ -710,8 +680,12 @@ mod tests {
     fn documentation_names_no_metric_that_does_not_exist() {
         let known: BTreeSet<&str> = ALL.iter().map(|metric| metric.name).collect();
         // Pages also say which of the Collector's metrics are left out.
-        let left_out =
-            ["otelcol_processor_batch_metadata_cardinality", "otelcol_processor_internal_duration", "otelcol_"];
+        let left_out = [
+            "otelcol_",
+            "otelcol_processor_batch_batch_send_size_bytes",
+            "otelcol_processor_batch_metadata_cardinality",
+            "otelcol_processor_internal_duration",
+        ];
         for page in [include_str!("../../../docs/metrics.md"), include_str!("../../../docs/ledger.md")] {
             for name in names_in(page) {
                 let family = name == "tracegate_" || left_out.contains(&name);
