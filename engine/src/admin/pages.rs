@@ -37,11 +37,7 @@ const HTML: &str = "text/html; charset=utf-8";
 impl Page {
     fn json(status: u16, value: &impl Serialize) -> Page {
         let body = serde_json::to_string(value).expect("keys are text and numbers are finite");
-        Page {
-            status,
-            content_type: JSON,
-            body: body + "\n",
-        }
+        Page { status, content_type: JSON, body: body + "\n" }
     }
 
     /// For everything but GET and HEAD: pages show, they change nothing.
@@ -101,11 +97,7 @@ async fn metrics_page<S: Shards>(view: &View<S>) -> Result<Page, NoAnswer> {
         resource: &view.resource,
         level: view.level,
     };
-    Ok(Page {
-        status: 200,
-        content_type: exposition::CONTENT_TYPE,
-        body: exposition.text(),
-    })
+    Ok(Page { status: 200, content_type: exposition::CONTENT_TYPE, body: exposition.text() })
 }
 
 async fn ledger_page<S: Shards>(view: &View<S>) -> Result<Page, NoAnswer> {
@@ -175,11 +167,7 @@ async fn index_page<S: Shards>(view: &View<S>) -> Result<Page, NoAnswer> {
             .expect("writing to a string cannot fail");
     }
     body.push_str("</ul>\n");
-    Ok(Page {
-        status: 200,
-        content_type: HTML,
-        body,
-    })
+    Ok(Page { status: 200, content_type: HTML, body })
 }
 
 fn escaped(text: &str) -> String {
@@ -191,7 +179,7 @@ mod tests {
     use super::*;
     use crate::config::checked::MetricsLevel;
     use crate::telemetry::cells::{Cells, Schema};
-    use crate::telemetry::metrics::{PipelineExporterLedger, ReceiverSeries, Transport};
+    use crate::telemetry::metrics::{BookSeries, ReceiverSeries};
     use serde_json::Value;
     use std::time::Duration;
 
@@ -217,25 +205,19 @@ mod tests {
 
     fn view() -> View<Fixed> {
         let mut schema = Schema::default();
-        let receiver = ReceiverSeries::declare(&mut schema, "otlp", Transport::Grpc);
-        let book = PipelineExporterLedger::declare(&mut schema, "traces", "memory");
+        let receiver = ReceiverSeries::declare(&mut schema, "otlp", "grpc");
+        let book = BookSeries::declare(&mut schema, "traces", "memory");
         let snapshot = || {
             let cells = Cells::new(&schema);
-            for counter in [receiver.offered_spans, receiver.accepted_spans, book.accepted, book.delivered] {
+            for counter in [receiver.offered, receiver.accepted, book.accepted, book.delivered] {
                 cells.add(counter, 5);
             }
             cells.snapshot()
         };
-        let trace = |id: &str| KeptTrace {
-            trace_id: id.repeat(16),
-            reason: "errors".to_owned(),
-            ..KeptTrace::default()
-        };
-        let shards = Fixed {
-            snapshots: vec![snapshot(), snapshot()],
-            traces: vec![trace("a1"), trace("a2")],
-            answer: true,
-        };
+        let trace =
+            |id: &str| KeptTrace { trace_id: id.repeat(16), reason: "errors".to_owned(), ..KeptTrace::default() };
+        let shards =
+            Fixed { snapshots: vec![snapshot(), snapshot()], traces: vec![trace("a1"), trace("a2")], answer: true };
         let mut view = View::new(shards, schema, MetricsLevel::Normal, None, 7);
         view.answer_wait = Duration::from_millis(1);
         view
@@ -293,11 +275,7 @@ mod tests {
     fn a_shard_that_does_not_answer_gives_an_error_and_not_a_wait() {
         let mut view = view();
         view.shards.answer = false;
-        for (face, path) in [
-            (Face::Metrics, "/metrics"),
-            (Face::Admin, "/live"),
-            (Face::Admin, "/"),
-        ] {
+        for (face, path) in [(Face::Metrics, "/metrics"), (Face::Admin, "/live"), (Face::Admin, "/")] {
             assert_eq!(ask(face, &view, path).status, 503, "{path}");
         }
     }

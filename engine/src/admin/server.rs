@@ -73,10 +73,7 @@ pub async fn serve<S: Shards + 'static>(
             address
         })
     };
-    Ok(Serving {
-        metrics: start(Face::Metrics, metrics),
-        admin: start(Face::Admin, admin),
-    })
+    Ok(Serving { metrics: start(Face::Metrics, metrics), admin: start(Face::Admin, admin) })
 }
 
 async fn bind(face: Face, address: Option<SocketAddr>) -> Result<Option<(TcpListener, SocketAddr)>, BindError> {
@@ -178,5 +175,92 @@ impl hyper::rt::Write for HyperStream {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.0).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::checked::{LogLevel, MetricsLevel};
+    use crate::exporter::memory::KeptTrace;
+    use crate::telemetry::cells::Schema;
+    use std::future::Future;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    struct NoShards;
+
+    impl Shards for NoShards {
+        async fn snapshot(&self) -> Vec<Vec<u64>> {
+            Vec::new()
+        }
+
+        async fn traces(&self) -> Vec<KeptTrace> {
+            Vec::new()
+        }
+    }
+
+    fn on_the_control_thread<T>(work: impl Future<Output = T>) -> T {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        tokio::task::LocalSet::new().block_on(&runtime, work)
+    }
+
+    fn settings(admin: &str) -> TelemetrySettings {
+        TelemetrySettings {
+            metrics_address: Some("127.0.0.1:0".parse().unwrap()),
+            metrics_level: MetricsLevel::Normal,
+            admin_address: Some(admin.parse().unwrap()),
+            log_level: LogLevel::Info,
+            log_json: false,
+        }
+    }
+
+    fn view() -> Rc<View<NoShards>> {
+        Rc::new(View::new(NoShards, Schema::default(), MetricsLevel::Normal, None, 7))
+    }
+
+    async fn exchange(address: Option<SocketAddr>, request: &str) -> String {
+        let mut stream = TcpStream::connect(address.unwrap()).await.unwrap();
+        stream.write_all(format!("{request} HTTP/1.1\r\nHost: test\r\n\r\n").as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
+    }
+
+    #[test]
+    fn pages_are_served_over_http_and_the_connection_is_closed() {
+        on_the_control_thread(async {
+            let serving = serve(&settings("127.0.0.1:0"), &view()).await.unwrap();
+            let metrics = exchange(serving.metrics, "GET /metrics?x=1").await;
+            assert!(metrics.starts_with("HTTP/1.1 200 OK\r\n"));
+            assert!(metrics.contains("content-type: text/plain; version=0.0.4"));
+            assert!(metrics.contains("service_name=\"tracegate\""));
+            assert!(exchange(serving.admin, "GET /ledger").await.ends_with("}\n"));
+            assert!(exchange(serving.admin, "HEAD /").await.ends_with("\r\n\r\n"), "no body");
+            assert!(exchange(serving.admin, "POST /ledger").await.starts_with("HTTP/1.1 405"));
+            assert!(exchange(serving.admin, "nonsense").await.starts_with("HTTP/1.1 400"));
+        });
+    }
+
+    #[test]
+    fn a_taken_address_is_an_error_that_names_it_and_nothing_is_served() {
+        on_the_control_thread(async {
+            let other = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let taken = other.local_addr().unwrap();
+            let error = serve(&settings(&taken.to_string()), &view()).await.unwrap_err();
+            assert_eq!((error.face, error.address), (Face::Admin, taken));
+            assert_eq!(error.error.kind(), io::ErrorKind::AddrInUse);
+        });
+    }
+
+    #[test]
+    fn more_peers_than_places_are_all_answered() {
+        on_the_control_thread(async {
+            let serving = serve(&settings("127.0.0.1:0"), &view()).await.unwrap();
+            let idle = (0..CONNECTIONS_MAX - 1).map(|_| TcpStream::connect(serving.admin.unwrap()));
+            let _idle = futures_util::future::join_all(idle).await;
+            for _ in 0..2 * CONNECTIONS_MAX {
+                assert!(exchange(serving.admin, "GET /ready").await.starts_with("HTTP/1.1 503"));
+            }
+        });
     }
 }

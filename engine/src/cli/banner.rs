@@ -163,35 +163,19 @@ fn example_request(unix_ns: u64, seed: u64) -> ExportTraceServiceRequest {
     const SERVER: i32 = 2;
     const CLIENT: i32 = 3;
     const ERROR: i32 = 2;
-    let root = Span {
-        span_id: id(0),
-        ..span("GET /hello", SERVER, 250, 10)
-    };
+    let root = Span { span_id: id(0), ..span("GET /hello", SERVER, 250, 10) };
     let failed = Span {
         span_id: id(1),
         parent_span_id: id(0),
-        status: Some(SpanStatus {
-            message: "connection refused".into(),
-            code: ERROR,
-        }),
+        status: Some(SpanStatus { message: "connection refused".into(), code: ERROR }),
         ..span("SELECT greetings", CLIENT, 200, 50)
     };
-    let service = KeyValue {
-        key: "service.name".into(),
-        value: Some(AnyValue {
-            value: Some(Value::String("hello".into())),
-        }),
-    };
-    let scope_spans = ScopeSpans {
-        spans: vec![root, failed],
-        ..ScopeSpans::default()
-    };
+    let service =
+        KeyValue { key: "service.name".into(), value: Some(AnyValue { value: Some(Value::String("hello".into())) }) };
+    let scope_spans = ScopeSpans { spans: vec![root, failed], ..ScopeSpans::default() };
     ExportTraceServiceRequest {
         resource_spans: vec![ResourceSpans {
-            resource: Some(Resource {
-                attributes: vec![service],
-                ..Resource::default()
-            }),
+            resource: Some(Resource { attributes: vec![service], ..Resource::default() }),
             scope_spans: vec![scope_spans],
             ..ResourceSpans::default()
         }],
@@ -215,7 +199,8 @@ fn base64(bytes: &[u8]) -> String {
 /// The hint after 30 s without a request.
 pub fn nothing_received(facts: &Start) -> String {
     let mut text = "Nothing was received in the first 30 s.".to_owned();
-    for listening in &facts.receivers {
+    let receivers = one_per_endpoint(&facts.receivers);
+    for listening in &receivers {
         let Listening { protocol, address, .. } = listening;
         let endpoint = reachable(*address);
         let hint = match protocol {
@@ -226,10 +211,10 @@ pub fn nothing_received(facts: &Start) -> String {
         };
         write!(text, "\n  An OpenTelemetry SDK sends here with {hint}").expect("writing to a string cannot fail");
     }
-    let only_loopback = facts.receivers.iter().all(|listening| listening.address.ip().is_loopback());
-    if only_loopback && !facts.receivers.is_empty() {
+    let only_loopback = receivers.iter().all(|listening| listening.address.ip().is_loopback());
+    if only_loopback && !receivers.is_empty() {
         text.push_str("\n  All listeners are on loopback: senders in other containers or machines cannot reach them.");
-        for listening in &facts.receivers {
+        for listening in &receivers {
             let (key, port) = (endpoint_key(listening), listening.address.port());
             write!(text, "\n    --set {key}=0.0.0.0:{port}").expect("writing to a string cannot fail");
         }
@@ -238,12 +223,20 @@ pub fn nothing_received(facts: &Start) -> String {
     text
 }
 
-fn endpoint_key(listening: &Listening) -> String {
-    PortUse::Receiver {
-        receiver: listening.receiver.clone(),
-        protocol: listening.protocol,
+/// The first address of each endpoint: `localhost` is two addresses, but one thing to tell.
+fn one_per_endpoint(receivers: &[Listening]) -> Vec<&Listening> {
+    let mut first: Vec<&Listening> = Vec::new();
+    for listening in receivers {
+        let same = |known: &&Listening| known.receiver == listening.receiver && known.protocol == listening.protocol;
+        if !first.iter().any(same) {
+            first.push(listening);
+        }
     }
-    .key()
+    first
+}
+
+fn endpoint_key(listening: &Listening) -> String {
+    PortUse::Receiver { receiver: listening.receiver.clone(), protocol: listening.protocol }.key()
 }
 
 /// What a port was wanted for.
@@ -398,29 +391,15 @@ Tracegate 0.1.0 is up (built-in configuration).
 
     #[test]
     fn base64_agrees_with_the_vectors_of_rfc_4648() {
-        for (bytes, text) in [
-            ("", ""),
-            ("f", "Zg=="),
-            ("fo", "Zm8="),
-            ("foo", "Zm9v"),
-            ("foobar", "Zm9vYmFy"),
-        ] {
+        for (bytes, text) in [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foobar", "Zm9vYmFy")] {
             assert_eq!(base64(bytes.as_bytes()), text);
         }
     }
 
     #[test]
     fn a_taken_port_names_its_owner_and_the_setting_that_moves_ours() {
-        let owner = |_| {
-            Some(PortOwner {
-                pid: 77,
-                command: "otelcol --config a.yaml".to_owned(),
-            })
-        };
-        let wanted = PortUse::Receiver {
-            receiver: "otlp/eu".to_owned(),
-            protocol: Protocol::Grpc,
-        };
+        let owner = |_| Some(PortOwner { pid: 77, command: "otelcol --config a.yaml".to_owned() });
+        let wanted = PortUse::Receiver { receiver: "otlp/eu".to_owned(), protocol: Protocol::Grpc };
         let taken = io::Error::from(io::ErrorKind::AddrInUse);
         assert_eq!(
             cannot_listen(&wanted, "127.0.0.1:4317".parse().unwrap(), &taken, owner),
@@ -448,5 +427,8 @@ Tracegate 0.1.0 is up (built-in configuration).
         let text = nothing_received(&facts);
         assert!(text.contains("OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:4317"));
         assert!(text.contains("--set receivers.otlp.protocols.http.endpoint=0.0.0.0:4318"));
+        let second = Listening { address: "[::1]:4318".parse().unwrap(), ..facts.receivers[1].clone() };
+        facts.receivers.push(second);
+        assert_eq!(nothing_received(&facts), text, "both addresses of localhost are one endpoint");
     }
 }

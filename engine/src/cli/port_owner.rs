@@ -28,10 +28,7 @@ pub fn find(address: SocketAddr) -> Option<PortOwner> {
     let processes = fs::read_dir("/proc").ok()?.flatten().take(PROCESSES_MAX);
     let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     let mut holders = pids.filter(|pid| holds_any(*pid, &links));
-    holders.next().map(|pid| PortOwner {
-        pid,
-        command: command_of(pid),
-    })
+    holders.next().map(|pid| PortOwner { pid, command: command_of(pid) })
 }
 
 fn holds_any(pid: u32, links: &[String]) -> bool {
@@ -64,7 +61,8 @@ fn shown_command(command_line: &[u8], name: &str) -> String {
     const CHARACTERS_MAX: usize = 80;
     let text = String::from_utf8_lossy(command_line).replace('\0', " ");
     let text = if text.trim().is_empty() { name } else { &text };
-    let clean: String = text.trim().chars().map(|character| if character.is_control() { ' ' } else { character }).collect();
+    let clean: String =
+        text.trim().chars().map(|character| if character.is_control() { ' ' } else { character }).collect();
     match clean.char_indices().nth(CHARACTERS_MAX) {
         Some((end, _)) => format!("{}...", &clean[..end]),
         None => clean,

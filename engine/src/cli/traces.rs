@@ -245,12 +245,8 @@ fn write_span(text: &mut String, branch: &Branch<'_>, trace_start_ns: u64) {
     let Branch { span, first, below } = branch;
     let service = if span.service.is_empty() { "(no service)" } else { &span.service };
     let offset = duration(span.start_ns.saturating_sub(trace_start_ns));
-    let mut line = format!(
-        "{first}{service}  {}  [{}]  {} at +{offset}",
-        span.name,
-        span.kind,
-        duration(span.duration_ns)
-    );
+    let mut line =
+        format!("{first}{service}  {}  [{}]  {} at +{offset}", span.name, span.kind, duration(span.duration_ns));
     if span.status == "error" {
         line.push_str("  ERROR");
     }

@@ -17,6 +17,9 @@ use codecs::otlp::{ByteRange, SpanIndex, SpanItem, TraceId, span_bytes};
 use prost::Message;
 use serde::{Deserialize, Serialize};
 
+use crate::telemetry::cells::Cells;
+use crate::telemetry::metrics::MemoryExporterSeries;
+
 /// Bounds of a store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MemoryBounds {
@@ -47,6 +50,9 @@ pub struct MemoryTraces {
     bytes: usize,
     evicted: u64,
     left_out: u64,
+    /// What the shard's cells know of the two above.
+    evicted_shown: u64,
+    left_out_shown: u64,
 }
 
 /// One trace as it is held.
@@ -75,6 +81,8 @@ impl MemoryTraces {
             bytes: 0,
             evicted: 0,
             left_out: 0,
+            evicted_shown: 0,
+            left_out_shown: 0,
         }
     }
 
@@ -113,10 +121,7 @@ impl MemoryTraces {
         let resource_range = known.unwrap_or_else(|| trace.append(envelope_bytes));
         resources.remember(span.trace_id, resource, resource_range);
         let span_range = trace.append(message);
-        trace.spans.push(StoredSpan {
-            resource: resource_range,
-            span: span_range,
-        });
+        trace.spans.push(StoredSpan { resource: resource_range, span: span_range });
         self.bytes += bytes_new;
         self.evict_beyond_bytes(span.trace_id);
     }
@@ -126,10 +131,7 @@ impl MemoryTraces {
             self.evict_oldest();
         }
         let reason = reason[..reason.floor_char_boundary(REASON_BYTES_MAX)].to_owned();
-        let trace = StoredTrace {
-            reason,
-            ..StoredTrace::default()
-        };
+        let trace = StoredTrace { reason, ..StoredTrace::default() };
         self.traces.insert(id, trace);
         self.arrival.push_back(id);
         self.bytes += TRACE_OVERHEAD_BYTES;
@@ -179,6 +181,15 @@ impl MemoryTraces {
         self.left_out
     }
 
+    /// Brings the shard's cells up to date.
+    pub fn show(&mut self, cells: &Cells, series: &MemoryExporterSeries) {
+        cells.set(series.traces, self.len() as u64);
+        cells.set(series.bytes, self.bytes() as u64);
+        cells.add(series.traces_evicted, self.evicted - self.evicted_shown);
+        cells.add(series.spans_left_out, self.left_out - self.left_out_shown);
+        (self.evicted_shown, self.left_out_shown) = (self.evicted, self.left_out);
+    }
+
     /// Every trace held, youngest first, decoded.
     pub fn traces(&self) -> Vec<KeptTrace> {
         let held = self.arrival.iter().rev();
@@ -220,10 +231,7 @@ impl StoredTrace {
         let position = |bytes: &Vec<u8>| u32::try_from(bytes.len()).expect("a trace is bounded by TRACE_BYTES_MAX");
         let start = position(&self.bytes);
         self.bytes.extend_from_slice(bytes);
-        ByteRange {
-            start,
-            end: position(&self.bytes),
-        }
+        ByteRange { start, end: position(&self.bytes) }
     }
 
     fn slice(&self, range: ByteRange) -> &[u8] {
@@ -314,10 +322,7 @@ impl KeptTrace {
 
     /// The trace as one line of a list: everything but its spans.
     pub fn without_spans(self) -> KeptTrace {
-        KeptTrace {
-            spans: Vec::new(),
-            ..self
-        }
+        KeptTrace { spans: Vec::new(), ..self }
     }
 
     /// Joins the parts of several shards into whole traces, youngest first.
@@ -426,13 +431,11 @@ pub fn hex(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::telemetry::cells::Schema;
     use codecs::otlp::proto::{ExportTraceServiceRequest, Resource, ScopeSpans, SpanStatus};
 
     fn attribute(key: &str, value: Value) -> KeyValue {
-        KeyValue {
-            key: key.into(),
-            value: Some(AnyValue { value: Some(value) }),
-        }
+        KeyValue { key: key.into(), value: Some(AnyValue { value: Some(value) }) }
     }
 
     fn span(trace: u8, id: u8, parent: u8) -> Span {
@@ -445,10 +448,7 @@ mod tests {
             start_time_unix_nano: 1_000 + u64::from(id),
             end_time_unix_nano: 2_000,
             attributes: vec![attribute("http.status_code", Value::Int(500))],
-            status: (id == 2).then(|| SpanStatus {
-                code: 2,
-                message: "timed\x1bout".into(),
-            }),
+            status: (id == 2).then(|| SpanStatus { code: 2, message: "timed\x1bout".into() }),
             ..Span::default()
         }
     }
@@ -460,15 +460,10 @@ mod tests {
                 attributes: vec![attribute("service.name", Value::String((*service).into()))],
                 dropped_attributes_count: 0,
             }),
-            scope_spans: vec![ScopeSpans {
-                spans: spans.clone(),
-                ..ScopeSpans::default()
-            }],
+            scope_spans: vec![ScopeSpans { spans: spans.clone(), ..ScopeSpans::default() }],
             ..ResourceSpans::default()
         });
-        let request = ExportTraceServiceRequest {
-            resource_spans: resource_spans.collect(),
-        };
+        let request = ExportTraceServiceRequest { resource_spans: resource_spans.collect() };
         let bytes = Bytes::from(request.encode_to_vec());
         let mut index = SpanIndex::default();
         index.read_request(&bytes, 0).unwrap();
@@ -489,10 +484,7 @@ mod tests {
     #[test]
     fn a_kept_trace_is_shown_with_its_reason_root_services_and_spans() {
         let mut store = store(10, 1 << 20);
-        let (index, segments) = request(&[
-            ("checkout", vec![span(7, 2, 1)]),
-            ("frontend", vec![span(7, 1, 0)]),
-        ]);
+        let (index, segments) = request(&[("checkout", vec![span(7, 2, 1)]), ("frontend", vec![span(7, 1, 0)])]);
         store.push(&index, &segments, &reason);
         let traces = store.traces();
         assert_eq!(traces.len(), 1);
@@ -528,7 +520,13 @@ mod tests {
         }
         let ids: Vec<String> = store.traces().into_iter().map(|trace| trace.trace_id).collect();
         assert_eq!(ids, ["05", "04", "03"].map(|byte| byte.repeat(16)));
-        assert_eq!(store.evicted(), 2);
+        let mut schema = Schema::default();
+        let series = MemoryExporterSeries::declare(&mut schema, "memory");
+        let cells = Cells::new(&schema);
+        store.show(&cells, &series);
+        store.show(&cells, &series);
+        assert_eq!(cells.level(series.traces), 3);
+        assert_eq!(cells.read(series.traces_evicted), 2, "counted once");
     }
 
     #[test]

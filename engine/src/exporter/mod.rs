@@ -137,8 +137,7 @@ impl Exporter {
                 let mut traces = traces.borrow_mut();
                 let batch = request.batch();
                 traces.push(&batch.index, &batch.segments, &|reason| self.reason(reason));
-                shard.cells.set(series.traces, traces.len() as u64);
-                shard.cells.set(series.bytes, traces.bytes() as u64);
+                traces.show(&shard.cells, series);
                 Some(Outcome::Delivered)
             }
             Kind::Nop => Some(Outcome::Delivered),

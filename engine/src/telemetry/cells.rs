@@ -114,11 +114,7 @@ impl Schema {
 
     /// Declares a gauge series, summed or highest.
     pub fn gauge(&mut self, metric: &'static Metric, labels: &[(&'static str, &str)]) -> Gauge {
-        assert!(
-            matches!(metric.kind, Kind::Gauge | Kind::Highest),
-            "{} is a gauge",
-            metric.name
-        );
+        assert!(matches!(metric.kind, Kind::Gauge | Kind::Highest), "{} is a gauge", metric.name);
         Gauge(self.number(metric, labels))
     }
 
@@ -127,10 +123,7 @@ impl Schema {
         let Kind::Histogram(bounds) = metric.kind else {
             panic!("{} is a histogram", metric.name);
         };
-        Histogram {
-            first: self.number(metric, labels),
-            bounds,
-        }
+        Histogram { first: self.number(metric, labels), bounds }
     }
 
     /// All series, in declaration order.
@@ -244,21 +237,10 @@ mod tests {
     static SPANS: Metric = metric("spans", Kind::Counter);
     static DEPTH: Metric = metric("depth", Kind::Gauge);
     static FULLEST: Metric = metric("fullest", Kind::Highest);
-    static LATENCY: Metric = metric(
-        "latency",
-        Kind::Histogram(&Bounds {
-            upper: &[10, 20],
-            per_unit: 1,
-        }),
-    );
+    static LATENCY: Metric = metric("latency", Kind::Histogram(&Bounds { upper: &[10, 20], per_unit: 1 }));
 
     const fn metric(name: &'static str, kind: Kind) -> Metric {
-        Metric {
-            name,
-            help: "",
-            kind,
-            level: MetricsLevel::Basic,
-        }
+        Metric { name, help: "", kind, level: MetricsLevel::Basic }
     }
 
     #[test]
@@ -288,11 +270,7 @@ mod tests {
             cells.snapshot()
         };
         let total = schema.fold(&[shard(10), shard(11), shard(99)]);
-        assert_eq!(
-            total,
-            [1, 1, 1, 120, 120, 117, 99],
-            "buckets, sum, spans, depth, fullest"
-        );
+        assert_eq!(total, [1, 1, 1, 120, 120, 117, 99], "buckets, sum, spans, depth, fullest");
         assert_eq!(schema.fold(&[]), [0; 7]);
     }
 }

@@ -67,10 +67,7 @@ enum Message {
 pub fn start(settings: LogSettings) -> Result<Logs, Box<dyn std::error::Error>> {
     let (lines, waiting) = sync_channel(LINES_WAITING_MAX);
     std::thread::Builder::new().name("log-writer".to_owned()).spawn(move || write_lines(&waiting))?;
-    let logs = Logs {
-        counts: Arc::default(),
-        lines,
-    };
+    let logs = Logs { counts: Arc::default(), lines };
     tracing::subscriber::set_global_default(LogSubscriber {
         settings,
         logs: logs.clone(),
@@ -131,10 +128,7 @@ struct RepetitionCounter {
 impl Default for Repetition {
     fn default() -> Repetition {
         let counters = (0..Repetition::COUNTERS).map(|_| RepetitionCounter::default());
-        Repetition {
-            counters: counters.collect(),
-            hasher: foldhash::fast::FixedState::default(),
-        }
+        Repetition { counters: counters.collect(), hasher: foldhash::fast::FixedState::default() }
     }
 }
 
@@ -370,10 +364,7 @@ mod tests {
             unix_ms: 1_700_000_000_123,
             level: "warn",
             caller: caller("engine/src/receiver/otlp.rs", Some(12)),
-            said: Said {
-                message: message.to_owned(),
-                fields,
-            },
+            said: Said { message: message.to_owned(), fields },
         }
     }
 

@@ -6,16 +6,11 @@
 //! metric; a test compares. No series ever carries `job`, `instance` or `pod`: those belong to the scraper.
 
 use super::cells::{Bounds, Counter, Gauge, Histogram, Kind, Metric, Schema};
-use crate::config::checked::MetricsLevel::{self, Basic, Detailed, Normal};
+use crate::config::checked::MetricsLevel::{self, Basic, Normal};
 use crate::shard::budget::Holder;
 
 const fn declare(name: &'static str, kind: Kind, level: MetricsLevel, help: &'static str) -> Metric {
-    Metric {
-        name,
-        help,
-        kind,
-        level,
-    }
+    Metric { name, help, kind, level }
 }
 
 /// Declares metrics as statics and lists them in [`ALL`], so that none can be forgotten in the documentation's test.
@@ -35,15 +30,6 @@ static BATCH_SPANS: Bounds = Bounds {
     upper: &[
         10, 25, 50, 75, 100, 250, 500, 750, 1_000, 2_000, 3_000, 4_000, 5_000, 6_000, 7_000, 8_000, 9_000, 10_000,
         20_000, 30_000, 50_000, 100_000,
-    ],
-    per_unit: 1,
-};
-
-/// Bytes of a batch when it is sent: powers of two from 128 B to 16 MiB (the Collector's bounds since 0.157).
-static BATCH_BYTES: Bounds = Bounds {
-    upper: &[
-        1 << 7, 1 << 8, 1 << 9, 1 << 10, 1 << 11, 1 << 12, 1 << 13, 1 << 14, 1 << 15, 1 << 16, 1 << 17, 1 << 18,
-        1 << 19, 1 << 20, 1 << 21, 1 << 22, 1 << 23, 1 << 24,
     ],
     per_unit: 1,
 };
@@ -110,8 +96,6 @@ metrics! {
 
     BATCH_SEND_SIZE: Kind::Histogram(&BATCH_SPANS), Normal, "otelcol_processor_batch_batch_send_size",
         "Spans of a batch when it is sent.";
-    BATCH_SEND_SIZE_BYTES: Kind::Histogram(&BATCH_BYTES), Detailed, "otelcol_processor_batch_batch_send_size_bytes",
-        "Bytes of a batch when it is sent.";
     BATCH_SIZE_TRIGGER_SEND: Kind::Counter, Normal, "otelcol_processor_batch_batch_size_trigger_send",
         "Batches sent because they were large enough.";
     BATCH_TIMEOUT_TRIGGER_SEND: Kind::Counter, Normal, "otelcol_processor_batch_timeout_trigger_send",
@@ -172,7 +156,7 @@ metrics! {
     PIPELINE_FAILED_SPANS: Kind::Counter, Basic, "tracegate_pipeline_failed_spans",
         "Spans that could not be delivered.";
     PIPELINE_IN_FLIGHT_SPANS: Kind::Gauge, Basic, "tracegate_pipeline_in_flight_spans",
-        "Spans in the pipeline, by who holds them.";
+        "Spans held by nodes, rings, the queue or an export.";
 
     BUDGET_BYTES: Kind::Gauge, Basic, "tracegate_budget_bytes",
         "Bytes charged to the budget, by holder.";
@@ -231,25 +215,6 @@ metrics! {
         "Seconds of CPU, user and system.";
     PROMETHEUS_START_TIME: Kind::Gauge, Basic, "process_start_time_seconds",
         "Start of the process in seconds since 1970.";
-}
-
-/// Transport label of a receiver's series.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Transport {
-    /// gRPC over HTTP/2.
-    Grpc,
-    /// OTLP/HTTP.
-    Http,
-}
-
-impl Transport {
-    /// Value of the label `transport`.
-    pub fn label(self) -> &'static str {
-        match self {
-            Transport::Grpc => "grpc",
-            Transport::Http => "http",
-        }
-    }
 }
 
 /// Why a request was refused: not now, retry.
@@ -319,30 +284,30 @@ impl RejectReason {
 #[derive(Clone, Debug)]
 pub struct ReceiverSeries {
     /// Counted when the request's spans are known.
-    pub offered_spans: Counter,
+    pub offered: Counter,
     /// Counted when the sender was told that it may forget them.
-    pub accepted_spans: Counter,
+    pub accepted: Counter,
     /// Counted when the sender was told to come back with them.
-    pub refused_spans: Counter,
+    pub refused: Counter,
     /// Counted when the sender was told never to come back with them.
-    pub rejected_spans: Counter,
+    pub rejected: Counter,
     /// Offered and not answered yet; 0 after a drain.
-    pub unanswered_spans: Gauge,
+    pub unanswered: Gauge,
     refused_requests: [Counter; RefuseReason::ALL.len()],
     rejected_requests: [Counter; RejectReason::ALL.len()],
 }
 
 impl ReceiverSeries {
-    /// Declares the series of one receiver and transport.
-    pub fn declare(schema: &mut Schema, receiver_id: &str, transport: Transport) -> ReceiverSeries {
-        let own = [("receiver", receiver_id), ("transport", transport.label())];
+    /// Declares the series of one receiver and transport (`grpc` or `http`).
+    pub fn declare(schema: &mut Schema, receiver_id: &str, transport: &str) -> ReceiverSeries {
+        let own = [("receiver", receiver_id), ("transport", transport)];
         let because = |reason: &'static str| [own[0], own[1], ("reason", reason)];
         ReceiverSeries {
-            offered_spans: schema.counter(&RECEIVER_OFFERED_SPANS, &own),
-            accepted_spans: schema.counter(&RECEIVER_ACCEPTED_SPANS, &own),
-            refused_spans: schema.counter(&RECEIVER_REFUSED_SPANS, &own),
-            rejected_spans: schema.counter(&RECEIVER_REJECTED_SPANS, &own),
-            unanswered_spans: schema.gauge(&RECEIVER_UNANSWERED_SPANS, &own),
+            offered: schema.counter(&RECEIVER_OFFERED_SPANS, &own),
+            accepted: schema.counter(&RECEIVER_ACCEPTED_SPANS, &own),
+            refused: schema.counter(&RECEIVER_REFUSED_SPANS, &own),
+            rejected: schema.counter(&RECEIVER_REJECTED_SPANS, &own),
+            unanswered: schema.gauge(&RECEIVER_UNANSWERED_SPANS, &own),
             refused_requests: RefuseReason::ALL
                 .map(|reason| schema.counter(&RECEIVER_REFUSED_REQUESTS, &because(reason.label()))),
             rejected_requests: RejectReason::ALL
@@ -409,8 +374,6 @@ impl MemoryLimiterSeries {
 pub struct BatchSeries {
     /// Spans of each batch sent.
     pub send_size: Histogram,
-    /// Bytes of each batch sent.
-    pub send_size_bytes: Histogram,
     /// Batches sent because they were large enough.
     pub size_trigger: Counter,
     /// Batches sent because their time was over.
@@ -423,7 +386,6 @@ impl BatchSeries {
         let own = [("processor", processor_id)];
         BatchSeries {
             send_size: schema.histogram(&BATCH_SEND_SIZE, &own),
-            send_size_bytes: schema.histogram(&BATCH_SEND_SIZE_BYTES, &own),
             size_trigger: schema.counter(&BATCH_SIZE_TRIGGER_SEND, &own),
             timeout_trigger: schema.counter(&BATCH_TIMEOUT_TRIGGER_SEND, &own),
         }
@@ -479,17 +441,10 @@ impl TailSamplingSeries {
         let mut verdicts = |policy: &String| {
             let policy = format!("{prefix}{policy}");
             let mut verdict = |sampled: &str, decision: &str| {
-                let labels = [
-                    ("policy", policy.as_str()),
-                    ("sampled", sampled),
-                    ("decision", decision),
-                ];
+                let labels = [("policy", policy.as_str()), ("sampled", sampled), ("decision", decision)];
                 schema.counter(&TAIL_COUNT_TRACES_SAMPLED, &labels)
             };
-            SampledSeries {
-                sampled: verdict("true", "sampled"),
-                not_sampled: verdict("false", "not_sampled"),
-            }
+            SampledSeries { sampled: verdict("true", "sampled"), not_sampled: verdict("false", "not_sampled") }
         };
         let policies = policies.iter().map(&mut verdicts).collect();
         let decided = &TAIL_GLOBAL_COUNT_TRACES_SAMPLED;
@@ -515,96 +470,45 @@ impl TailSamplingSeries {
     }
 }
 
-/// What every exporter counts.
+/// What every exporter counts. Queue size and capacity have the same labels, so their ratio needs no label matching.
 #[derive(Clone, Debug)]
 pub struct ExporterSeries {
     /// Spans the backend took.
-    pub sent_spans: Counter,
+    pub sent: Counter,
     /// Spans given up.
-    pub send_failed_spans: Counter,
+    pub send_failed: Counter,
     /// Spans a full queue did not take.
-    pub enqueue_failed_spans: Counter,
+    pub enqueue_failed: Counter,
     /// Requests sent and not yet answered.
     pub in_flight_requests: Gauge,
-    /// Its queue; `None` without one.
-    pub queue: Option<QueueSeries>,
-}
-
-/// What a sending queue shows. Size and capacity have the same labels, so their ratio needs no label matching.
-#[derive(Clone, Debug)]
-pub struct QueueSeries {
     /// Requests waiting or under way on this shard.
-    pub size: Gauge,
+    pub queue_size: Gauge,
     /// This shard's part of the capacity.
-    pub capacity: Gauge,
+    pub queue_capacity: Gauge,
     /// `100 * size / capacity` of this shard.
-    pub fullest_percent: Gauge,
-}
-
-/// Whether an exporter has a sending queue.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum HasQueue {
-    /// `sending_queue.enabled: true`.
-    Yes,
-    /// Without one the queue's gauges do not exist.
-    No,
+    pub queue_fullest_percent: Gauge,
 }
 
 impl ExporterSeries {
-    /// Declares the series of one exporter, with or without a sending queue.
-    pub fn declare(schema: &mut Schema, exporter_id: &str, queue: HasQueue) -> ExporterSeries {
+    /// Declares the series of one exporter.
+    pub fn declare(schema: &mut Schema, exporter_id: &str) -> ExporterSeries {
         let own = [("exporter", exporter_id)];
-        let data = [("exporter", exporter_id), ("data_type", "traces")];
-        let queue = (queue == HasQueue::Yes).then(|| QueueSeries {
-            size: schema.gauge(&EXPORTER_QUEUE_SIZE, &data),
-            capacity: schema.gauge(&EXPORTER_QUEUE_CAPACITY, &data),
-            fullest_percent: schema.gauge(&EXPORTER_QUEUE_FULLEST, &data),
-        });
+        let queue = [("exporter", exporter_id), ("data_type", "traces")];
         ExporterSeries {
-            sent_spans: schema.counter(&EXPORTER_SENT_SPANS, &own),
-            send_failed_spans: schema.counter(&EXPORTER_SEND_FAILED_SPANS, &own),
-            enqueue_failed_spans: schema.counter(&EXPORTER_ENQUEUE_FAILED_SPANS, &own),
+            sent: schema.counter(&EXPORTER_SENT_SPANS, &own),
+            send_failed: schema.counter(&EXPORTER_SEND_FAILED_SPANS, &own),
+            enqueue_failed: schema.counter(&EXPORTER_ENQUEUE_FAILED_SPANS, &own),
             in_flight_requests: schema.gauge(&EXPORTER_IN_FLIGHT_REQUESTS, &own),
-            queue,
-        }
-    }
-}
-
-/// Who holds spans that are in flight. Each span has one holder at a time for each exporter it is on its way to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SpanHolder {
-    /// A trace table.
-    TraceTable,
-    /// A batch processor.
-    Batch,
-    /// A ring or the part that waits for it; the sender's until its owner has answered.
-    Mesh,
-    /// A sending queue, until the request is under way.
-    Queue,
-    /// An export under way.
-    Export,
-}
-
-impl SpanHolder {
-    /// All of them, in the order of the enum: a holder's place is its number.
-    pub const ALL: [SpanHolder; 5] =
-        [SpanHolder::TraceTable, SpanHolder::Batch, SpanHolder::Mesh, SpanHolder::Queue, SpanHolder::Export];
-
-    /// Value of the label `holder`.
-    pub fn label(self) -> &'static str {
-        match self {
-            SpanHolder::TraceTable => "trace_table",
-            SpanHolder::Batch => "batch",
-            SpanHolder::Mesh => "mesh",
-            SpanHolder::Queue => "queue",
-            SpanHolder::Export => "export",
+            queue_size: schema.gauge(&EXPORTER_QUEUE_SIZE, &queue),
+            queue_capacity: schema.gauge(&EXPORTER_QUEUE_CAPACITY, &queue),
+            queue_fullest_percent: schema.gauge(&EXPORTER_QUEUE_FULLEST, &queue),
         }
     }
 }
 
 /// The book of one pipeline and exporter: `accepted + created = delivered + dropped + shed + failed + in flight`.
 #[derive(Clone, Debug)]
-pub struct PipelineExporterLedger {
+pub struct BookSeries {
     /// Entered the pipeline.
     pub accepted: Counter,
     /// Made by a processor.
@@ -617,46 +521,23 @@ pub struct PipelineExporterLedger {
     pub shed: Counter,
     /// Could not be delivered.
     pub failed: Counter,
-    in_flight: [Gauge; SpanHolder::ALL.len()],
+    /// Held by nodes, rings, the queue or an export; the sum over these holders, set before a scrape.
+    pub in_flight: Gauge,
 }
 
-impl PipelineExporterLedger {
+impl BookSeries {
     /// Declares the book of one pipeline and exporter.
-    pub fn declare(schema: &mut Schema, pipeline_id: &str, exporter_id: &str) -> PipelineExporterLedger {
+    pub fn declare(schema: &mut Schema, pipeline_id: &str, exporter_id: &str) -> BookSeries {
         let own = [("pipeline", pipeline_id), ("exporter", exporter_id)];
-        PipelineExporterLedger {
+        BookSeries {
             accepted: schema.counter(&PIPELINE_ACCEPTED_SPANS, &own),
             created: schema.counter(&PIPELINE_CREATED_SPANS, &own),
             delivered: schema.counter(&PIPELINE_DELIVERED_SPANS, &own),
             dropped: schema.counter(&PIPELINE_DROPPED_SPANS, &own),
             shed: schema.counter(&PIPELINE_SHED_SPANS, &own),
             failed: schema.counter(&PIPELINE_FAILED_SPANS, &own),
-            in_flight: SpanHolder::ALL.map(|holder| {
-                let labels = [own[0], own[1], ("holder", holder.label())];
-                schema.gauge(&PIPELINE_IN_FLIGHT_SPANS, &labels)
-            }),
+            in_flight: schema.gauge(&PIPELINE_IN_FLIGHT_SPANS, &own),
         }
-    }
-
-    /// Spans that `holder` holds for this exporter.
-    pub fn in_flight(&self, holder: SpanHolder) -> Gauge {
-        self.in_flight[holder as usize]
-    }
-}
-
-/// The books of all exporters of one pipeline. Before the fan-out a span is on its way to each of them, so what
-/// happens to it there is written into each book.
-#[derive(Clone, Debug)]
-pub struct PipelineLedger {
-    /// In the order of the pipeline's exporters.
-    pub exporters: Vec<PipelineExporterLedger>,
-}
-
-impl PipelineLedger {
-    /// Declares the books of one pipeline.
-    pub fn declare(schema: &mut Schema, pipeline_id: &str, exporter_ids: &[String]) -> PipelineLedger {
-        let book = |exporter: &String| PipelineExporterLedger::declare(schema, pipeline_id, exporter);
-        PipelineLedger { exporters: exporter_ids.iter().map(book).collect() }
     }
 }
 
@@ -758,6 +639,119 @@ impl MemoryExporterSeries {
             bytes: schema.gauge(&KEPT_BYTES, &own),
             traces_evicted: schema.counter(&KEPT_TRACES_EVICTED, &own),
             spans_left_out: schema.counter(&KEPT_SPANS_LEFT_OUT, &own),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    /// Words in backticks that look like metric names.
+    fn names_in(page: &str) -> BTreeSet<&str> {
+        let words =
+            page.split('`').skip(1).step_by(2).flat_map(|code| code.split(|character: char| !is_name(character)));
+        words.filter(|word| PREFIXES.iter().any(|prefix| word.starts_with(prefix))).collect()
+    }
+
+    const PREFIXES: [&str; 4] = ["otelcol_", "tracegate_", "process_c", "process_r"];
+
+    fn is_name(character: char) -> bool {
+        character.is_ascii_alphanumeric() || character == '_'
+    }
+
+    #[test]
+    fn every_metric_has_a_row_in_its_documentation_with_its_kind_and_level() {
+        let page = include_str!("../../../docs/metrics.md");
+        for metric in ALL {
+            let kind = match metric.kind {
+                Kind::Counter => "counter",
+                Kind::Gauge | Kind::Highest => "gauge",
+                Kind::Histogram(_) => "histogram",
+            };
+            let level = format!("{:?}", metric.level).to_lowercase();
+            let row = format!("| `{}` | {kind} | {level} | ", metric.name);
+            assert!(page.contains(&row), "docs/metrics.md has no row {row:?}");
+        }
+    }
+
+    #[test]
+    fn documentation_names_no_metric_that_does_not_exist() {
+        let known: BTreeSet<&str> = ALL.iter().map(|metric| metric.name).collect();
+        // Pages also say which of the Collector's metrics are left out.
+        let left_out = [
+            "otelcol_",
+            "otelcol_processor_batch_batch_send_size_bytes",
+            "otelcol_processor_batch_metadata_cardinality",
+            "otelcol_processor_internal_duration",
+        ];
+        for page in [include_str!("../../../docs/metrics.md"), include_str!("../../../docs/ledger.md")] {
+            for name in names_in(page) {
+                let family = name == "tracegate_" || left_out.contains(&name);
+                assert!(known.contains(name) || family, "{name} is documented and does not exist");
+            }
+        }
+    }
+
+    #[test]
+    fn names_are_unique_and_plain() {
+        let names: BTreeSet<&str> = ALL.iter().map(|metric| metric.name).collect();
+        assert_eq!(names.len(), ALL.len());
+        for metric in ALL {
+            assert!(metric.name.chars().all(is_name), "{}", metric.name);
+            let prometheus_own = metric.name == "process_cpu_seconds_total";
+            assert!(prometheus_own || !metric.name.ends_with("_total"), "{}", metric.name);
+            assert!(metric.help.ends_with('.'), "{}", metric.name);
+        }
+    }
+
+    /// Metric and labels of every group, as the Collector's table has them.
+    #[test]
+    fn series_carry_the_collectors_names_and_labels_and_none_of_the_scrapers() {
+        let mut schema = Schema::default();
+        ReceiverSeries::declare(&mut schema, "otlp", "grpc");
+        ProcessorSeries::declare(&mut schema, "batch");
+        MemoryLimiterSeries::declare(&mut schema, "memory_limiter");
+        BatchSeries::declare(&mut schema, "batch");
+        TailSamplingSeries::declare(&mut schema, "tail_sampling/eu", &["errors".to_owned()]);
+        ExporterSeries::declare(&mut schema, "otlp/jaeger");
+        BookSeries::declare(&mut schema, "traces", "otlp/jaeger");
+        BudgetSeries::declare(&mut schema);
+        MeshSeries::declare(&mut schema);
+        ShardSeries::declare(&mut schema);
+        MemoryExporterSeries::declare(&mut schema, "memory");
+        let shown = |series: &crate::telemetry::cells::Series| {
+            let labels: Vec<String> = series.labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
+            format!("{}{{{}}}", series.metric.name, labels.join(","))
+        };
+        let all: BTreeSet<String> = schema.series().iter().map(shown).collect();
+        for expected in [
+            "otelcol_receiver_accepted_spans{receiver=otlp,transport=grpc}",
+            "otelcol_receiver_refused_spans{receiver=otlp,transport=grpc}",
+            "otelcol_processor_incoming_items{processor=batch,otel_signal=traces}",
+            "otelcol_processor_dropped_spans{processor=batch}",
+            "otelcol_processor_memory_limiter_refused_spans{processor=memory_limiter}",
+            "otelcol_processor_batch_timeout_trigger_send{processor=batch}",
+            "otelcol_processor_tail_sampling_count_traces_sampled{policy=eu.errors,sampled=true,decision=sampled}",
+            "otelcol_processor_tail_sampling_global_count_traces_sampled{sampled=false,decision=not_sampled}",
+            "otelcol_exporter_sent_spans{exporter=otlp/jaeger}",
+            "otelcol_exporter_send_failed_spans{exporter=otlp/jaeger}",
+            "otelcol_exporter_enqueue_failed_spans{exporter=otlp/jaeger}",
+            "otelcol_exporter_queue_size{exporter=otlp/jaeger,data_type=traces}",
+            "otelcol_exporter_queue_capacity{exporter=otlp/jaeger,data_type=traces}",
+        ] {
+            assert!(all.contains(expected), "{expected} is missing");
+        }
+        for series in schema.series() {
+            for label in ["job", "instance", "pod", "shard"] {
+                assert_eq!(series.label(label), None, "{}", series.metric.name);
+            }
+        }
+        let declared: BTreeSet<&str> = schema.series().iter().map(|series| series.metric.name).collect();
+        let process = |name: &str| name.contains("process_") && !name.contains("processor") || name.contains("_log_");
+        for metric in ALL.iter().filter(|metric| !process(metric.name)) {
+            assert!(declared.contains(metric.name), "no group declares {}", metric.name);
         }
     }
 }

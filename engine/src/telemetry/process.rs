@@ -106,12 +106,7 @@ fn parse_stat(text: &str) -> Option<Stat> {
     let fields: Vec<&str> = after_command.split_ascii_whitespace().collect();
     const FIRST_FIELD: usize = 3;
     let field = |number: usize| fields.get(number - FIRST_FIELD)?.parse().ok();
-    Some(Stat {
-        minor_faults: field(10)?,
-        user_ticks: field(14)?,
-        system_ticks: field(15)?,
-        start_ticks: field(22)?,
-    })
+    Some(Stat { minor_faults: field(10)?, user_ticks: field(14)?, system_ticks: field(15)?, start_ticks: field(22)? })
 }
 
 /// `Name:   123 kB` of `/proc/PID/status` in bytes.
@@ -134,18 +129,10 @@ mod tests {
     const STAT: &str = "4211 (trace) gate) S 1 4211 4211 0 -1 4194560 1500 0 3 0 250 50 0 0 20 0 5 0 90000 1 2 3 4";
     const STATUS: &str = "Name:\ttracegate\nVmData:\t  409600 kB\nVmRSS:\t   20480 kB\nRssAnon:\t   10240 kB\n";
     const SYSTEM_STAT: &str = "cpu  1 2 3\nbtime 1700000000\nprocesses 5\n";
-    const UNITS: Units = Units {
-        ticks_per_second: 100,
-        page_bytes: 4096,
-    };
+    const UNITS: Units = Units { ticks_per_second: 100, page_bytes: 4096 };
 
     fn texts() -> ProcTexts<'static> {
-        ProcTexts {
-            stat: STAT,
-            status: STATUS,
-            system_stat: SYSTEM_STAT,
-            system_uptime: "960.50 1800.00\n",
-        }
+        ProcTexts { stat: STAT, status: STATUS, system_stat: SYSTEM_STAT, system_uptime: "960.50 1800.00\n" }
     }
 
     #[test]
@@ -168,17 +155,11 @@ mod tests {
     #[test]
     fn text_cut_anywhere_gives_nothing_or_a_value_but_never_a_panic() {
         for end in 0..STAT.len() {
-            let cut = ProcTexts {
-                stat: &STAT[..end],
-                ..texts()
-            };
+            let cut = ProcTexts { stat: &STAT[..end], ..texts() };
             let _ = parse(&cut, UNITS);
         }
         for end in 0..STATUS.trim_end().len() {
-            let cut = ProcTexts {
-                status: &STATUS[..end],
-                ..texts()
-            };
+            let cut = ProcTexts { status: &STATUS[..end], ..texts() };
             assert_eq!(parse(&cut, UNITS), None, "{end}");
         }
     }
