@@ -287,9 +287,7 @@ fn any_span() -> impl Strategy<Value = Span> {
                     },
                     kind: (span_id % 7) as u8,
                     has_parent,
-                    bytes: (0..size)
-                        .map(|at| (at as u16).wrapping_mul(span_id | 1) as u8)
-                        .collect(),
+                    bytes: vec![span_id as u8; size],
                     resource: vec![b'r'; resource * 40],
                     scope: vec![b's'; scope * 20],
                 }
@@ -459,7 +457,7 @@ impl Pair {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 256, max_shrink_iters: 2_000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 100, max_shrink_iters: 1_000, ..ProptestConfig::default() })]
 
     #[test]
     fn any_operations_keep_count_and_release_what_the_naive_twin_does(
