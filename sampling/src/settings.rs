@@ -15,6 +15,16 @@ pub struct Settings {
     pub policies: Vec<Policy>,
 }
 
+impl Settings {
+    /// The settings of one of `shards` equal samplers: together they hold the traces that one would.
+    #[must_use]
+    pub fn share_of(&self, shards: usize) -> Self {
+        let shards = u32::try_from(shards).unwrap_or(u32::MAX).max(1);
+        let traces_max = self.traces_max.map(|traces| traces.div_ceil(shards).max(1));
+        Self { traces_max, ..self.clone() }
+    }
+}
+
 /// One named policy.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Policy {
