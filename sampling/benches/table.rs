@@ -2,7 +2,7 @@
 //!
 //! `cargo bench -p sampling [-- PENDING_TRACES]`. Spans of 370 bytes, 512 a request, 8 a trace; a trace is spread over
 //! 4 requests, a few requests apart. The table is filled, then every measured round inserts as many traces as it
-//! decides, so that memory is warm and the number of pending traces stays. 1 % of the traces have an error and are kept.
+//! decides, so that memory is warm and the number of pending traces stays. Figures are medians over groups of requests. 1 % of the traces have an error and are kept.
 
 use std::time::{Duration, Instant};
 
@@ -32,18 +32,9 @@ struct Load {
 impl Load {
     fn new() -> Self {
         let index = |service: usize| {
-            let mut index = SpanIndex {
-                envelopes: vec![b'a' + service as u8; 400],
-                ..SpanIndex::default()
-            };
+            let mut index = SpanIndex { envelopes: vec![b'a' + service as u8; 400], ..SpanIndex::default() };
             index.resources.push(ByteRange { start: 0, end: 340 });
-            index.scopes.push(ScopeEntry {
-                resource: 0,
-                envelope: ByteRange {
-                    start: 340,
-                    end: 400,
-                },
-            });
+            index.scopes.push(ScopeEntry { resource: 0, envelope: ByteRange { start: 340, end: 400 } });
             for position in 0..SPANS_PER_REQUEST {
                 index.spans.push(SpanItem {
                     span_id: [7; 8],
@@ -72,11 +63,7 @@ impl Load {
                 let trace = self.traces + (position / SPANS_TOGETHER) as u64;
                 let id = u128::from(mix(trace)) << 64 | u128::from(mix(!trace));
                 span.trace_id = TraceId(id.to_be_bytes());
-                span.status = if trace % 100 == 0 {
-                    StatusCode::Error
-                } else {
-                    StatusCode::Unset
-                };
+                span.status = if trace % 100 == 0 { StatusCode::Error } else { StatusCode::Unset };
             }
         }
         self.traces += TRACES_PER_GROUP as u64;
@@ -89,31 +76,22 @@ fn mix(value: u64) -> u64 {
     value ^ value >> 31
 }
 
+/// Time of each group of requests, so that a median can leave out those in which others had the core.
 #[derive(Default)]
 struct Spent {
-    insert: Duration,
-    decide: Duration,
-    spans: u64,
+    insert: Vec<Duration>,
+    decide: Vec<Duration>,
 }
 
 fn main() {
-    let pending: u64 = std::env::args()
-        .skip(1)
-        .find_map(|argument| argument.parse().ok())
-        .unwrap_or(500_000);
-    for (name, rules) in [
-        ("errors", vec![error()]),
-        ("errors, slow, 1 %", vec![error(), slow(), share()]),
-    ] {
+    let pending: u64 = std::env::args().skip(1).find_map(|argument| argument.parse().ok()).unwrap_or(500_000);
+    for (name, rules) in [("errors", vec![error()]), ("errors, slow, 1 %", vec![error(), slow(), share()])] {
         run(name, pending, rules);
     }
 }
 
 fn run(name: &str, pending: u64, rules: Vec<Rule>) {
-    let policies = rules.into_iter().map(|rule| Policy {
-        name: format!("{rule:?}"),
-        rule,
-    });
+    let policies = rules.into_iter().map(|rule| Policy { name: format!("{rule:?}"), rule });
     let settings = Settings {
         decision_wait_ns: pending,
         decision_wait_after_root_ns: None,
@@ -124,14 +102,12 @@ fn run(name: &str, pending: u64, rules: Vec<Rule>) {
     let mut sampler = Sampler::new(&settings, 0x5eed, 1);
     let mut load = Load::new();
     let mut out = Release::default();
-    println!(
-        "{name}: {pending} pending traces of {SPANS_PER_TRACE} spans, {SPAN_BYTES} bytes a span"
-    );
-    let fill = step(&mut sampler, &mut load, &mut out, pending);
-    print_line("fill, memory new", &fill, &sampler);
+    println!("{name}: {pending} pending traces of {SPANS_PER_TRACE} spans, {SPAN_BYTES} bytes a span");
+    let mut fill = step(&mut sampler, &mut load, &mut out, pending);
+    print_line("fill, memory new", &mut fill, &sampler);
     for round in 0..ROUNDS {
-        let spent = step(&mut sampler, &mut load, &mut out, pending);
-        print_line(&format!("round {round}, memory warm"), &spent, &sampler);
+        let mut spent = step(&mut sampler, &mut load, &mut out, pending);
+        print_line(&format!("round {round}, memory warm"), &mut spent, &sampler);
     }
 }
 
@@ -141,52 +117,48 @@ fn step(sampler: &mut Sampler, load: &mut Load, out: &mut Release, traces: u64) 
     for _ in 0..traces / TRACES_PER_GROUP as u64 {
         load.next_group();
         let now_ns = load.traces;
+        let (mut insert, mut decide) = (Duration::ZERO, Duration::ZERO);
         for request in &load.requests {
             let start = Instant::now();
             sampler.insert(now_ns, request, &load.segments, Select::All, out);
-            spent.insert += start.elapsed();
+            insert += start.elapsed();
             let start = Instant::now();
             while sampler.decide_due(now_ns, 1_024, out) {
                 out.clear();
             }
             out.clear();
-            spent.decide += start.elapsed();
-            spent.spans += SPANS_PER_REQUEST as u64;
+            decide += start.elapsed();
         }
+        spent.insert.push(insert);
+        spent.decide.push(decide);
     }
     spent
 }
 
-fn print_line(name: &str, spent: &Spent, sampler: &Sampler) {
-    let per_span = |time: Duration| time.as_nanos() as f64 / spent.spans as f64;
+fn print_line(name: &str, spent: &mut Spent, sampler: &Sampler) {
     println!(
         "  {name:<22} insert {:6.1} ns/span   decide {:6.1} ns/span   {} pending, {} MiB held, {} kept",
-        per_span(spent.insert),
-        per_span(spent.decide),
+        per_span(&mut spent.insert),
+        per_span(&mut spent.decide),
         sampler.pending_traces(),
         sampler.bytes_held() >> 20,
         sampler.counters().spans_kept,
     );
 }
 
+fn per_span(groups: &mut [Duration]) -> f64 {
+    groups.sort_unstable();
+    groups[groups.len() / 2].as_nanos() as f64 / (TRACES_PER_GROUP * SPANS_PER_TRACE) as f64
+}
+
 fn error() -> Rule {
-    Rule::StatusCode {
-        ok: false,
-        error: true,
-        unset: false,
-    }
+    Rule::StatusCode { ok: false, error: true, unset: false }
 }
 
 fn slow() -> Rule {
-    Rule::Latency {
-        threshold_ms: 2_000,
-        upper_threshold_ms: None,
-    }
+    Rule::Latency { threshold_ms: 2_000, upper_threshold_ms: None }
 }
 
 fn share() -> Rule {
-    Rule::Probabilistic {
-        hash_salt: String::new(),
-        sampling_percentage: 1.0,
-    }
+    Rule::Probabilistic { hash_salt: String::new(), sampling_percentage: 1.0 }
 }

@@ -64,10 +64,7 @@ pub const LATENESS_BUCKETS: usize = 48;
 
 impl Default for Lateness {
     fn default() -> Self {
-        Self {
-            max_ns: 0,
-            buckets: [0; LATENESS_BUCKETS],
-        }
+        Self { max_ns: 0, buckets: [0; LATENESS_BUCKETS] }
     }
 }
 

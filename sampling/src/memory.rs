@@ -22,10 +22,7 @@ struct Remembered {
     outcome: u16,
 }
 
-const _: () = assert!(
-    size_of::<Remembered>() == 12,
-    "a decision takes 12 bytes and one of the table's own"
-);
+const _: () = assert!(size_of::<Remembered>() == 12, "a decision takes 12 bytes and one of the table's own");
 
 #[derive(Debug)]
 pub(crate) struct DecisionMemory {
@@ -36,11 +33,7 @@ pub(crate) struct DecisionMemory {
 
 impl DecisionMemory {
     pub(crate) fn new(decisions_max: usize) -> Self {
-        Self {
-            young: HashTable::new(),
-            old: HashTable::new(),
-            decisions_max,
-        }
+        Self { young: HashTable::new(), old: HashTable::new(), decisions_max }
     }
 
     pub(crate) fn remember(&mut self, hash: u64, decision: Decision) {
@@ -52,22 +45,15 @@ impl DecisionMemory {
             Decision::Sampled { policy } => policy,
             Decision::NotSampled => NOT_SAMPLED,
         };
-        let remembered = Remembered {
-            fingerprint: halves(hash),
-            outcome,
-        };
-        self.young
-            .insert_unique(hash, remembered, |remembered| whole(remembered.fingerprint));
+        let remembered = Remembered { fingerprint: halves(hash), outcome };
+        self.young.insert_unique(hash, remembered, |remembered| whole(remembered.fingerprint));
     }
 
     #[inline]
     pub(crate) fn find(&self, hash: u64) -> Option<Decision> {
         let fingerprint = halves(hash);
         let same = |remembered: &Remembered| remembered.fingerprint == fingerprint;
-        let found = self
-            .young
-            .find(hash, same)
-            .or_else(|| self.old.find(hash, same))?;
+        let found = self.young.find(hash, same).or_else(|| self.old.find(hash, same))?;
         Some(match found.outcome {
             NOT_SAMPLED => Decision::NotSampled,
             policy => Decision::Sampled { policy },
@@ -99,9 +85,7 @@ mod tests {
         let hash = |n: u64| n.wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let decision = |n: u64| match n % 3 {
             0 => Decision::NotSampled,
-            policy => Decision::Sampled {
-                policy: policy as u16,
-            },
+            policy => Decision::Sampled { policy: policy as u16 },
         };
         for n in 0..1_000 {
             assert_eq!(memory.find(hash(n)), None);

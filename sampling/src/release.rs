@@ -76,10 +76,7 @@ impl Release {
 
     /// The sampler `owner`, whose last session was `session`, goes on filling it or starts to.
     pub(crate) fn begin(&mut self, owner: u64, session: &mut u64) {
-        assert!(
-            self.session == 0 || self.owner == owner,
-            "a release belongs to one sampler until it is cleared"
-        );
+        assert!(self.session == 0 || self.owner == owner, "a release belongs to one sampler until it is cleared");
         if self.session == 0 || self.session != *session {
             *session += 1;
             self.owner = owner;
@@ -90,16 +87,9 @@ impl Release {
     /// Adds a span. Of `item` everything is kept but where its bytes and its scope were.
     #[inline]
     pub(crate) fn push(&mut self, item: SpanItem, scope: u32, bytes: &[u8]) {
-        let offset =
-            u32::try_from(self.bytes.len()).expect("a release is cleared long before it has 4 GiB");
+        let offset = u32::try_from(self.bytes.len()).expect("a release is cleared long before it has 4 GiB");
         self.bytes.extend_from_slice(bytes);
-        self.index.spans.push(SpanItem {
-            scope,
-            offset,
-            length: bytes.len() as u32,
-            segment: 0,
-            ..item
-        });
+        self.index.spans.push(SpanItem { scope, offset, length: bytes.len() as u32, segment: 0, ..item });
     }
 
     /// The position of a span's scope, written if need be.
@@ -128,8 +118,7 @@ impl Release {
     fn inline(&mut self, resource: &[u8], scope: &[u8]) -> u32 {
         if let Some(position) = self.inline_scope {
             let last = self.index.scopes[position as usize];
-            let same_resource =
-                self.envelope(self.index.resources[last.resource as usize]) == resource;
+            let same_resource = self.envelope(self.index.resources[last.resource as usize]) == resource;
             if same_resource && self.envelope(last.envelope) == scope {
                 return position;
             }
@@ -153,15 +142,10 @@ impl Release {
     }
 
     fn add_envelope(&mut self, envelope: &[u8]) -> ByteRange {
-        let position = |length: usize| {
-            u32::try_from(length).expect("a release is cleared long before it has 4 GiB")
-        };
+        let position = |length: usize| u32::try_from(length).expect("a release is cleared long before it has 4 GiB");
         let start = position(self.index.envelopes.len());
         self.index.envelopes.extend_from_slice(envelope);
-        ByteRange {
-            start,
-            end: position(self.index.envelopes.len()),
-        }
+        ByteRange { start, end: position(self.index.envelopes.len()) }
     }
 
     fn envelope(&self, range: ByteRange) -> &[u8] {

@@ -48,10 +48,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self {
-            scopes_max: SCOPES_MAX,
-            decisions_min: DECISIONS_PER_GENERATION,
-        }
+        Self { scopes_max: SCOPES_MAX, decisions_min: DECISIONS_PER_GENERATION }
     }
 }
 
@@ -117,12 +114,7 @@ impl Sampler {
     }
 
     /// As [`Sampler::new`], with other limits than the default ones.
-    pub fn with_limits(
-        settings: &Settings,
-        hash_seed: u64,
-        first_reason: u16,
-        limits: Limits,
-    ) -> Self {
+    pub fn with_limits(settings: &Settings, hash_seed: u64, first_reason: u16, limits: Limits) -> Self {
         let rules = Rules::new(settings);
         assert!(
             usize::from(first_reason) + rules.len() <= usize::from(u16::MAX),
@@ -132,9 +124,7 @@ impl Sampler {
         Self {
             decision_wait_ns: settings.decision_wait_ns,
             decision_wait_after_root_ns: settings.decision_wait_after_root_ns,
-            traces_max: settings
-                .traces_max
-                .map_or(usize::MAX, |traces| traces.max(1) as usize),
+            traces_max: settings.traces_max.map_or(usize::MAX, |traces| traces.max(1) as usize),
             first_reason,
             seed: seed.clone(),
             name: hash_seed,
@@ -142,15 +132,9 @@ impl Sampler {
             now_ns: 0,
             table: TraceTable::new(seed, limits.scopes_max.min(SCOPES_MAX)),
             memory: DecisionMemory::new(limits.decisions_min),
-            counters: Counters {
-                policies: vec![Verdicts::default(); rules.len()],
-                ..Counters::default()
-            },
+            counters: Counters { policies: vec![Verdicts::default(); rules.len()], ..Counters::default() },
             rules,
-            lookups: Lookups {
-                hashes: [0; BLOCK_SPANS],
-                slots: [NONE; BLOCK_SPANS],
-            },
+            lookups: Lookups { hashes: [0; BLOCK_SPANS], slots: [NONE; BLOCK_SPANS] },
             request: RequestScopes::default(),
             releasing: Releasing::default(),
             window_ends_ns: 0,
@@ -180,13 +164,9 @@ impl Sampler {
         while first < spans {
             let last = spans.min(first + BLOCK_SPANS);
             match select {
-                Select::All => {
-                    self.insert_block(index, segments, index.spans[first..last].iter(), out)
-                }
+                Select::All => self.insert_block(index, segments, index.spans[first..last].iter(), out),
                 Select::Some(positions) => {
-                    let items = positions[first..last]
-                        .iter()
-                        .map(|position| &index.spans[*position as usize]);
+                    let items = positions[first..last].iter().map(|position| &index.spans[*position as usize]);
                     self.insert_block(index, segments, items, out);
                 }
             }
@@ -246,19 +226,12 @@ impl Sampler {
             return Err(decision);
         }
         if self.table.traces() >= self.traces_max {
-            let first = self
-                .table
-                .first_undecided()
-                .expect("a table at its limit has a trace");
+            let first = self.table.first_undecided().expect("a table at its limit has a trace");
             self.counters.traces_decided_early += 1;
             self.decide(first);
         }
         self.counters.traces_new += 1;
-        Ok(self.table.create(
-            hash,
-            *trace_id,
-            self.now_ns.saturating_add(self.decision_wait_ns),
-        ))
+        Ok(self.table.create(hash, *trace_id, self.now_ns.saturating_add(self.decision_wait_ns)))
     }
 
     #[inline]
@@ -270,8 +243,7 @@ impl Sampler {
         record.first_start_ns = record.first_start_ns.min(start_of(item));
         record.last_end_ns = record.last_end_ns.max(item.end_ns);
         if let (Some(wait_ns), false) = (self.decision_wait_after_root_ns, item.has_parent) {
-            self.table
-                .shorten_wait(slot, self.now_ns.saturating_add(wait_ns));
+            self.table.shorten_wait(slot, self.now_ns.saturating_add(wait_ns));
         }
     }
 
@@ -299,13 +271,7 @@ impl Sampler {
 
     /// A span without a trace id is a trace of its own: nothing tells what else would belong to it.
     #[cold]
-    fn decide_alone(
-        &mut self,
-        index: &SpanIndex,
-        item: &SpanItem,
-        bytes: &[u8],
-        out: &mut Release,
-    ) {
+    fn decide_alone(&mut self, index: &SpanIndex, item: &SpanItem, bytes: &[u8], out: &mut Release) {
         let facts = Facts {
             trace_id: item.trace_id,
             first_start_ns: start_of(item),
@@ -325,51 +291,33 @@ impl Sampler {
     }
 
     /// Copies a span from its request straight to the release.
-    fn pass_on(
-        &mut self,
-        policy: u16,
-        index: &SpanIndex,
-        item: &SpanItem,
-        bytes: &[u8],
-        out: &mut Release,
-    ) {
+    fn pass_on(&mut self, policy: u16, index: &SpanIndex, item: &SpanItem, bytes: &[u8], out: &mut Release) {
         let scope = self.request.scope(index, item.scope, &mut self.table);
         let scope = out.scope(scope, &mut self.table.envelopes);
-        out.push(
-            SpanItem {
-                reason: self.first_reason + policy,
-                ..*item
-            },
-            scope,
-            bytes,
-        );
+        out.push(SpanItem { reason: self.first_reason + policy, ..*item }, scope, bytes);
         self.counters.spans_kept += 1;
     }
 
     /// Decides traces whose deadline is not after `now_ns` and releases what was sampled, until `spans_max` spans were
     /// dropped or released or `out` is full. True if more is due.
-    pub fn decide_due(&mut self, now_ns: u64, spans_max: u64, out: &mut Release) -> bool {
+    pub fn decide_due(&mut self, now_ns: u64, spans_max: usize, out: &mut Release) -> bool {
         self.now_ns = self.now_ns.max(now_ns);
         self.decide_until(self.now_ns, spans_max, out)
     }
 
     /// As [`Sampler::decide_due`], but every pending trace is due: for a drain. True if more is pending.
-    pub fn decide_all(&mut self, now_ns: u64, spans_max: u64, out: &mut Release) -> bool {
+    pub fn decide_all(&mut self, now_ns: u64, spans_max: usize, out: &mut Release) -> bool {
         self.now_ns = self.now_ns.max(now_ns);
         self.decide_until(u64::MAX, spans_max, out)
     }
 
-    fn decide_until(&mut self, due_ns: u64, spans_max: u64, out: &mut Release) -> bool {
+    fn decide_until(&mut self, due_ns: u64, spans_max: usize, out: &mut Release) -> bool {
         out.begin(self.name, &mut self.session);
         let mut spans_left = spans_max;
         loop {
             spans_left -= self.release(spans_left, out);
             let is_released = self.releasing.is_done() && self.table.first_leaving().is_none();
-            let Some(slot) = self
-                .table
-                .first_undecided()
-                .filter(|slot| self.deadline(*slot) <= due_ns)
-            else {
+            let Some(slot) = self.table.first_undecided().filter(|slot| self.deadline(*slot) <= due_ns) else {
                 self.table.evacuate();
                 self.assert_ledger();
                 return !is_released;
@@ -381,7 +329,7 @@ impl Sampler {
             }
             self.note_deadline(slot);
             let spans_dropped = self.decide(slot);
-            spans_left = spans_left.saturating_sub(spans_dropped.into());
+            spans_left = spans_left.saturating_sub(spans_dropped as usize);
         }
     }
 
@@ -412,8 +360,7 @@ impl Sampler {
             conditions: Conditions(record.conditions),
         };
         let decision = self.rules.decide(&facts, Some(&mut self.counters.policies));
-        self.memory
-            .remember(self.seed.trace(&facts.trace_id), decision);
+        self.memory.remember(self.seed.trace(&facts.trace_id), decision);
         match decision {
             Decision::Sampled { policy } => {
                 self.counters.traces_sampled += 1;
@@ -430,7 +377,7 @@ impl Sampler {
     }
 
     /// Copies spans of sampled traces to `out`, at most `spans_max`. Returns how many.
-    fn release(&mut self, spans_max: u64, out: &mut Release) -> u64 {
+    fn release(&mut self, spans_max: usize, out: &mut Release) -> usize {
         let mut released = 0;
         while released < spans_max && !out.is_full() {
             if self.releasing.is_done() {
@@ -442,7 +389,7 @@ impl Sampler {
             self.releasing.step(&mut self.table, out);
             released += 1;
         }
-        self.counters.spans_kept += released;
+        self.counters.spans_kept += released as u64;
         released
     }
 
@@ -507,12 +454,7 @@ impl RequestScopes {
     }
 
     #[inline]
-    fn scope<'a>(
-        &mut self,
-        index: &'a SpanIndex,
-        scope: u32,
-        table: &mut TraceTable,
-    ) -> SpanScope<'a> {
+    fn scope<'a>(&mut self, index: &'a SpanIndex, scope: u32, table: &mut TraceTable) -> SpanScope<'a> {
         match self.scopes[scope as usize] {
             RequestScope::Interned(handle) => SpanScope::Interned(handle),
             RequestScope::NotAsked => self.ask(index, scope, table),
@@ -520,28 +462,13 @@ impl RequestScopes {
         }
     }
 
-    fn ask<'a>(
-        &mut self,
-        index: &'a SpanIndex,
-        scope: u32,
-        table: &mut TraceTable,
-    ) -> SpanScope<'a> {
-        let SpanScope::Inline {
-            resource,
-            scope: envelope,
-        } = inline_scope(index, scope)
-        else {
+    fn ask<'a>(&mut self, index: &'a SpanIndex, scope: u32, table: &mut TraceTable) -> SpanScope<'a> {
+        let SpanScope::Inline { resource, scope: envelope } = inline_scope(index, scope) else {
             unreachable!("inline_scope gives envelopes")
         };
         let held = table.envelopes.hold(resource, envelope);
         self.scopes[scope as usize] = held.map_or(RequestScope::TooMany, RequestScope::Interned);
-        held.map_or(
-            SpanScope::Inline {
-                resource,
-                scope: envelope,
-            },
-            SpanScope::Interned,
-        )
+        held.map_or(SpanScope::Inline { resource, scope: envelope }, SpanScope::Interned)
     }
 
     fn end(&mut self, table: &mut TraceTable) {
@@ -570,10 +497,7 @@ impl Releasing {
     fn start(&mut self, slot: u32, table: &mut TraceTable, out: &mut Release) {
         let record = table.record(slot);
         (self.trace_id, self.reason) = (record.trace_id, record.reason);
-        out.traces.push(KeptTrace {
-            trace_id: self.trace_id,
-            reason: self.reason,
-        });
+        out.traces.push(KeptTrace { trace_id: self.trace_id, reason: self.reason });
         (self.run, self.offset) = (0, 0);
         self.runs.clear();
         table.take_runs(slot, &mut self.runs);
@@ -585,11 +509,7 @@ impl Releasing {
         let (stored, envelopes) = table.stored(run, self.offset);
         let scope = out.scope(stored.scope, envelopes);
         let size = stored.size;
-        let item = SpanItem {
-            trace_id: self.trace_id,
-            reason: self.reason,
-            ..stored.item
-        };
+        let item = SpanItem { trace_id: self.trace_id, reason: self.reason, ..stored.item };
         out.push(item, scope, stored.bytes);
         self.offset += size as u32;
         table.count_released();
@@ -604,9 +524,5 @@ impl Releasing {
 /// When a span started, for the trace's smallest start: unset is no time.
 #[inline]
 fn start_of(item: &SpanItem) -> u64 {
-    if item.start_ns == 0 {
-        START_UNKNOWN
-    } else {
-        item.start_ns
-    }
+    if item.start_ns == 0 { START_UNKNOWN } else { item.start_ns }
 }

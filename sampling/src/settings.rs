@@ -16,11 +16,12 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// The settings of one of `samplers` samplers that share the work: limits on numbers are divided, at least 1 each.
+    /// The settings of one of `shards` equal samplers: together they hold the traces that one would.
     #[must_use]
-    pub fn share_of(&self, samplers: usize) -> Settings {
-        let samplers = u32::try_from(samplers.max(1)).unwrap_or(u32::MAX);
-        Settings { traces_max: self.traces_max.map(|traces| (traces / samplers).max(1)), ..self.clone() }
+    pub fn share_of(&self, shards: usize) -> Self {
+        let shards = u32::try_from(shards).unwrap_or(u32::MAX).max(1);
+        let traces_max = self.traces_max.map(|traces| traces.div_ceil(shards).max(1));
+        Self { traces_max, ..self.clone() }
     }
 }
 

@@ -18,14 +18,8 @@ impl Latency {
     /// With an upper threshold the lower one is exclusive, as in the Collector.
     pub(super) fn new(threshold_ms: u64, upper_threshold_ms: Option<u64>) -> Self {
         match upper_threshold_ms {
-            None => Self {
-                shortest_ms: threshold_ms,
-                longest_ms: u64::MAX,
-            },
-            Some(upper) => Self {
-                shortest_ms: threshold_ms.saturating_add(1),
-                longest_ms: upper,
-            },
+            None => Self { shortest_ms: threshold_ms, longest_ms: u64::MAX },
+            Some(upper) => Self { shortest_ms: threshold_ms.saturating_add(1), longest_ms: upper },
         }
     }
 
@@ -57,26 +51,12 @@ mod tests {
 
     fn check(policy: &Latency, first_start_ns: u64, last_end_ns: u64, expected: bool) {
         let conditions = Conditions::default();
-        let facts = Facts {
-            trace_id: TraceId([1; 16]),
-            first_start_ns,
-            last_end_ns,
-            conditions,
-        };
-        assert_eq!(
-            policy.samples(&facts),
-            expected,
-            "{first_start_ns}..{last_end_ns}"
-        );
+        let facts = Facts { trace_id: TraceId([1; 16]), first_start_ns, last_end_ns, conditions };
+        assert_eq!(policy.samples(&facts), expected, "{first_start_ns}..{last_end_ns}");
     }
 
     fn check_ms(policy: &Latency, duration_ms: u64, expected: bool) {
-        check(
-            policy,
-            START_NS,
-            START_NS + duration_ms * NANOSECONDS_PER_MILLISECOND,
-            expected,
-        );
+        check(policy, START_NS, START_NS + duration_ms * NANOSECONDS_PER_MILLISECOND, expected);
     }
 
     #[test]
@@ -100,11 +80,7 @@ mod tests {
 
     #[test]
     fn a_trace_that_ends_before_it_starts_is_not_long() {
-        for policy in [
-            Latency::new(0, None),
-            Latency::new(0, Some(u64::MAX)),
-            Latency::new(u64::MAX, None),
-        ] {
+        for policy in [Latency::new(0, None), Latency::new(0, Some(u64::MAX)), Latency::new(u64::MAX, None)] {
             check(&policy, START_NS, START_NS - 1, false);
             check(&policy, START_UNKNOWN, START_NS, false);
         }

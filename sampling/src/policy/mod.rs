@@ -69,14 +69,8 @@ enum Compiled {
 
 impl Rules {
     pub(crate) fn new(settings: &Settings) -> Self {
-        let policies = settings
-            .policies
-            .iter()
-            .map(|policy| Compiled::new(&policy.rule));
-        Self {
-            policies: policies.collect(),
-            stop_at_first_match: settings.sample_on_first_match,
-        }
+        let policies = settings.policies.iter().map(|policy| Compiled::new(&policy.rule));
+        Self { policies: policies.collect(), stop_at_first_match: settings.sample_on_first_match }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -100,9 +94,7 @@ impl Rules {
                 counts[position].not_sampled += u64::from(!sampled);
             }
             if sampled && decision == Decision::NotSampled {
-                decision = Decision::Sampled {
-                    policy: position as u16,
-                };
+                decision = Decision::Sampled { policy: position as u16 };
                 if self.stop_at_first_match {
                     break;
                 }
@@ -116,17 +108,13 @@ impl Compiled {
     fn new(rule: &Rule) -> Self {
         match rule {
             Rule::AlwaysSample => Self::AlwaysSample(AlwaysSample),
-            Rule::Latency {
-                threshold_ms,
-                upper_threshold_ms,
-            } => Self::Latency(Latency::new(*threshold_ms, *upper_threshold_ms)),
-            Rule::Probabilistic {
-                hash_salt,
-                sampling_percentage,
-            } => Self::Probabilistic(Probabilistic::new(hash_salt, *sampling_percentage)),
-            Rule::StatusCode { ok, error, unset } => {
-                Self::StatusCode(StatusCodes::new(*ok, *error, *unset))
+            Rule::Latency { threshold_ms, upper_threshold_ms } => {
+                Self::Latency(Latency::new(*threshold_ms, *upper_threshold_ms))
             }
+            Rule::Probabilistic { hash_salt, sampling_percentage } => {
+                Self::Probabilistic(Probabilistic::new(hash_salt, *sampling_percentage))
+            }
+            Rule::StatusCode { ok, error, unset } => Self::StatusCode(StatusCodes::new(*ok, *error, *unset)),
         }
     }
 
@@ -147,22 +135,10 @@ mod tests {
     use crate::settings::Policy;
 
     const EVERY: Rule = Rule::AlwaysSample;
-    const ERRORS: Rule = Rule::StatusCode {
-        ok: false,
-        error: true,
-        unset: false,
-    };
+    const ERRORS: Rule = Rule::StatusCode { ok: false, error: true, unset: false };
 
-    fn check(
-        rules: &[Rule],
-        stop_at_first_match: bool,
-        expected: Decision,
-        expected_counts: &[(u64, u64)],
-    ) {
-        let policies = rules.iter().map(|rule| Policy {
-            name: format!("{rule:?}"),
-            rule: rule.clone(),
-        });
+    fn check(rules: &[Rule], stop_at_first_match: bool, expected: Decision, expected_counts: &[(u64, u64)]) {
+        let policies = rules.iter().map(|rule| Policy { name: format!("{rule:?}"), rule: rule.clone() });
         let rules = Rules::new(&Settings {
             decision_wait_ns: 1,
             decision_wait_after_root_ns: None,
@@ -170,18 +146,11 @@ mod tests {
             sample_on_first_match: stop_at_first_match,
             policies: policies.collect(),
         });
-        let facts = Facts {
-            trace_id: TraceId([1; 16]),
-            first_start_ns: 0,
-            last_end_ns: 0,
-            conditions: Conditions::default(),
-        };
+        let facts =
+            Facts { trace_id: TraceId([1; 16]), first_start_ns: 0, last_end_ns: 0, conditions: Conditions::default() };
         let mut counts = vec![Verdicts::default(); rules.len()];
         assert_eq!(rules.decide(&facts, Some(&mut counts)), expected);
-        let counts: Vec<_> = counts
-            .iter()
-            .map(|count| (count.sampled, count.not_sampled))
-            .collect();
+        let counts: Vec<_> = counts.iter().map(|count| (count.sampled, count.not_sampled)).collect();
         assert_eq!(counts, expected_counts);
     }
 
@@ -197,21 +166,11 @@ mod tests {
 
     #[test]
     fn no_sampled_verdict_drops_the_trace() {
-        check(
-            &[ERRORS, ERRORS],
-            false,
-            Decision::NotSampled,
-            &[(0, 1), (0, 1)],
-        );
+        check(&[ERRORS, ERRORS], false, Decision::NotSampled, &[(0, 1), (0, 1)]);
     }
 
     #[test]
     fn sample_on_first_match_stops_asking() {
-        check(
-            &[ERRORS, EVERY, EVERY],
-            true,
-            Decision::Sampled { policy: 1 },
-            &[(0, 1), (1, 0), (0, 0)],
-        );
+        check(&[ERRORS, EVERY, EVERY], true, Decision::Sampled { policy: 1 }, &[(0, 1), (1, 0), (0, 0)]);
     }
 }

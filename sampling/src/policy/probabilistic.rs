@@ -22,11 +22,7 @@ pub(super) struct Probabilistic {
 
 impl Probabilistic {
     pub(super) fn new(hash_salt: &str, sampling_percentage: f64) -> Self {
-        let salt = if hash_salt.is_empty() {
-            HASH_SALT_DEFAULT
-        } else {
-            hash_salt
-        };
+        let salt = if hash_salt.is_empty() { HASH_SALT_DEFAULT } else { hash_salt };
         Self {
             salted: fnv1a(FNV_OFFSET_BASIS, salt.as_bytes()),
             hash_max: share_of_all_hashes(sampling_percentage / 100.0),
@@ -41,9 +37,7 @@ impl Probabilistic {
 
 #[inline]
 fn fnv1a(state: u64, bytes: &[u8]) -> u64 {
-    bytes.iter().fold(state, |state, byte| {
-        (state ^ u64::from(*byte)).wrapping_mul(FNV_PRIME)
-    })
+    bytes.iter().fold(state, |state, byte| (state ^ u64::from(*byte)).wrapping_mul(FNV_PRIME))
 }
 
 /// `floor(ratio * (2^64 - 1))`, computed exactly: a double is an integer of 53 bits times a power of two, and their
@@ -77,12 +71,7 @@ mod tests {
 
     fn facts(id: u128) -> Facts {
         let conditions = Conditions::default();
-        Facts {
-            trace_id: TraceId(id.to_be_bytes()),
-            first_start_ns: 0,
-            last_end_ns: 0,
-            conditions,
-        }
+        Facts { trace_id: TraceId(id.to_be_bytes()), first_start_ns: 0, last_end_ns: 0, conditions }
     }
 
     #[test]
@@ -90,10 +79,7 @@ mod tests {
         let salted = Probabilistic::new("", 50.0).salted;
         for (id, hash) in [
             (1u128, 0xe195_35ee_d1bb_aa8a_u64),
-            (
-                0x4bf9_2f35_77b3_4da6_a3ce_929d_0e0e_4736,
-                0xa545_33ba_2e49_70b5,
-            ),
+            (0x4bf9_2f35_77b3_4da6_a3ce_929d_0e0e_4736, 0xa545_33ba_2e49_70b5),
             (u128::MAX, 0x17be_c373_9634_fe2d),
         ] {
             assert_eq!(fnv1a(salted, &id.to_be_bytes()), hash, "{id:032x}");
@@ -111,11 +97,7 @@ mod tests {
             (u128::MAX, 9.28, true),
         ] {
             let policy = Probabilistic::new("default-hash-seed", percentage);
-            assert_eq!(
-                policy.samples(&facts(id)),
-                expected,
-                "{id:032x} at {percentage} %"
-            );
+            assert_eq!(policy.samples(&facts(id)), expected, "{id:032x} at {percentage} %");
         }
     }
 
@@ -135,15 +117,10 @@ mod tests {
             let mut state = 1u64;
             let sampled = (0..100_000).filter(|_| {
                 let upper = next_random(&mut state);
-                policy.samples(&facts(
-                    u128::from(upper) << 64 | u128::from(next_random(&mut state)),
-                ))
+                policy.samples(&facts(u128::from(upper) << 64 | u128::from(next_random(&mut state))))
             });
             let share = sampled.count() as f64 / 1_000.0;
-            assert!(
-                (share - expected).abs() <= 0.2,
-                "{percentage} % gave {share} %"
-            );
+            assert!((share - expected).abs() <= 0.2, "{percentage} % gave {share} %");
         }
     }
 

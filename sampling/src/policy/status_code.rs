@@ -48,17 +48,8 @@ mod tests {
     use codecs::otlp::TraceId;
 
     fn check(policy: &StatusCodes, statuses: &[StatusCode], expected: bool) {
-        let conditions = Conditions(
-            statuses
-                .iter()
-                .fold(0, |bits, status| bits | condition_of(*status)),
-        );
-        let facts = Facts {
-            trace_id: TraceId([1; 16]),
-            first_start_ns: 0,
-            last_end_ns: 0,
-            conditions,
-        };
+        let conditions = Conditions(statuses.iter().fold(0, |bits, status| bits | condition_of(*status)));
+        let facts = Facts { trace_id: TraceId([1; 16]), first_start_ns: 0, last_end_ns: 0, conditions };
         assert_eq!(policy.samples(&facts), expected, "{statuses:?}");
     }
 

@@ -141,9 +141,7 @@ impl Chunks {
         let run = self.room(size, envelopes);
         let chunk = &mut self.chunks[run.chunk as usize];
         let target = &mut chunk.bytes[run.offset as usize..run.offset as usize + size];
-        let (header, rest) = target
-            .split_first_chunk_mut::<HEADER>()
-            .expect("the target has room for a header");
+        let (header, rest) = target.split_first_chunk_mut::<HEADER>().expect("the target has room for a header");
         let handle = match scope {
             SpanScope::Interned(handle) => {
                 rest.copy_from_slice(bytes);
@@ -168,23 +166,14 @@ impl Chunks {
             Some(chunk) => chunk.filled + size <= CHUNK_BYTES,
             None => false,
         };
-        let target = if fits {
-            self.current
-        } else {
-            self.next_chunk(size, envelopes)
-        };
+        let target = if fits { self.current } else { self.next_chunk(size, envelopes) };
         let chunk = &mut self.chunks[target as usize];
         let offset = chunk.filled;
         chunk.filled += size;
         chunk.live += size;
         self.live_bytes += size;
-        let length =
-            u32::try_from(size).expect("a request is far below 4 GiB, and so is each of its spans");
-        Run {
-            chunk: target,
-            offset: offset as u32,
-            length,
-        }
+        let length = u32::try_from(size).expect("a request is far below 4 GiB, and so is each of its spans");
+        Run { chunk: target, offset: offset as u32, length }
     }
 
     #[cold]
@@ -211,12 +200,8 @@ impl Chunks {
 
     fn add_chunk(&mut self, size: usize, state: State) -> u32 {
         self.fillings += 1;
-        let chunk = Chunk {
-            bytes: vec![FILL; size].into_boxed_slice(),
-            filling: self.fillings,
-            state,
-            ..Chunk::default()
-        };
+        let chunk =
+            Chunk { bytes: vec![FILL; size].into_boxed_slice(), filling: self.fillings, state, ..Chunk::default() };
         self.chunk_bytes += size;
         match self.vacant.pop() {
             Some(vacant) => {
@@ -260,10 +245,7 @@ impl Chunks {
     pub(crate) fn release(&mut self, run: Run, envelopes: &mut Envelopes) {
         let length = run.length as usize;
         let chunk = &mut self.chunks[run.chunk as usize];
-        assert!(
-            chunk.live >= length,
-            "live bytes of a chunk are the lengths of its runs"
-        );
+        assert!(chunk.live >= length, "live bytes of a chunk are the lengths of its runs");
         chunk.live -= length;
         self.live_bytes -= length;
         if chunk.live == 0 {
@@ -316,10 +298,7 @@ impl Chunks {
     }
 
     fn give_back(&mut self, number: u32) {
-        let vacant = Chunk {
-            listed: self.chunks[number as usize].listed,
-            ..Chunk::default()
-        };
+        let vacant = Chunk { listed: self.chunks[number as usize].listed, ..Chunk::default() };
         let chunk = std::mem::replace(&mut self.chunks[number as usize], vacant);
         self.chunk_bytes -= chunk.bytes.len();
         self.scope_slots -= chunk.scopes.capacity();
@@ -336,9 +315,7 @@ impl Chunks {
     /// A chunk to evacuate, if unused bytes of chunks in use exceed a quarter of the live ones. Below that it is
     /// cheaper to wait: nearly all traces of a chunk are decided within the time that their spans took to arrive.
     pub(crate) fn next_sparse(&mut self) -> Option<u32> {
-        while self.in_use * CHUNK_BYTES
-            > self.live_bytes + self.live_bytes / 4 + CHUNKS_UNUSED_MIN * CHUNK_BYTES
-        {
+        while self.in_use * CHUNK_BYTES > self.live_bytes + self.live_bytes / 4 + CHUNKS_UNUSED_MIN * CHUNK_BYTES {
             let number = self.sparse.pop_front()?;
             let chunk = &mut self.chunks[number as usize];
             chunk.listed = false;
@@ -362,8 +339,7 @@ impl Chunks {
         assert_ne!(moved.chunk, run.chunk, "a sealed chunk is not written to");
         let (source, target) = pair_mut(&mut self.chunks, run.chunk, moved.chunk);
         let bytes = &source.bytes[run.offset as usize..(run.offset + run.length) as usize];
-        target.bytes[moved.offset as usize..(moved.offset + moved.length) as usize]
-            .copy_from_slice(bytes);
+        target.bytes[moved.offset as usize..(moved.offset + moved.length) as usize].copy_from_slice(bytes);
         let mut offset = moved.offset;
         while offset < moved.offset + moved.length {
             let stored = self.read(moved.chunk, offset);
@@ -395,8 +371,7 @@ impl Chunks {
         self.chunk_bytes
             + self.scope_slots * size_of::<ScopeHandle>()
             + self.chunks.capacity() * size_of::<Chunk>()
-            + (self.free.capacity() + self.vacant.capacity() + self.sparse.capacity())
-                * size_of::<u32>()
+            + (self.free.capacity() + self.vacant.capacity() + self.sparse.capacity()) * size_of::<u32>()
     }
 }
 
@@ -404,9 +379,8 @@ impl Chunks {
 const CHUNKS_UNUSED_MIN: usize = 16;
 
 fn pair_mut(chunks: &mut [Chunk], source: u32, target: u32) -> (&Chunk, &mut Chunk) {
-    let [source, target] = chunks
-        .get_disjoint_mut([source as usize, target as usize])
-        .expect("two different chunks of the pool");
+    let [source, target] =
+        chunks.get_disjoint_mut([source as usize, target as usize]).expect("two different chunks of the pool");
     (source, target)
 }
 
@@ -433,11 +407,8 @@ fn write_header(header: &mut [u8; HEADER], item: &SpanItem, scope: u32, slot: u3
 }
 
 fn write_inline(rest: &mut [u8], resource: &[u8], scope: &[u8], bytes: &[u8]) {
-    let lengths = [resource.len(), scope.len()].map(|length| {
-        u32::try_from(length)
-            .expect("envelopes of an index are addressed by 32 bits")
-            .to_le_bytes()
-    });
+    let lengths = [resource.len(), scope.len()]
+        .map(|length| u32::try_from(length).expect("envelopes of an index are addressed by 32 bits").to_le_bytes());
     let parts = [&lengths[0][..], &lengths[1], resource, scope, bytes];
     let mut rest = rest;
     for part in parts {
@@ -449,9 +420,7 @@ fn write_inline(rest: &mut [u8], resource: &[u8], scope: &[u8], bytes: &[u8]) {
 
 #[inline]
 fn read(stored: &[u8]) -> StoredSpan<'_> {
-    let (header, rest) = stored
-        .split_first_chunk::<HEADER>()
-        .expect("a run consists of whole stored spans");
+    let (header, rest) = stored.split_first_chunk::<HEADER>().expect("a run consists of whole stored spans");
     let u64_at = |at: usize| u64::from_le_bytes(header[at..at + 8].try_into().expect("8 bytes"));
     let u32_at = |at: usize| u32::from_le_bytes(header[at..at + 4].try_into().expect("4 bytes"));
     let length = u32_at(24);
@@ -475,29 +444,17 @@ fn read(stored: &[u8]) -> StoredSpan<'_> {
         has_parent: header[42] != 0,
     };
     let handle = u32_at(32);
-    let (scope, envelope_bytes) = if handle == NONE {
-        read_inline(rest)
-    } else {
-        (SpanScope::Interned(ScopeHandle(handle)), 0)
-    };
+    let (scope, envelope_bytes) =
+        if handle == NONE { read_inline(rest) } else { (SpanScope::Interned(ScopeHandle(handle)), 0) };
     let bytes = &rest[envelope_bytes..envelope_bytes + length as usize];
-    StoredSpan {
-        item,
-        scope,
-        bytes,
-        slot: u32_at(36),
-        size: HEADER + envelope_bytes + bytes.len(),
-    }
+    StoredSpan { item, scope, bytes, slot: u32_at(36), size: HEADER + envelope_bytes + bytes.len() }
 }
 
 fn read_inline(rest: &[u8]) -> (SpanScope<'_>, usize) {
-    let length_at =
-        |at: usize| u32::from_le_bytes(rest[at..at + 4].try_into().expect("4 bytes")) as usize;
+    let length_at = |at: usize| u32::from_le_bytes(rest[at..at + 4].try_into().expect("4 bytes")) as usize;
     let resource_end = INLINE_LENGTHS + length_at(0);
     let scope_end = resource_end + length_at(4);
-    let scope = SpanScope::Inline {
-        resource: &rest[INLINE_LENGTHS..resource_end],
-        scope: &rest[resource_end..scope_end],
-    };
+    let scope =
+        SpanScope::Inline { resource: &rest[INLINE_LENGTHS..resource_end], scope: &rest[resource_end..scope_end] };
     (scope, scope_end)
 }

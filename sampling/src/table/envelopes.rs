@@ -104,32 +104,20 @@ impl Envelopes {
     }
 
     fn add_resource(&mut self, envelope: &[u8], hash: u64) -> u32 {
-        let entry = Resource {
-            envelope: envelope.into(),
-            hash,
-            ..Resource::default()
-        };
+        let entry = Resource { envelope: envelope.into(), hash, ..Resource::default() };
         let handle = place(&mut self.resources, &mut self.resources_free, entry);
         let resources = &self.resources;
-        self.resources_by_hash
-            .insert_unique(hash, handle, |handle| resources[*handle as usize].hash);
+        self.resources_by_hash.insert_unique(hash, handle, |handle| resources[*handle as usize].hash);
         self.envelope_bytes += envelope.len();
         handle
     }
 
     fn add_scope(&mut self, resource: u32, envelope: &[u8]) -> ScopeHandle {
         let hash = self.seed.envelope(resource, envelope);
-        let entry = Scope {
-            envelope: envelope.into(),
-            hash,
-            resource,
-            holders: 1,
-            ..Scope::default()
-        };
+        let entry = Scope { envelope: envelope.into(), hash, resource, holders: 1, ..Scope::default() };
         let handle = place(&mut self.scopes, &mut self.scopes_free, entry);
         let scopes = &self.scopes;
-        self.scopes_by_hash
-            .insert_unique(hash, handle, |handle| scopes[*handle as usize].hash);
+        self.scopes_by_hash.insert_unique(hash, handle, |handle| scopes[*handle as usize].hash);
         self.resources[resource as usize].holders += 1;
         self.envelope_bytes += envelope.len();
         ScopeHandle(handle)
@@ -155,12 +143,7 @@ impl Envelopes {
             return;
         }
         let scope = std::mem::take(scope);
-        forget(
-            &mut self.scopes_by_hash,
-            &mut self.scopes_free,
-            scope.hash,
-            handle.0,
-        );
+        forget(&mut self.scopes_by_hash, &mut self.scopes_free, scope.hash, handle.0);
         self.envelope_bytes -= scope.envelope.len();
 
         let resource = &mut self.resources[scope.resource as usize];
@@ -169,12 +152,7 @@ impl Envelopes {
             return;
         }
         let resource = std::mem::take(resource);
-        forget(
-            &mut self.resources_by_hash,
-            &mut self.resources_free,
-            resource.hash,
-            scope.resource,
-        );
+        forget(&mut self.resources_by_hash, &mut self.resources_free, resource.hash, scope.resource);
         self.envelope_bytes -= resource.envelope.len();
     }
 
@@ -190,22 +168,10 @@ impl Envelopes {
     }
 
     /// Notes where the scope and its resource stand in the release of `session`.
-    pub(crate) fn note_released(
-        &mut self,
-        handle: ScopeHandle,
-        session: u64,
-        resource: u32,
-        scope: u32,
-    ) {
+    pub(crate) fn note_released(&mut self, handle: ScopeHandle, session: u64, resource: u32, scope: u32) {
         let entry = &mut self.scopes[handle.0 as usize];
-        entry.released = Released {
-            session,
-            position: scope,
-        };
-        self.resources[entry.resource as usize].released = Released {
-            session,
-            position: resource,
-        };
+        entry.released = Released { session, position: scope };
+        self.resources[entry.resource as usize].released = Released { session, position: resource };
     }
 
     pub(crate) fn scope_envelope(&self, handle: ScopeHandle) -> &[u8] {
@@ -258,17 +224,12 @@ fn place<T>(entries: &mut Vec<T>, free: &mut Vec<u32>, entry: T) -> u32 {
 
 fn forget(by_hash: &mut HashTable<u32>, free: &mut Vec<u32>, hash: u64, handle: u32) {
     let found = by_hash.find_entry(hash, |candidate| *candidate == handle);
-    let Ok(entry) = found else {
-        unreachable!("every held envelope is in the table under its hash")
-    };
+    let Ok(entry) = found else { unreachable!("every held envelope is in the table under its hash") };
     entry.remove();
     free.push(handle);
 }
 
-const _: () = assert!(
-    SCOPES_MAX < u32::MAX as usize,
-    "handles are 32 bits, one value is not a handle"
-);
+const _: () = assert!(SCOPES_MAX < u32::MAX as usize, "handles are 32 bits, one value is not a handle");
 
 #[cfg(test)]
 mod tests {

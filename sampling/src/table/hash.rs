@@ -15,10 +15,7 @@ pub(crate) struct Seed {
 
 impl Seed {
     pub(crate) fn new(seed: u64) -> Self {
-        Self {
-            seed,
-            shared: SharedSeed::from_u64(seed),
-        }
+        Self { seed, shared: SharedSeed::from_u64(seed) }
     }
 
     #[inline]

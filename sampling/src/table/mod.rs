@@ -58,10 +58,7 @@ struct Ends {
 
 impl Default for Ends {
     fn default() -> Self {
-        Self {
-            first: NONE,
-            last: NONE,
-        }
+        Self { first: NONE, last: NONE }
     }
 }
 
@@ -111,12 +108,8 @@ impl TraceTable {
     #[inline]
     pub(crate) fn find(&self, hash: u64, trace_id: &TraceId) -> Option<u32> {
         let hash = upper_half(hash);
-        let same = |listed: &Listed| {
-            listed.hash == hash && self.records.at(listed.slot).trace_id == *trace_id
-        };
-        self.index
-            .find(Listed::spread(hash), same)
-            .map(|listed| listed.slot)
+        let same = |listed: &Listed| listed.hash == hash && self.records.at(listed.slot).trace_id == *trace_id;
+        self.index.find(Listed::spread(hash), same).map(|listed| listed.slot)
     }
 
     /// Whether `slot` still is the undecided trace of this id: it may have been decided since it was found.
@@ -141,10 +134,7 @@ impl TraceTable {
         let hash = upper_half(hash);
         let slot = self.records.allocate();
         *self.records.at_mut(slot) = Record::new(trace_id, hash, deadline_ns);
-        self.index
-            .insert_unique(Listed::spread(hash), Listed { hash, slot }, |listed| {
-                Listed::spread(listed.hash)
-            });
+        self.index.insert_unique(Listed::spread(hash), Listed { hash, slot }, |listed| Listed::spread(listed.hash));
         self.index_watermark.observe(self.index.len());
         self.link(slot, List::Waiting);
         slot
@@ -152,16 +142,8 @@ impl TraceTable {
 
     /// Stores a span of the trace.
     #[inline]
-    pub(crate) fn append(
-        &mut self,
-        slot: u32,
-        item: &SpanItem,
-        scope: SpanScope<'_>,
-        bytes: &[u8],
-    ) {
-        let run = self
-            .chunks
-            .write(item, slot, scope, bytes, &mut self.envelopes);
+    pub(crate) fn append(&mut self, slot: u32, item: &SpanItem, scope: SpanScope<'_>, bytes: &[u8]) {
+        let run = self.chunks.write(item, slot, scope, bytes, &mut self.envelopes);
         let record = self.records.at_mut(slot);
         record.spans += 1;
         record.push_run(run, &mut self.nodes);
@@ -186,9 +168,7 @@ impl TraceTable {
         if after_root == NONE {
             return (waiting != NONE).then_some(waiting);
         }
-        if waiting == NONE
-            || self.records.at(after_root).deadline_ns < self.records.at(waiting).deadline_ns
-        {
+        if waiting == NONE || self.records.at(after_root).deadline_ns < self.records.at(waiting).deadline_ns {
             return Some(after_root);
         }
         Some(waiting)
@@ -238,10 +218,7 @@ impl TraceTable {
     /// The span at `offset` of a run, and the envelopes that its scope may refer to.
     #[inline]
     pub(crate) fn stored(&mut self, run: Run, offset: u32) -> (StoredSpan<'_>, &mut Envelopes) {
-        (
-            self.chunks.read(run.chunk, run.offset + offset),
-            &mut self.envelopes,
-        )
+        (self.chunks.read(run.chunk, run.offset + offset), &mut self.envelopes)
     }
 
     /// A span of a taken run was released.
@@ -268,13 +245,8 @@ impl TraceTable {
             let (slot, size) = (stored.slot, stored.size as u32);
             let record = self.records.at_mut(slot);
             // Runs of leaving traces have a place in a release already and go soon.
-            let movable = matches!(record.list, List::Waiting | List::AfterRoot)
-                && record.runs() <= RUNS_SEARCHED_MAX;
-            let run = if movable {
-                record.run_mut(&mut self.nodes, chunk, offset)
-            } else {
-                None
-            };
+            let movable = matches!(record.list, List::Waiting | List::AfterRoot) && record.runs() <= RUNS_SEARCHED_MAX;
+            let run = if movable { record.run_mut(&mut self.nodes, chunk, offset) } else { None };
             match run {
                 Some(run) => {
                     offset += run.length;
@@ -287,12 +259,8 @@ impl TraceTable {
 
     fn unlist(&mut self, slot: u32) {
         let hash = self.records.at(slot).hash;
-        let found = self
-            .index
-            .find_entry(Listed::spread(hash), |listed| listed.slot == slot);
-        let Ok(entry) = found else {
-            unreachable!("an undecided trace is listed under its hash")
-        };
+        let found = self.index.find_entry(Listed::spread(hash), |listed| listed.slot == slot);
+        let Ok(entry) = found else { unreachable!("an undecided trace is listed under its hash") };
         entry.remove();
     }
 
@@ -321,12 +289,7 @@ impl TraceTable {
     }
 
     fn unlink(&mut self, slot: u32) {
-        let Record {
-            list,
-            previous,
-            next,
-            ..
-        } = *self.records.at(slot);
+        let Record { list, previous, next, .. } = *self.records.at(slot);
         match previous {
             NONE => self.ends_mut(list).first = next,
             previous => self.records.at_mut(previous).next = next,
@@ -347,8 +310,7 @@ impl TraceTable {
         self.nodes.shrink();
         let needed = self.index_watermark.needed().max(INDEX_KEPT_MIN);
         if self.index.capacity() > needed * 4 {
-            self.index
-                .shrink_to(needed * 2, |listed| Listed::spread(listed.hash));
+            self.index.shrink_to(needed * 2, |listed| Listed::spread(listed.hash));
         }
     }
 

@@ -73,10 +73,7 @@ pub(crate) struct Record {
 }
 
 const _: () = assert!(size_of::<Record>() == 128, "a record is two cache lines");
-const _: () = assert!(
-    std::mem::offset_of!(Record, deadline_ns) == 64,
-    "the first line is what a span asks for"
-);
+const _: () = assert!(std::mem::offset_of!(Record, deadline_ns) == 64, "the first line is what a span asks for");
 const _: () = assert!(size_of::<Node>() == 64, "a node is one cache line");
 
 impl Default for Record {
@@ -104,12 +101,7 @@ impl Default for Record {
 impl Record {
     /// A trace without spans, in no list yet.
     pub(crate) fn new(trace_id: TraceId, hash: u32, deadline_ns: u64) -> Self {
-        Self {
-            trace_id,
-            hash,
-            deadline_ns,
-            ..Self::default()
-        }
+        Self { trace_id, hash, deadline_ns, ..Self::default() }
     }
 
     /// Lists bytes written for this trace after all others.
@@ -167,20 +159,10 @@ impl Record {
     }
 
     /// The run that starts there.
-    pub(crate) fn run_mut<'a>(
-        &'a mut self,
-        nodes: &'a mut Slab<Node>,
-        chunk: u32,
-        offset: u32,
-    ) -> Option<&'a mut Run> {
-        let starts_there =
-            |run: &&mut Run| run.chunk == chunk && run.offset == offset && run.length > 0;
+    pub(crate) fn run_mut<'a>(&'a mut self, nodes: &'a mut Slab<Node>, chunk: u32, offset: u32) -> Option<&'a mut Run> {
+        let starts_there = |run: &&mut Run| run.chunk == chunk && run.offset == offset && run.length > 0;
         let closed = self.closed as usize;
-        let here = self
-            .inline
-            .iter_mut()
-            .take(closed)
-            .chain(std::iter::once(&mut self.open));
+        let here = self.inline.iter_mut().take(closed).chain(std::iter::once(&mut self.open));
         if let Some(run) = here.into_iter().find(starts_there) {
             return Some(run);
         }
@@ -188,9 +170,8 @@ impl Record {
         let mut node = self.newest_node;
         while left > 0 {
             let in_node = (left - 1) % RUNS_PER_NODE + 1;
-            let found = nodes.at(node).runs[..in_node]
-                .iter()
-                .position(|run| run.chunk == chunk && run.offset == offset);
+            let found =
+                nodes.at(node).runs[..in_node].iter().position(|run| run.chunk == chunk && run.offset == offset);
             if let Some(position) = found {
                 return Some(&mut nodes.at_mut(node).runs[position]);
             }
@@ -244,13 +225,7 @@ mod tests {
         for count in 0..40u32 {
             let mut nodes = Slab::new();
             let mut record = Record::default();
-            let expected: Vec<Run> = (0..count)
-                .map(|n| Run {
-                    chunk: n / 3,
-                    offset: n * 100,
-                    length: 10,
-                })
-                .collect();
+            let expected: Vec<Run> = (0..count).map(|n| Run { chunk: n / 3, offset: n * 100, length: 10 }).collect();
             for run in &expected {
                 record.push_run(*run, &mut nodes);
             }
@@ -266,17 +241,8 @@ mod tests {
             assert_eq!(runs, expected);
 
             for run in &expected {
-                assert_eq!(
-                    record
-                        .run_mut(&mut nodes, run.chunk, run.offset)
-                        .map(|run| *run),
-                    Some(*run)
-                );
-                assert!(
-                    record
-                        .run_mut(&mut nodes, run.chunk, run.offset + 1)
-                        .is_none()
-                );
+                assert_eq!(record.run_mut(&mut nodes, run.chunk, run.offset).map(|run| *run), Some(*run));
+                assert!(record.run_mut(&mut nodes, run.chunk, run.offset + 1).is_none());
             }
             record.release_nodes(&mut nodes);
             assert_eq!(record.runs(), 0);
@@ -288,33 +254,12 @@ mod tests {
         let mut nodes = Slab::new();
         let mut record = Record::default();
         for offset in [0, 10, 20, 40, 50] {
-            record.push_run(
-                Run {
-                    chunk: 1,
-                    offset,
-                    length: 10,
-                },
-                &mut nodes,
-            );
+            record.push_run(Run { chunk: 1, offset, length: 10 }, &mut nodes);
         }
-        record.push_run(
-            Run {
-                chunk: 2,
-                offset: 60,
-                length: 10,
-            },
-            &mut nodes,
-        );
+        record.push_run(Run { chunk: 2, offset: 60, length: 10 }, &mut nodes);
         let mut runs = Vec::new();
         record.runs_in_order(&nodes, &mut runs);
         let expected = [(1, 0, 30), (1, 40, 20), (2, 60, 10)];
-        assert_eq!(
-            runs,
-            expected.map(|(chunk, offset, length)| Run {
-                chunk,
-                offset,
-                length
-            })
-        );
+        assert_eq!(runs, expected.map(|(chunk, offset, length)| Run { chunk, offset, length }));
     }
 }

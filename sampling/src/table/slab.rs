@@ -24,10 +24,7 @@ pub(crate) struct Slab<T> {
     watermark: Watermark,
 }
 
-const _: () = assert!(
-    PAGE_SLOTS <= u16::MAX as usize,
-    "a page's count fits 16 bits"
-);
+const _: () = assert!(PAGE_SLOTS <= u16::MAX as usize, "a page's count fits 16 bits");
 
 impl<T: Copy + Default> Slab<T> {
     pub(crate) fn new() -> Self {
@@ -80,9 +77,7 @@ impl<T: Copy + Default> Slab<T> {
     #[cold]
     fn grow(&mut self) -> u32 {
         let items: Box<[T]> = vec![T::default(); PAGE_SLOTS].into_boxed_slice();
-        let Ok(items) = items.try_into() else {
-            unreachable!("a page has PAGE_SLOTS slots")
-        };
+        let Ok(items) = items.try_into() else { unreachable!("a page has PAGE_SLOTS slots") };
         let page = if self.pages_vacant == 0 {
             self.pages.push(None);
             self.used.push(0);
@@ -154,10 +149,7 @@ mod tests {
         for _ in 0..3_000 {
             slab.allocate();
         }
-        assert!(
-            slab.bytes() <= bytes + 4 * 4_096,
-            "only the list of free slots may have grown"
-        );
+        assert!(slab.bytes() <= bytes + 4 * 4_096, "only the list of free slots may have grown");
     }
 
     #[test]

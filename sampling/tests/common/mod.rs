@@ -55,10 +55,7 @@ pub fn request(spans: &[Span]) -> (SpanIndex, Vec<Bytes>) {
         }
         if last.is_none_or(|last| (&last.resource, &last.scope) != (&span.resource, &span.scope)) {
             let envelope = push_envelope(&mut index, &span.scope);
-            index.scopes.push(ScopeEntry {
-                resource: index.resources.len() as u32 - 1,
-                envelope,
-            });
+            index.scopes.push(ScopeEntry { resource: index.resources.len() as u32 - 1, envelope });
         }
         last = Some(span);
         let segment = usize::from(span.span_id % 2 == 1);
@@ -74,8 +71,7 @@ pub fn request(spans: &[Span]) -> (SpanIndex, Vec<Bytes>) {
             flags: span.flags,
             segment: segment as u16,
             reason: 0,
-            status: [StatusCode::Unset, StatusCode::Ok, StatusCode::Error]
-                [usize::from(span.status)],
+            status: [StatusCode::Unset, StatusCode::Ok, StatusCode::Error][usize::from(span.status)],
             kind: SpanKind(span.kind),
             has_parent: span.has_parent,
         });
@@ -87,17 +83,13 @@ pub fn request(spans: &[Span]) -> (SpanIndex, Vec<Bytes>) {
 fn push_envelope(index: &mut SpanIndex, envelope: &[u8]) -> ByteRange {
     let start = index.envelopes.len() as u32;
     index.envelopes.extend_from_slice(envelope);
-    ByteRange {
-        start,
-        end: index.envelopes.len() as u32,
-    }
+    ByteRange { start, end: index.envelopes.len() as u32 }
 }
 
 /// The spans of a release with their reasons, in its order. Empties it.
 pub fn take(release: &mut Release) -> Vec<(Span, u16)> {
     let index = &release.index;
-    let envelope =
-        |range: ByteRange| index.envelopes[range.start as usize..range.end as usize].to_vec();
+    let envelope = |range: ByteRange| index.envelopes[range.start as usize..range.end as usize].to_vec();
     let spans = index.spans.iter().map(|item| {
         assert_eq!(item.segment, 0);
         let scope = index.scopes[item.scope as usize];
@@ -110,8 +102,7 @@ pub fn take(release: &mut Release) -> Vec<(Span, u16)> {
             status: item.status as u8,
             kind: item.kind.0,
             has_parent: item.has_parent,
-            bytes: release.bytes[item.offset as usize..(item.offset + item.length) as usize]
-                .to_vec(),
+            bytes: release.bytes[item.offset as usize..(item.offset + item.length) as usize].to_vec(),
             resource: envelope(index.resources[scope.resource as usize]),
             scope: envelope(scope.envelope),
         };
@@ -131,23 +122,13 @@ pub fn settings(rules: &[Rule]) -> Settings {
         policies: rules
             .iter()
             .enumerate()
-            .map(|(position, rule)| Policy {
-                name: format!("policy {position}"),
-                rule: rule.clone(),
-            })
+            .map(|(position, rule)| Policy { name: format!("policy {position}"), rule: rule.clone() })
             .collect(),
     }
 }
 
-pub const ERRORS: Rule = Rule::StatusCode {
-    ok: false,
-    error: true,
-    unset: false,
-};
+pub const ERRORS: Rule = Rule::StatusCode { ok: false, error: true, unset: false };
 
 pub fn slower_than_ms(threshold_ms: u64) -> Rule {
-    Rule::Latency {
-        threshold_ms,
-        upper_threshold_ms: None,
-    }
+    Rule::Latency { threshold_ms, upper_threshold_ms: None }
 }
