@@ -1,0 +1,173 @@
+//! Sends requests and notes what became of each.
+//!
+//! ```text
+//! pace: when --> source: bytes with fresh ids --> connection: gRPC or HTTP --> log: intended, sent, answered, outcome
+//! ```
+//!
+//! Open loop: a request leaves at its intended time, whether or not earlier ones were answered, and its latency counts
+//! from there. Closed loop: a fixed number is always under way; it finds out what is possible and measures no latency.
+//! A refused request is not sent again: its spans leave the expectation, exactly.
+
+mod compressor;
+mod grpc;
+mod http;
+mod log;
+mod source;
+
+use std::cell::Cell;
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+use bytes::Bytes;
+use codecs::compression::Compression;
+
+pub(crate) use log::{Log, Outcome};
+pub(crate) use source::{Source, prepare};
+#[cfg(test)]
+pub(crate) use compressor::Compressor;
+
+use crate::measure::{Clock, Ticker};
+
+/// Most bytes of requests under way in an open loop; beyond it the gateway is hopelessly behind and the load waits.
+const IN_FLIGHT_BYTES_MAX: usize = 512 << 20;
+
+/// How requests travel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Protocol {
+    /// OTLP/gRPC.
+    Grpc,
+    /// OTLP/HTTP with protobuf.
+    Http,
+}
+
+/// When requests leave.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Pace {
+    /// Request number n at n * interval, `requests` in all.
+    Open {
+        /// Between two requests.
+        interval_ns: u64,
+        /// How many.
+        requests: u64,
+    },
+    /// As soon as an earlier one was answered.
+    Closed {
+        /// Always this many under way on each connection.
+        in_flight: usize,
+        /// No request starts after this.
+        duration_ns: u64,
+    },
+}
+
+/// Where and how to send.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Target {
+    /// The gateway's receiver.
+    pub(crate) address: SocketAddr,
+    /// How.
+    pub(crate) protocol: Protocol,
+    /// Encoding of the requests.
+    pub(crate) compression: Compression,
+    /// How many connections; requests take turns.
+    pub(crate) connections: usize,
+}
+
+/// One connection of either protocol.
+enum Connection {
+    Grpc(grpc::Connection),
+    Http(http::Connection),
+}
+
+/// Everything a request needs on its way.
+struct Sender {
+    connections: Vec<Connection>,
+    source: Source,
+    log: Rc<Log>,
+    clock: Clock,
+    in_flight: Cell<usize>,
+    answered: tokio::sync::Notify,
+}
+
+/// Connects, sends everything `pace` says and waits for all answers (bounded by each request's own timeout).
+/// Must run inside a `LocalSet`.
+pub(crate) async fn run(target: Target, pace: Pace, source: Source, log: Rc<Log>, clock: Clock) -> io::Result<()> {
+    let mut connections = Vec::with_capacity(target.connections);
+    for _ in 0..target.connections {
+        connections.push(match target.protocol {
+            Protocol::Grpc => Connection::Grpc(grpc::Connection::open(target.address, target.compression).await?),
+            Protocol::Http => Connection::Http(http::Connection::open(target.address, target.compression).await?),
+        });
+    }
+    let sender = Rc::new(Sender {
+        connections,
+        source,
+        log,
+        clock,
+        in_flight: Cell::new(0),
+        answered: tokio::sync::Notify::new(),
+    });
+    match pace {
+        Pace::Open { interval_ns, requests } => open_loop(&sender, interval_ns, requests).await?,
+        Pace::Closed { in_flight, duration_ns } => closed_loop(&sender, in_flight, duration_ns).await,
+    }
+    while sender.in_flight.get() > 0 {
+        sender.answered.notified().await;
+    }
+    Ok(())
+}
+
+async fn open_loop(sender: &Rc<Sender>, interval_ns: u64, requests: u64) -> io::Result<()> {
+    let ticker = Ticker::new(sender.clock)?;
+    let requests = requests.min(sender.source.requests_max());
+    let start_ns = sender.clock.now_ns();
+    for number in 0..requests {
+        let intended_ns = start_ns + number * interval_ns;
+        ticker.until(intended_ns).await?;
+        while sender.in_flight.get() * sender.source.request_bytes() > IN_FLIGHT_BYTES_MAX {
+            sender.answered.notified().await;
+        }
+        let bytes = sender.source.take(number);
+        sender.log.send(intended_ns, sender.clock.now_ns());
+        sender.in_flight.set(sender.in_flight.get() + 1);
+        tokio::task::spawn_local(exchange(sender.clone(), number, bytes));
+    }
+    Ok(())
+}
+
+/// One task per place: take the next number, send, wait. Numbers are taken in the order of sending.
+async fn closed_loop(sender: &Rc<Sender>, in_flight: usize, duration_ns: u64) {
+    let end_ns = sender.clock.now_ns() + duration_ns;
+    let next = Rc::new(Cell::new(0));
+    let mut places = Vec::new();
+    for _ in 0..in_flight * sender.connections.len() {
+        let (sender, next) = (sender.clone(), next.clone());
+        places.push(tokio::task::spawn_local(async move {
+            while sender.clock.now_ns() < end_ns && next.get() < sender.source.requests_max() {
+                let number = next.replace(next.get() + 1);
+                let bytes = sender.source.take(number);
+                let now = sender.clock.now_ns();
+                sender.log.send(now, now);
+                sender.in_flight.set(sender.in_flight.get() + 1);
+                exchange(sender.clone(), number, bytes).await;
+            }
+        }));
+    }
+    for place in places {
+        // A place that panicked leaves its request pending, which the verdict reports.
+        let _ended = place.await;
+    }
+}
+
+/// Sends one request, notes its answer and gives its bytes back for reuse.
+async fn exchange(sender: Rc<Sender>, number: u64, bytes: Bytes) {
+    let connection = &sender.connections[(number % sender.connections.len() as u64) as usize];
+    let outcome = match connection {
+        Connection::Grpc(connection) => connection.export(bytes.clone()).await,
+        Connection::Http(connection) => connection.export(bytes.clone()).await,
+    };
+    sender.log.answer(number, sender.clock.now_ns(), outcome);
+    sender.source.give_back(number, bytes);
+    sender.in_flight.set(sender.in_flight.get() - 1);
+    sender.answered.notify_one();
+}
