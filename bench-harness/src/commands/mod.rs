@@ -1,7 +1,9 @@
 //! The sub-commands, one file each; `run.rs` holds the run they are all made of.
 
 mod baseline;
+mod compare;
 mod floor;
+mod instructions;
 mod offer;
 mod rate;
 mod run;
@@ -31,7 +33,8 @@ pub(crate) fn run(arguments: &Arguments) -> io::Result<ExitCode> {
         Some(Action::Floor(run)) => floor::run(run),
         Some(Action::Baseline(run)) => baseline::run(run),
         Some(Action::Offer(run)) => offer::run(run),
-        Some(Action::Compare(_) | Action::Instructions(_)) => Err(io::Error::other("not built yet")),
+        Some(Action::Compare(compare)) => compare::run(compare),
+        Some(Action::Instructions(instructions)) => instructions::run(instructions),
     }
 }
 

@@ -36,6 +36,9 @@ const GATEWAY_CORE: usize = 0;
 /// How long load is offered if nothing else is said.
 const DURATION: Duration = Duration::from_secs(30);
 
+/// Decision wait of the speed targets.
+const DECISION_WAIT_S: u64 = 2;
+
 /// How often usage is read.
 const SAMPLE_EVERY: Duration = Duration::from_millis(200);
 
@@ -55,6 +58,11 @@ pub(super) enum Rate {
     SpansPerSecond(u64),
     /// Closed loop, as fast as answers come.
     Closed,
+    /// Closed loop, one request at a time, then a drain at once: the same work at any speed.
+    Counted {
+        /// How many.
+        requests: u64,
+    },
 }
 
 /// Where requests go.
@@ -112,7 +120,9 @@ impl Plan {
                 },
                 work: match &arguments.config {
                     Some(path) => Work::File(crate::gateway::read_user_file(path)?),
-                    None => Work::Sample,
+                    None => Work::Sample {
+                        decision_wait_s: DECISION_WAIT_S,
+                    },
                 },
                 wrapper: Vec::new(),
             },
@@ -152,7 +162,7 @@ impl Plan {
     fn interval_ns(&self) -> u64 {
         let rate = match self.rate {
             Rate::SpansPerSecond(rate) => rate,
-            Rate::Closed => CLOSED_SPANS_PER_SECOND,
+            Rate::Closed | Rate::Counted { .. } => self.arguments.spans.unwrap_or(CLOSED_SPANS_PER_SECOND),
         };
         (u64::from(self.arguments.spans_per_request) * 1_000_000_000 / rate.max(1)).max(1)
     }
@@ -168,6 +178,12 @@ impl Plan {
                 // Small requests need more of them under way to keep a core busy.
                 in_flight: (2_048 / self.arguments.spans_per_request as usize).clamp(4, 32),
                 duration_ns,
+                requests: u64::MAX,
+            },
+            Rate::Counted { requests } => Pace::Closed {
+                in_flight: 1,
+                duration_ns,
+                requests,
             },
         }
     }
@@ -190,7 +206,9 @@ impl Plan {
         }
         let wanted = match self.pace() {
             Pace::Open { requests, .. } => requests,
-            Pace::Closed { duration_ns, .. } => 2 * duration_ns / self.interval_ns(),
+            Pace::Closed {
+                duration_ns, requests, ..
+            } => requests.min(2 * duration_ns / self.interval_ns()),
         };
         let mut prepared = self.prepared.borrow_mut();
         let enough = prepared.as_ref().is_some_and(|prepared| prepared.requests.len() as u64 >= wanted);
@@ -230,9 +248,12 @@ impl Plan {
         let rate = match self.rate {
             Rate::SpansPerSecond(rate) => format!("{rate} spans/s"),
             Rate::Closed => "closed loop".to_owned(),
+            Rate::Counted { requests } => format!("{requests} requests"),
         };
         let work = match &self.subject {
-            Subject::Child { work: Work::Sample, .. } => "tail sampling, two exporters".to_owned(),
+            Subject::Child {
+                work: Work::Sample { .. }, ..
+            } => "tail sampling, two exporters".to_owned(),
             Subject::Child { work: Work::Discard, .. } => "discard".to_owned(),
             Subject::Child { work: Work::File(file), .. } => file.path.display().to_string(),
             Subject::Running { address, .. } => format!("target {address}"),
@@ -337,9 +358,14 @@ async fn go(plan: &Plan, cycle: Rc<Cycle>, source: Source) -> io::Result<Report>
 
     let ids: Vec<String> = exporters.iter().map(|exporter| exporter.id.clone()).collect();
     let (expectation, _) = verdict::compare_traces(&run.cycle, &run.log, &run.arrivals, policies.as_ref(), &ids);
-    wait_until_quiet(&run, &expectation, ids.len(), wait_ns).await;
+    let drains_at_once = matches!(plan.rate, Rate::Counted { .. });
+    if !drains_at_once {
+        wait_until_quiet(&run, &expectation, ids.len(), wait_ns).await;
+    }
     let mut broken = Vec::new();
     let after = match metrics_address {
+        // What the drain delivers is counted after the last scrape.
+        _ if drains_at_once => None,
         Some(address) => scrape(address).await.map_err(|error| broken.push(format!("no metrics at the end: {error}"))).ok(),
         None => None,
     };
@@ -360,7 +386,7 @@ async fn go(plan: &Plan, cycle: Rc<Cycle>, source: Source) -> io::Result<Report>
         ledger: Vec::new(),
         broken,
     };
-    if plan.rate == Rate::Closed {
+    if !matches!(plan.rate, Rate::SpansPerSecond(_)) {
         (findings.load.late_p99_ms, findings.load.late_max_ms) = (0.0, 0.0);
     }
     if let (Some(before), Some(after)) = (&before, &after) {

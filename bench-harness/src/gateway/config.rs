@@ -17,7 +17,10 @@ const MEMORY_LIMIT_MIB: u64 = 4_096;
 #[derive(Clone, Debug)]
 pub(crate) enum Work {
     /// The speed targets' pipeline: tail sampling by error, latency and 5 %, two exporters.
-    Sample,
+    Sample {
+        /// 2 for every figure of speed.
+        decision_wait_s: u64,
+    },
     /// The documented discard mode: requests are received, checked, acknowledged and discarded.
     Discard,
     /// A user's file.
@@ -83,7 +86,7 @@ impl Work {
             protocol: Protocol::Grpc,
         };
         match self {
-            Work::Sample => vec![otlp("first"), otlp("second")],
+            Work::Sample { .. } => vec![otlp("first"), otlp("second")],
             Work::Discard => Vec::new(),
             Work::File(file) => file.exporters.clone(),
         }
@@ -92,7 +95,7 @@ impl Work {
     /// What its tail sampler keeps; `None`: everything arrives.
     pub(crate) fn policies(&self) -> Option<Policies> {
         match self {
-            Work::Sample => Some(speed_policies()),
+            Work::Sample { decision_wait_s } => Some(speed_policies(*decision_wait_s)),
             Work::Discard => None,
             Work::File(file) => file.policies.clone(),
         }
@@ -106,7 +109,7 @@ impl Configuration {
             Work::File(file) => file.path.clone(),
             work => {
                 let path = folder.join("gateway.yaml");
-                std::fs::write(&path, self.text(matches!(work, Work::Discard)))?;
+                std::fs::write(&path, self.text(work))?;
                 path
             }
         };
@@ -157,24 +160,26 @@ impl Configuration {
             format!("service.engine.admin={admin}"),
             format!("service.telemetry.metrics.readers=[{reader}]"),
         ];
-        let work_limit = matches!(self.work, Work::Sample | Work::Discard).then_some(MEMORY_LIMIT_MIB);
+        let work_limit = (!matches!(self.work, Work::File(_))).then_some(MEMORY_LIMIT_MIB);
         if let Some(limit) = self.memory_limit_mib.or(work_limit) {
             sets.push(format!("service.engine.memory_limit_mib={limit}"));
         }
         sets
     }
 
-    fn text(&self, discard: bool) -> String {
+    fn text(&self, work: &Work) -> String {
         let mut text = format!(
             "receivers:\n  otlp:\n    protocols:\n      grpc:\n        endpoint: {}\n      http:\n        endpoint: {}\n",
             self.addresses.grpc, self.addresses.http
         );
-        if discard {
+        let Work::Sample { decision_wait_s } = work else {
             text.push_str(DISCARD);
             return text;
-        }
+        };
         let limit = self.memory_limit_mib.unwrap_or(MEMORY_LIMIT_MIB);
-        text.push_str(&SAMPLE.replace("LIMIT", &limit.to_string()).replace("SPIKE", &(limit / 8).to_string()));
+        let filled = [("LIMIT", limit), ("SPIKE", limit / 8), ("WAIT", *decision_wait_s)];
+        let fill = |text: String, (place, value): &(&str, u64)| text.replace(place, &value.to_string());
+        text.push_str(&filled.iter().fold(SAMPLE.to_owned(), fill));
         text.push_str("exporters:\n");
         let exporters = self.work.exporters();
         for (exporter, sink) in exporters.iter().zip(&self.sinks) {
@@ -209,7 +214,7 @@ const SAMPLE: &str = "processors:
     limit_mib: LIMIT
     spike_limit_mib: SPIKE
   tail_sampling:
-    decision_wait: 2s
+    decision_wait: WAITs
     num_traces: 10000000
     policies:
       - name: errors
@@ -227,13 +232,13 @@ const SAMPLE: &str = "processors:
   batch:
 ";
 
-fn speed_policies() -> Policies {
+fn speed_policies(decision_wait_s: u64) -> Policies {
     let policy = |name: &str, rule| Policy {
         name: name.to_owned(),
         rule,
     };
     Policies {
-        decision_wait_ns: 2_000_000_000,
+        decision_wait_ns: decision_wait_s * 1_000_000_000,
         policies: vec![
             policy("errors", Rule::Error),
             policy("slow", Rule::LatencyMs(1_000)),

@@ -57,6 +57,8 @@ pub(crate) enum Pace {
         in_flight: usize,
         /// No request starts after this.
         duration_ns: u64,
+        /// No more than this many.
+        requests: u64,
     },
 }
 
@@ -109,7 +111,11 @@ pub(crate) async fn run(target: Target, pace: Pace, source: Source, log: Rc<Log>
     });
     match pace {
         Pace::Open { interval_ns, requests } => open_loop(&sender, interval_ns, requests).await?,
-        Pace::Closed { in_flight, duration_ns } => closed_loop(&sender, in_flight, duration_ns).await,
+        Pace::Closed {
+            in_flight,
+            duration_ns,
+            requests,
+        } => closed_loop(&sender, in_flight, duration_ns, requests).await,
     }
     while sender.in_flight.get() > 0 {
         sender.answered.notified().await;
@@ -136,14 +142,15 @@ async fn open_loop(sender: &Rc<Sender>, interval_ns: u64, requests: u64) -> io::
 }
 
 /// One task per place: take the next number, send, wait. Numbers are taken in the order of sending.
-async fn closed_loop(sender: &Rc<Sender>, in_flight: usize, duration_ns: u64) {
+async fn closed_loop(sender: &Rc<Sender>, in_flight: usize, duration_ns: u64, requests: u64) {
+    let requests = requests.min(sender.source.requests_max());
     let end_ns = sender.clock.now_ns() + duration_ns;
     let next = Rc::new(Cell::new(0));
     let mut places = Vec::new();
     for _ in 0..in_flight * sender.connections.len() {
         let (sender, next) = (sender.clone(), next.clone());
         places.push(tokio::task::spawn_local(async move {
-            while sender.clock.now_ns() < end_ns && next.get() < sender.source.requests_max() {
+            while sender.clock.now_ns() < end_ns && next.get() < requests {
                 let number = next.replace(next.get() + 1);
                 let bytes = sender.source.take(number);
                 let now = sender.clock.now_ns();
@@ -170,4 +177,74 @@ async fn exchange(sender: Rc<Sender>, number: u64, bytes: Bytes) {
     sender.source.give_back(number, bytes);
     sender.in_flight.set(sender.in_flight.get() - 1);
     sender.answered.notify_one();
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::task::LocalSet;
+
+    use super::*;
+    use crate::sink::{Arrivals, Contents, listen};
+    use crate::traces::{Cycle, CycleSettings};
+    use crate::verdict::compare_traces;
+
+    /// Sends to a sink that takes everything: what arrives is what was sent, each span once, byte for byte.
+    fn check(protocol: Protocol, compression: Compression, pace: Pace) {
+        let cycle = Rc::new(Cycle::new(CycleSettings {
+            seed: 9,
+            spans_per_request: 64,
+            request_interval_ns: 1_000_000,
+            start_unix_ns: 1_700_000_000_000_000_000,
+        }));
+        let source = match compression {
+            Compression::None => Source::plain(cycle.clone()),
+            compressed => Source::Prepared(Rc::new(prepare(&cycle, 30, compressed).unwrap())),
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        LocalSet::new().block_on(&runtime, async {
+            let (clock, log) = (Clock::start(), Rc::new(Log::new()));
+            let arrivals = Rc::new(Arrivals::new(cycle.clone(), log.clone(), 1, Contents::Bytes, 0));
+            let address = listen(0, protocol, arrivals.clone(), clock).await.unwrap();
+            let target = Target {
+                address,
+                protocol,
+                compression,
+                connections: 3,
+            };
+            run(target, pace, source, log.clone(), clock).await.unwrap();
+            assert!(log.sent() >= 1);
+            assert_eq!(log.accepted(), log.sent());
+            assert_eq!(log.in_flight(), 0);
+            let ids = ["sink".to_owned()];
+            let (expectation, findings) = compare_traces(&cycle, &log, &arrivals, None, &ids);
+            assert_eq!(expectation.kept_spans, log.sent() * 64);
+            assert_eq!(findings[0].spans, findings[0].expected_spans);
+            assert_eq!(findings[0].lost_traces + findings[0].partial_traces + findings[0].altered_spans, 0);
+            assert_eq!(arrivals.faults(), (0, Vec::new()));
+        });
+    }
+
+    #[test]
+    fn what_is_sent_arrives_by_both_protocols_in_every_encoding() {
+        let open = Pace::Open {
+            interval_ns: 200_000,
+            requests: 30,
+        };
+        for protocol in [Protocol::Grpc, Protocol::Http] {
+            for compression in [Compression::None, Compression::Gzip, Compression::Zstd] {
+                check(protocol, compression, open);
+            }
+        }
+    }
+
+    #[test]
+    fn a_closed_loop_reuses_its_buffers_with_fresh_ids() {
+        let closed = Pace::Closed {
+            in_flight: 2,
+            duration_ns: 10_000_000_000,
+            requests: 40,
+        };
+        check(Protocol::Grpc, Compression::None, closed);
+        check(Protocol::Http, Compression::None, closed);
+    }
 }

@@ -40,10 +40,13 @@ impl Ticker {
     /// A timer on the run's clock. Needs a tokio runtime.
     pub(crate) fn new(clock: Clock) -> io::Result<Ticker> {
         let timer = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC)?;
-        Ok(Ticker {
-            clock,
-            timer: AsyncFd::register(timer)?,
-        })
+        #[expect(
+            deprecated,
+            reason = "its successor is unsafe to call; what it asks for, that the descriptor stays open and the same, an \
+                      OwnedFd gives"
+        )]
+        let timer = AsyncFd::new(timer)?;
+        Ok(Ticker { clock, timer })
     }
 
     /// Waits until `at_ns`, or lets others have a turn if that has passed.

@@ -9,6 +9,8 @@
 mod arrivals;
 mod grpc;
 mod http;
+#[cfg(test)]
+mod planted;
 mod reader;
 
 use std::io;
@@ -18,6 +20,8 @@ use std::rc::Rc;
 use tokio::net::{TcpListener, TcpStream};
 
 pub(crate) use arrivals::{Arrivals, Contents};
+#[cfg(test)]
+pub(crate) use reader::read_spans;
 
 use crate::load::Protocol;
 use crate::measure::Clock;

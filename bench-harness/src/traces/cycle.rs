@@ -483,3 +483,133 @@ const _: () = assert!(
     TRACE_SPANS_MAX < NO_PARENT as usize,
     "a parent's number is never the mark of a root"
 );
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use codecs::compression::Compression;
+
+    use super::*;
+    use crate::load::Compressor;
+    use crate::sink::read_spans;
+
+    fn cycle(seed: u64, spans_per_request: usize, spans_per_second: u64) -> Cycle {
+        Cycle::new(CycleSettings {
+            seed,
+            spans_per_request,
+            request_interval_ns: spans_per_request as u64 * 1_000_000_000 / spans_per_second,
+            start_unix_ns: 1_700_000_000_000_000_000,
+        })
+    }
+
+    fn request(cycle: &Cycle, number: u64) -> Vec<u8> {
+        let mut bytes = cycle.template_bytes(cycle.template(number)).to_vec();
+        cycle.fill(number, &mut bytes);
+        bytes
+    }
+
+    #[test]
+    fn every_span_is_where_the_arithmetic_says_and_as_the_sink_expects_it() {
+        for spans_per_request in [1, 10, 100, 512] {
+            let cycle = cycle(1, spans_per_request, 50_000);
+            let requests = 3 * cycle.templates() as u64 + 1;
+            let mut seen = HashMap::new();
+            let mut scratch = Vec::new();
+            for number in 0..requests {
+                let bytes = request(&cycle, number);
+                let mut spans = 0;
+                let read = read_spans(&bytes[FRAME_PREFIX..], |span| {
+                    let place = cycle.find(span.trace_id, span.span_id).unwrap();
+                    assert_eq!(cycle.request(place), Some(number));
+                    assert!(place.sequence < cycle.sequences(requests));
+                    let expected = cycle.expected(place, &mut scratch);
+                    assert_eq!(expected.span, span.span);
+                    assert_eq!(expected.resource_envelope, span.resource_envelope);
+                    assert_eq!(expected.scope_envelope, span.scope_envelope);
+                    assert_eq!(seen.insert((place.sequence, place.span), ()), None, "a span was sent twice");
+                    spans += 1;
+                });
+                read.unwrap();
+                assert_eq!(spans, spans_per_request);
+            }
+        }
+    }
+
+    #[test]
+    fn parents_are_spans_of_the_same_trace_and_every_trace_has_one_root() {
+        let cycle = cycle(2, 512, 50_000);
+        let sequence = cycle.sequences(0) + 5;
+        let mut scratch = Vec::new();
+        let ids: Vec<[u8; 8]> = (0..cycle.spans(sequence) as u8).map(|span| cycle.identity.span(sequence, span)).collect();
+        let mut roots = 0;
+        for span in 0..cycle.spans(sequence) as u8 {
+            let bytes = cycle.expected(Place { sequence, span }, &mut scratch).span.to_vec();
+            match bytes[28..30] {
+                [0x22, 8] => assert!(ids.contains(&bytes[30..38].try_into().unwrap())),
+                _ => roots += 1,
+            }
+        }
+        assert_eq!(roots, 1);
+    }
+
+    #[test]
+    fn sizes_and_attributes_are_those_of_real_spans() {
+        let cycle = cycle(3, 512, 50_000);
+        let mean = cycle.span_bytes();
+        assert!((350.0..=390.0).contains(&mean), "{mean}");
+        for template in &cycle.templates {
+            for patch in &template.patches {
+                let span = &template.bytes[patch.start as usize..patch.end as usize];
+                assert!((300..=450).contains(&span.len()), "{}", span.len());
+            }
+        }
+        let mut random = fastrand::Rng::with_seed(1);
+        for kind in [shape::KIND_SERVER, shape::KIND_CLIENT, shape::KIND_INTERNAL] {
+            for service in 0..shape::SERVICES as u8 {
+                let (_, attributes) = content::describe(service, kind, &mut random);
+                assert!((8..=12).contains(&attributes.len()));
+            }
+        }
+    }
+
+    #[test]
+    fn requests_shrink_to_a_fourth_to_a_seventh_by_gzip() {
+        let cycle = cycle(4, 512, 50_000);
+        let mut compressor = Compressor::new(Compression::Gzip).unwrap();
+        for number in 0..cycle.templates() as u64 {
+            let bytes = request(&cycle, number);
+            let ratio = bytes.len() as f64 / compressor.compress(&bytes).unwrap().len() as f64;
+            assert!((4.0..=7.0).contains(&ratio), "{ratio}");
+        }
+    }
+
+    #[test]
+    fn traces_are_spread_over_requests_and_connections_within_half_a_second() {
+        for (spans_per_request, rate) in [(512, 50_000), (512, 2_000_000), (100, 500_000), (10, 300_000)] {
+            let cycle = cycle(5, spans_per_request, rate);
+            let interval_ns = cycle.settings.request_interval_ns;
+            assert!(cycle.trace_requests_max() * interval_ns <= 500_000_000, "{spans_per_request} {rate}");
+            let (mut requests, mut connections) = (0, 0);
+            for shape in &cycle.shapes {
+                let distinct = |divisor: u32| {
+                    let mut numbers: Vec<u32> = shape.requests.iter().map(|request| request % divisor).collect();
+                    numbers.sort_unstable();
+                    numbers.dedup();
+                    numbers.len()
+                };
+                requests += usize::from(distinct(u32::MAX) >= 3);
+                connections += usize::from(distinct(4) >= 2);
+            }
+            assert!(requests * 10 >= cycle.shapes.len() * 9, "{requests} of {}", cycle.shapes.len());
+            assert!(connections * 10 >= cycle.shapes.len() * 9, "{connections} of {}", cycle.shapes.len());
+        }
+    }
+
+    #[test]
+    fn the_same_seed_makes_the_same_bytes_and_another_seed_others() {
+        let bytes = |seed| request(&cycle(seed, 100, 50_000), 17);
+        assert_eq!(bytes(1), bytes(1));
+        assert_ne!(bytes(1), bytes(2));
+    }
+}
