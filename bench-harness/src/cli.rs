@@ -118,7 +118,11 @@ pub(crate) struct InstructionsArguments {
     #[arg(long, value_name = "FILE")]
     pub(crate) gateway: Option<PathBuf>,
     /// Compared with; a difference of more than 2 % is exit code 1.
-    #[arg(long, value_name = "FILE", default_value = "perf/baselines/instructions.json")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        default_value = "perf/baselines/instructions.json"
+    )]
     pub(crate) baseline: PathBuf,
     /// Writes the measured figures as the new baseline. It comes with a note in perf/notes/.
     #[arg(long)]
@@ -155,9 +159,13 @@ impl From<CompressionArgument> for Compression {
 
 /// `30s`, `1500ms`, `2m`.
 fn parse_duration(text: &str) -> Result<Duration, String> {
-    let unit = text.find(|character: char| !character.is_ascii_digit()).ok_or("a unit is missing: s, ms or m")?;
+    let unit = text
+        .find(|character: char| !character.is_ascii_digit())
+        .ok_or("a unit is missing: s, ms or m")?;
     let (number, unit) = text.split_at(unit);
-    let number: u64 = number.parse().map_err(|_| "a whole number is needed before the unit")?;
+    let number: u64 = number
+        .parse()
+        .map_err(|_| "a whole number is needed before the unit")?;
     match unit {
         "ms" => Ok(Duration::from_millis(number)),
         "s" => Ok(Duration::from_secs(number)),

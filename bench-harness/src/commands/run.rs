@@ -21,9 +21,11 @@ use tokio::task::LocalSet;
 
 use super::rate::SPANS_PER_SECOND;
 use crate::cli::RunArguments;
-use crate::gateway::{Addresses, Configuration, Ended, Gateway, Launch, Metrics, Work, release_binary, scrape};
+use crate::gateway::{
+    Addresses, Configuration, Ended, Gateway, Launch, Metrics, Work, release_binary, scrape,
+};
 use crate::load::{self, Log, Pace, Source, Target};
-use crate::measure::{Clock, ProcessUsage, pin_this_thread, usage};
+use crate::measure::{Clock, ProcessUsage, own_cpu_seconds, pin_this_thread, usage};
 use crate::output::{Moment, Progress};
 use crate::report::Report;
 use crate::sink::{Arrivals, listen};
@@ -162,7 +164,9 @@ impl Plan {
     fn interval_ns(&self) -> u64 {
         let rate = match self.rate {
             Rate::SpansPerSecond(rate) => rate,
-            Rate::Closed | Rate::Counted { .. } => self.arguments.spans.unwrap_or(CLOSED_SPANS_PER_SECOND),
+            Rate::Closed | Rate::Counted { .. } => {
+                self.arguments.spans.unwrap_or(CLOSED_SPANS_PER_SECOND)
+            }
         };
         (u64::from(self.arguments.spans_per_request) * 1_000_000_000 / rate.max(1)).max(1)
     }
@@ -189,7 +193,9 @@ impl Plan {
     }
 
     fn cycle(&self) -> Cycle {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
         Cycle::new(CycleSettings {
             seed: self.arguments.seed,
             spans_per_request: self.arguments.spans_per_request as usize,
@@ -207,16 +213,25 @@ impl Plan {
         let wanted = match self.pace() {
             Pace::Open { requests, .. } => requests,
             Pace::Closed {
-                duration_ns, requests, ..
+                duration_ns,
+                requests,
+                ..
             } => requests.min(2 * duration_ns / self.interval_ns()),
         };
         let mut prepared = self.prepared.borrow_mut();
-        let enough = prepared.as_ref().is_some_and(|prepared| prepared.requests.len() as u64 >= wanted);
+        let enough = prepared
+            .as_ref()
+            .is_some_and(|prepared| prepared.requests.len() as u64 >= wanted);
         if !enough {
             *prepared = Some(self.prepare(wanted)?);
         }
-        let prepared = prepared.as_ref().ok_or_else(|| io::Error::other("prepared a line above"))?;
-        Ok((prepared.cycle.clone(), Source::Prepared(prepared.requests.clone())))
+        let prepared = prepared
+            .as_ref()
+            .ok_or_else(|| io::Error::other("prepared a line above"))?;
+        Ok((
+            prepared.cycle.clone(),
+            Source::Prepared(prepared.requests.clone()),
+        ))
     }
 
     fn prepare(&self, requests: u64) -> io::Result<Prepared> {
@@ -252,10 +267,17 @@ impl Plan {
         };
         let work = match &self.subject {
             Subject::Child {
-                work: Work::Sample { .. }, ..
+                work: Work::Sample { .. },
+                ..
             } => "tail sampling, two exporters".to_owned(),
-            Subject::Child { work: Work::Discard, .. } => "discard".to_owned(),
-            Subject::Child { work: Work::File(file), .. } => file.path.display().to_string(),
+            Subject::Child {
+                work: Work::Discard,
+                ..
+            } => "discard".to_owned(),
+            Subject::Child {
+                work: Work::File(file),
+                ..
+            } => file.path.display().to_string(),
             Subject::Running { address, .. } => format!("target {address}"),
         };
         format!(
@@ -274,6 +296,7 @@ struct Sample {
     accepted: u64,
     in_flight: u64,
     usage: Option<ProcessUsage>,
+    own_cpu_seconds: f64,
 }
 
 /// What is shared by the tasks of a run.
@@ -293,7 +316,9 @@ pub(super) fn measure(plan: &Plan) -> io::Result<Report> {
     if cores > 1 {
         pin_this_thread(GATEWAY_CORE + 1)?;
     }
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     let report = LocalSet::new().block_on(&runtime, go(plan, cycle, source));
     // Listeners and connections of the run end with the runtime; compression may use all cores again.
     if cores > 1 {
@@ -306,12 +331,20 @@ async fn go(plan: &Plan, cycle: Rc<Cycle>, source: Source) -> io::Result<Report>
     let clock = Clock::start();
     let log = Rc::new(Log::new());
     let policies = plan.policies();
-    let wait_ns = policies.as_ref().map_or(0, |policies| policies.decision_wait_ns);
+    let wait_ns = policies
+        .as_ref()
+        .map_or(0, |policies| policies.decision_wait_ns);
     let exporters = match &plan.subject {
         Subject::Child { work, .. } => work.exporters(),
         Subject::Running { .. } => Vec::new(),
     };
-    let arrivals = Arrivals::new(cycle.clone(), log.clone(), exporters.len(), plan.arguments.contents, wait_ns);
+    let arrivals = Arrivals::new(
+        cycle.clone(),
+        log.clone(),
+        exporters.len(),
+        plan.arguments.contents,
+        wait_ns,
+    );
     let run = Rc::new(Run {
         cycle,
         log,
@@ -328,7 +361,8 @@ async fn go(plan: &Plan, cycle: Rc<Cycle>, source: Source) -> io::Result<Report>
     let (address, metrics_address) = match &plan.subject {
         Subject::Child { .. } => {
             let addresses = gateway.as_ref().map(Gateway::addresses);
-            let addresses = addresses.ok_or_else(|| io::Error::other("the gateway was started a line above"))?;
+            let addresses = addresses
+                .ok_or_else(|| io::Error::other("the gateway was started a line above"))?;
             let address = match plan.arguments.protocol {
                 load::Protocol::Grpc => addresses.grpc,
                 load::Protocol::Http => addresses.http,
@@ -352,12 +386,20 @@ async fn go(plan: &Plan, cycle: Rc<Cycle>, source: Source) -> io::Result<Report>
     let start_ns = clock.now_ns();
     run.log.measure_from(start_ns + warm_ns(plan.duration));
     load::run(target, plan.pace(), source, run.log.clone(), clock).await?;
-    let load_end_ns = run.log.records().last().map_or(start_ns, |record| record.sent_ns);
+    let load_end_ns = run
+        .log
+        .records()
+        .last()
+        .map_or(start_ns, |record| record.sent_ns);
     run.done.set(true);
     watch.await.map_err(io::Error::other)?;
 
-    let ids: Vec<String> = exporters.iter().map(|exporter| exporter.id.clone()).collect();
-    let (expectation, _) = verdict::compare_traces(&run.cycle, &run.log, &run.arrivals, policies.as_ref(), &ids);
+    let ids: Vec<String> = exporters
+        .iter()
+        .map(|exporter| exporter.id.clone())
+        .collect();
+    let (expectation, _) =
+        verdict::compare_traces(&run.cycle, &run.log, &run.arrivals, policies.as_ref(), &ids);
     let drains_at_once = matches!(plan.rate, Rate::Counted { .. });
     if !drains_at_once {
         wait_until_quiet(&run, &expectation, ids.len(), wait_ns).await;
@@ -366,10 +408,15 @@ async fn go(plan: &Plan, cycle: Rc<Cycle>, source: Source) -> io::Result<Report>
     let after = match metrics_address {
         // What the drain delivers is counted after the last scrape.
         _ if drains_at_once => None,
-        Some(address) => scrape(address).await.map_err(|error| broken.push(format!("no metrics at the end: {error}"))).ok(),
+        Some(address) => scrape(address)
+            .await
+            .map_err(|error| broken.push(format!("no metrics at the end: {error}")))
+            .ok(),
         None => None,
     };
-    let rss_bytes_max = pid.and_then(|pid| usage(pid).ok()).map(|usage| usage.rss_bytes_max);
+    let rss_bytes_max = pid
+        .and_then(|pid| usage(pid).ok())
+        .map(|usage| usage.rss_bytes_max);
     let ended = match gateway.take() {
         Some(gateway) => Some(gateway.stop().await?),
         None => None,
@@ -392,10 +439,16 @@ async fn go(plan: &Plan, cycle: Rc<Cycle>, source: Source) -> io::Result<Report>
     if let (Some(before), Some(after)) = (&before, &after) {
         findings.ledger = ledger(&findings, &expectation, policies.as_ref(), before, after);
     }
-    let window = Window::of(&run.samples.borrow(), start_ns + warm_ns(plan.duration).max(settle_ns(plan, wait_ns)), load_end_ns);
+    let window = Window::of(
+        &run.samples.borrow(),
+        start_ns + warm_ns(plan.duration).max(settle_ns(plan, wait_ns)),
+        load_end_ns,
+    );
     let spans = run.cycle.spans_per_request() as f64;
     let judged_by = match (&plan.subject, metrics_address) {
-        (Subject::Child { .. }, _) if !ids.is_empty() => "every span at the sink, acks, and the gateway's own counts",
+        (Subject::Child { .. }, _) if !ids.is_empty() => {
+            "every span at the sink, acks, and the gateway's own counts"
+        }
         (_, Some(_)) => "acks and the gateway's own counts only: what was exported is not seen",
         (_, None) => "acks only: what was exported is not seen, and no metrics address was given",
     };
@@ -406,8 +459,11 @@ async fn go(plan: &Plan, cycle: Rc<Cycle>, source: Source) -> io::Result<Report>
         expectation,
         judged_by: judged_by.to_owned(),
         spans_per_second: window.accepted as f64 * spans / window.seconds,
-        spans_per_cpu_second: window.cpu_seconds.map(|cpu| window.accepted as f64 * spans / cpu.max(1e-9)),
+        spans_per_cpu_second: window
+            .cpu_seconds
+            .map(|cpu| window.accepted as f64 * spans / cpu.max(1e-9)),
         gateway_cpu_share: window.cpu_seconds.map(|cpu| cpu / window.seconds),
+        harness_cpu_share: window.own_cpu_seconds / window.seconds,
         gateway_rss_bytes_max: rss_bytes_max,
         ack: run.log.ack(),
         arrival: run.arrivals.arrival(),
@@ -421,7 +477,12 @@ async fn go(plan: &Plan, cycle: Rc<Cycle>, source: Source) -> io::Result<Report>
 }
 
 async fn start(plan: &Plan, sinks: Vec<SocketAddr>) -> io::Result<Option<Gateway>> {
-    let Subject::Child { binary, work, wrapper } = &plan.subject else {
+    let Subject::Child {
+        binary,
+        work,
+        wrapper,
+    } = &plan.subject
+    else {
         return Ok(None);
     };
     let launch = Launch {
@@ -453,6 +514,7 @@ async fn watch(run: Rc<Run>, pid: Option<u32>) {
             accepted: run.log.accepted(),
             in_flight: run.log.in_flight(),
             usage: pid.and_then(|pid| usage(pid).ok()),
+            own_cpu_seconds: own_cpu_seconds(),
         });
         let seconds = (now_ns - start_ns) / 1_000_000_000;
         if seconds > shown_seconds {
@@ -460,7 +522,8 @@ async fn watch(run: Rc<Run>, pid: Option<u32>) {
             let passed = (seconds - shown_seconds) as f64;
             progress.show(Moment {
                 seconds,
-                spans_per_second: ((now.0 - shown.0) * run.cycle.spans_per_request() as u64) as f64 / passed,
+                spans_per_second: ((now.0 - shown.0) * run.cycle.spans_per_request() as u64) as f64
+                    / passed,
                 ack_p99_ms: run.log.take_ack_p99_ms(),
                 in_flight: run.log.in_flight(),
                 arrived_per_second: (now.1 - shown.1) as f64 / passed,
@@ -518,24 +581,40 @@ struct Window {
     seconds: f64,
     accepted: u64,
     cpu_seconds: Option<f64>,
+    own_cpu_seconds: f64,
     backlog: (u64, u64),
 }
 
 impl Window {
     /// The window between the first reading after `from_ns` and the last before `until_ns`.
     fn of(samples: &[Sample], from_ns: u64, until_ns: u64) -> Window {
-        let within: Vec<&Sample> =
-            samples.iter().filter(|sample| (from_ns..=until_ns).contains(&sample.at_ns)).collect();
-        let within = if within.len() < 2 { samples.iter().collect() } else { within };
+        let within: Vec<&Sample> = samples
+            .iter()
+            .filter(|sample| (from_ns..=until_ns).contains(&sample.at_ns))
+            .collect();
+        let within = if within.len() < 2 {
+            samples.iter().collect()
+        } else {
+            within
+        };
         let (Some(first), Some(last)) = (within.first(), within.last()) else {
             return Window::default();
         };
         let half = within.len() / 2;
-        let most = |part: &[&Sample]| part.iter().map(|sample| sample.in_flight).max().unwrap_or(0);
+        let most = |part: &[&Sample]| {
+            part.iter()
+                .map(|sample| sample.in_flight)
+                .max()
+                .unwrap_or(0)
+        };
         Window {
             seconds: ((last.at_ns - first.at_ns) as f64 / 1e9).max(1e-9),
             accepted: last.accepted - first.accepted,
-            cpu_seconds: first.usage.zip(last.usage).map(|(first, last)| last.cpu_seconds - first.cpu_seconds),
+            cpu_seconds: first
+                .usage
+                .zip(last.usage)
+                .map(|(first, last)| last.cpu_seconds - first.cpu_seconds),
+            own_cpu_seconds: last.own_cpu_seconds - first.own_cpu_seconds,
             backlog: (most(&within[..half]), most(&within[half..])),
         }
     }
@@ -550,34 +629,61 @@ fn ledger(
     after: &Metrics,
 ) -> Vec<LedgerLine> {
     let line = |name: &str, labels: &[(&str, &str)], ours: u64| {
-        let shown: Vec<String> = labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
-        let gateway = after.sum(name, labels).map(|after| after - before.sum(name, labels).unwrap_or(0).min(after));
+        let shown: Vec<String> = labels
+            .iter()
+            .map(|(key, value)| format!("{key}={value}"))
+            .collect();
+        let gateway = after
+            .sum(name, labels)
+            .map(|after| after - before.sum(name, labels).unwrap_or(0).min(after));
         LedgerLine {
-            metric: if shown.is_empty() { name.to_owned() } else { format!("{name}{{{}}}", shown.join(",")) },
+            metric: if shown.is_empty() {
+                name.to_owned()
+            } else {
+                format!("{name}{{{}}}", shown.join(","))
+            },
             ours,
             gateway,
         }
     };
     let mut lines = vec![
-        line("otelcol_receiver_accepted_spans", &[], findings.load.accepted_spans),
-        line("otelcol_receiver_refused_spans", &[], findings.load.refused_spans),
+        line(
+            "otelcol_receiver_accepted_spans",
+            &[],
+            findings.load.accepted_spans,
+        ),
+        line(
+            "otelcol_receiver_refused_spans",
+            &[],
+            findings.load.refused_spans,
+        ),
     ];
     for exporter in &findings.exporters {
         let labels = [("exporter", exporter.id.as_str())];
         lines.push(line("otelcol_exporter_sent_spans", &labels, exporter.spans));
         lines.push(line("otelcol_exporter_send_failed_spans", &labels, 0));
     }
-    let Some(policies) = policies else { return lines };
+    let Some(policies) = policies else {
+        return lines;
+    };
     // Traces nobody knows the end of cannot be counted from here.
     if expectation.uncertain_traces == 0 {
         let prefix = "otelcol_processor_tail_sampling";
         let decided = format!("{prefix}_global_count_traces_sampled");
         let dropped = expectation.traces - expectation.kept_traces;
-        lines.push(line(&decided, &[("sampled", "true")], expectation.kept_traces));
+        lines.push(line(
+            &decided,
+            &[("sampled", "true")],
+            expectation.kept_traces,
+        ));
         lines.push(line(&decided, &[("sampled", "false")], dropped));
         for (policy, votes) in policies.policies.iter().zip(&expectation.votes) {
             let labels = [("policy", policy.name.as_str()), ("sampled", "true")];
-            lines.push(line(&format!("{prefix}_count_traces_sampled"), &labels, *votes));
+            lines.push(line(
+                &format!("{prefix}_count_traces_sampled"),
+                &labels,
+                *votes,
+            ));
         }
     }
     lines

@@ -114,7 +114,12 @@ impl Configuration {
             }
         };
         let mut arguments = vec!["--config".to_owned(), file.display().to_string()];
-        for set in self.moved().into_iter().chain(self.engine()).chain(self.sets.iter().cloned()) {
+        for set in self
+            .moved()
+            .into_iter()
+            .chain(self.engine())
+            .chain(self.sets.iter().cloned())
+        {
             arguments.extend(["--set".to_owned(), set]);
         }
         Ok(arguments)
@@ -126,8 +131,14 @@ impl Configuration {
             return Vec::new();
         };
         let mut sets = vec![
-            format!("receivers.otlp.protocols.grpc.endpoint={}", self.addresses.grpc),
-            format!("receivers.otlp.protocols.http.endpoint={}", self.addresses.http),
+            format!(
+                "receivers.otlp.protocols.grpc.endpoint={}",
+                self.addresses.grpc
+            ),
+            format!(
+                "receivers.otlp.protocols.http.endpoint={}",
+                self.addresses.http
+            ),
         ];
         for (exporter, sink) in file.exporters.iter().zip(&self.sinks) {
             let id = &exporter.id;
@@ -177,8 +188,13 @@ impl Configuration {
             return text;
         };
         let limit = self.memory_limit_mib.unwrap_or(MEMORY_LIMIT_MIB);
-        let filled = [("LIMIT", limit), ("SPIKE", limit / 8), ("WAIT", *decision_wait_s)];
-        let fill = |text: String, (place, value): &(&str, u64)| text.replace(place, &value.to_string());
+        let filled = [
+            ("LIMIT", limit),
+            ("SPIKE", limit / 8),
+            ("WAIT", *decision_wait_s),
+        ];
+        let fill =
+            |text: String, (place, value): &(&str, u64)| text.replace(place, &value.to_string());
         text.push_str(&filled.iter().fold(SAMPLE.to_owned(), fill));
         text.push_str("exporters:\n");
         let exporters = self.work.exporters();

@@ -37,13 +37,21 @@ impl Metrics {
 
     /// The sum of all series of a counter with these labels, `_total` or not; `None` if there is no such series.
     pub(crate) fn sum(&self, name: &str, labels: &[(&str, &str)]) -> Option<u64> {
-        let named = |sample: &&Sample| sample.name.strip_suffix("_total").unwrap_or(&sample.name) == name;
+        let named =
+            |sample: &&Sample| sample.name.strip_suffix("_total").unwrap_or(&sample.name) == name;
         let labelled = |sample: &&Sample| {
-            let has = |(key, value): &(&str, &str)| sample.labels.iter().any(|(k, v)| k == key && v == value);
+            let has = |(key, value): &(&str, &str)| {
+                sample.labels.iter().any(|(k, v)| k == key && v == value)
+            };
             labels.iter().all(has)
         };
-        let values: Vec<f64> =
-            self.samples.iter().filter(named).filter(labelled).map(|sample| sample.value).collect();
+        let values: Vec<f64> = self
+            .samples
+            .iter()
+            .filter(named)
+            .filter(labelled)
+            .map(|sample| sample.value)
+            .collect();
         (!values.is_empty()).then(|| values.iter().sum::<f64>() as u64)
     }
 }
@@ -51,10 +59,14 @@ impl Metrics {
 /// Gets `/metrics`.
 pub(crate) async fn scrape(address: SocketAddr) -> io::Result<Metrics> {
     let page = tokio::time::timeout(SCRAPE_TIMEOUT, read_page(address)).await??;
-    let (head, body) = page.split_once("\r\n\r\n").ok_or_else(|| io::Error::other("not an HTTP answer"))?;
+    let (head, body) = page
+        .split_once("\r\n\r\n")
+        .ok_or_else(|| io::Error::other("not an HTTP answer"))?;
     let status = head.split(' ').nth(1).unwrap_or_default();
     if status != "200" {
-        return Err(io::Error::other(format!("the metrics address answers {status}")));
+        return Err(io::Error::other(format!(
+            "the metrics address answers {status}"
+        )));
     }
     // Chunk sizes, if any, are lines that are no samples.
     Ok(Metrics::parse(body))
@@ -65,7 +77,10 @@ async fn read_page(address: SocketAddr) -> io::Result<String> {
     let request = format!("GET /metrics HTTP/1.0\r\nHost: {address}\r\nConnection: close\r\n\r\n");
     socket.write_all(request.as_bytes()).await?;
     let mut page = String::new();
-    socket.take(PAGE_BYTES_MAX).read_to_string(&mut page).await?;
+    socket
+        .take(PAGE_BYTES_MAX)
+        .read_to_string(&mut page)
+        .await?;
     Ok(page)
 }
 

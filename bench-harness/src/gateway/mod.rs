@@ -18,8 +18,8 @@ use crate::measure::pin_this_thread;
 
 pub(crate) use build::release_binary;
 pub(crate) use config::{Configuration, Runtime, Work};
-pub(crate) use user_file::read_user_file;
 pub(crate) use metrics::{Metrics, scrape};
+pub(crate) use user_file::read_user_file;
 
 /// How long a gateway may take to answer on its metrics address; valgrind makes everything fifty times slower.
 const START_TIMEOUT: Duration = Duration::from_secs(60);
@@ -77,8 +77,9 @@ impl Addresses {
     /// Loopback ports that were free a moment ago.
     pub(crate) fn free() -> io::Result<Addresses> {
         // Held together, so that they differ.
-        let listeners: Vec<TcpListener> =
-            (0..4).map(|_| TcpListener::bind(("127.0.0.1", 0))).collect::<io::Result<_>>()?;
+        let listeners: Vec<TcpListener> = (0..4)
+            .map(|_| TcpListener::bind(("127.0.0.1", 0)))
+            .collect::<io::Result<_>>()?;
         let address = |at: usize| listeners[at].local_addr();
         Ok(Addresses {
             grpc: address(0)?,
@@ -106,7 +107,10 @@ impl Gateway {
             }
         };
         command.args(config);
-        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        command
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log);
         let child = spawn_on_core(command, launch.core)?;
         let mut gateway = Gateway {
             child,
@@ -156,16 +160,23 @@ impl Gateway {
         let deadline = Instant::now() + START_TIMEOUT;
         loop {
             if let Some(status) = self.child.try_wait()? {
-                return Err(io::Error::other(format!("the gateway ended at start ({status}):\n{}", self.output())));
+                return Err(io::Error::other(format!(
+                    "the gateway ended at start ({status}):\n{}",
+                    self.output()
+                )));
             }
             let answers = scrape(self.addresses.metrics).await.is_ok()
-                && tokio::net::TcpStream::connect(self.addresses.grpc).await.is_ok();
+                && tokio::net::TcpStream::connect(self.addresses.grpc)
+                    .await
+                    .is_ok();
             if answers {
                 return Ok(());
             }
             if Instant::now() > deadline {
                 let output = self.output();
-                return Err(io::Error::other(format!("the gateway does not answer on its metrics address:\n{output}")));
+                return Err(io::Error::other(format!(
+                    "the gateway does not answer on its metrics address:\n{output}"
+                )));
             }
             tokio::time::sleep(LOOK_EVERY).await;
         }
@@ -194,13 +205,18 @@ fn spawn_on_core(mut command: Command, core: usize) -> io::Result<Child> {
         pin_this_thread(core)?;
         command.spawn()
     });
-    start.join().map_err(|_| io::Error::other("starting the gateway panicked"))?
+    start
+        .join()
+        .map_err(|_| io::Error::other("starting the gateway panicked"))?
 }
 
 /// A new folder for one gateway.
 fn run_folder() -> io::Result<PathBuf> {
     let unique = fastrand::u64(..);
-    let folder = std::env::temp_dir().join(format!("bench-harness-{}-{unique:016x}", std::process::id()));
+    let folder = std::env::temp_dir().join(format!(
+        "bench-harness-{}-{unique:016x}",
+        std::process::id()
+    ));
     std::fs::create_dir_all(&folder)?;
     Ok(folder)
 }

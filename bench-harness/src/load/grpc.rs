@@ -29,7 +29,10 @@ pub(crate) struct Connection {
 
 impl Connection {
     /// Connects and greets. Must run inside a `LocalSet`, where the connection lives on.
-    pub(crate) async fn open(address: SocketAddr, compression: Compression) -> io::Result<Connection> {
+    pub(crate) async fn open(
+        address: SocketAddr,
+        compression: Compression,
+    ) -> io::Result<Connection> {
         let socket = tokio::net::TcpStream::connect(address).await?;
         socket.set_nodelay(true)?;
         let handshake = h2::client::Builder::new()
@@ -72,7 +75,9 @@ async fn exchange(
         body.flow_control().release_capacity(data?.len())?;
     }
     let trailers = body.trailers().await?;
-    let status = trailers.as_ref().and_then(|trailers: &HeaderMap| trailers.get("grpc-status"));
+    let status = trailers
+        .as_ref()
+        .and_then(|trailers: &HeaderMap| trailers.get("grpc-status"));
     Ok(status.map_or(Outcome::Rejected, outcome))
 }
 
@@ -84,7 +89,10 @@ fn outcome(status: &HeaderValue) -> Outcome {
     }
 }
 
-fn export_request(address: SocketAddr, compression: Compression) -> Result<Request<()>, http::Error> {
+fn export_request(
+    address: SocketAddr,
+    compression: Compression,
+) -> Result<Request<()>, http::Error> {
     let path = "opentelemetry.proto.collector.trace.v1.TraceService/Export";
     let mut request = Request::builder()
         .method(Method::POST)

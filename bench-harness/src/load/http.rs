@@ -29,7 +29,10 @@ pub(crate) struct Connection {
 
 impl Connection {
     /// Connects. Must run inside a `LocalSet`, where the connection lives on.
-    pub(crate) async fn open(address: SocketAddr, compression: Compression) -> io::Result<Connection> {
+    pub(crate) async fn open(
+        address: SocketAddr,
+        compression: Compression,
+    ) -> io::Result<Connection> {
         let socket = tokio::net::TcpStream::connect(address).await?;
         socket.set_nodelay(true)?;
         let handshake = hyper::client::conn::http1::handshake(HyperStream(socket));
@@ -65,9 +68,16 @@ impl Connection {
         let request = request.body(body).map_err(io::Error::other)?;
         let mut sender = self.sender.lock().await;
         sender.ready().await.map_err(io::Error::other)?;
-        let response = sender.send_request(request).await.map_err(io::Error::other)?;
+        let response = sender
+            .send_request(request)
+            .await
+            .map_err(io::Error::other)?;
         let status = response.status();
-        response.into_body().collect().await.map_err(io::Error::other)?;
+        response
+            .into_body()
+            .collect()
+            .await
+            .map_err(io::Error::other)?;
         Ok(match status {
             StatusCode::OK => Outcome::Accepted,
             StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => Outcome::Refused,

@@ -79,7 +79,11 @@ impl Log {
     pub(crate) fn answer(&self, number: u64, answered_ns: u64, outcome: Outcome) {
         let mut records = self.records.borrow_mut();
         let record = &mut records[number as usize];
-        assert_eq!(record.outcome, Outcome::Pending, "a request is answered once");
+        assert_eq!(
+            record.outcome,
+            Outcome::Pending,
+            "a request is answered once"
+        );
         record.answered_ns = answered_ns;
         record.outcome = outcome;
         self.answered.set(self.answered.get() + 1);

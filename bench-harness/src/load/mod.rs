@@ -22,10 +22,10 @@ use std::rc::Rc;
 use bytes::Bytes;
 use codecs::compression::Compression;
 
-pub(crate) use log::{Log, Outcome};
-pub(crate) use source::{Source, prepare};
 #[cfg(test)]
 pub(crate) use compressor::Compressor;
+pub(crate) use log::{Log, Outcome};
+pub(crate) use source::{Source, prepare};
 
 use crate::measure::{Clock, Ticker};
 
@@ -93,12 +93,22 @@ struct Sender {
 
 /// Connects, sends everything `pace` says and waits for all answers (bounded by each request's own timeout).
 /// Must run inside a `LocalSet`.
-pub(crate) async fn run(target: Target, pace: Pace, source: Source, log: Rc<Log>, clock: Clock) -> io::Result<()> {
+pub(crate) async fn run(
+    target: Target,
+    pace: Pace,
+    source: Source,
+    log: Rc<Log>,
+    clock: Clock,
+) -> io::Result<()> {
     let mut connections = Vec::with_capacity(target.connections);
     for _ in 0..target.connections {
         connections.push(match target.protocol {
-            Protocol::Grpc => Connection::Grpc(grpc::Connection::open(target.address, target.compression).await?),
-            Protocol::Http => Connection::Http(http::Connection::open(target.address, target.compression).await?),
+            Protocol::Grpc => {
+                Connection::Grpc(grpc::Connection::open(target.address, target.compression).await?)
+            }
+            Protocol::Http => {
+                Connection::Http(http::Connection::open(target.address, target.compression).await?)
+            }
         });
     }
     let sender = Rc::new(Sender {
@@ -110,7 +120,10 @@ pub(crate) async fn run(target: Target, pace: Pace, source: Source, log: Rc<Log>
         answered: tokio::sync::Notify::new(),
     });
     match pace {
-        Pace::Open { interval_ns, requests } => open_loop(&sender, interval_ns, requests).await?,
+        Pace::Open {
+            interval_ns,
+            requests,
+        } => open_loop(&sender, interval_ns, requests).await?,
         Pace::Closed {
             in_flight,
             duration_ns,
@@ -200,10 +213,19 @@ mod tests {
             Compression::None => Source::plain(cycle.clone()),
             compressed => Source::Prepared(Rc::new(prepare(&cycle, 30, compressed).unwrap())),
         };
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
         LocalSet::new().block_on(&runtime, async {
             let (clock, log) = (Clock::start(), Rc::new(Log::new()));
-            let arrivals = Rc::new(Arrivals::new(cycle.clone(), log.clone(), 1, Contents::Bytes, 0));
+            let arrivals = Rc::new(Arrivals::new(
+                cycle.clone(),
+                log.clone(),
+                1,
+                Contents::Bytes,
+                0,
+            ));
             let address = listen(0, protocol, arrivals.clone(), clock).await.unwrap();
             let target = Target {
                 address,
@@ -219,7 +241,10 @@ mod tests {
             let (expectation, findings) = compare_traces(&cycle, &log, &arrivals, None, &ids);
             assert_eq!(expectation.kept_spans, log.sent() * 64);
             assert_eq!(findings[0].spans, findings[0].expected_spans);
-            assert_eq!(findings[0].lost_traces + findings[0].partial_traces + findings[0].altered_spans, 0);
+            assert_eq!(
+                findings[0].lost_traces + findings[0].partial_traces + findings[0].altered_spans,
+                0
+            );
             assert_eq!(arrivals.faults(), (0, Vec::new()));
         });
     }

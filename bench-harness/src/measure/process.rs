@@ -19,12 +19,19 @@ pub(crate) struct ProcessUsage {
 pub(crate) fn usage(pid: u32) -> io::Result<ProcessUsage> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
     let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let ticks = cpu_ticks(&stat).ok_or_else(|| io::Error::other(format!("/proc/{pid}/stat is not as expected")))?;
+    let ticks = cpu_ticks(&stat)
+        .ok_or_else(|| io::Error::other(format!("/proc/{pid}/stat is not as expected")))?;
     Ok(ProcessUsage {
         cpu_seconds: ticks as f64 / rustix::param::clock_ticks_per_second() as f64,
         rss_bytes: status_bytes(&status, "VmRSS:").unwrap_or(0),
         rss_bytes_max: status_bytes(&status, "VmHWM:").unwrap_or(0),
     })
+}
+
+/// CPU seconds of the calling thread: load and sink share one, and what it can do bounds every figure.
+pub(crate) fn own_cpu_seconds() -> f64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
 }
 
 /// Keeps the calling thread, and processes it starts from now on, on one core.

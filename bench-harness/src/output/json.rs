@@ -29,8 +29,12 @@ pub(crate) fn report_json(report: &Report) -> Value {
             (exporter.id.clone(), figures)
         })
         .collect();
-    let gateway: Map<String, Value> =
-        report.findings.ledger.iter().map(|line| (line.metric.clone(), json!(line.gateway))).collect();
+    let gateway: Map<String, Value> = report
+        .findings
+        .ledger
+        .iter()
+        .map(|line| (line.metric.clone(), json!(line.gateway)))
+        .collect();
     let mut value = json!({
         "title": report.title,
         "verdict": report.verdict.word,
@@ -47,6 +51,7 @@ pub(crate) fn report_json(report: &Report) -> Value {
         "trace_apart_ms_max": load.apart_max_ms,
         "gateway_rss_bytes_max": report.gateway_rss_bytes_max,
         "gateway_cpu_share": report.gateway_cpu_share,
+        "harness_cpu_share": report.harness_cpu_share,
         "ledger": {
             "offered": load.offered_spans,
             "accepted": load.accepted_spans,
@@ -61,7 +66,12 @@ pub(crate) fn report_json(report: &Report) -> Value {
         },
     });
     if let Value::Object(keys) = &mut value {
-        keys.extend(report.extra.iter().map(|(key, value)| ((*key).to_owned(), value.clone())));
+        keys.extend(
+            report
+                .extra
+                .iter()
+                .map(|(key, value)| ((*key).to_owned(), value.clone())),
+        );
     }
     value
 }

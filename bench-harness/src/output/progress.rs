@@ -55,7 +55,11 @@ impl Progress {
             moment.refused,
             moment.faults
         );
-        let (before, after) = if self.terminal { ("\r\x1b[K", "") } else { ("", "\n") };
+        let (before, after) = if self.terminal {
+            ("\r\x1b[K", "")
+        } else {
+            ("", "\n")
+        };
         eprint!("{before}{line}{after}");
         // A progress line that cannot be written is not worth a word.
         drop(std::io::stderr().flush());

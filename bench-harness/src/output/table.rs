@@ -17,29 +17,78 @@ pub(crate) fn print_report(report: &Report) {
     if let Some(share) = report.gateway_cpu_share {
         row("gateway CPU", format!("{:.1} % of a core", share * 100.0));
     }
+    let own = report.harness_cpu_share;
+    let own_rate = thousands(report.spans_per_second / own.max(1e-9));
+    row(
+        "harness CPU",
+        format!(
+            "{:.1} % of the other core: {own_rate} spans per CPU second",
+            own * 100.0
+        ),
+    );
     if let Some(bytes) = report.gateway_rss_bytes_max {
-        row("gateway memory, most", format!("{:.0} MiB", bytes as f64 / f64::from(1 << 20)));
+        row(
+            "gateway memory, most",
+            format!("{:.0} MiB", bytes as f64 / f64::from(1 << 20)),
+        );
     }
-    row("span size", format!("{:.0} B on average", report.span_bytes));
-    row("measured over", format!("{:.1} s, after a warm-up", report.window_seconds));
-    println!("  {:<24} {:>9} {:>9} {:>9} {:>9} {:>9}", "milliseconds", "p50", "p95", "p99", "p99.9", "max");
+    row(
+        "span size",
+        format!("{:.0} B on average", report.span_bytes),
+    );
+    row(
+        "measured over",
+        format!("{:.1} s, after a warm-up", report.window_seconds),
+    );
+    println!(
+        "  {:<24} {:>9} {:>9} {:>9} {:>9} {:>9}",
+        "milliseconds", "p50", "p95", "p99", "p99.9", "max"
+    );
     print_latency("ack", report.ack.percentiles());
     if report.arrival.count() > 0 {
         print_latency("arrival at the sink", report.arrival.percentiles());
         print_latency("decision late by", report.lateness.percentiles());
     }
-    println!("  {:<24} {:>9} {:>9} {:>9.2} {:>9} {:>9.2}", "sent late by", "", "", load.late_p99_ms, "", load.late_max_ms);
-    row("spans offered", format!("{} = {} accepted + {} refused + {} in other requests",
-        load.offered_spans, load.accepted_spans, load.refused_spans,
-        load.offered_spans - load.accepted_spans - load.refused_spans));
-    row("traces", format!("{}, {} to be kept ({} spans)",
-        report.expectation.traces, report.expectation.kept_traces, report.expectation.kept_spans));
+    println!(
+        "  {:<24} {:>9} {:>9} {:>9.2} {:>9} {:>9.2}",
+        "sent late by", "", "", load.late_p99_ms, "", load.late_max_ms
+    );
+    row(
+        "spans offered",
+        format!(
+            "{} = {} accepted + {} refused + {} in other requests",
+            load.offered_spans,
+            load.accepted_spans,
+            load.refused_spans,
+            load.offered_spans - load.accepted_spans - load.refused_spans
+        ),
+    );
+    if !report.findings.exporters.is_empty() {
+        row(
+            "traces",
+            format!(
+                "{}, {} to be kept ({} spans)",
+                report.expectation.traces,
+                report.expectation.kept_traces,
+                report.expectation.kept_spans
+            ),
+        );
+    }
     for exporter in &report.findings.exporters {
-        row(&exporter.id, format!(
-            "{} spans of {}; traces lost {}, partial {}, wrong {}; spans doubled {}, foreign {}, altered {}",
-            exporter.spans, exporter.expected_spans, exporter.lost_traces, exporter.partial_traces,
-            exporter.wrong_traces, exporter.doubled_spans, exporter.foreign_spans, exporter.altered_spans
-        ));
+        row(
+            &exporter.id,
+            format!(
+                "{} spans of {}; traces lost {}, partial {}, wrong {}; spans doubled {}, foreign {}, altered {}",
+                exporter.spans,
+                exporter.expected_spans,
+                exporter.lost_traces,
+                exporter.partial_traces,
+                exporter.wrong_traces,
+                exporter.doubled_spans,
+                exporter.foreign_spans,
+                exporter.altered_spans
+            ),
+        );
     }
     row("judged by", report.judged_by.clone());
     for example in &report.findings.faults.1 {

@@ -29,7 +29,10 @@ pub(crate) struct ArrivedSpan<'a> {
 pub(crate) struct Malformed;
 
 /// Calls `each` for every span of a request.
-pub(crate) fn read_spans(request: &[u8], mut each: impl FnMut(ArrivedSpan<'_>)) -> Result<(), Malformed> {
+pub(crate) fn read_spans(
+    request: &[u8],
+    mut each: impl FnMut(ArrivedSpan<'_>),
+) -> Result<(), Malformed> {
     let (mut resource_envelope, mut scope_envelope) = (Vec::new(), Vec::new());
     let mut resources = Fields(request);
     while let Some(resource) = resources.next()? {
@@ -37,11 +40,15 @@ pub(crate) fn read_spans(request: &[u8], mut each: impl FnMut(ArrivedSpan<'_>)) 
         collect_envelope(resource_spans, &mut resource_envelope)?;
         let mut scopes = Fields(resource_spans);
         while let Some(field) = scopes.next()? {
-            let Some(scope_spans) = field.child(2)? else { continue };
+            let Some(scope_spans) = field.child(2)? else {
+                continue;
+            };
             collect_envelope(scope_spans, &mut scope_envelope)?;
             let mut spans = Fields(scope_spans);
             while let Some(field) = spans.next()? {
-                let Some(span) = field.child(2)? else { continue };
+                let Some(span) = field.child(2)? else {
+                    continue;
+                };
                 let (trace_id, span_id) = read_ids(span)?;
                 each(ArrivedSpan {
                     trace_id,
@@ -62,11 +69,17 @@ pub(crate) fn decompress<'a>(encoding: Option<&[u8]>, body: &'a [u8]) -> io::Res
     let mut plain = Vec::new();
     match encoding {
         None | Some(b"identity") => return Ok(Cow::Borrowed(body)),
-        Some(b"gzip") => flate2::read::MultiGzDecoder::new(body).take(limit).read_to_end(&mut plain)?,
-        Some(b"zstd") => zstd::stream::read::Decoder::new(body)?.take(limit).read_to_end(&mut plain)?,
+        Some(b"gzip") => flate2::read::MultiGzDecoder::new(body)
+            .take(limit)
+            .read_to_end(&mut plain)?,
+        Some(b"zstd") => zstd::stream::read::Decoder::new(body)?
+            .take(limit)
+            .read_to_end(&mut plain)?,
         Some(other) => {
             let name = String::from_utf8_lossy(other);
-            return Err(io::Error::other(format!("the sink does not know the encoding {name}")));
+            return Err(io::Error::other(format!(
+                "the sink does not know the encoding {name}"
+            )));
         }
     };
     Ok(Cow::Owned(plain))
