@@ -1,1 +1,38 @@
-fn main() {}
+//! `bench-harness`: sends realistic traces to a gateway, takes what it exports, and says whether it did its work and
+//! how fast. It never looks inside the gateway: it knows its command line, its addresses and the bytes it must send.
+//!
+//! ```text
+//! traces --requests--> load ====> gateway (child, core 0) ====> sink --masks--> verdict
+//!                        \________ log of answers ________________________________/
+//! ```
+
+mod cli;
+mod commands;
+mod gateway;
+mod io;
+mod load;
+mod measure;
+mod output;
+mod report;
+mod sink;
+mod traces;
+mod verdict;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+/// Large requests come and go; the system's allocator would return their pages each time.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let arguments = cli::Arguments::parse();
+    match commands::run(&arguments) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("bench-harness: {error}");
+            ExitCode::from(commands::EXIT_USAGE)
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! Two gateways by turns in one run: the machine's mood hits both alike, and the ratio of spans per CPU second is what
+//! is left. Instruction counts beside it, where they can be had.
+
+use std::io;
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use super::instructions;
+use super::run::{Plan, Rate, Subject, measure};
+use crate::cli::CompareArguments;
+use crate::gateway::Work;
+use crate::output::{print_report, thousands};
+use crate::verdict::Word;
+
+/// Length of a turn if nothing else is said.
+const TURN: Duration = Duration::from_secs(10);
+
+pub(super) fn run(arguments: &CompareArguments) -> io::Result<ExitCode> {
+    let rate = arguments
+        .run
+        .spans
+        .map_or(Rate::Closed, Rate::SpansPerSecond);
+    let turn = arguments.run.duration.unwrap_or(TURN);
+    let gateways = [&arguments.old, &arguments.new];
+    let mut rates = [Vec::new(), Vec::new()];
+    let plans = [
+        plan(arguments, &arguments.old)?,
+        plan(arguments, &arguments.new)?,
+    ];
+    for round in 0..arguments.rounds {
+        // The second place in a round goes to each in turn.
+        let order = if round % 2 == 0 { [0, 1] } else { [1, 0] };
+        for which in order {
+            let report = measure(&plans[which].at(rate, turn))?;
+            if report.verdict.word == Word::Failed {
+                print_report(&report);
+                return Ok(super::exit_code(&report));
+            }
+            let per_cpu = report.spans_per_cpu_second.unwrap_or(0.0);
+            eprintln!(
+                "{:<40} {} spans per CPU second",
+                gateways[which].display(),
+                thousands(per_cpu)
+            );
+            rates[which].push(per_cpu);
+        }
+    }
+    println!("spans per CPU second       median          lowest         highest");
+    for (name, rates) in ["old", "new"].iter().zip(&mut rates) {
+        rates.sort_by(f64::total_cmp);
+        let [low, high] = [rates[0], rates[rates.len() - 1]].map(thousands);
+        println!(
+            "  {name:<16} {:>14} {low:>15} {high:>15}",
+            thousands(median(rates))
+        );
+    }
+    println!(
+        "  new / old        {:>14.3}",
+        median(&rates[1]) / median(&rates[0])
+    );
+    print_instructions(&gateways.map(|gateway| gateway.as_path()))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn plan(arguments: &CompareArguments, binary: &Path) -> io::Result<Plan> {
+    let mut run = arguments.run.clone();
+    run.gateway = Some(binary.to_path_buf());
+    run.target = None;
+    let plan = Plan::new(&run)?;
+    match plan.subject {
+        Subject::Child {
+            work: Work::Discard,
+            ..
+        }
+        | Subject::Running { .. } => {
+            Err(io::Error::other("two binaries are compared at their work"))
+        }
+        Subject::Child { .. } => Ok(plan),
+    }
+}
+
+fn print_instructions(gateways: &[&Path; 2]) -> io::Result<()> {
+    if !instructions::is_available() {
+        println!("instructions: not counted, valgrind is not installed");
+        return Ok(());
+    }
+    let [old, new] = [
+        instructions::count(gateways[0])?,
+        instructions::count(gateways[1])?,
+    ];
+    println!("instructions per span ({})", instructions::COUNTER);
+    for (name, old) in &old {
+        let new = new.get(name).copied().unwrap_or(0.0);
+        println!("  {name:<16} {old:>14.1} {new:>15.1} {:>15.3}", new / old);
+    }
+    Ok(())
+}
+
+/// Of a sorted, non-empty list.
+fn median(sorted: &[f64]) -> f64 {
+    sorted[sorted.len() / 2]
+}

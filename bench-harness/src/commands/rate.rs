@@ -1,0 +1,21 @@
+//! A run at a rate: the harness's main work.
+
+use std::io;
+use std::process::ExitCode;
+
+use super::run::{Plan, measure};
+use crate::cli::RunArguments;
+use crate::output::{print_report, write_json};
+
+/// Rate where none is given: the baseline's.
+pub(super) const SPANS_PER_SECOND: u64 = 50_000;
+
+pub(super) fn run(arguments: &RunArguments) -> io::Result<ExitCode> {
+    let plan = Plan::new(arguments)?;
+    let report = measure(&plan)?;
+    print_report(&report);
+    if let Some(path) = &arguments.json {
+        write_json(path, &report)?;
+    }
+    Ok(super::exit_code(&report))
+}

@@ -1,0 +1,156 @@
+//! Finds the highest rate that is sustained: no refusal, a stable backlog, ack p99 below 50 ms.
+//!
+//! ```text
+//! closed loop: about what is possible --> open loop, short: up or down until the edge is between two rates
+//!   --> open loop, 20 s at the highest rate that held; lower if it does not hold that long
+//! ```
+//!
+//! Every probe has a gateway of its own, so that none inherits another's memory, and each is judged.
+
+use std::io;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use super::run::{Plan, Rate, measure};
+use crate::cli::RunArguments;
+use crate::output::{print_report, thousands, write_json};
+use crate::report::Report;
+use crate::verdict::Word;
+
+/// How long a rate must hold.
+const SUSTAINED: Duration = Duration::from_secs(20);
+
+/// Ack p99 of a sustained rate.
+const ACK_P99_MS_MAX: f64 = 50.0;
+
+/// Between two neighbouring rates.
+const STEP: f64 = 1.06;
+
+/// Most open-loop probes.
+const PROBES_MAX: usize = 10;
+
+pub(super) fn run(arguments: &RunArguments) -> io::Result<ExitCode> {
+    let plan = Plan::new(arguments)?;
+    let sustained = arguments.duration.unwrap_or(SUSTAINED);
+    // Long enough for decisions to be made as fast as traces come.
+    let probe = (sustained / 2).max(Duration::from_secs(4)).min(sustained);
+    let floor = measure(&plan.discarding().at(Rate::Closed, probe))?;
+    if floor.verdict.word == Word::Failed {
+        print_report(&floor);
+        return Ok(super::exit_code(&floor));
+    }
+    let closed = measure(&plan.at(Rate::Closed, probe))?;
+    let possible = match arguments.spans {
+        Some(rate) => rate as f64,
+        None => closed.spans_per_second,
+    };
+    eprintln!(
+        "closed loop: {} spans/s; floor: {}",
+        thousands(possible),
+        thousands(floor.spans_per_second)
+    );
+    let mut report = search(&plan, possible, probe, sustained)?;
+    report.extra.insert(
+        "saturation_spans_per_second",
+        report.spans_per_second.into(),
+    );
+    report
+        .extra
+        .insert("floor_spans_per_second", floor.spans_per_second.into());
+    report.extra.insert(
+        "floor_spans_per_cpu_second",
+        floor.spans_per_cpu_second.into(),
+    );
+    report.extra.insert(
+        "closed_loop_spans_per_second",
+        closed.spans_per_second.into(),
+    );
+    report.extra.insert(
+        "closed_loop_spans_per_cpu_second",
+        closed.spans_per_cpu_second.into(),
+    );
+    print_report(&report);
+    print_shares(&report, &closed, &floor);
+    if let Some(path) = &arguments.json {
+        write_json(path, &report)?;
+    }
+    Ok(super::exit_code(&report))
+}
+
+/// Steps until the edge is found, then holds it.
+fn search(plan: &Plan, possible: f64, probe: Duration, sustained: Duration) -> io::Result<Report> {
+    let mut rate = possible / STEP;
+    let (mut held, mut broke) = (None::<f64>, None::<f64>);
+    for _ in 0..PROBES_MAX {
+        let report = measure(&plan.at(Rate::SpansPerSecond(rate as u64), probe))?;
+        let holds = show(rate, &report);
+        if report.verdict.word == Word::Failed {
+            return Ok(report);
+        }
+        match holds {
+            true => held = Some(rate),
+            false => broke = Some(rate),
+        }
+        rate = match (held, broke) {
+            (Some(_), Some(_)) => break,
+            (Some(held), None) => held * STEP,
+            (None, _) => rate / STEP,
+        };
+    }
+    let mut rate = held.unwrap_or(rate);
+    let mut report = measure(&plan.at(Rate::SpansPerSecond(rate as u64), sustained))?;
+    for _ in 0..PROBES_MAX {
+        if show(rate, &report) || report.verdict.word == Word::Failed {
+            return Ok(report);
+        }
+        rate /= STEP;
+        report = measure(&plan.at(Rate::SpansPerSecond(rate as u64), sustained))?;
+    }
+    Ok(report)
+}
+
+/// Whether the rate was sustained; says why not.
+fn show(rate: f64, report: &Report) -> bool {
+    let why = if report.verdict.word != Word::Ok {
+        Some(report.verdict.reasons.join("; "))
+    } else if report.findings.load.refused_spans > 0 {
+        Some(format!(
+            "{} spans refused",
+            report.findings.load.refused_spans
+        ))
+    } else if report.ack_ms().p99 > ACK_P99_MS_MAX {
+        Some(format!("ack p99 {:.1} ms", report.ack_ms().p99))
+    } else if report.backlog.1 > 4 * report.backlog.0.max(16) {
+        Some(format!(
+            "backlog grew from {} to {} requests",
+            report.backlog.0, report.backlog.1
+        ))
+    } else {
+        None
+    };
+    let ack = report.ack_ms().p99;
+    match &why {
+        None => eprintln!("{:>12} spans/s held, ack p99 {ack:.2} ms", thousands(rate)),
+        Some(why) => eprintln!("{:>12} spans/s did not hold: {why}", thousands(rate)),
+    }
+    why.is_none()
+}
+
+fn print_shares(report: &Report, closed: &Report, floor: &Report) {
+    println!("  {:<24} {:>14} {:>20}", "", "spans/s", "spans/CPU second");
+    for (name, report) in [
+        ("sustained", report),
+        ("closed loop", closed),
+        ("floor", floor),
+    ] {
+        let cpu = report.spans_per_cpu_second.unwrap_or(0.0);
+        println!(
+            "  {name:<24} {:>14} {:>20}",
+            thousands(report.spans_per_second),
+            thousands(cpu)
+        );
+    }
+    if let (Some(own), Some(floor)) = (report.spans_per_cpu_second, floor.spans_per_cpu_second) {
+        println!("  {:.2} of the floor per CPU second", own / floor);
+    }
+}

@@ -1,0 +1,54 @@
+//! The figures of one run.
+
+use std::collections::BTreeMap;
+
+use crate::measure::{Latency, Percentiles};
+use crate::verdict::{Expectation, Findings, Verdict};
+
+/// Everything that is said about a run.
+#[derive(Clone, Debug)]
+pub(crate) struct Report {
+    /// What was run, in words.
+    pub(crate) title: String,
+    /// The word and why.
+    pub(crate) verdict: Verdict,
+    /// What it follows from.
+    pub(crate) findings: Findings,
+    /// What the policies had to do.
+    pub(crate) expectation: Expectation,
+    /// Who judged: our sink, or acks and metrics alone.
+    pub(crate) judged_by: String,
+    /// Accepted spans by wall second, in the measured window.
+    pub(crate) spans_per_second: f64,
+    /// Accepted spans by CPU second of the gateway, in the same window; `None` if its process is not ours.
+    pub(crate) spans_per_cpu_second: Option<f64>,
+    /// CPU by wall second of the gateway, in the same window.
+    pub(crate) gateway_cpu_share: Option<f64>,
+    /// CPU by wall second of load and sink together; near 1, the figures say more about them than about the gateway.
+    pub(crate) harness_cpu_share: f64,
+    /// Most memory the gateway had resident.
+    pub(crate) gateway_rss_bytes_max: Option<u64>,
+    /// From intended send to ack.
+    pub(crate) ack: Latency,
+    /// From intended send to arrival at the sink.
+    pub(crate) arrival: Latency,
+    /// From the end of the decision wait to arrival.
+    pub(crate) lateness: Latency,
+    /// Length of the measured window.
+    pub(crate) window_seconds: f64,
+    /// Most requests under way in the first and in the second half of the window.
+    pub(crate) backlog: (u64, u64),
+    /// Bytes of a span on average.
+    pub(crate) span_bytes: f64,
+    /// The gateway's last words.
+    pub(crate) gateway_output: String,
+    /// More keys for the JSON of a sub-command.
+    pub(crate) extra: BTreeMap<&'static str, serde_json::Value>,
+}
+
+impl Report {
+    /// The figures of the ack histogram.
+    pub(crate) fn ack_ms(&self) -> Percentiles {
+        self.ack.percentiles()
+    }
+}

@@ -1,0 +1,62 @@
+//! OTLP over HTTP/1.1 for `otlphttp` exporters.
+
+use std::convert::Infallible;
+use std::io;
+
+use bytes::Bytes;
+use http::{HeaderValue, Request, Response, StatusCode};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use tokio::net::TcpStream;
+
+use super::reader::decompress;
+use super::{Intake, REQUEST_BYTES_MAX};
+use crate::io::HyperStream;
+
+pub(super) async fn serve(socket: TcpStream, intake: Intake) -> io::Result<()> {
+    let service = service_fn(move |request| {
+        let intake = intake.clone();
+        async move { Ok::<_, Infallible>(export(request, &intake).await) }
+    });
+    let connection =
+        hyper::server::conn::http1::Builder::new().serve_connection(HyperStream(socket), service);
+    match connection.await {
+        Err(error) if !error.is_incomplete_message() => Err(io::Error::other(error)),
+        _ => Ok(()),
+    }
+}
+
+async fn export(request: Request<Incoming>, intake: &Intake) -> Response<Full<Bytes>> {
+    let status = match take(request, intake).await {
+        Ok(()) => StatusCode::OK,
+        Err(error) => {
+            intake.arrivals.broken_connection(&error.to_string());
+            StatusCode::BAD_REQUEST
+        }
+    };
+    let mut response = Response::new(Full::new(Bytes::new()));
+    *response.status_mut() = status;
+    let content_type = HeaderValue::from_static("application/x-protobuf");
+    response
+        .headers_mut()
+        .insert(http::header::CONTENT_TYPE, content_type);
+    response
+}
+
+async fn take(request: Request<Incoming>, intake: &Intake) -> io::Result<()> {
+    let (head, body) = request.into_parts();
+    let body = Limited::new(body, REQUEST_BYTES_MAX)
+        .collect()
+        .await
+        .map_err(io::Error::other)?
+        .to_bytes();
+    let now_ns = intake.clock.now_ns();
+    let encoding = head
+        .headers
+        .get("content-encoding")
+        .map(HeaderValue::as_bytes);
+    let body = decompress(encoding, &body)?;
+    intake.arrivals.request(intake.exporter, &body, now_ns);
+    Ok(())
+}

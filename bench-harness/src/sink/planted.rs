@@ -1,0 +1,278 @@
+//! Faults planted one by one: each must be found, and found as what it is.
+
+use std::rc::Rc;
+
+use super::{Arrivals, Contents};
+use crate::load::{Log, Outcome};
+use crate::traces::{Cycle, CycleSettings, Place, Policies, Policy, Rule};
+use crate::verdict::{Expectation, ExporterFindings, compare_traces};
+
+const REQUESTS: u64 = 200;
+
+/// A run in which everything was accepted, and the spans that have to arrive.
+struct Run {
+    cycle: Rc<Cycle>,
+    log: Rc<Log>,
+    policies: Policies,
+}
+
+impl Run {
+    fn new(outcome: impl Fn(u64) -> Outcome) -> Run {
+        let cycle = Cycle::new(CycleSettings {
+            seed: 1,
+            spans_per_request: 100,
+            request_interval_ns: 2_000_000,
+            start_unix_ns: 1_700_000_000_000_000_000,
+        });
+        let log = Log::new();
+        for number in 0..REQUESTS {
+            log.send(number, number);
+            log.answer(number, number + 1, outcome(number));
+        }
+        let policy = |name: &str, rule| Policy {
+            name: name.to_owned(),
+            rule,
+        };
+        Run {
+            cycle: Rc::new(cycle),
+            log: Rc::new(log),
+            policies: Policies {
+                decision_wait_ns: 2_000_000_000,
+                policies: vec![
+                    policy("errors", Rule::Error),
+                    policy("slow", Rule::LatencyMs(1_000)),
+                    policy("random", Rule::probabilistic(5.0, "")),
+                ],
+            },
+        }
+    }
+
+    /// Spans that were accepted, by trace: (votes, spans).
+    fn traces(&self) -> Vec<(bool, Vec<Place>)> {
+        let accepted = |place: &Place| {
+            let request = self
+                .cycle
+                .request(*place)
+                .and_then(|request| self.log.record(request));
+            request.is_some_and(|record| record.outcome == Outcome::Accepted)
+        };
+        let mut traces = Vec::new();
+        for sequence in 0..self.cycle.sequences(REQUESTS) {
+            let all = (0..self.cycle.spans(sequence) as u8).map(|span| Place { sequence, span });
+            let spans: Vec<Place> = all.filter(accepted).collect();
+            if !spans.is_empty() {
+                let mask = spans.iter().fold(0, |mask, place| mask | 1 << place.span);
+                let kept = self.policies.votes(&self.cycle, sequence, mask).kept();
+                traces.push((kept, spans));
+            }
+        }
+        traces
+    }
+
+    fn kept(&self) -> Vec<Vec<Place>> {
+        self.traces()
+            .into_iter()
+            .filter(|(kept, _)| *kept)
+            .map(|(_, spans)| spans)
+            .collect()
+    }
+
+    /// What a sink finds that is sent these spans, one a request.
+    fn deliver(
+        &self,
+        spans: &[Place],
+        change: impl Fn(usize, &mut Vec<u8>),
+    ) -> (Expectation, ExporterFindings) {
+        let arrivals = Arrivals::new(
+            self.cycle.clone(),
+            self.log.clone(),
+            1,
+            Contents::Bytes,
+            2_000_000_000,
+        );
+        let mut scratch = Vec::new();
+        for (number, place) in spans.iter().enumerate() {
+            let expected = self.cycle.expected(*place, &mut scratch);
+            let mut request = nest(2, expected.span, expected.scope_envelope);
+            request = nest(2, &request, expected.resource_envelope);
+            request = nest(1, &request, &[]);
+            change(number, &mut request);
+            arrivals.request(0, &request, 10);
+        }
+        let ids = ["otlp/first".to_owned()];
+        let (expectation, mut findings) = compare_traces(
+            &self.cycle,
+            &self.log,
+            &arrivals,
+            Some(&self.policies),
+            &ids,
+        );
+        (expectation, findings.remove(0))
+    }
+}
+
+/// A message with an envelope and one child.
+fn nest(field: u8, child: &[u8], envelope: &[u8]) -> Vec<u8> {
+    let mut message = envelope.to_vec();
+    message.push(field << 3 | 2);
+    let mut length = child.len();
+    while length >= 0x80 {
+        message.push(length as u8 | 0x80);
+        length >>= 7;
+    }
+    message.push(length as u8);
+    message.extend_from_slice(child);
+    message
+}
+
+fn untouched(_: usize, _: &mut Vec<u8>) {}
+
+fn faults(findings: &ExporterFindings) -> [u64; 6] {
+    [
+        findings.lost_traces,
+        findings.partial_traces,
+        findings.wrong_traces,
+        findings.doubled_spans,
+        findings.foreign_spans,
+        findings.altered_spans,
+    ]
+}
+
+#[test]
+fn a_perfect_gateway_has_no_faults_and_keeps_about_seven_percent() {
+    let run = Run::new(|_| Outcome::Accepted);
+    let kept = run.kept().concat();
+    let (expectation, findings) = run.deliver(&kept, untouched);
+    assert_eq!(faults(&findings), [0; 6]);
+    assert_eq!(findings.spans, expectation.kept_spans);
+    assert_eq!(expectation.traces as usize, run.traces().len());
+    let share = expectation.kept_traces as f64 / expectation.traces as f64;
+    assert!((0.05..0.09).contains(&share), "{share}");
+    assert!(
+        expectation.votes.iter().all(|votes| *votes > 0),
+        "{:?}",
+        expectation.votes
+    );
+}
+
+#[test]
+fn a_trace_that_does_not_arrive_is_lost() {
+    let run = Run::new(|_| Outcome::Accepted);
+    let (_, findings) = run.deliver(&run.kept()[1..].concat(), untouched);
+    assert_eq!(faults(&findings), [1, 0, 0, 0, 0, 0]);
+}
+
+#[test]
+fn a_trace_without_one_of_its_spans_is_partial() {
+    let run = Run::new(|_| Outcome::Accepted);
+    let mut kept = run.kept();
+    kept.iter_mut().find(|spans| spans.len() > 1).unwrap().pop();
+    let (_, findings) = run.deliver(&kept.concat(), untouched);
+    assert_eq!(faults(&findings), [0, 1, 0, 0, 0, 0]);
+}
+
+#[test]
+fn a_span_that_comes_twice_is_doubled() {
+    let run = Run::new(|_| Outcome::Accepted);
+    let mut kept = run.kept().concat();
+    kept.push(kept[3]);
+    let (_, findings) = run.deliver(&kept, untouched);
+    assert_eq!(faults(&findings), [0, 0, 0, 1, 0, 0]);
+}
+
+#[test]
+fn a_trace_that_no_policy_wants_is_wrong() {
+    let run = Run::new(|_| Outcome::Accepted);
+    let mut kept = run.kept().concat();
+    let unwanted = run.traces().into_iter().find(|(kept, _)| !kept).unwrap();
+    kept.extend(unwanted.1);
+    let (_, findings) = run.deliver(&kept, untouched);
+    assert_eq!(faults(&findings), [0, 0, 1, 0, 0, 0]);
+}
+
+#[test]
+fn a_span_of_a_refused_request_is_wrong() {
+    let run = Run::new(|number| {
+        if number % 7 == 3 {
+            Outcome::Refused
+        } else {
+            Outcome::Accepted
+        }
+    });
+    let mut kept = run.kept().concat();
+    let (_, findings) = run.deliver(&kept, untouched);
+    assert_eq!(
+        faults(&findings),
+        [0; 6],
+        "refusals leave an exact expectation"
+    );
+    let refused = kept.iter().find_map(|place| {
+        let others =
+            (0..run.cycle.spans(place.sequence) as u8).map(|span| Place { span, ..*place });
+        others.into_iter().find(|other| {
+            run.cycle
+                .request(*other)
+                .is_some_and(|request| request < REQUESTS && request % 7 == 3)
+        })
+    });
+    kept.push(refused.unwrap());
+    let (_, findings) = run.deliver(&kept, untouched);
+    assert_eq!(faults(&findings), [0, 0, 1, 0, 0, 0]);
+}
+
+#[test]
+fn any_changed_byte_makes_a_span_altered_or_foreign() {
+    let run = Run::new(|_| Outcome::Accepted);
+    let kept = run.kept().concat();
+    // The last byte belongs to the flags of the span.
+    let (_, findings) = run.deliver(&kept, |number, request| {
+        if number == 5 {
+            *request.last_mut().unwrap() ^= 1;
+        }
+    });
+    assert_eq!(faults(&findings), [0, 0, 0, 0, 0, 1]);
+    let (_, findings) = run.deliver(&kept, |number, request| {
+        if number == 5 {
+            // A letter of the resource's first attribute.
+            let at = request
+                .windows(12)
+                .position(|window| window == b"service.name")
+                .unwrap();
+            request[at] ^= 1;
+        }
+    });
+    assert_eq!(faults(&findings), [0, 0, 0, 0, 0, 1]);
+    let first = run.cycle.trace_id(kept[5].sequence);
+    let (_, findings) = run.deliver(&kept, |number, request| {
+        if number == 5 {
+            let at = request
+                .windows(16)
+                .position(|window| window == first.0)
+                .unwrap();
+            request[at] ^= 1;
+        }
+    });
+    assert_eq!(findings.foreign_spans, 1);
+    assert_eq!(findings.lost_traces + findings.partial_traces, 1);
+}
+
+#[test]
+fn a_trace_with_an_unanswered_request_is_not_judged() {
+    let run = Run::new(|number| {
+        if number == 50 {
+            Outcome::Unknown
+        } else {
+            Outcome::Accepted
+        }
+    });
+    let (expectation, findings) = run.deliver(&run.kept().concat(), untouched);
+    assert!(expectation.uncertain_traces > 0);
+    assert_eq!(
+        [
+            findings.lost_traces,
+            findings.partial_traces,
+            findings.wrong_traces
+        ],
+        [0; 3]
+    );
+}

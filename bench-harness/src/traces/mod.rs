@@ -1,0 +1,19 @@
+//! What is sent, and what must become of it.
+//!
+//! ```text
+//! shape (a tree of spans) --placed--> cycle (requests written once, with the places of ids and times)
+//! request number --cycle.fill--> the same bytes with fresh ids   (load)
+//! trace id       --expectation-> which spans, kept or not        (sink, verdict)
+//! ```
+//!
+//! Everything here is a pure function of the seed, the settings and a request's number.
+
+mod content;
+mod cycle;
+mod expect;
+mod ids;
+mod shape;
+mod wire;
+
+pub(crate) use cycle::{Cycle, CycleSettings, FRAME_PREFIX, Place};
+pub(crate) use expect::{Policies, Policy, Rule, Votes};

@@ -1,0 +1,470 @@
+//! The verdict: a pure function of what was found.
+//!
+//! ```text
+//! void    the run says nothing: the load missed its schedule, or traces were spread wider than the decision wait
+//! failed  something was lost, doubled, partial, wrong, altered, or the books differ
+//! ok      everything that was accepted became what its ids say
+//! ```
+//!
+//! A fault that no timing explains (doubled, foreign, altered, unanswered) fails a run that is void as well. Lost,
+//! partial and wrong traces are only held against the gateway if every trace reached it within its decision wait.
+
+use std::rc::Rc;
+
+use crate::load::{Log, Outcome};
+use crate::measure::Latency;
+use crate::sink::Arrivals;
+use crate::traces::{Cycle, Place, Policies, Votes};
+
+/// The 99th percentile of (sent - intended) may be this much.
+pub(crate) const SCHEDULE_LATE_P99_MS_MAX: f64 = 20.0;
+
+/// No request may leave later than this after its time.
+pub(crate) const SCHEDULE_LATE_MS_MAX: f64 = 500.0;
+
+/// The word a run ends with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Word {
+    /// Exit code 0.
+    Ok,
+    /// Exit code 1.
+    Failed,
+    /// Exit code 3.
+    Void,
+}
+
+/// A word and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Verdict {
+    /// The word.
+    pub(crate) word: Word,
+    /// Empty if ok.
+    pub(crate) reasons: Vec<String>,
+}
+
+/// What the load did, against its schedule and the decision wait.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct LoadFindings {
+    /// Spans sent.
+    pub(crate) offered_spans: u64,
+    /// Spans of accepted requests.
+    pub(crate) accepted_spans: u64,
+    /// Spans of refused requests; their traces are expected without them.
+    pub(crate) refused_spans: u64,
+    /// Requests answered with an error that says never.
+    pub(crate) rejected_requests: u64,
+    /// Requests whose connection broke, or that were not answered in 30 s.
+    pub(crate) unanswered_requests: u64,
+    /// Sent - intended, 99th percentile; 0 in a closed loop.
+    pub(crate) late_p99_ms: f64,
+    /// Sent - intended, largest.
+    pub(crate) late_max_ms: f64,
+    /// The longest time between the sending of a trace's first request and the answer to its last.
+    pub(crate) apart_max_ms: f64,
+    /// The bound for it; `None` without tail sampling.
+    pub(crate) apart_limit_ms: Option<f64>,
+}
+
+/// What one exporter's sink saw, trace by trace.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct ExporterFindings {
+    /// `type/name`.
+    pub(crate) id: String,
+    /// Spans that arrived.
+    pub(crate) spans: u64,
+    /// Spans that had to arrive.
+    pub(crate) expected_spans: u64,
+    /// Traces to be kept of which nothing arrived.
+    pub(crate) lost_traces: u64,
+    /// Traces to be kept of which some spans are missing.
+    pub(crate) partial_traces: u64,
+    /// Traces to be dropped of which something arrived, or spans of refused requests.
+    pub(crate) wrong_traces: u64,
+    /// Spans that came more than once.
+    pub(crate) doubled_spans: u64,
+    /// Spans that were never sent.
+    pub(crate) foreign_spans: u64,
+    /// Spans that differ from what was sent.
+    pub(crate) altered_spans: u64,
+}
+
+/// One line of the comparison of books.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct LedgerLine {
+    /// The gateway's metric with its labels.
+    pub(crate) metric: String,
+    /// What the harness counted.
+    pub(crate) ours: u64,
+    /// What the gateway says; `None`: no such series.
+    pub(crate) gateway: Option<u64>,
+}
+
+/// Everything a verdict follows from.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Findings {
+    /// The load.
+    pub(crate) load: LoadFindings,
+    /// One for each exporter; empty without a sink of ours.
+    pub(crate) exporters: Vec<ExporterFindings>,
+    /// Faults noted while spans arrived, and examples in words.
+    pub(crate) faults: (u64, Vec<String>),
+    /// The books, if the gateway's could be read.
+    pub(crate) ledger: Vec<LedgerLine>,
+    /// What the gateway did that ends a run: a crash, a drain that hung.
+    pub(crate) broken: Vec<String>,
+}
+
+/// What the policies had to do, counted over all traces.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Expectation {
+    /// Traces of which at least one span was accepted.
+    pub(crate) traces: u64,
+    /// Those to be kept.
+    pub(crate) kept_traces: u64,
+    /// Their spans.
+    pub(crate) kept_spans: u64,
+    /// For each policy, the traces it wants.
+    pub(crate) votes: Vec<u64>,
+    /// Traces with a request that nobody knows the end of: not checked.
+    pub(crate) uncertain_traces: u64,
+}
+
+/// Judges.
+pub(crate) fn judge(findings: &Findings) -> Verdict {
+    let void = void_reasons(&findings.load);
+    let exact = !is_apart(&findings.load);
+    let failed = failed_reasons(findings, exact);
+    let (word, reasons) = match (failed.is_empty(), void.is_empty()) {
+        (false, _) => (Word::Failed, failed.into_iter().chain(void).collect()),
+        (true, false) => (Word::Void, void),
+        (true, true) => (Word::Ok, Vec::new()),
+    };
+    Verdict { word, reasons }
+}
+
+fn is_apart(load: &LoadFindings) -> bool {
+    load.apart_limit_ms
+        .is_some_and(|limit| load.apart_max_ms > limit)
+}
+
+fn void_reasons(load: &LoadFindings) -> Vec<String> {
+    let mut reasons = Vec::new();
+    if load.late_p99_ms > SCHEDULE_LATE_P99_MS_MAX || load.late_max_ms > SCHEDULE_LATE_MS_MAX {
+        reasons.push(format!(
+            "the load missed its schedule: {:.1} ms late at the 99th percentile, {:.1} ms at most (bounds \
+             {SCHEDULE_LATE_P99_MS_MAX} and {SCHEDULE_LATE_MS_MAX})",
+            load.late_p99_ms, load.late_max_ms
+        ));
+    }
+    if let (true, Some(limit)) = (is_apart(load), load.apart_limit_ms) {
+        reasons.push(format!(
+            "spans of a trace were sent and taken up to {:.0} ms apart, the decision wait is {limit:.0} ms",
+            load.apart_max_ms
+        ));
+    }
+    if load.accepted_spans == 0 && load.unanswered_requests == 0 && load.rejected_requests == 0 {
+        reasons.push("nothing was accepted".to_owned());
+    }
+    reasons
+}
+
+fn failed_reasons(findings: &Findings, exact: bool) -> Vec<String> {
+    let mut reasons = findings.broken.clone();
+    let mut count = |number: u64, what: &str| {
+        if number > 0 {
+            reasons.push(format!("{number} {what}"));
+        }
+    };
+    count(findings.load.rejected_requests, "requests rejected");
+    count(
+        findings.load.unanswered_requests,
+        "requests without an answer",
+    );
+    for exporter in &findings.exporters {
+        let id = &exporter.id;
+        count(exporter.doubled_spans, &format!("spans doubled ({id})"));
+        count(
+            exporter.foreign_spans,
+            &format!("spans that were never sent ({id})"),
+        );
+        count(exporter.altered_spans, &format!("spans altered ({id})"));
+        if exact {
+            count(exporter.lost_traces, &format!("traces lost ({id})"));
+            count(exporter.partial_traces, &format!("traces partial ({id})"));
+            count(
+                exporter.wrong_traces,
+                &format!("traces sent that should have been dropped ({id})"),
+            );
+        }
+    }
+    let known = |exporter: &ExporterFindings| {
+        exporter.doubled_spans + exporter.foreign_spans + exporter.altered_spans
+    };
+    let explained: u64 = findings.exporters.iter().map(known).sum();
+    if findings.faults.0 > explained {
+        count(
+            findings.faults.0 - explained,
+            "broken connections or requests at the sink",
+        );
+    }
+    for line in &findings.ledger {
+        let decided = line.metric.contains("tail_sampling");
+        match line.gateway {
+            Some(gateway) if gateway == line.ours => {}
+            Some(_) if decided && !exact => {}
+            Some(gateway) => reasons.push(format!(
+                "ledger: {} is {gateway}, counted here {}",
+                line.metric, line.ours
+            )),
+            None => reasons.push(format!(
+                "ledger: {} is missing, counted here {}",
+                line.metric, line.ours
+            )),
+        }
+    }
+    reasons
+}
+
+/// Compares what arrived with what had to, for every trace of the run.
+pub(crate) fn compare_traces(
+    cycle: &Cycle,
+    log: &Log,
+    arrivals: &Arrivals,
+    policies: Option<&Policies>,
+    ids: &[String],
+) -> (Expectation, Vec<ExporterFindings>) {
+    let mut expectation = Expectation {
+        votes: vec![0; policies.map_or(0, |policies| policies.policies.len())],
+        ..Expectation::default()
+    };
+    let books = arrivals.exporters();
+    let mut exporters: Vec<ExporterFindings> = ids
+        .iter()
+        .zip(books.iter())
+        .map(|(id, book)| ExporterFindings {
+            id: id.clone(),
+            spans: book.spans,
+            doubled_spans: book.doubled,
+            foreign_spans: book.foreign,
+            altered_spans: book.altered,
+            ..ExporterFindings::default()
+        })
+        .collect();
+    for sequence in 0..cycle.sequences(log.sent()) {
+        let Some(accepted) = accepted_mask(cycle, log, sequence) else {
+            expectation.uncertain_traces += 1;
+            continue;
+        };
+        let expected = expected_mask(cycle, sequence, accepted, policies, &mut expectation);
+        for (findings, book) in exporters.iter_mut().zip(books.iter()) {
+            findings.expected_spans += u64::from(expected.count_ones());
+            let arrived = book.mask(sequence);
+            findings.wrong_traces += u64::from(arrived & !expected != 0);
+            match (expected & arrived, expected) {
+                (_, 0) => {}
+                (0, _) => findings.lost_traces += 1,
+                (some, all) => findings.partial_traces += u64::from(some != all),
+            }
+        }
+    }
+    (expectation, exporters)
+}
+
+/// Which spans of a trace were accepted; `None` if that is not known of all of them.
+fn accepted_mask(cycle: &Cycle, log: &Log, sequence: u64) -> Option<u16> {
+    let mut mask = 0;
+    for span in 0..cycle.spans(sequence) as u8 {
+        let request = cycle.request(Place { sequence, span });
+        match request
+            .and_then(|request| log.record(request))
+            .map(|record| record.outcome)
+        {
+            Some(Outcome::Accepted) => mask |= 1 << span,
+            Some(Outcome::Pending | Outcome::Unknown) => return None,
+            Some(Outcome::Refused | Outcome::Rejected) | None => {}
+        }
+    }
+    Some(mask)
+}
+
+fn expected_mask(
+    cycle: &Cycle,
+    sequence: u64,
+    accepted: u16,
+    policies: Option<&Policies>,
+    expectation: &mut Expectation,
+) -> u16 {
+    if accepted == 0 {
+        return 0;
+    }
+    expectation.traces += 1;
+    let votes = policies.map_or(Votes(1), |policies| {
+        policies.votes(cycle, sequence, accepted)
+    });
+    for (policy, count) in expectation.votes.iter_mut().enumerate() {
+        *count += u64::from(votes.of(policy));
+    }
+    if !votes.kept() {
+        return 0;
+    }
+    expectation.kept_traces += 1;
+    expectation.kept_spans += u64::from(accepted.count_ones());
+    accepted
+}
+
+/// How the load kept to its schedule, and how far apart the requests of a trace were.
+pub(crate) fn examine_load(
+    cycle: &Cycle,
+    log: &Rc<Log>,
+    policies: Option<&Policies>,
+) -> LoadFindings {
+    let spans = cycle.spans_per_request() as u64;
+    let records = log.records();
+    let count = |wanted: Outcome| {
+        records
+            .iter()
+            .filter(|record| record.outcome == wanted)
+            .count() as u64
+    };
+    let mut late = Latency::new();
+    let mut apart_max_ns = 0;
+    let width = cycle.trace_requests_max() as usize;
+    for (number, record) in records.iter().enumerate() {
+        late.record(record.sent_ns - record.intended_ns);
+        // Requests leave in order, so the oldest in reach was sent first.
+        let first_sent_ns = records[number.saturating_sub(width)].sent_ns;
+        if record.outcome == Outcome::Accepted {
+            apart_max_ns = apart_max_ns.max(record.answered_ns - first_sent_ns);
+        }
+    }
+    let late = late.percentiles();
+    LoadFindings {
+        offered_spans: records.len() as u64 * spans,
+        accepted_spans: count(Outcome::Accepted) * spans,
+        refused_spans: count(Outcome::Refused) * spans,
+        rejected_requests: count(Outcome::Rejected),
+        unanswered_requests: count(Outcome::Unknown) + count(Outcome::Pending),
+        late_p99_ms: late.p99,
+        late_max_ms: late.max,
+        apart_max_ms: apart_max_ns as f64 / 1e6,
+        apart_limit_ms: policies.map(|policies| policies.decision_wait_ns as f64 / 1e6),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn clean() -> Findings {
+        Findings {
+            load: LoadFindings {
+                offered_spans: 100,
+                accepted_spans: 100,
+                apart_limit_ms: Some(2_000.0),
+                apart_max_ms: 500.0,
+                ..LoadFindings::default()
+            },
+            exporters: vec![ExporterFindings {
+                id: "otlp/first".to_owned(),
+                spans: 7,
+                expected_spans: 7,
+                ..ExporterFindings::default()
+            }],
+            ledger: vec![LedgerLine {
+                metric: "otelcol_receiver_accepted_spans".to_owned(),
+                ours: 100,
+                gateway: Some(100),
+            }],
+            ..Findings::default()
+        }
+    }
+
+    fn check(change: impl Fn(&mut Findings), expected: Word) {
+        let mut findings = clean();
+        change(&mut findings);
+        let verdict = judge(&findings);
+        assert_eq!(verdict.word, expected, "{:?}", verdict.reasons);
+        assert_eq!(verdict.reasons.is_empty(), expected == Word::Ok);
+    }
+
+    #[test]
+    fn a_clean_run_is_ok_and_every_single_fault_fails_it() {
+        check(|_| {}, Word::Ok);
+        check(
+            |findings| findings.exporters[0].lost_traces = 1,
+            Word::Failed,
+        );
+        check(
+            |findings| findings.exporters[0].partial_traces = 1,
+            Word::Failed,
+        );
+        check(
+            |findings| findings.exporters[0].wrong_traces = 1,
+            Word::Failed,
+        );
+        check(
+            |findings| findings.exporters[0].doubled_spans = 1,
+            Word::Failed,
+        );
+        check(
+            |findings| findings.exporters[0].foreign_spans = 1,
+            Word::Failed,
+        );
+        check(
+            |findings| findings.exporters[0].altered_spans = 1,
+            Word::Failed,
+        );
+        check(|findings| findings.faults.0 = 1, Word::Failed);
+        check(|findings| findings.load.rejected_requests = 1, Word::Failed);
+        check(
+            |findings| findings.load.unanswered_requests = 1,
+            Word::Failed,
+        );
+        check(
+            |findings| findings.ledger[0].gateway = Some(101),
+            Word::Failed,
+        );
+        check(|findings| findings.ledger[0].gateway = None, Word::Failed);
+        check(
+            |findings| findings.broken.push("it crashed".to_owned()),
+            Word::Failed,
+        );
+    }
+
+    #[test]
+    fn refusals_alone_fail_nothing() {
+        check(|findings| findings.load.refused_spans = 50, Word::Ok);
+    }
+
+    #[test]
+    fn a_late_load_or_wide_traces_make_a_run_void() {
+        check(
+            |findings| findings.load.late_p99_ms = SCHEDULE_LATE_P99_MS_MAX + 1.0,
+            Word::Void,
+        );
+        check(
+            |findings| findings.load.late_max_ms = SCHEDULE_LATE_MS_MAX + 1.0,
+            Word::Void,
+        );
+        check(|findings| findings.load.apart_max_ms = 2_001.0, Word::Void);
+        check(|findings| findings.load.accepted_spans = 0, Word::Void);
+    }
+
+    #[test]
+    fn faults_that_time_explains_are_not_held_against_a_gateway_whose_traces_came_too_wide() {
+        let wide = |findings: &mut Findings| findings.load.apart_max_ms = 2_001.0;
+        check(
+            |findings| (wide(findings), findings.exporters[0].partial_traces = 1).1,
+            Word::Void,
+        );
+        check(
+            |findings| (wide(findings), findings.exporters[0].doubled_spans = 1).1,
+            Word::Failed,
+        );
+        check(
+            |findings| (wide(findings), findings.ledger[0].gateway = Some(1)).1,
+            Word::Failed,
+        );
+    }
+}
