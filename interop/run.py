@@ -1,4 +1,4 @@
-"""Runs the scenarios: every function `it_...` of every file in scenarios/, one after the other.
+"""Runs the scenarios: every function `it_...` of every file in a folder, one after the other.
 
 A file is a story, a function one thing that must be true. The last line is `N passed, N failed, N skipped`; the exit
 code is 1 if anything failed. Nothing is retried.
@@ -24,10 +24,11 @@ SECONDS_MAX = 180
 def main():
     """Arguments, the scenarios, the summary."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path, help="where the scenarios are")
     parser.add_argument("words", nargs="*", help="only functions whose file or name contains one of these")
     parser.add_argument("--list", action="store_true", help="print what would run")
     arguments = parser.parse_args()
-    chosen = list(chosen_cases(arguments.words))
+    chosen = list(chosen_cases(arguments.folder, arguments.words))
     if arguments.list:
         for name, _ in chosen:
             print(name)
@@ -39,9 +40,9 @@ def main():
     return 1 if counts["failed"] or not counts["passed"] else 0
 
 
-def chosen_cases(words):
+def chosen_cases(folder, words):
     """(name, function) of every case that a word matches, in the order of the files."""
-    for path in sorted((HERE / "scenarios").glob("*.py")):
+    for path in sorted(folder.glob("*.py")):
         story = path.stem
         module = load(path)
         for attribute, case in vars(module).items():
