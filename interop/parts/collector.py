@@ -2,14 +2,12 @@
 
 import json
 import os
-import signal
 import socket
 import subprocess
-import tempfile
 from pathlib import Path
 
-from parts.gateway import indented
-from parts.outcome import poll, require, require_equal
+from parts.child import Child, indented
+from parts.outcome import require, require_equal
 from parts.ports import free_port
 
 
@@ -26,15 +24,13 @@ def generate(*arguments, seconds=120):
     require(run.returncode == 0, f"telemetrygen ended with {run.returncode}:\n{indented((run.stdout + run.stderr)[-3000:])}")
 
 
-class Collector:
-    """One running Collector; a context manager that never leaves a process behind."""
+class Collector(Child):
+    """One running Collector; a context manager."""
 
     def __init__(self, exporters, processors=None):
         """`exporters` and `processors` map ids to settings, in the pipeline's order."""
+        super().__init__("the Collector")
         self.grpc_port, self.http_port = free_port(), free_port()
-        self._directory = tempfile.TemporaryDirectory(prefix="tracegate-interop-otelcol-")
-        self.folder = Path(self._directory.name)
-        self._process = None
         protocols = {"grpc": {"endpoint": self.grpc}, "http": {"endpoint": f"127.0.0.1:{self.http_port}"}}
         pipeline = {"receivers": ["otlp"], "processors": list(processors or {}), "exporters": list(exporters)}
         configuration = {
@@ -56,37 +52,19 @@ class Collector:
         return f"http://127.0.0.1:{self.http_port}"
 
     def __enter__(self):
-        with open(self.folder / "log", "wb") as log:
-            arguments = [program("otelcol"), "--config", str(self.folder / "collector.yaml")]
-            self._process = subprocess.Popen(arguments, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                                             cwd=self.folder)
-        poll(self._listens, "the Collector to listen", 30)
+        self.launch([program("otelcol"), "--config", "collector.yaml"])
+        self.wait_until(lambda: all(answers(port) for port in (self.grpc_port, self.http_port)), 30)
         return self
-
-    def __exit__(self, kind, error, trace):
-        if self._process.poll() is None:
-            self._process.kill()
-            self._process.wait()
-        if kind is not None:
-            print(f"    --- the Collector said, at last:\n{indented(self.log()[-3000:])}")
-        self._directory.cleanup()
-
-    def _listens(self):
-        require(self._process.poll() is None, f"the Collector ended at its start:\n{indented(self.log())}")
-        return all(self._answers(port) for port in (self.grpc_port, self.http_port))
-
-    def _answers(self, port):
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-            return True
-        except OSError:
-            return False
-
-    def log(self):
-        """What it wrote so far."""
-        return (self.folder / "log").read_text(encoding="utf-8", errors="replace")
 
     def stop(self):
         """SIGTERM and a clean end: everything it holds has been sent then."""
-        self._process.send_signal(signal.SIGTERM)
-        require_equal(self._process.wait(60), 0, "exit code of the Collector")
+        require_equal(self.terminate(60), 0, "exit code of the Collector")
+
+
+def answers(port):
+    """Whether somebody listens there."""
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        return True
+    except OSError:
+        return False

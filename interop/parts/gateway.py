@@ -8,15 +8,13 @@ that no scenario can forget it. Nothing here knows the gateway's insides: it is 
 import json
 import os
 import re
-import signal
-import subprocess
-import tempfile
 import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import NamedTuple
 
-from parts.outcome import Failed, poll, require, require_equal
+from parts.child import Child, indented
+from parts.outcome import poll, require, require_equal
 from parts.ports import free_port
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -57,8 +55,8 @@ class Ending(NamedTuple):
     log: str
 
 
-class Gateway:
-    """One running gateway; a context manager that never leaves a process behind."""
+class Gateway(Child):
+    """One running gateway; a context manager."""
 
     def __init__(self, exporters, processors=None, files=None, environment=None, engine_settings=None, grpc=None,
                  http=None):
@@ -66,14 +64,12 @@ class Gateway:
 
         `files` takes the place of all that: the seed's files are run as they are, with `add_arguments` and variables.
         """
-        self._environment = environment or {}
+        super().__init__("the gateway")
+        self._environment = {"RUST_BACKTRACE": "1", "NO_COLOR": "1"} | (environment or {})
         self.grpc_port, self.http_port = free_port(), free_port()
         self.metrics_port, self.admin_port = free_port(), free_port()
-        self._directory = tempfile.TemporaryDirectory(prefix="tracegate-interop-")
-        self._process = None
-        self._log_path = Path(self._directory.name) / "log"
         if files is None:
-            path = Path(self._directory.name) / "gateway.yaml"
+            path = self.folder / "gateway.yaml"
             text = json.dumps(self._configuration(exporters, processors or {}, engine_settings or {}, grpc, http), indent=2)
             path.write_text(text, encoding="utf-8")
             files = [path]
@@ -121,39 +117,10 @@ class Gateway:
         """Base URL for OTLP/HTTP."""
         return f"http://127.0.0.1:{self.http_port}"
 
-    @property
-    def pid(self):
-        """The process."""
-        return self._process.pid
-
     def __enter__(self):
-        self.start()
+        self.launch([program(), *self._arguments], self._environment)
+        self.wait_until(lambda: self.page("/ready")[0] == 200, READY_SECONDS)
         return self
-
-    def __exit__(self, kind, error, trace):
-        if self._process is not None and self._process.poll() is None:
-            self._process.kill()
-            self._process.wait()
-        if kind is not None:
-            print(f"    --- the gateway said, at last:\n{indented(self.log()[-4000:])}")
-        self._directory.cleanup()
-
-    def start(self):
-        """Starts the process and returns when it is ready for connections."""
-        with open(self._log_path, "wb") as log:
-            environment = os.environ | {"RUST_BACKTRACE": "1", "NO_COLOR": "1"} | self._environment
-            self._process = subprocess.Popen(
-                [program(), *self._arguments], stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment
-            )
-        poll(self._is_ready, "the gateway to become ready", READY_SECONDS)
-
-    def _is_ready(self):
-        require(self._process.poll() is None, f"the gateway ended at its start:\n{indented(self.log())}")
-        return self.page("/ready")[0] == 200
-
-    def log(self):
-        """What it wrote so far."""
-        return self._log_path.read_text(encoding="utf-8", errors="replace") if self._log_path.exists() else ""
 
     def page(self, path):
         """(status, text) of an admin page; status 0 when nobody answers."""
@@ -176,11 +143,7 @@ class Gateway:
     def stop(self, lost=False):
         """SIGTERM, and everything that must hold after it: exit code 0, a ledger that balances, and nothing lost
         unless `lost` says that this scenario loses spans on purpose. Returns the ledger's sentence and the log."""
-        self._process.send_signal(signal.SIGTERM)
-        try:
-            code = self._process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            raise Failed(f"the gateway did not stop within {STOP_SECONDS:.0f} s of SIGTERM") from None
+        code = self.terminate(STOP_SECONDS)
         log = self.log()
         require_equal(code, 0, "exit code after SIGTERM")
         require("panicked" not in log, f"a panic:\n{indented(log[-3000:])}")
@@ -207,11 +170,6 @@ def fetch(url):
         return error.code, error.read().decode(errors="replace")
     except OSError:
         return 0, ""
-
-
-def indented(text):
-    """The text with a margin, for output under a failure."""
-    return "\n".join(f"      {line}" for line in text.splitlines())
 
 
 class Metrics:

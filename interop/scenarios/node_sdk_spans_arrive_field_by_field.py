@@ -9,7 +9,8 @@ import subprocess
 from pathlib import Path
 
 from parts import spans
-from parts.gateway import Gateway, indented, tail_sampling
+from parts.child import indented
+from parts.gateway import Gateway, tail_sampling
 from parts.outcome import Skipped, require, require_equal
 from parts.sinks import GrpcSink, HttpSink
 
