@@ -29,7 +29,7 @@ def program():
     target = Path(os.environ.get("CARGO_TARGET_DIR", REPOSITORY / "target"))
     path = Path(named) if named else target / os.environ.get("TRACEGATE_PROFILE", "release") / "tracegate"
     require(path.is_file(), f"no gateway at {path}: build it with `cargo build --release`, or set TRACEGATE_BINARY")
-    return str(path)
+    return str(path.resolve())
 
 
 def engine(**settings):

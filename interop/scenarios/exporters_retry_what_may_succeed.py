@@ -38,14 +38,14 @@ def it_delivers_after_an_outage_in_between():
     """The backend goes away and comes back on the same port; connections that broke are made anew."""
     for kind in (GrpcSink, HttpSink):
         before, after = load.make(20, 32, seed=2), load.make(20, 32, seed=3)
-        with kind() as first:
-            gateway = Gateway(exporter_of(kind, f"127.0.0.1:{first.port}"), {}).__enter__()
-            send(gateway, before)
-            first.wait_for_spans(before.span_count)
-        with gateway:
+        port = free_port()
+        with Gateway(exporter_of(kind, f"127.0.0.1:{port}"), {}) as gateway:
+            with kind(port=port) as first:
+                send(gateway, before)
+                first.wait_for_spans(before.span_count)
             send(gateway, after)
             gateway.wait_for_metric("otelcol_exporter_queue_size", len(after.requests))
-            with kind(port=first.port) as second:
+            with kind(port=port) as second:
                 second.wait_for_spans(after.span_count)
                 gateway.stop()
                 require_equal({trace for trace, _ in second.spans()}, set(after.fates), "traces")
