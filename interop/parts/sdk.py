@@ -1,0 +1,140 @@
+"""Spans made by the OpenTelemetry SDK of PyPI, sent by its own exporters.
+
+The idea: every span is given to two exporters of the same kind, one that sends to a sink directly and one that sends to
+the gateway. What the first sink holds is what the gateway's sinks must hold; nothing here knows how the SDK encodes.
+"""
+
+import logging
+from contextlib import contextmanager
+
+from grpc import Compression as GrpcCompression
+from opentelemetry import trace
+from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter as GrpcExporter
+from opentelemetry.exporter.otlp.proto.http import Compression as HttpCompression
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter as HttpExporter
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import SpanLimits, TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceFlags, TraceState
+
+from parts.outcome import require
+
+# Full attribute lists and repeated shutdowns are on purpose here; what fails to arrive is found by the scenarios.
+logging.getLogger("opentelemetry").setLevel(logging.ERROR)
+
+MILLISECOND = 1_000_000
+START = 1_700_000_000_000_000_000
+SERVICES = ("shop-frontend", "shop-cart", "shop-payment")
+
+
+def grpc_exporter(endpoint, compression="none"):
+    """The SDK's gRPC exporter; `compression` is none or gzip."""
+    kinds = {"none": GrpcCompression.NoCompression, "gzip": GrpcCompression.Gzip}
+    return GrpcExporter(endpoint=f"http://{endpoint}", insecure=True, compression=kinds[compression], timeout=20)
+
+
+def http_exporter(base_url, compression="none"):
+    """The SDK's HTTP/protobuf exporter; `compression` is none or gzip."""
+    kinds = {"none": HttpCompression.NoCompression, "gzip": HttpCompression.Gzip}
+    return HttpExporter(endpoint=f"{base_url}/v1/traces", compression=kinds[compression], timeout=20)
+
+
+@contextmanager
+def tracers(*exporters):
+    """One tracer per service, each with a resource of its own; on leaving, all spans have been sent."""
+    providers = [_provider(service, exporters) for service in SERVICES]
+    yield [_tracer(provider, service) for provider, service in zip(providers, SERVICES)]
+    for provider in providers:
+        require(provider.force_flush(30_000), "the SDK did not send everything within 30 s")
+    # Providers share their exporters, and the first shutdown ends an exporter for all.
+    for provider in providers:
+        provider.shutdown()
+
+
+def _provider(service, exporters):
+    attributes = {
+        "service.name": service,
+        "service.version": "1.2.3",
+        "deployment.environment.name": "interop",
+        "host.cpu.count": 8,
+        "host.load": 0.25,
+        "host.virtual": True,
+        "process.command_args": ["serve", "--port", "8080"],
+    }
+    limits = SpanLimits(max_events=4, max_links=4, max_span_attributes=32)
+    resource = Resource(attributes, schema_url="https://opentelemetry.io/schemas/1.27.0")
+    provider = TracerProvider(resource=resource, span_limits=limits)
+    for exporter in exporters:
+        # Small batches: several requests per trace, as in production.
+        provider.add_span_processor(BatchSpanProcessor(exporter, schedule_delay_millis=100, max_export_batch_size=7))
+    return provider
+
+
+def _tracer(provider, service):
+    return provider.get_tracer(f"{service}.library", "0.9.1", "https://opentelemetry.io/schemas/1.26.0", {"team": "core"})
+
+
+EVERY_TYPE = {
+    "text": "żółw 🐢 \u0000 end",
+    "text.empty": "",
+    "bool.true": True,
+    "bool.false": False,
+    "int.zero": 0,
+    "int.smallest": -(1 << 63),
+    "int.largest": (1 << 63) - 1,
+    "double": 3.141592653589793,
+    "double.zero": 0.0,
+    "double.tiny": 5e-324,
+    "double.infinite": float("inf"),
+    "double.none": float("nan"),
+    "texts": ["a", "", "ü"],
+    "bools": [True, False],
+    "ints": [1, -1, 1 << 53],
+    "doubles": [0.5, -2.5e300],
+    "nothing": [],
+}
+
+
+def full_trace(tracers_of_services):
+    """One trace over all services with everything a span can carry."""
+    frontend, cart, payment = tracers_of_services
+    elsewhere = SpanContext(0xABCDEF0123456789ABCDEF0123456789, 0x1122334455667788, True, TraceFlags(1),
+                            TraceState([("vendor", "value"), ("other", "x")]))
+    parent = trace.set_span_in_context(trace.NonRecordingSpan(elsewhere))
+    root = frontend.start_span("GET /cart", context=parent, kind=SpanKind.SERVER, attributes=EVERY_TYPE, start_time=START,
+                               links=[Link(elsewhere, {"why": "retry", "attempt": 2}), Link(elsewhere)])
+    inside = trace.set_span_in_context(root)
+    for number, kind in enumerate(SpanKind):
+        child = cart.start_span(f"step {kind.name}", context=inside, kind=kind, start_time=START + number * MILLISECOND)
+        child.add_event("found", {"items": number, "names": ["x", "y"]}, timestamp=START + number * MILLISECOND + 1)
+        child.set_status(Status(StatusCode.OK))
+        child.end(START + (number + 1) * MILLISECOND)
+    failing = payment.start_span("charge", context=inside, kind=SpanKind.CLIENT, start_time=START)
+    failing.record_exception(ValueError("card declined"), timestamp=START + 5)
+    for number in range(6):
+        # Two more than the limit: the dropped counts travel too.
+        failing.add_event(f"try {number}", timestamp=START + 10 + number)
+    for number in range(40):
+        failing.set_attribute(f"attribute.{number}", number)
+    failing.set_status(Status(StatusCode.ERROR, "card declined: über limit"))
+    failing.end(START + 20 * MILLISECOND)
+    root.end(START + 30 * MILLISECOND)
+
+
+def shop_trace(tracers_of_services, fate):
+    """A trace of six spans over all services; `fate` is ordinary, error or slow (longer than a second). Returns its id
+    in hex. An error is on a leaf, slowness only between the first start and the last end."""
+    frontend, cart, payment = tracers_of_services
+    root = frontend.start_span("GET /checkout", kind=SpanKind.SERVER, start_time=START)
+    inside = trace.set_span_in_context(root)
+    for number, tracer in enumerate((cart, cart, payment, payment)):
+        start = START + (number * 400 if fate == "slow" else number * 5) * MILLISECOND
+        child = tracer.start_span(f"step {number}", context=inside, kind=SpanKind.CLIENT, start_time=start)
+        child.set_attribute("step", number)
+        if fate == "error" and number == 3:
+            child.set_status(Status(StatusCode.ERROR, "declined"))
+        child.end(start + 4 * MILLISECOND)
+    frontend.start_span("render", context=inside, start_time=START).end(START + MILLISECOND)
+    # The root ends early: only all spans together show that a slow trace is slow.
+    root.end(START + 40 * MILLISECOND)
+    return f"{root.get_span_context().trace_id:032x}"
