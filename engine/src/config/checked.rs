@@ -1,6 +1,7 @@
 //! The configuration as the engine needs it. Holding a [`Config`] proves: every reference resolves, every value is in
 //! its range, every pipeline has a receiver and an exporter. Durations are nanoseconds, sizes bytes.
 
+use codecs::otlp::Edit;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -221,56 +222,10 @@ pub enum ProcessorKind {
     /// Edits resource attributes.
     Resource {
         /// In order.
-        actions: Vec<AttributeAction>,
+        edits: Vec<Edit>,
     },
     /// Samples by whole trace.
     TailSampling(sampling::settings::Settings),
-}
-
-/// One action of the `resource` (later `attributes`) processor.
-#[derive(Clone, Debug, PartialEq)]
-pub struct AttributeAction {
-    /// The attribute.
-    pub key: String,
-    /// What happens to it.
-    pub change: AttributeChange,
-}
-
-/// What an action does to an attribute.
-#[derive(Clone, Debug, PartialEq)]
-pub enum AttributeChange {
-    /// Set only if absent.
-    Insert(AttributeSource),
-    /// Set only if present.
-    Update(AttributeSource),
-    /// Set always.
-    Upsert(AttributeSource),
-    /// Remove.
-    Delete,
-    /// Replace by the lower-case hex SHA-256.
-    Hash,
-}
-
-/// Where an action's value comes from.
-#[derive(Clone, Debug, PartialEq)]
-pub enum AttributeSource {
-    /// Written in the file, with its YAML type.
-    Value(AttributeValue),
-    /// Copied from another attribute of the same map; absent: no change.
-    FromAttribute(String),
-}
-
-/// A typed scalar.
-#[derive(Clone, Debug, PartialEq)]
-pub enum AttributeValue {
-    /// Text.
-    String(String),
-    /// Integer.
-    Int(i64),
-    /// Double.
-    Double(f64),
-    /// Boolean.
-    Bool(bool),
 }
 
 /// An exporter.

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use proptest::prelude::*;
 
 use super::checked::*;
+use codecs::otlp::{EditChange, EditSource, Scalar};
 use super::*;
 
 const MACHINE: Machine = Machine { memory_bytes: 4 << 30 };
@@ -71,9 +72,9 @@ fn the_seeds_agent_loads_as_written_with_the_collectors_defaults() {
         panic!()
     };
     assert_eq!((timeout_ns, send_batch_size, send_batch_max_size), (10_000_000_000, 1024, 0));
-    let ProcessorKind::Resource { actions } = &config.processors[2].kind else { panic!() };
-    let empty = AttributeSource::Value(AttributeValue::String(String::new()));
-    assert_eq!(actions[0].change, AttributeChange::Insert(empty));
+    let ProcessorKind::Resource { edits } = &config.processors[2].kind else { panic!() };
+    let empty = EditSource::Value(Scalar::String(String::new()));
+    assert_eq!(edits[0].change, EditChange::Insert(empty));
     let ExporterKind::OtlpGrpc(otlp) = &config.exporters[0].kind else { panic!() };
     assert_eq!(otlp.endpoint.host, "otel-gateway");
     assert!(otlp.tls.is_some(), "without tls.insecure an exporter speaks TLS");

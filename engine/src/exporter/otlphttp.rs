@@ -78,3 +78,221 @@ impl OtlpHttpExporter {
         outcome::from_http(&self.peer, answer, SystemTime::now())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::outcome::ErrorWord;
+    use super::*;
+    use crate::config::checked::TlsClientSettings;
+    use crate::shard::runtime::{Stream, spawn};
+    use crate::transport::client::test_peers::*;
+    use crate::transport::client::{ANSWER_BYTES_MAX, Problem};
+    use codecs::compression::Compression;
+    use std::time::Duration;
+    use tokio::io::AsyncReadExt;
+
+    const OK: &str = "HTTP/1.1 200 OK\r\ncontent-type: application/x-protobuf\r\ncontent-length: 0\r\n\r\n";
+
+    fn exporter(settings: &OtlpExporterSettings) -> OtlpHttpExporter {
+        let tls = OtlpHttpExporter::tls(&id("otlphttp"), settings).unwrap();
+        OtlpHttpExporter::new(&id("otlphttp"), settings, tls, 0).unwrap()
+    }
+
+    fn request() -> EncodedRequest {
+        EncodedRequest { body: framed(b"spans"), compression: Compression::None, spans: 1 }
+    }
+
+    /// What one attempt makes of one answer.
+    fn check(answer: &str, expected: impl Fn(Outcome) + Clone + 'static) {
+        let answer = answer.to_owned();
+        on_both(async move || {
+            let listener = Listener::bind();
+            let exporter = exporter(&exporter_settings(listener.port()));
+            let answer = answer.clone();
+            spawn(async move {
+                let mut stream = listener.accept().await;
+                read_http1(&mut stream).await;
+                write_http1(&mut stream, &answer).await;
+            });
+            expected(exporter.attempt(&request()).await);
+        });
+    }
+
+    fn retry(outcome: &Outcome, problem: Problem, parts: &[&str]) {
+        let Outcome::Retry { reason, message, .. } = outcome else { panic!("{outcome:?}") };
+        assert_eq!(*reason, ErrorWord::NoAnswer(problem), "{message}");
+        for part in parts {
+            assert!(message.contains(part), "{message:?} should contain {part:?}");
+        }
+    }
+
+    #[test]
+    fn a_request_carries_what_an_otlp_server_expects_and_the_connection_is_kept() {
+        on_both(async || {
+            let listener = Listener::bind();
+            let mut settings = exporter_settings(listener.port());
+            settings.headers = vec![("X-Tenant".to_owned(), "shop".to_owned())];
+            let exporter = exporter(&settings);
+            let (done, finished) = tokio::sync::oneshot::channel();
+            spawn(async move {
+                let mut stream = listener.accept().await;
+                let first = read_http1(&mut stream).await;
+                write_http1(&mut stream, OK).await;
+                let second = read_http1(&mut stream).await;
+                write_http1(&mut stream, OK).await;
+                done.send([first, second]).unwrap();
+            });
+            assert_eq!(exporter.attempt(&request()).await, Outcome::Delivered);
+            let zipped = EncodedRequest { compression: Compression::Zstd, ..request() };
+            assert_eq!(exporter.attempt(&zipped).await, Outcome::Delivered);
+            let [(head, body), (second, _)] = finished.await.unwrap();
+            assert!(head.starts_with("post /v1/traces http/1.1\r\n"), "{head}");
+            for line in [
+                format!("host: 127.0.0.1:{}", settings.endpoint.port),
+                "content-type: application/x-protobuf".to_owned(),
+                "content-length: 5".to_owned(),
+                "x-tenant: shop".to_owned(),
+            ] {
+                assert!(head.contains(&format!("\r\n{line}\r\n")), "{head} should contain {line}");
+            }
+            assert!(head.contains("\r\nuser-agent: tracegate/"), "{head}");
+            assert!(!head.contains("content-encoding"), "{head}");
+            assert_eq!(body, b"spans");
+            assert!(second.contains("\r\ncontent-encoding: zstd\r\n"), "{second}");
+        });
+    }
+
+    #[test]
+    fn retry_after_is_the_least_wait() {
+        check("HTTP/1.1 503 Service Unavailable\r\nretry-after: 13\r\ncontent-length: 0\r\n\r\n", |outcome| {
+            let Outcome::Retry { after, message, .. } = outcome else { panic!("{outcome:?}") };
+            assert_eq!(after, Some(Duration::from_secs(13)));
+            assert!(message.starts_with("exporter otlphttp/primary to http://127.0.0.1:"), "{message}");
+            assert!(message.contains("/v1/traces: the peer answers HTTP status 503"), "{message}");
+        });
+    }
+
+    #[test]
+    fn a_refusal_for_good_quotes_the_peer() {
+        let answer = "HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain\r\ncontent-length: 8\r\n\r\nbad span";
+        check(answer, |outcome| {
+            let Outcome::Permanent { message, .. } = outcome else { panic!("{outcome:?}") };
+            assert!(message.ends_with("400 Bad Request: bad span"), "{message}");
+        });
+    }
+
+    #[test]
+    fn an_answer_cut_short_is_retried() {
+        check("HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf", |outcome| {
+            retry(&outcome, Problem::ConnectionLost, &["connection lost"]);
+        });
+    }
+
+    #[test]
+    fn an_endless_answer_is_cut_and_judged_by_its_status() {
+        let long = "x".repeat(ANSWER_BYTES_MAX + 1);
+        let answer = format!("HTTP/1.1 500 Oops\r\ncontent-type: text/html\r\ncontent-length: 99999999\r\n\r\n{long}");
+        check(&answer, |outcome| {
+            let Outcome::Permanent { message, .. } = outcome else { panic!("{outcome:?}") };
+            assert!(message.len() < 500);
+        });
+    }
+
+    #[test]
+    fn a_connection_that_the_peer_closed_while_idle_costs_no_failure() {
+        on_both(async || {
+            let listener = Listener::bind();
+            let exporter = exporter(&exporter_settings(listener.port()));
+            spawn(async move {
+                for _ in 0..3 {
+                    let mut stream: Stream = listener.accept().await;
+                    read_http1(&mut stream).await;
+                    write_http1(&mut stream, OK).await;
+                }
+            });
+            for _ in 0..3 {
+                assert_eq!(exporter.attempt(&request()).await, Outcome::Delivered);
+                // The peer's end of the connection arrives before the next attempt, as it does when idling.
+                exporter.client.all_idle_are_closed().await;
+            }
+        });
+    }
+
+    #[test]
+    fn an_attempt_without_an_answer_ends_at_the_timeout() {
+        on_both(async || {
+            let listener = Listener::bind();
+            let mut settings = exporter_settings(listener.port());
+            settings.timeout_ns = 50_000_000;
+            let outcome = exporter(&settings).attempt(&request()).await;
+            retry(&outcome, Problem::Timeout, &["no answer within 50ms", "otlphttp/primary"]);
+        });
+    }
+
+    #[test]
+    fn a_refused_connection_names_exporter_and_endpoint() {
+        on_both(async || {
+            let port = Listener::bind().port();
+            let outcome = exporter(&exporter_settings(port)).attempt(&request()).await;
+            let start = format!("exporter otlphttp/primary to 127.0.0.1:{port}: connection refused");
+            retry(&outcome, Problem::Connect, &[&start]);
+        });
+    }
+
+    #[test]
+    fn tls_delivers_to_a_trusted_peer() {
+        on_both(async || {
+            let certificate = Certificate::new(b"http/1.1", None);
+            let listener = Listener::bind();
+            let mut settings = exporter_settings(listener.port());
+            settings.endpoint.host = "localhost".to_owned();
+            settings.tls = Some(certificate.trusted());
+            let exporter = exporter(&settings);
+            spawn(async move {
+                let mut stream = certificate.accept(listener.accept().await).await.unwrap();
+                read_http1(&mut stream).await;
+                write_http1(&mut stream, OK).await;
+            });
+            assert_eq!(exporter.attempt(&request()).await, Outcome::Delivered);
+        });
+    }
+
+    #[test]
+    fn tls_towards_a_plain_text_peer_names_both_remedies() {
+        on_both(async || {
+            let listener = Listener::bind();
+            let mut settings = exporter_settings(listener.port());
+            settings.tls = Some(TlsClientSettings { insecure_skip_verify: true, ..tls_settings() });
+            spawn(async move {
+                let mut stream = listener.accept().await;
+                stream.read_u8().await.unwrap();
+                write_http1(&mut stream, "HTTP/1.1 400 Bad Request\r\n\r\n").await;
+                stream.read_to_end(&mut Vec::new()).await.ok();
+            });
+            let outcome = exporter(&settings).attempt(&request()).await;
+            retry(&outcome, Problem::Tls, &["answers in plain text", "tls.insecure: true here", "TLS on the peer"]);
+        });
+    }
+
+    #[test]
+    fn plain_text_towards_a_tls_peer_names_both_remedies() {
+        on_both(async || {
+            let certificate = Certificate::new(b"http/1.1", None);
+            let listener = Listener::bind();
+            let exporter = exporter(&exporter_settings(listener.port()));
+            spawn(async move { assert!(certificate.accept(listener.accept().await).await.is_none()) });
+            let outcome = exporter.attempt(&request()).await;
+            retry(&outcome, Problem::Tls, &["the peer speaks TLS", "https://", "on the peer"]);
+        });
+    }
+
+    #[test]
+    fn http1_towards_a_grpc_port_names_the_right_port() {
+        on_both(async || {
+            let listener = Listener::bind();
+            let exporter = exporter(&exporter_settings(listener.port()));
+            spawn(async move { Script::default().play(listener.accept().await).await });
+            retry(&exporter.attempt(&request()).await, Problem::Protocol, &["HTTP/2", "4318"]);
+        });
+    }
+}

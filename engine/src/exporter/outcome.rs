@@ -5,7 +5,7 @@
 //! ours, so it is retried.
 
 use crate::transport::client::{ClientError, Problem};
-use codecs::grpc::{Code, Status};
+use codecs::grpc::{Code, Status, http_is_retryable};
 use codecs::otlp::{PartialSuccess, read_response};
 use http::StatusCode;
 use std::time::{Duration, SystemTime};
@@ -72,33 +72,11 @@ impl ErrorWord {
                 Problem::Protocol => "protocol",
                 Problem::Closed => "shutdown",
             },
-            ErrorWord::Grpc(code) => grpc_word(code),
+            ErrorWord::Grpc(code) => code.name(),
             ErrorWord::Http(status) => http_word(status),
             ErrorWord::Answer => "answer",
             ErrorWord::Shutdown => "shutdown",
         }
-    }
-}
-
-fn grpc_word(code: Code) -> &'static str {
-    match code {
-        Code::Ok => "OK",
-        Code::Cancelled => "Canceled",
-        Code::Unknown => "Unknown",
-        Code::InvalidArgument => "InvalidArgument",
-        Code::DeadlineExceeded => "DeadlineExceeded",
-        Code::NotFound => "NotFound",
-        Code::AlreadyExists => "AlreadyExists",
-        Code::PermissionDenied => "PermissionDenied",
-        Code::ResourceExhausted => "ResourceExhausted",
-        Code::FailedPrecondition => "FailedPrecondition",
-        Code::Aborted => "Aborted",
-        Code::OutOfRange => "OutOfRange",
-        Code::Unimplemented => "Unimplemented",
-        Code::Internal => "Internal",
-        Code::Unavailable => "Unavailable",
-        Code::DataLoss => "DataLoss",
-        Code::Unauthenticated => "Unauthenticated",
     }
 }
 
@@ -133,19 +111,8 @@ pub fn from_grpc(peer: &str, status: &Status, message: &[u8]) -> Outcome {
         return from_response(peer, message);
     }
     let reason = ErrorWord::Grpc(status.code);
-    let text = format!("{peer}: the peer answers {}: {}", grpc_word(status.code), peer_text(&status.message));
-    let retry = match status.code {
-        Code::Cancelled
-        | Code::DeadlineExceeded
-        | Code::Aborted
-        | Code::OutOfRange
-        | Code::Unavailable
-        | Code::DataLoss => true,
-        // Without a hint when to come back, the peer means the request: too large, not too many.
-        Code::ResourceExhausted => status.retry_delay.is_some(),
-        _ => false,
-    };
-    if retry {
+    let text = format!("{peer}: the peer answers {}: {}", status.code.name(), peer_text(&status.message));
+    if status.is_retryable() {
         let after = status.retry_delay.filter(|delay| !delay.is_zero());
         Outcome::Retry { after, reason, message: text }
     } else {
@@ -184,14 +151,11 @@ pub fn from_http(peer: &str, answer: HttpAnswer<'_>, now: SystemTime) -> Outcome
     };
     let colon = if said.is_empty() { "" } else { ": " };
     let message = format!("{peer}: the peer answers HTTP status {}{colon}{said}", answer.status);
-    match number {
-        429 | 502 | 503 | 504 => {
-            let hint = if matches!(number, 429 | 503) { answer.retry_after } else { None };
-            let after = hint.and_then(|text| retry_after(text, now));
-            Outcome::Retry { after, reason, message }
-        }
-        _ => Outcome::Permanent { reason, message },
+    if !http_is_retryable(number) {
+        return Outcome::Permanent { reason, message };
     }
+    let hint = answer.retry_after.filter(|_| matches!(number, 429 | 503));
+    Outcome::Retry { after: hint.and_then(|text| retry_after(text, now)), reason, message }
 }
 
 /// The body of a success.
@@ -299,8 +263,8 @@ mod tests {
     fn a_grpc_failure_names_peer_code_and_message() {
         let status = Status::new(Code::PermissionDenied, "token\nexpired");
         let Outcome::Permanent { reason, message } = from_grpc(PEER, &status, b"") else { panic!() };
-        assert_eq!(reason.as_str(), "PermissionDenied");
-        assert_eq!(message, "exporter otlp to backend:4317: the peer answers PermissionDenied: token expired");
+        assert_eq!(reason.as_str(), "PERMISSION_DENIED");
+        assert_eq!(message, "exporter otlp to backend:4317: the peer answers PERMISSION_DENIED: token expired");
     }
 
     fn partial(rejected_spans: i64) -> Vec<u8> {

@@ -8,7 +8,7 @@ use super::Turn;
 use crate::pipeline::ack::Outcome;
 use crate::pipeline::batch::{Batch, SEGMENTS_MAX};
 use crate::telemetry::metrics::BatchSeries;
-use codecs::otlp::{EnvelopeMap, SpanIndex};
+use codecs::otlp::SpanIndex;
 
 /// Settings, with 0 meaning what the configuration says it means.
 #[derive(Clone, Copy, Debug)]
@@ -84,7 +84,7 @@ impl Batcher {
         let cut = |from: usize, to: usize| {
             let chosen: Vec<u32> = (from..to).map(|span| u32::try_from(span).expect("an index holds u32 spans")).collect();
             let mut index = SpanIndex::default();
-            self.pending.index.select(&chosen, &mut EnvelopeMap::default(), &mut index);
+            self.pending.index.select(&chosen, &mut index);
             index
         };
         let (first, rest) = (cut(0, bound), cut(bound, spans));

@@ -14,7 +14,7 @@ use codecs::otlp::SpanIndex;
 use sampling::{Counters, Release, Sampler, Select};
 
 /// Kept spans in one outgoing batch: large enough to pay for its envelopes, small enough to leave between two requests.
-const RELEASE_SPANS_MAX: u64 = 4096;
+const RELEASE_SPANS_MAX: usize = 4096;
 
 /// One `tail_sampling` processor on one shard.
 #[derive(Debug)]
@@ -84,7 +84,7 @@ impl TailSampling {
         if self.release.is_empty() {
             return;
         }
-        let mut bytes = turn.buffers.take(self.release.bytes.len());
+        let mut bytes = turn.buffers.buffer(self.release.bytes.len());
         bytes.extend_from_slice(&self.release.bytes);
         let index = std::mem::take(&mut self.release.index);
         self.release.clear();

@@ -168,9 +168,9 @@ pub fn assemble(seed: ShardSeed) -> Result<Rc<Shard>, String> {
         parts.pipeline(position, settings, &mut next_reason)
     });
     let pipelines: Vec<Pipeline> = pipelines.collect();
-    let fed_by = |receiver: usize| {
-        let feeds = |pipeline: &PipelineSettings| pipeline.receivers.contains(&receiver);
-        (0..config.pipelines.len()).filter(move |&pipeline| feeds(&config.pipelines[pipeline])).collect::<Vec<_>>()
+    let fed_by = |receiver: usize| -> Vec<usize> {
+        let all = config.pipelines.iter().enumerate();
+        all.filter(|(_, pipeline)| pipeline.receivers.contains(&receiver)).map(|(number, _)| number).collect()
     };
     let by_receiver: Vec<Vec<usize>> = (0..config.receivers.len()).map(fed_by).collect();
     let refusals = by_receiver.iter().map(|pipelines| refusal_counters(&config, &declared, pipelines)).collect();
@@ -220,8 +220,8 @@ impl Parts<'_> {
                 let settings = batch::Settings { timeout_ns, send_batch_size, send_batch_max_size };
                 Processor::Batch(batch::Batcher::new(settings, own.clone()))
             }
-            (ProcessorKind::Resource { actions }, _) => {
-                Processor::Resource(resource::ResourceEditor::new(actions.clone()))
+            (ProcessorKind::Resource { edits }, _) => {
+                Processor::Resource(resource::ResourceEditor::new(edits.clone()))
             }
             (ProcessorKind::TailSampling(settings), OwnSeries::TailSampling(own)) => {
                 let first_reason = *next_reason;

@@ -15,6 +15,7 @@
 //! not used for a while is freed. Never waits: if the return queue is full, the buffer is freed where it is.
 
 use std::cell::{Cell, RefCell};
+use std::ops::{Deref, DerefMut};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -43,6 +44,8 @@ struct Pool {
     kept_bytes_max: usize,
     /// Capacity of frozen buffers that have not come back.
     frozen_bytes: Cell<usize>,
+    /// Capacity of buffers that are being filled.
+    taken_bytes: Cell<usize>,
     window_started_ns: Cell<u64>,
 }
 
@@ -58,6 +61,45 @@ struct Home {
     returns: SyncSender<Vec<u8>>,
     /// Capacity freed on other shards, which the pool has to subtract from what is out.
     lost_bytes: AtomicU64,
+}
+
+/// A buffer to be filled: an empty `Vec` whose memory may have been used before. Dropping it returns the memory.
+#[derive(Debug)]
+pub struct Buffer {
+    bytes: Vec<u8>,
+    /// Capacity when it was taken: what the pool counts as being out.
+    taken_bytes: usize,
+    pool: Buffers,
+}
+
+impl Buffer {
+    /// The bytes as a shared view; see [`Buffers::freeze`].
+    pub fn freeze(mut self) -> Bytes {
+        let bytes = std::mem::take(&mut self.bytes);
+        self.pool.freeze(bytes)
+    }
+}
+
+impl Deref for Buffer {
+    type Target = Vec<u8>;
+
+    fn deref(&self) -> &Vec<u8> {
+        &self.bytes
+    }
+}
+
+impl DerefMut for Buffer {
+    fn deref_mut(&mut self) -> &mut Vec<u8> {
+        &mut self.bytes
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        let pool = &self.pool.0;
+        pool.taken_bytes.set(pool.taken_bytes.get() - self.taken_bytes);
+        pool.keep(std::mem::take(&mut self.bytes));
+    }
 }
 
 /// A frozen buffer: the owner of the bytes behind all views of it. Dropping it returns the memory.
@@ -88,6 +130,7 @@ impl Buffers {
             kept_bytes: Cell::new(0),
             kept_bytes_max,
             frozen_bytes: Cell::new(0),
+            taken_bytes: Cell::new(0),
             window_started_ns: Cell::new(0),
         });
         POOLS.with_borrow_mut(|pools| {
@@ -101,6 +144,19 @@ impl Buffers {
     /// dropped: then its memory is not used again.
     pub fn take(&self, capacity_hint: usize) -> Vec<u8> {
         self.0.reuse(capacity_hint).unwrap_or_else(|| Vec::with_capacity(size_for(capacity_hint)))
+    }
+
+    /// The same as a [`Buffer`], which returns its memory even if it is dropped half filled.
+    pub fn buffer(&self, capacity_hint: usize) -> Buffer {
+        let bytes = self.take(capacity_hint);
+        let taken_bytes = bytes.capacity();
+        self.0.taken_bytes.set(self.0.taken_bytes.get() + taken_bytes);
+        Buffer { bytes, taken_bytes, pool: self.clone() }
+    }
+
+    /// Capacity of all buffers that are out: being filled, or frozen and not back yet.
+    pub fn out_bytes(&self) -> usize {
+        self.0.taken_bytes.get() + self.0.frozen_bytes.get()
     }
 
     /// Returns a buffer that was not frozen; it need not come from here.

@@ -11,8 +11,9 @@
 //! answer, which its library reports as a wrong protocol.
 
 use super::{Draining, ReceivedRequest, RequestHandler, Transport};
+use crate::shard::buffers::Buffer;
 use crate::shard::hyper_io::HyperIo;
-use crate::shard::runtime::sleep;
+use crate::shard::runtime::{sleep, spawn};
 use bytes::Bytes;
 use codecs::compression::Compression;
 use codecs::grpc::{Code, Status};
@@ -28,6 +29,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::oneshot;
 
 /// Largest head of a request (431 beyond it), and hyper's read buffer: a body arrives in pieces of this size.
 const HEAD_BYTES_MAX: usize = 64 << 10;
@@ -72,7 +74,7 @@ impl HttpServer {
         let progress = Rc::new(Progress::default());
         let watched = HyperIo(Watched { socket, progress: Rc::clone(&progress) });
         let service = hyper::service::service_fn(async |request| {
-            let response = self.answer(request, &*handler, &progress).await;
+            let response = self.answer(request, &handler, &progress).await;
             progress.enter(Phase::Head);
             Ok::<_, Infallible>(response)
         });
@@ -82,7 +84,8 @@ impl HttpServer {
                 .max_headers(HEADERS_MAX)
                 // hyper's own timer would have to be Send; `stalled` bounds the head and the body as well.
                 .header_read_timeout(None)
-                .pipeline_flush(true)
+                // A peer that has sent its last request and closed its half still gets the answer.
+                .half_close(true)
                 .serve_connection(watched, service)
         );
         let mut drain = pin!(draining.started());
@@ -97,32 +100,29 @@ impl HttpServer {
             if connection.as_mut().poll(context).is_ready() {
                 return Poll::Ready(());
             }
-            if leaving && progress.is_untouched() {
-                return Poll::Ready(());
-            }
             stalled.as_mut().poll(context)
         })
         .await;
     }
 
-    async fn answer<H: RequestHandler>(
+    async fn answer<H: RequestHandler + 'static>(
         &self,
         request: Request<Incoming>,
-        handler: &H,
+        handler: &Rc<H>,
         progress: &Progress,
     ) -> Response<Full<Bytes>> {
         progress.enter(Phase::Body);
         let (head, mut body) = request.into_parts();
         let refusal = match self.check(&head) {
             Err(refusal) => refusal,
-            Ok(compression) => match self.gather(&mut body, handler).await {
+            Ok(compression) => match self.gather(&mut body, &**handler).await {
                 Err(status) => Refusal::Status(status),
                 Ok(body) => {
                     progress.enter(Phase::Answer);
                     let received = ReceivedRequest { body, compression, transport: Transport::Http };
-                    return match handler.handle(received).await {
+                    return match handle(handler, received).await {
                         Ok(()) => protobuf(StatusCode::OK, Bytes::new()),
-                        Err(status) => status_response(&status, http_status(status.code)),
+                        Err(status) => status_response(&status),
                     };
                 }
             },
@@ -162,7 +162,7 @@ impl HttpServer {
     }
 
     /// Gathers the body into a buffer of the shard.
-    async fn gather<H: RequestHandler>(&self, body: &mut Incoming, handler: &H) -> Result<Vec<u8>, Status> {
+    async fn gather<H: RequestHandler>(&self, body: &mut Incoming, handler: &H) -> Result<Buffer, Status> {
         let announced = body.size_hint().exact().map(|length| usize::try_from(length).unwrap_or(usize::MAX));
         let mut room = announced.unwrap_or(CHUNKED_BYTES_FIRST.min(self.body_bytes_max));
         if room > self.body_bytes_max {
@@ -170,22 +170,6 @@ impl HttpServer {
         }
         handler.admit(room)?;
         let mut buffer = handler.take_buffer(room);
-        match self.fill(body, &mut buffer, &mut room, handler).await {
-            Ok(()) => Ok(buffer),
-            Err(status) => {
-                handler.give_back(buffer);
-                Err(status)
-            }
-        }
-    }
-
-    async fn fill<H: RequestHandler>(
-        &self,
-        body: &mut Incoming,
-        buffer: &mut Vec<u8>,
-        room: &mut usize,
-        handler: &H,
-    ) -> Result<(), Status> {
         while let Some(frame) = body.frame().await {
             let frame = frame.map_err(|error| {
                 Status::new(Code::InvalidArgument, format!("the body ends too early or is malformed: {error}"))
@@ -196,19 +180,28 @@ impl HttpServer {
             if length > self.body_bytes_max {
                 return Err(self.too_large());
             }
-            if length > *room {
-                *room = length.max(*room * 2).min(self.body_bytes_max);
-                handler.admit(*room)?;
+            if length > room {
+                room = length.max(room * 2).min(self.body_bytes_max);
+                handler.admit(room)?;
             }
             buffer.extend_from_slice(&piece);
         }
-        Ok(())
+        Ok(buffer)
     }
 
     fn too_large(&self) -> Status {
         let limit = self.body_bytes_max;
         Status::new(Code::InvalidArgument, format!("request body too large, the limit is {limit} bytes (max_request_body_size)"))
     }
+}
+
+/// Has the request handled in a task of its own: hyper drops what answers a request when the connection breaks, and
+/// a request that was taken must be seen through.
+async fn handle<H: RequestHandler + 'static>(handler: &Rc<H>, request: ReceivedRequest) -> Result<(), Status> {
+    let (answer, answered) = oneshot::channel();
+    let handler = Rc::clone(handler);
+    spawn(async move { drop(answer.send(handler.handle(request).await)) });
+    answered.await.expect("a spawned task runs to its end")
 }
 
 /// An answer that needs no handler.
@@ -230,7 +223,7 @@ impl Refusal {
                 }
                 response
             }
-            Refusal::Status(status) => status_response(&status, http_status(status.code)),
+            Refusal::Status(status) => status_response(&status),
         }
     }
 }
@@ -253,12 +246,10 @@ async fn forget(headers: &HeaderMap, body: &mut Incoming) -> bool {
 }
 
 /// An error: `google.rpc.Status` in the body, `Retry-After` where the status says when to come back.
-fn status_response(status: &Status, http: StatusCode) -> Response<Full<Bytes>> {
+fn status_response(status: &Status) -> Response<Full<Bytes>> {
+    let http = StatusCode::from_u16(status.code.http_status()).expect("the table holds HTTP statuses");
     let mut response = protobuf(http, status.encode().into());
-    let hinted = matches!(http, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE);
-    if let (true, Some(delay)) = (hinted, status.retry_delay) {
-        // Whole seconds, rounded up: a peer must not come back before the time.
-        let seconds = delay.as_secs() + u64::from(delay.subsec_nanos() > 0);
+    if let Some(seconds) = status.retry_after_seconds() {
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
     }
     response
@@ -269,27 +260,6 @@ fn protobuf(status: StatusCode, body: Bytes) -> Response<Full<Bytes>> {
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(PROTOBUF));
     response
-}
-
-/// The HTTP status of a gRPC code, as the Collector's receiver maps it.
-fn http_status(code: Code) -> StatusCode {
-    match code {
-        Code::Ok => StatusCode::OK,
-        Code::Cancelled
-        | Code::DeadlineExceeded
-        | Code::Aborted
-        | Code::OutOfRange
-        | Code::Unavailable
-        | Code::DataLoss => StatusCode::SERVICE_UNAVAILABLE,
-        Code::ResourceExhausted => StatusCode::TOO_MANY_REQUESTS,
-        Code::InvalidArgument => StatusCode::BAD_REQUEST,
-        Code::Unauthenticated => StatusCode::UNAUTHORIZED,
-        Code::PermissionDenied => StatusCode::FORBIDDEN,
-        Code::Unimplemented => StatusCode::NOT_FOUND,
-        Code::Unknown | Code::NotFound | Code::AlreadyExists | Code::FailedPrecondition | Code::Internal => {
-            StatusCode::INTERNAL_SERVER_ERROR
-        }
-    }
 }
 
 /// What a connection is waiting for.
@@ -319,11 +289,6 @@ impl Progress {
         self.phase.set(phase);
         self.phases.set(self.phases.get() + 1);
         self.bytes_read_before_phase.set(self.bytes_read.get());
-    }
-
-    /// Whether nothing has come on this connection yet.
-    fn is_untouched(&self) -> bool {
-        self.bytes_read.get() == 0
     }
 
     /// What must have changed by the next look, if anything must.
@@ -398,5 +363,322 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.socket).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::shard::buffers::Buffers;
+    use crate::shard::runtime::{Runtime, run, yield_now};
+    use std::cell::RefCell;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+    use tokio::sync::Notify;
+
+    const BODY_BYTES_MAX: usize = 1000;
+
+    /// A receiver that takes everything, unless told otherwise.
+    #[derive(Default)]
+    struct Receiver {
+        taken: RefCell<Vec<(Vec<u8>, Compression)>>,
+        refuse_admission: Option<Status>,
+        refuse: Option<Status>,
+        /// While set, requests wait for the notification.
+        gate: Option<Rc<Notify>>,
+    }
+
+    impl RequestHandler for Receiver {
+        fn admit(&self, _bytes: usize) -> Result<(), Status> {
+            self.refuse_admission.clone().map_or(Ok(()), Err)
+        }
+
+        fn take_buffer(&self, bytes: usize) -> Buffer {
+            assert!(bytes <= BODY_BYTES_MAX);
+            Buffers::new(0).take(bytes)
+        }
+
+        async fn handle(&self, request: ReceivedRequest) -> Result<(), Status> {
+            assert_eq!(request.transport, Transport::Http);
+            if let Some(gate) = &self.gate {
+                gate.notified().await;
+            }
+            self.taken.borrow_mut().push((request.body.to_vec(), request.compression));
+            self.refuse.clone().map_or(Ok(()), Err)
+        }
+    }
+
+    /// A connection to a server with this receiver.
+    fn connect(receiver: &Rc<Receiver>, draining: &Draining, look_every: Duration) -> DuplexStream {
+        let (near, far) = tokio::io::duplex(1 << 20);
+        let (receiver, draining) = (Rc::clone(receiver), draining.clone());
+        spawn(async move {
+            let server = HttpServer { body_bytes_max: BODY_BYTES_MAX, traces_path: "/v1/traces".to_owned() };
+            server.serve_looking(far, receiver, draining, look_every).await;
+        });
+        near
+    }
+
+    /// Sends `bytes` on one connection and returns everything that comes back until the server closes.
+    fn exchange(receiver: Receiver, bytes: impl AsRef<[u8]>) -> (String, Rc<Receiver>) {
+        let bytes = bytes.as_ref().to_vec();
+        let receiver = Rc::new(receiver);
+        let serving = Rc::clone(&receiver);
+        let answer = run(Runtime::Epoll, None, async move {
+            let mut peer = connect(&serving, &Draining::default(), LOOK_EVERY);
+            peer.write_all(&bytes).await.unwrap();
+            let mut answer = Vec::new();
+            peer.read_to_end(&mut answer).await.unwrap();
+            // One letter a byte, so that nothing of a binary body is lost.
+            answer.into_iter().map(char::from).collect::<String>()
+        })
+        .unwrap();
+        (answer, receiver)
+    }
+
+    fn post(headers: &str, body: &str) -> String {
+        let length = body.len();
+        format!(
+            "POST /v1/traces HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {length}\r\n{headers}\r\n{body}"
+        )
+    }
+
+    const TYPED: &str = "content-type: application/x-protobuf\r\n";
+
+    /// A request that is answered without a handler: the status line's beginning and a part of the rest.
+    fn check(request: impl AsRef<[u8]>, status: &str, part: &str) {
+        let request = request.as_ref();
+        let (answer, receiver) = exchange(Receiver::default(), request);
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{answer}");
+        assert!(answer.contains(part), "{answer} should contain {part}");
+        assert!(receiver.taken.borrow().is_empty());
+    }
+
+    #[test]
+    fn a_request_is_taken_and_answered_with_an_empty_response() {
+        for content_type in ["application/x-protobuf", "Application/X-Protobuf; charset=utf-8"] {
+            let (answer, receiver) =
+                exchange(Receiver::default(), post(&format!("content-type: {content_type}\r\n"), "spans"));
+            assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+            assert!(answer.contains("content-type: application/x-protobuf\r\n"), "{answer}");
+            assert!(answer.contains("content-length: 0\r\n"), "{answer}");
+            assert_eq!(*receiver.taken.borrow(), [(b"spans".to_vec(), Compression::None)]);
+        }
+    }
+
+    #[test]
+    fn the_encoding_is_handed_on_and_an_unknown_one_is_a_bad_request() {
+        for (name, expected) in
+            [("gzip", Compression::Gzip), ("zstd", Compression::Zstd), ("GZIP", Compression::Gzip), ("", Compression::None)]
+        {
+            let (_, receiver) =
+                exchange(Receiver::default(), post(&format!("{TYPED}content-encoding: {name}\r\n"), "spans"));
+            assert_eq!(receiver.taken.borrow()[0].1, expected);
+        }
+        let request = post(&format!("{TYPED}content-encoding: br\r\n"), "spans");
+        check(&request, "400", "unsupported Content-Encoding: \"br\"");
+        check(&request, "400", "content-type: application/x-protobuf\r\n");
+    }
+
+    #[test]
+    fn another_path_is_not_found() {
+        let request = post(TYPED, "spans").replace("/v1/traces", "/v1/tracks");
+        check(&request, "404", "content-type: text/plain; charset=utf-8\r\n");
+        check(&request, "404", "\r\n\r\n404 page not found");
+    }
+
+    #[test]
+    fn a_query_does_not_change_the_path() {
+        let (answer, _) = exchange(Receiver::default(), post(TYPED, "x").replace("traces ", "traces?a=b "));
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    }
+
+    #[test]
+    fn another_method_is_not_allowed() {
+        let request = post(TYPED, "spans").replace("POST", "PUT");
+        check(&request, "405", "\r\n\r\n405 method not allowed, supported: [POST]");
+        check(&request, "405", "allow: POST\r\n");
+        check("GET /v1/traces HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n", "405", "");
+    }
+
+    #[test]
+    fn another_content_type_is_unsupported() {
+        for headers in ["", "content-type: application/json\r\n", "content-type: text/plain\r\n", "content-type: \u{ff}\r\n"] {
+            let text = "\r\n\r\n415 unsupported media type, supported: [application/x-protobuf]";
+            check(post(headers, "{}"), "415", text);
+        }
+    }
+
+    #[test]
+    fn an_announced_body_that_is_too_large_is_refused_before_it_is_read() {
+        let exact = post(TYPED, &"x".repeat(BODY_BYTES_MAX));
+        let (answer, receiver) = exchange(Receiver::default(), exact);
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        assert_eq!(receiver.taken.borrow()[0].0.len(), BODY_BYTES_MAX);
+        check(post(TYPED, &"x".repeat(BODY_BYTES_MAX + 1)), "400", "request body too large, the limit is 1000 bytes");
+    }
+
+    fn chunked(chunks: &[usize], end: &str) -> String {
+        let mut request = format!(
+            "POST /v1/traces HTTP/1.1\r\nhost: x\r\nconnection: close\r\ntransfer-encoding: chunked\r\n{TYPED}\r\n"
+        );
+        for length in chunks {
+            request.push_str(&format!("{length:x}\r\n{}\r\n", "y".repeat(*length)));
+        }
+        request + end
+    }
+
+    #[test]
+    fn a_chunked_body_is_taken_whole_or_refused_as_it_grows() {
+        let (answer, receiver) = exchange(Receiver::default(), chunked(&[400, 1, 599], "0\r\n\r\n"));
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        assert_eq!(receiver.taken.borrow()[0].0, vec![b'y'; BODY_BYTES_MAX]);
+        check(chunked(&[400, 400, 400], "0\r\n\r\n"), "400", "request body too large");
+    }
+
+    #[test]
+    fn a_body_that_ends_early_or_is_malformed_is_never_taken() {
+        check(chunked(&[10], "not a length\r\n"), "400", "malformed");
+        for request in [post(TYPED, "spans"), chunked(&[10], "0\r\n\r\n")] {
+            for end in 0..request.len() {
+                let part = request.as_bytes()[..end].to_vec();
+                let receiver = Rc::new(Receiver::default());
+                let serving = Rc::clone(&receiver);
+                run(Runtime::Epoll, None, async move {
+                    let mut peer = connect(&serving, &Draining::default(), LOOK_EVERY);
+                    peer.write_all(&part).await.unwrap();
+                    peer.shutdown().await.unwrap();
+                    peer.read_to_end(&mut Vec::new()).await.unwrap();
+                })
+                .unwrap();
+                assert!(receiver.taken.borrow().is_empty(), "cut after {end} bytes");
+            }
+        }
+    }
+
+    #[test]
+    fn a_refusal_carries_the_status_and_when_to_come_back() {
+        let check = |code, delay: Option<Duration>, line: &str, retry_after: Option<&str>| {
+            let status = Status { retry_delay: delay, ..Status::new(code, "because") };
+            let (answer, _) = exchange(Receiver { refuse: Some(status.clone()), ..Receiver::default() }, post(TYPED, "x"));
+            assert!(answer.starts_with(&format!("HTTP/1.1 {line}")), "{code:?}: {answer}");
+            let header = answer.lines().find_map(|line| line.strip_prefix("retry-after: "));
+            assert_eq!(header, retry_after, "{code:?}");
+            let (_, body) = answer.split_once("\r\n\r\n").unwrap();
+            let body: Vec<u8> = body.chars().map(|letter| letter as u8).collect();
+            assert_eq!(Status::decode(&body).unwrap(), status);
+        };
+        let seconds = |count| Some(Duration::from_secs(count));
+        check(Code::DeadlineExceeded, None, "503", None);
+        check(Code::Unavailable, seconds(1), "503", Some("1"));
+        check(Code::ResourceExhausted, seconds(0), "429", Some("0"));
+        check(Code::ResourceExhausted, seconds(13), "429", Some("13"));
+        check(Code::Unavailable, Some(Duration::from_millis(1500)), "503", Some("2"));
+        check(Code::Unknown, seconds(12), "500", None);
+        check(Code::Internal, None, "500", None);
+        check(Code::InvalidArgument, None, "400", None);
+        check(Code::Unauthenticated, None, "401", None);
+        check(Code::PermissionDenied, None, "403", None);
+        check(Code::Unimplemented, None, "404", None);
+    }
+
+    #[test]
+    fn a_full_gateway_refuses_before_the_body_and_the_connection_lives_on() {
+        let mut status = Status::new(Code::Unavailable, "memory");
+        status.retry_delay = Some(Duration::from_secs(1));
+        let receiver = Receiver { refuse_admission: Some(status), ..Receiver::default() };
+        let first = post(TYPED, "spans").replace("connection: close\r\n", "");
+        let (answer, receiver) = exchange(receiver, format!("{first}{}", post(TYPED, "spans")));
+        assert_eq!(answer.matches("HTTP/1.1 503").count(), 2, "{answer}");
+        assert_eq!(answer.matches("retry-after: 1").count(), 2, "{answer}");
+        assert!(receiver.taken.borrow().is_empty());
+    }
+
+    #[test]
+    fn a_peer_that_waits_for_continue_is_refused_without_its_body() {
+        let request = format!(
+            "POST /v1/traces HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: 2000\r\n{TYPED}\r\n"
+        );
+        check(request, "400", "connection: close");
+    }
+
+    #[test]
+    fn pipelined_requests_are_answered_in_order_on_one_connection() {
+        let kept = |body| post(TYPED, body).replace("connection: close\r\n", "");
+        let bad = kept("two").replace("/v1/traces", "/nowhere");
+        let requests = format!("{}{bad}{}{}", kept("one"), kept("three"), post(TYPED, "four"));
+        let (answer, receiver) = exchange(Receiver::default(), requests);
+        let statuses: Vec<&str> = answer.match_indices("HTTP/1.1 ").map(|(at, _)| &answer[at + 9..at + 12]).collect();
+        assert_eq!(statuses, ["200", "404", "200", "200"]);
+        let bodies: Vec<Vec<u8>> = receiver.taken.borrow().iter().map(|(body, _)| body.clone()).collect();
+        assert_eq!(bodies, [b"one".to_vec(), b"three".to_vec(), b"four".to_vec()]);
+    }
+
+    #[test]
+    fn a_head_that_is_too_large_or_malformed_gets_its_own_status() {
+        let many: String = (0..=HEADERS_MAX).map(|number| format!("x-{number}: y\r\n")).collect();
+        check(post(&many, ""), "431", "");
+        let long = format!("x: {}\r\n", "y".repeat(HEAD_BYTES_MAX));
+        check(post(&long, ""), "431", "");
+        check("nonsense\r\n\r\n", "400", "");
+    }
+
+    #[test]
+    fn an_http2_peer_is_closed_without_an_answer() {
+        let (answer, _) = exchange(Receiver::default(), "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0");
+        assert_eq!(answer, "");
+    }
+
+    /// What a peer sees that sends `bytes` and then nothing more.
+    fn check_stalled(bytes: &str, expected: &str) {
+        let bytes = bytes.to_owned();
+        let answer = run(Runtime::Epoll, None, async move {
+            let receiver = Rc::new(Receiver::default());
+            let mut peer = connect(&receiver, &Draining::default(), Duration::from_millis(2));
+            peer.write_all(bytes.as_bytes()).await.unwrap();
+            let mut answer = Vec::new();
+            peer.read_to_end(&mut answer).await.unwrap();
+            String::from_utf8(answer).unwrap()
+        });
+        assert!(answer.unwrap().starts_with(expected));
+    }
+
+    #[test]
+    fn a_peer_that_stalls_within_a_request_is_closed() {
+        check_stalled("", "");
+        check_stalled("POST /v1/tra", "");
+        let half = post(TYPED, "half of it").replace("half of it", "half");
+        check_stalled(&half, "");
+        let kept = post(TYPED, "x").replace("connection: close\r\n", "");
+        check_stalled(&format!("{kept}POST"), "HTTP/1.1 200");
+    }
+
+    #[test]
+    fn a_drain_finishes_the_request_under_way_and_closes() {
+        run(Runtime::Epoll, None, async {
+            let gate = Rc::new(Notify::new());
+            let receiver = Rc::new(Receiver { gate: Some(Rc::clone(&gate)), ..Receiver::default() });
+            let draining = Draining::default();
+            let mut peer = connect(&receiver, &draining, LOOK_EVERY);
+            let kept = post(TYPED, "spans").replace("connection: close\r\n", "");
+            peer.write_all(format!("{kept}{kept}").as_bytes()).await.unwrap();
+            let mut idle = connect(&receiver, &draining, LOOK_EVERY);
+            let mut between = connect(&receiver, &draining, LOOK_EVERY);
+            between.write_all(kept.replace("/v1/traces", "/nowhere").as_bytes()).await.unwrap();
+            let mut first = [0; 12];
+            between.read_exact(&mut first).await.unwrap();
+            for _ in 0..10 {
+                yield_now().await;
+            }
+            draining.begin();
+            gate.notify_one();
+            let mut answer = String::new();
+            peer.read_to_string(&mut answer).await.unwrap();
+            assert_eq!(answer.matches("HTTP/1.1 200").count(), 1, "{answer}");
+            assert!(answer.contains("connection: close\r\n"), "{answer}");
+            assert_eq!(receiver.taken.borrow().len(), 1);
+            idle.read_to_end(&mut Vec::new()).await.unwrap();
+            between.read_to_end(&mut Vec::new()).await.unwrap();
+        })
+        .unwrap();
     }
 }

@@ -8,13 +8,13 @@ use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use tokio::sync::oneshot;
 
 /// Addresses kept of one answer: more than any client tries before it asks again.
-pub const ADDRESSES_MAX: usize = 64;
+pub(super) const ADDRESSES_MAX: usize = 64;
 
 /// The addresses of `host` in the resolver's order: at least one, at most [`ADDRESSES_MAX`], without repeats.
 ///
 /// `host` is a name or an address without brackets; an address is answered at once. The error is the resolver's own
 /// text, or says that the name has no address.
-pub async fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, String> {
+pub(super) async fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, String> {
     if let Ok(address) = host.parse::<IpAddr>() {
         return Ok(vec![SocketAddr::new(address, port)]);
     }

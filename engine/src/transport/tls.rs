@@ -19,6 +19,11 @@ use std::sync::Arc;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::client::TlsStream;
 
+/// The TLS error that an I/O error of a session stands for.
+pub fn tls_error(error: &io::Error) -> Option<&rustls::Error> {
+    error.get_ref()?.downcast_ref()
+}
+
 /// Which protocol follows the handshake; offered by ALPN.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Alpn {
@@ -100,20 +105,20 @@ impl TlsClient {
         connector.connect(self.server_name.clone(), stream).await
     }
 
-    /// What `error` means for the operator, if it is TLS that failed: what was found, and what to change.
-    pub fn explain(&self, error: &io::Error) -> Option<String> {
-        let error = error.get_ref()?.downcast_ref::<rustls::Error>()?;
-        Some(match error {
+    /// What `error` means for the operator: what was found, and what to change.
+    pub fn explain(&self, error: &rustls::Error) -> String {
+        match error {
             rustls::Error::InvalidCertificate(error) => self.explain_certificate(error),
             rustls::Error::AlertReceived(alert) => self.explain_alert(*alert),
             other => format!("TLS failed: {other}"),
-        })
+        }
     }
 
     fn explain_certificate(&self, error: &CertificateError) -> String {
         let name = self.server_name.to_str();
         match error {
-            CertificateError::UnknownIssuer => format!(
+            // A bad signature is what another authority of the same name makes, as two self-signed ones often are.
+            CertificateError::UnknownIssuer | CertificateError::BadSignature => format!(
                 "the peer's certificate is signed by nobody we trust ({}); set tls.ca_file to the certificate of the \
                  authority that signed it",
                 self.trust

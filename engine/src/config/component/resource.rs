@@ -1,6 +1,7 @@
 //! `processors.resource`: edits of resource attributes.
 
-use crate::config::checked::{AttributeAction, AttributeChange, AttributeSource, AttributeValue, ProcessorKind};
+use crate::config::checked::ProcessorKind;
+use codecs::otlp::{Edit, EditChange, EditSource, Scalar};
 use crate::config::scalar::Meaning;
 use crate::config::section::{Field, Idle, Section};
 
@@ -43,11 +44,11 @@ pub(crate) fn check(field: &Field<'_>) -> Option<ProcessorKind> {
         attributes.error(format!("more than {ACTIONS_MAX} actions"), "split them over two processors");
         return None;
     }
-    let actions = items.iter().filter_map(action).collect();
-    Some(ProcessorKind::Resource { actions })
+    let edits = items.iter().filter_map(action).collect();
+    Some(ProcessorKind::Resource { edits })
 }
 
-fn action(field: &Field<'_>) -> Option<AttributeAction> {
+fn action(field: &Field<'_>) -> Option<Edit> {
     let section = field.section()?;
     // Every key is read first: a wrong action must not make the other keys unknown.
     let word_field = section.field("action");
@@ -63,7 +64,7 @@ fn action(field: &Field<'_>) -> Option<AttributeAction> {
         }
         return None;
     };
-    let needs_source = |change: fn(AttributeSource) -> AttributeChange| match &source {
+    let needs_source = |change: fn(EditSource) -> EditChange| match &source {
         Source::One(source) => Some(change(source.clone())),
         Source::Wrong => None,
         Source::Missing => {
@@ -76,14 +77,14 @@ fn action(field: &Field<'_>) -> Option<AttributeAction> {
         }
     };
     let change = match word {
-        Word::Insert => needs_source(AttributeChange::Insert)?,
-        Word::Update => needs_source(AttributeChange::Update)?,
-        Word::Upsert => needs_source(AttributeChange::Upsert)?,
-        Word::Delete => AttributeChange::Delete,
-        Word::Hash => AttributeChange::Hash,
+        Word::Insert => needs_source(EditChange::Insert)?,
+        Word::Update => needs_source(EditChange::Update)?,
+        Word::Upsert => needs_source(EditChange::Upsert)?,
+        Word::Delete => EditChange::Delete,
+        Word::Hash => EditChange::Hash,
         Word::NotBuilt(_) => return None,
     };
-    Some(AttributeAction { key, change })
+    Some(Edit { key, change })
 }
 
 fn section_error(field: &Field<'_>, message: &str, help: &str) {
@@ -108,7 +109,7 @@ fn word(section: &Section<'_>, written: Option<&Field<'_>>) -> Option<Word> {
 
 /// Where an action's value comes from.
 enum Source {
-    One(AttributeSource),
+    One(EditSource),
     Missing,
     /// Reported already.
     Wrong,
@@ -126,22 +127,22 @@ fn source(section: &Section<'_>) -> Source {
             value.error("both `value` and `from_attribute` are given", "remove one of them");
             Source::Wrong
         }
-        (Some(value), None) => scalar(value).map_or(Source::Wrong, |value| Source::One(AttributeSource::Value(value))),
-        (None, Some(key)) => Source::One(AttributeSource::FromAttribute(key)),
+        (Some(value), None) => scalar(value).map_or(Source::Wrong, |value| Source::One(EditSource::Value(value))),
+        (None, Some(key)) => Source::One(EditSource::FromAttribute(key)),
         (None, None) if from_context => Source::Wrong,
         (None, None) => Source::Missing,
     }
 }
 
-fn scalar(field: &Field<'_>) -> Option<AttributeValue> {
+fn scalar(field: &Field<'_>) -> Option<Scalar> {
     match field.meaning() {
-        Some(Meaning::Text(text)) => Some(AttributeValue::String(text.to_owned())),
+        Some(Meaning::Text(text)) => Some(Scalar::String(text.to_owned())),
         // A variable that is not set: empty, and warned about already.
-        Some(Meaning::Null) => Some(AttributeValue::String(String::new())),
-        Some(Meaning::Bool(value)) => Some(AttributeValue::Bool(value)),
-        Some(Meaning::Float(value)) => Some(AttributeValue::Double(value)),
+        Some(Meaning::Null) => Some(Scalar::String(String::new())),
+        Some(Meaning::Bool(value)) => Some(Scalar::Bool(value)),
+        Some(Meaning::Float(value)) => Some(Scalar::Double(value)),
         Some(Meaning::Int(value)) => match i64::try_from(value) {
-            Ok(value) => Some(AttributeValue::Int(value)),
+            Ok(value) => Some(Scalar::Int(value)),
             Err(_) => {
                 field.expected("an integer of 64 bits", "put the value into quotes to send it as text");
                 None

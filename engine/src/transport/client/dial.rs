@@ -7,7 +7,7 @@ use super::peer_stream::{PeerStream, Seen, Speaks, Watched};
 use super::{ClientError, PeerSettings, Problem, host_and_port};
 use crate::shard::runtime::{Stream, timeout};
 use crate::transport::resolve::resolve;
-use crate::transport::tls::{Alpn, TlsClient};
+use crate::transport::tls::{Alpn, TlsClient, tls_error};
 use std::cell::Cell;
 use std::io;
 use std::net::SocketAddr;
@@ -115,18 +115,16 @@ impl Dialer {
                 ),
             ),
             Speaks::Tls => {
-                let text = tls.explain(error).unwrap_or_else(|| format!("TLS failed: {error}"));
-                self.error(Problem::Tls, &text)
+                let text = tls_error(error).map(|error| tls.explain(error));
+                self.error(Problem::Tls, &text.unwrap_or_else(|| format!("TLS failed: {error}")))
             }
         }
     }
 
     /// Why a connection that stood gave no answer: by what the peer has said, else by `error`.
     pub(super) fn lost(&self, error: &(dyn std::error::Error + 'static), seen: &Seen) -> ClientError {
-        if let (Some(tls), Some(io)) = (&self.tls, io_error(error))
-            && let Some(text) = tls.explain(io)
-        {
-            return self.error(Problem::Tls, &text);
+        if let (Some(tls), Some(error)) = (&self.tls, seen.tls_error()) {
+            return self.error(Problem::Tls, &tls.explain(&error));
         }
         match (self.tls.is_some(), self.protocol, seen.speaks()) {
             (false, _, Speaks::Tls) => self.error(
@@ -165,21 +163,6 @@ impl Dialer {
         };
         self.error(Problem::Timeout, &text)
     }
-}
-
-/// The I/O error at the bottom of a library's error.
-fn io_error<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a io::Error> {
-    let mut current = Some(error);
-    while let Some(error) = current {
-        if let Some(io) = error.downcast_ref::<io::Error>() {
-            return Some(io);
-        }
-        if let Some(io) = error.downcast_ref::<h2::Error>().and_then(h2::Error::get_io) {
-            return Some(io);
-        }
-        current = error.source();
-    }
-    None
 }
 
 /// The innermost text: libraries wrap "connection reset" into "error reading a body".

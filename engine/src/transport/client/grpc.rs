@@ -50,7 +50,7 @@ const HEADER_LIST_BYTES_MAX: u32 = 64 << 10;
 const REST_FIRST: Duration = Duration::from_millis(200);
 const REST_MAX: Duration = Duration::from_secs(3);
 /// How long a silent peer may take to answer a ping once a call has timed out on it.
-const PING_TIMEOUT: Duration = Duration::from_secs(5);
+const PING_TIMEOUT: Duration = Duration::from_millis(if cfg!(test) { 50 } else { 5000 });
 /// Sends of one call: the second only when the peer has certainly not looked at the first.
 const SENDS_MAX: usize = 2;
 /// Text of an answer that is no gRPC, quoted in an error.
@@ -405,7 +405,8 @@ fn answer(head: &http::response::Parts, body: Bytes, trailers: Option<&HeaderMap
 
 fn status_of(headers: &HeaderMap) -> Option<Status> {
     let value = |name| headers.get(name).map(HeaderValue::as_bytes);
-    Status::from_headers(value("grpc-status"), value("grpc-message"), value("grpc-status-details-bin"))
+    let status = value("grpc-status")?;
+    Some(Status::from_trailers(Some(status), value("grpc-message"), value("grpc-status-details-bin")))
 }
 
 /// A peer, or a proxy before it, that answers without `grpc-status`: the code is gRPC's own mapping of HTTP statuses.

@@ -118,6 +118,14 @@ impl HttpClient {
         self.0.idle.borrow_mut().clear();
     }
 
+    /// Waits until the peer's end of every idle connection has arrived.
+    #[cfg(test)]
+    pub(crate) async fn all_idle_are_closed(&self) {
+        while self.0.idle.borrow().iter().any(|idle| !idle.line.sender.is_closed()) {
+            crate::shard::runtime::yield_now().await;
+        }
+    }
+
     async fn exchange(
         &self,
         body: Bytes,

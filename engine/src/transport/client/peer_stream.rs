@@ -5,7 +5,8 @@
 //! from a slow one. Bytes are never changed or kept, the first few excepted.
 
 use crate::shard::runtime::Stream;
-use std::cell::Cell;
+use crate::transport::tls::tls_error;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -21,6 +22,8 @@ const FIRST_BYTES: usize = 5;
 pub(super) struct Seen {
     first: Cell<[u8; FIRST_BYTES]>,
     bytes: Cell<u64>,
+    /// What ended the TLS session. h2 and hyper pass on no more than its text.
+    tls_error: RefCell<Option<rustls::Error>>,
 }
 
 /// What the first bytes say the peer speaks.
@@ -42,6 +45,11 @@ impl Seen {
     /// Bytes read, below TLS.
     pub(super) fn bytes(&self) -> u64 {
         self.bytes.get()
+    }
+
+    /// What ended the TLS session, if it was TLS.
+    pub(super) fn tls_error(&self) -> Option<rustls::Error> {
+        self.tls_error.borrow().clone()
     }
 
     /// See [`Speaks`].
@@ -140,7 +148,14 @@ impl AsyncRead for PeerStream {
     ) -> Poll<io::Result<()>> {
         match &mut *self {
             PeerStream::Plain(stream) => Pin::new(stream).poll_read(context, buffer),
-            PeerStream::Tls(stream) => Pin::new(stream).poll_read(context, buffer),
+            PeerStream::Tls(stream) => {
+                let result = ready!(Pin::new(&mut *stream).poll_read(context, buffer));
+                if let Err(error) = &result {
+                    let seen = &stream.get_ref().0.seen;
+                    seen.tls_error.replace(tls_error(error).cloned());
+                }
+                Poll::Ready(result)
+            }
         }
     }
 }
