@@ -207,7 +207,7 @@ impl Shard {
         for span in &mut self.index.spans {
             span.trace_id = TraceId(self.random.u128(..).to_le_bytes());
         }
-        let segments = [self.buffers.freeze(body)];
+        let segments = [body.freeze()];
         self.mine.clear();
         let source = Source { index: &self.index, segments: &segments };
         black_box(self.end.route(0, 0, source, &mut self.mine));
