@@ -164,7 +164,7 @@ impl Shard {
             if self.end.is_idle() && !std::mem::replace(&mut counted, true) {
                 together.settled.fetch_add(1, Ordering::SeqCst);
             }
-            if together.settled.load(Ordering::SeqCst) % self.end.shards() == 0 && counted {
+            if counted && together.settled.load(Ordering::SeqCst).is_multiple_of(self.end.shards()) {
                 break;
             }
             std::thread::yield_now();
