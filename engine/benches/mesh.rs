@@ -164,7 +164,7 @@ impl Shard {
             if self.end.is_idle() && !std::mem::replace(&mut counted, true) {
                 together.settled.fetch_add(1, Ordering::SeqCst);
             }
-            if together.settled.load(Ordering::SeqCst) % self.end.shards() == 0 && counted {
+            if counted && together.settled.load(Ordering::SeqCst).is_multiple_of(self.end.shards()) {
                 break;
             }
             std::thread::yield_now();
@@ -207,7 +207,7 @@ impl Shard {
         for span in &mut self.index.spans {
             span.trace_id = TraceId(self.random.u128(..).to_le_bytes());
         }
-        let segments = [self.buffers.freeze(body)];
+        let segments = [body.freeze()];
         self.mine.clear();
         let source = Source { index: &self.index, segments: &segments };
         black_box(self.end.route(0, 0, source, &mut self.mine));

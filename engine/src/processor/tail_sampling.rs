@@ -84,7 +84,7 @@ impl TailSampling {
         if self.release.is_empty() {
             return;
         }
-        let mut bytes = turn.buffers.buffer(self.release.bytes.len());
+        let mut bytes = turn.buffers.take(self.release.bytes.len());
         bytes.extend_from_slice(&self.release.bytes);
         let index = std::mem::take(&mut self.release.index);
         self.release.clear();

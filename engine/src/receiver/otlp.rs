@@ -97,7 +97,7 @@ impl OtlpReceiver {
 
     fn decompress(&self, compression: Compression, body: &[u8]) -> Result<Bytes, Status> {
         // Trace requests compress 4 to 7 times; a wrong guess only costs one growth.
-        let mut plain = self.shard.buffers.buffer(body.len().saturating_mul(6).min(self.bytes_max));
+        let mut plain = self.shard.buffers.take(body.len().saturating_mul(6).min(self.bytes_max));
         let mut decompressor = self.decompressor.borrow_mut();
         let result = catch_unwind(AssertUnwindSafe(|| {
             decompressor.decompress(compression, body, self.bytes_max, &mut plain)
@@ -162,7 +162,7 @@ impl RequestHandler for OtlpReceiver {
     }
 
     fn take_buffer(&self, bytes: usize) -> Buffer {
-        self.shard.buffers.buffer(bytes)
+        self.shard.buffers.take(bytes)
     }
 
     async fn handle(&self, request: ReceivedRequest) -> Result<(), Status> {

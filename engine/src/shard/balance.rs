@@ -146,6 +146,11 @@ impl Balance {
         self.shard.cells.set(self.gauges.shard.busy_percent, percent.min(100));
     }
 
+    /// Frees parcels that a burst has left behind.
+    pub fn shrink(&self, now_ns: u64) {
+        self.mesh.borrow_mut().shrink(now_ns);
+    }
+
     /// Memory of this shard's parcels.
     pub fn bytes_held(&self) -> u64 {
         self.mesh.borrow().held_bytes() as u64

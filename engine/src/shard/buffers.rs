@@ -1,10 +1,10 @@
 //! A shard's pool of request buffers.
 //!
 //! ```text
-//!   take(hint) -> Vec --freeze--> Bytes, shared by batches on any shard
-//!       ^          |                |
-//!       |   give_back               |  dropped on its own shard      |  dropped on another shard
-//!   free lists <---+----------------+                                +--> return queue, emptied by take and shrink
+//!   take(hint) -> Buffer --freeze--> Bytes, shared by batches on any shard
+//!       ^                              |
+//!       |  dropped on its own shard    |  dropped on another shard
+//!   free lists <-----------------------+-----> return queue, emptied at home by take and shrink
 //! ```
 //!
 //! The one idea: memory that was written once is cheap to write again (fresh pages cost more than the copy into them),
@@ -15,7 +15,6 @@
 //! not used for a while is freed. Never waits: if the return queue is full, the buffer is freed where it is.
 
 use std::cell::{Cell, RefCell};
-use std::ops::{Deref, DerefMut};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -38,14 +37,12 @@ pub struct Buffers(Rc<Pool>);
 
 struct Pool {
     home: Arc<Home>,
-    returns: Receiver<Vec<u8>>,
+    returns: Receiver<Returned>,
     sizes: [RefCell<FreeList>; SIZES],
     kept_bytes: Cell<usize>,
     kept_bytes_max: usize,
-    /// Capacity of frozen buffers that have not come back.
-    frozen_bytes: Cell<usize>,
-    /// Capacity of buffers that are being filled.
-    taken_bytes: Cell<usize>,
+    /// Capacity handed out and not seen again.
+    out_bytes: Cell<usize>,
     window_started_ns: Cell<u64>,
 }
 
@@ -58,59 +55,37 @@ struct FreeList {
 
 /// What a buffer knows of its pool wherever it goes.
 struct Home {
-    returns: SyncSender<Vec<u8>>,
+    returns: SyncSender<Returned>,
     /// Capacity freed on other shards, which the pool has to subtract from what is out.
     lost_bytes: AtomicU64,
 }
 
-/// A buffer to be filled: an empty `Vec` whose memory may have been used before. Dropping it returns the memory.
-#[derive(Debug)]
+struct Returned {
+    bytes: Vec<u8>,
+    taken_bytes: usize,
+}
+
+/// A buffer to be filled: an empty `Vec` whose memory may have been used before. Dropping it returns it.
 pub struct Buffer {
     bytes: Vec<u8>,
-    /// Capacity when it was taken: what the pool counts as being out.
+    /// What the pool counts as being out: the capacity when it was taken, or when it was frozen.
     taken_bytes: usize,
-    pool: Buffers,
-}
-
-impl Buffer {
-    /// The bytes as a shared view; see [`Buffers::freeze`].
-    pub fn freeze(mut self) -> Bytes {
-        let bytes = std::mem::take(&mut self.bytes);
-        self.pool.freeze(bytes)
-    }
-}
-
-impl Deref for Buffer {
-    type Target = Vec<u8>;
-
-    fn deref(&self) -> &Vec<u8> {
-        &self.bytes
-    }
-}
-
-impl DerefMut for Buffer {
-    fn deref_mut(&mut self) -> &mut Vec<u8> {
-        &mut self.bytes
-    }
-}
-
-impl Drop for Buffer {
-    fn drop(&mut self) {
-        let pool = &self.pool.0;
-        pool.taken_bytes.set(pool.taken_bytes.get() - self.taken_bytes);
-        pool.keep(std::mem::take(&mut self.bytes));
-    }
-}
-
-/// A frozen buffer: the owner of the bytes behind all views of it. Dropping it returns the memory.
-struct Frozen {
-    bytes: Vec<u8>,
     home: Arc<Home>,
 }
 
 impl std::fmt::Debug for Buffers {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Buffers").field("kept_bytes", &self.kept_bytes()).finish_non_exhaustive()
+        let (kept_bytes, out_bytes) = (self.kept_bytes(), self.out_bytes());
+        f.debug_struct("Buffers")
+            .field("kept_bytes", &kept_bytes)
+            .field("out_bytes", &out_bytes)
+            .finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for Buffer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Buffer").field("len", &self.bytes.len()).finish_non_exhaustive()
     }
 }
 
@@ -129,8 +104,7 @@ impl Buffers {
             sizes: Default::default(),
             kept_bytes: Cell::new(0),
             kept_bytes_max,
-            frozen_bytes: Cell::new(0),
-            taken_bytes: Cell::new(0),
+            out_bytes: Cell::new(0),
             window_started_ns: Cell::new(0),
         });
         POOLS.with_borrow_mut(|pools| {
@@ -140,36 +114,13 @@ impl Buffers {
         Buffers(pool)
     }
 
-    /// An empty buffer with room for at least `capacity_hint` bytes without growing. It may grow beyond, and it may be
-    /// dropped: then its memory is not used again.
-    pub fn take(&self, capacity_hint: usize) -> Vec<u8> {
-        self.0.reuse(capacity_hint).unwrap_or_else(|| Vec::with_capacity(size_for(capacity_hint)))
-    }
-
-    /// The same as a [`Buffer`], which returns its memory even if it is dropped half filled.
-    pub fn buffer(&self, capacity_hint: usize) -> Buffer {
-        let bytes = self.take(capacity_hint);
-        let taken_bytes = bytes.capacity();
-        self.0.taken_bytes.set(self.0.taken_bytes.get() + taken_bytes);
-        Buffer { bytes, taken_bytes, pool: self.clone() }
-    }
-
-    /// Capacity of all buffers that are out: being filled, or frozen and not back yet.
-    pub fn out_bytes(&self) -> usize {
-        self.0.taken_bytes.get() + self.0.frozen_bytes.get()
-    }
-
-    /// Returns a buffer that was not frozen; it need not come from here.
-    pub fn give_back(&self, bytes: Vec<u8>) {
-        self.0.keep(bytes);
-    }
-
-    /// The bytes as a shared view. When the last clone or slice of it is dropped, wherever that is, the memory returns
-    /// to this pool.
-    pub fn freeze(&self, bytes: Vec<u8>) -> Bytes {
+    /// An empty buffer with room for at least `capacity_hint` bytes without growing. It may grow beyond.
+    pub fn take(&self, capacity_hint: usize) -> Buffer {
         let pool = &self.0;
-        pool.frozen_bytes.set(pool.frozen_bytes.get() + bytes.capacity());
-        Bytes::from_owner(Frozen { bytes, home: Arc::clone(&pool.home) })
+        let bytes = pool.reuse(capacity_hint).unwrap_or_else(|| Vec::with_capacity(size_for(capacity_hint)));
+        let taken_bytes = bytes.capacity();
+        pool.out_bytes.set(pool.out_bytes.get() + taken_bytes);
+        Buffer { bytes, taken_bytes, home: Arc::clone(&pool.home) }
     }
 
     /// Frees what was not needed for a while and takes in what other shards returned. Called now and then, at least
@@ -196,9 +147,9 @@ impl Buffers {
         self.0.kept_bytes.get()
     }
 
-    /// Capacity of the frozen buffers that have not come back, as far as this shard has looked.
-    pub fn frozen_bytes(&self) -> usize {
-        self.0.frozen_bytes.get()
+    /// Capacity of the buffers that were taken and have not come back (as far as this shard has looked).
+    pub fn out_bytes(&self) -> usize {
+        self.0.out_bytes.get()
     }
 }
 
@@ -217,27 +168,24 @@ impl Pool {
 
     /// Takes in what other shards returned; at most what the queue can hold, so it ends.
     fn collect_returns(&self) {
-        for bytes in self.returns.try_iter().take(RETURNS_MAX) {
-            self.thaw(bytes);
+        for returned in self.returns.try_iter().take(RETURNS_MAX) {
+            self.take_back(returned);
         }
         let lost = self.home.lost_bytes.swap(0, Ordering::Relaxed);
-        self.frozen_bytes.set(self.frozen_bytes.get() - usize::try_from(lost).expect("it was a sum of capacities"));
+        self.out_bytes.set(self.out_bytes.get() - usize::try_from(lost).expect("it was a sum of capacities"));
     }
 
-    fn thaw(&self, bytes: Vec<u8>) {
-        self.frozen_bytes.set(self.frozen_bytes.get() - bytes.capacity());
-        self.keep(bytes);
-    }
-
-    fn keep(&self, mut bytes: Vec<u8>) {
-        let capacity = bytes.capacity();
+    fn take_back(&self, returned: Returned) {
+        self.out_bytes.set(self.out_bytes.get() - returned.taken_bytes);
+        let mut buffer = returned.bytes;
+        let capacity = buffer.capacity();
         let Some(size) = size_index(capacity) else { return };
         if self.kept_bytes.get() + capacity > self.kept_bytes_max {
             return;
         }
-        bytes.clear();
+        buffer.clear();
         self.kept_bytes.set(self.kept_bytes.get() + capacity);
-        self.sizes[size].borrow_mut().buffers.push(bytes);
+        self.sizes[size].borrow_mut().buffers.push(buffer);
     }
 }
 
@@ -255,18 +203,46 @@ fn size_index(capacity: usize) -> Option<usize> {
     (size < SIZES).then_some(size)
 }
 
-impl AsRef<[u8]> for Frozen {
+impl Buffer {
+    /// The bytes as a shared view. When the last clone or slice of it is dropped, the memory returns to its shard.
+    pub fn freeze(mut self) -> Bytes {
+        let capacity = self.bytes.capacity();
+        if capacity != self.taken_bytes
+            && let Some(pool) = self.home.pool_of_this_thread()
+        {
+            pool.out_bytes.set(pool.out_bytes.get() - self.taken_bytes + capacity);
+            self.taken_bytes = capacity;
+        }
+        Bytes::from_owner(self)
+    }
+}
+
+impl AsRef<[u8]> for Buffer {
     fn as_ref(&self) -> &[u8] {
         &self.bytes
     }
 }
 
-impl Drop for Frozen {
+impl std::ops::Deref for Buffer {
+    type Target = Vec<u8>;
+
+    fn deref(&self) -> &Vec<u8> {
+        &self.bytes
+    }
+}
+
+impl std::ops::DerefMut for Buffer {
+    fn deref_mut(&mut self) -> &mut Vec<u8> {
+        &mut self.bytes
+    }
+}
+
+impl Drop for Buffer {
     fn drop(&mut self) {
-        let bytes = std::mem::take(&mut self.bytes);
+        let returned = Returned { bytes: std::mem::take(&mut self.bytes), taken_bytes: self.taken_bytes };
         match self.home.pool_of_this_thread() {
-            Some(pool) => pool.thaw(bytes),
-            None => self.home.send_back(bytes),
+            Some(pool) => pool.take_back(returned),
+            None => self.home.send_back(returned),
         }
     }
 }
@@ -282,11 +258,11 @@ impl Home {
         POOLS.try_with(find).ok().flatten()
     }
 
-    fn send_back(&self, bytes: Vec<u8>) {
-        let capacity = bytes.capacity() as u64;
-        if self.returns.try_send(bytes).is_err() {
+    fn send_back(&self, returned: Returned) {
+        let taken_bytes = returned.taken_bytes as u64;
+        if self.returns.try_send(returned).is_err() {
             // Full, or the shard is gone: the buffer is freed here.
-            self.lost_bytes.fetch_add(capacity, Ordering::Relaxed);
+            self.lost_bytes.fetch_add(taken_bytes, Ordering::Relaxed);
         }
     }
 }
@@ -300,7 +276,7 @@ mod tests {
     fn filled(buffers: &Buffers, bytes: &[u8]) -> Bytes {
         let mut buffer = buffers.take(bytes.len());
         buffer.extend_from_slice(bytes);
-        buffers.freeze(buffer)
+        buffer.freeze()
     }
 
     #[test]
@@ -310,9 +286,9 @@ mod tests {
         let memory = bytes.as_ptr();
         let slice = bytes.slice(1..3);
         drop(bytes);
-        assert_eq!((&slice[..], buffers.kept_bytes(), buffers.frozen_bytes()), (&b"pa"[..], 0, SIZE_MIN));
+        assert_eq!((&slice[..], buffers.kept_bytes(), buffers.out_bytes()), (&b"pa"[..], 0, SIZE_MIN));
         drop(slice);
-        assert_eq!((buffers.kept_bytes(), buffers.frozen_bytes()), (SIZE_MIN, 0));
+        assert_eq!((buffers.kept_bytes(), buffers.out_bytes()), (SIZE_MIN, 0));
         let next = buffers.take(SIZE_MIN);
         assert_eq!((next.as_ptr(), next.len()), (memory, 0));
     }
@@ -325,11 +301,11 @@ mod tests {
         std::thread::spawn(move || {
             let other = Buffers::new(1 << 20);
             drop(bytes);
-            assert_eq!((other.kept_bytes(), other.frozen_bytes()), (0, 0), "it is not the other shard's memory");
+            assert_eq!((other.kept_bytes(), other.out_bytes()), (0, 0), "it is not the other shard's memory");
         })
         .join()
         .unwrap();
-        assert_eq!(buffers.frozen_bytes(), 16 << 10);
+        assert_eq!(buffers.out_bytes(), 16 << 10);
         let next = buffers.take(9_000);
         assert_eq!(next.as_ptr() as usize, memory);
     }
@@ -349,7 +325,7 @@ mod tests {
         let all: Vec<Bytes> = (0..RETURNS_MAX + 10).map(|_| filled(&buffers, b"x")).collect();
         std::thread::spawn(move || drop(all)).join().unwrap();
         buffers.shrink(0);
-        assert_eq!((buffers.kept_bytes(), buffers.frozen_bytes()), (RETURNS_MAX * SIZE_MIN, 0));
+        assert_eq!((buffers.kept_bytes(), buffers.out_bytes()), (RETURNS_MAX * SIZE_MIN, 0));
     }
 
     #[test]
@@ -364,8 +340,8 @@ mod tests {
     #[test]
     fn no_more_is_kept_than_allowed() {
         let buffers = Buffers::new(10 * SIZE_MIN);
-        drop((0..100).map(|_| filled(&buffers, b"x")).collect::<Vec<_>>());
-        assert_eq!((buffers.kept_bytes(), buffers.frozen_bytes()), (10 * SIZE_MIN, 0));
+        drop((0..100).map(|_| buffers.take(1)).collect::<Vec<_>>());
+        assert_eq!((buffers.kept_bytes(), buffers.out_bytes()), (10 * SIZE_MIN, 0));
     }
 
     #[test]
@@ -373,7 +349,10 @@ mod tests {
         let buffers = Buffers::new(1 << 20);
         let mut buffer = buffers.take(1);
         buffer.resize(100_000, 0);
-        buffers.give_back(buffer);
+        let bytes = buffer.freeze();
+        assert!(buffers.out_bytes() >= 100_000, "the growth counts once it is frozen");
+        drop(bytes);
+        assert_eq!(buffers.out_bytes(), 0);
         assert!(buffers.take(60_000).capacity() >= 100_000);
     }
 
@@ -393,7 +372,7 @@ mod tests {
     #[test]
     fn what_a_burst_needed_is_freed_within_a_minute_and_what_the_load_needs_stays() {
         let buffers = Buffers::new(1 << 30);
-        let burst = |count: usize| drop((0..count).map(|_| filled(&buffers, b"x")).collect::<Vec<_>>());
+        let burst = |count: usize| drop((0..count).map(|_| buffers.take(1)).collect::<Vec<_>>());
         burst(1000);
         for second in 0..=60 {
             burst(10);

@@ -145,7 +145,7 @@ impl Shard {
         let (index, bytes) = batch(&mut self.random, 40);
         let mut buffer = self.buffers.take(bytes.len());
         buffer.extend_from_slice(&bytes);
-        let segments = [self.buffers.freeze(buffer)];
+        let segments = [buffer.freeze()];
         self.mine.clear();
         let source = Source { index: &index, segments: &segments };
         let sent = self.end.route(7, self.next_ticket, source, &mut self.mine);
@@ -169,7 +169,7 @@ impl Shard {
     fn check_at_end(&mut self) {
         assert_eq!(self.counts.sent, self.counts.answered);
         assert!(self.waiting.iter().all(|spans| *spans == 0), "every batch is answered for each of its spans");
-        assert_eq!(self.buffers.frozen_bytes(), 0, "request buffers never leave their shard");
+        assert_eq!(self.buffers.out_bytes(), 0, "request buffers never leave their shard");
     }
 }
 

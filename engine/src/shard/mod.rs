@@ -105,7 +105,7 @@ impl ShardContext {
         let Writers { encoder, compressor, plain, .. } = &mut *writers;
         plain.clear();
         encoder.encode(&batch.index, &batch.segments, &Selection::All, plain);
-        let mut body = self.buffers.buffer(grpc::PREFIX_BYTES + plain.len());
+        let mut body = self.buffers.take(grpc::PREFIX_BYTES + plain.len());
         body.extend_from_slice(&[0; grpc::PREFIX_BYTES]);
         match compression {
             Compression::None => body.extend_from_slice(plain),

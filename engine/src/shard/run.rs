@@ -140,7 +140,9 @@ impl Shard {
     fn settle_lease(&self) {
         let context = &self.context;
         let (tables, nodes) = self.pipelines.borrow().bytes_held();
-        context.buffers.shrink(context.clock.now_ns());
+        let now_ns = context.clock.now_ns();
+        context.buffers.shrink(now_ns);
+        self.balance.shrink(now_ns);
         let held = [
             (Holder::Requests, context.buffers.out_bytes() as u64),
             (Holder::Buffers, context.buffers.kept_bytes() as u64),
