@@ -33,6 +33,8 @@ pub struct Turn<'a> {
     pub cells: &'a crate::telemetry::cells::Cells,
     /// The shard's request buffers, for what leaves as new bytes.
     pub buffers: &'a crate::shard::buffers::Buffers,
+    /// Indexes to use again.
+    pub indexes: &'a crate::shard::Indexes,
 }
 
 impl Processor {

@@ -37,6 +37,7 @@ impl TailSampling {
     pub fn take(&mut self, turn: Turn<'_>, mut batch: Batch, out: &mut Vec<Batch>) {
         self.insert(turn, &batch.index, &batch.segments, out);
         batch.settle(&Outcome::Taken);
+        turn.indexes.give_back(batch.index);
     }
 
     /// The same for spans that come from another shard.
@@ -86,7 +87,7 @@ impl TailSampling {
         }
         let mut bytes = turn.buffers.take(self.release.bytes.len());
         bytes.extend_from_slice(&self.release.bytes);
-        let index = std::mem::take(&mut self.release.index);
+        let index = std::mem::replace(&mut self.release.index, turn.indexes.take());
         self.release.clear();
         out.push(Batch { index, segments: vec![bytes.freeze()], acks: Vec::new() });
     }

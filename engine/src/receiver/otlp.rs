@@ -78,7 +78,7 @@ impl OtlpReceiver {
             Compression::None => body,
             _ => self.decompress(compression, &body)?,
         };
-        let mut index = self.shard.take_index();
+        let mut index = self.shard.indexes.take();
         let read = catch_unwind(AssertUnwindSafe(|| index.read_request(&plain, 0)));
         match read {
             Ok(Ok(())) => Ok(Batch { index, segments: vec![plain], acks: Vec::new() }),

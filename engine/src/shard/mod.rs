@@ -66,6 +66,8 @@ pub struct ShardContext {
     pub draining: Draining,
     /// A drain ran out of time: nothing waits any more.
     pub giving_up: Draining,
+    /// Memory of indexes.
+    pub indexes: Indexes,
     /// What requests are encoded with.
     writers: Rc<RefCell<Writers>>,
 }
@@ -76,11 +78,30 @@ struct Writers {
     encoder: Encoder,
     compressor: Compressor,
     plain: Vec<u8>,
-    indexes: Vec<SpanIndex>,
 }
+
+/// Indexes whose memory is used again. Cloning shares them within the shard.
+#[derive(Clone, Debug, Default)]
+pub struct Indexes(Rc<RefCell<Vec<SpanIndex>>>);
 
 /// Indexes kept for reuse; more are freed. A shard has few batches in hand at the same time.
 const INDEXES_MAX: usize = 64;
+
+impl Indexes {
+    /// An empty index with the memory of an earlier one.
+    pub fn take(&self) -> SpanIndex {
+        self.0.borrow_mut().pop().unwrap_or_default()
+    }
+
+    /// Keeps an index's memory for the next batch.
+    pub fn give_back(&self, mut index: SpanIndex) {
+        let mut kept = self.0.borrow_mut();
+        if kept.len() < INDEXES_MAX {
+            index.clear();
+            kept.push(index);
+        }
+    }
+}
 
 impl ShardContext {
     /// A shard's own, with nothing in it.
@@ -95,6 +116,7 @@ impl ShardContext {
             room: Rc::default(),
             draining: Draining::default(),
             giving_up: Draining::default(),
+            indexes: Indexes::default(),
             writers: Rc::default(),
         }
     }
@@ -102,7 +124,7 @@ impl ShardContext {
     /// The whole batch as one request, framed for gRPC; HTTP leaves the prefix away.
     pub fn encode(&self, batch: &Batch, compression: Compression, level: Option<i32>) -> EncodedRequest {
         let mut writers = self.writers.borrow_mut();
-        let Writers { encoder, compressor, plain, .. } = &mut *writers;
+        let Writers { encoder, compressor, plain } = &mut *writers;
         plain.clear();
         encoder.encode(&batch.index, &batch.segments, &Selection::All, plain);
         let mut body = self.buffers.take(grpc::PREFIX_BYTES + plain.len());
@@ -114,19 +136,5 @@ impl ShardContext {
         let length = body.len() - grpc::PREFIX_BYTES;
         body[..grpc::PREFIX_BYTES].copy_from_slice(&grpc::prefix(compression != Compression::None, length));
         EncodedRequest { body: body.freeze(), compression, spans: batch.spans() }
-    }
-
-    /// An empty index with the memory of an earlier one.
-    pub fn take_index(&self) -> SpanIndex {
-        self.writers.borrow_mut().indexes.pop().unwrap_or_default()
-    }
-
-    /// Keeps an index's memory for the next request.
-    pub fn give_back_index(&self, mut index: SpanIndex) {
-        let indexes = &mut self.writers.borrow_mut().indexes;
-        if indexes.len() < INDEXES_MAX {
-            index.clear();
-            indexes.push(index);
-        }
     }
 }

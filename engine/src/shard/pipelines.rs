@@ -109,5 +109,5 @@ impl Pipelines {
 }
 
 fn turn_of(shard: &ShardContext, now_ns: u64) -> Turn<'_> {
-    Turn { now_ns, cells: &shard.cells, buffers: &shard.buffers }
+    Turn { now_ns, cells: &shard.cells, buffers: &shard.buffers, indexes: &shard.indexes }
 }
