@@ -223,7 +223,8 @@ impl Gateway {
         tokio::task::spawn_local(hint_if_silent(Rc::clone(&view), facts));
         wait_for_signal().await?;
         view.show(Readiness::Draining);
-        drop(stop.send(true));
+        // Nobody listens where no listener is left.
+        let _ = stop.send(true);
         self.fleet.drain(Duration::from_nanos(self.config.engine.shutdown_timeout_ns)).await;
         let totals = self.declared.schema.fold(&self.fleet.snapshot().await);
         Ok(Books::read(&self.declared.schema, &totals).sentence())
@@ -257,7 +258,7 @@ impl Gateway {
 async fn hint_if_silent(view: Rc<View<Rc<Fleet>>>, facts: banner::Start) {
     tokio::time::sleep(HINT_AFTER).await;
     let books = view.books().await;
-    if books.is_some_and(|books| books.intake.iter().all(|intake| intake.offered == 0)) {
+    if books.is_some_and(|books| books.is_silent()) {
         eprintln!("{}", banner::nothing_received(&facts));
     }
 }

@@ -17,6 +17,7 @@ pub use crossing::Crossing;
 use crate::processor::{Processor, Turn};
 use crate::queue::{Branch, ExportRequest};
 use crate::shard::parcel::Parcel;
+use crate::telemetry::metrics::ProcessorSeries;
 use batch::Batch;
 use std::rc::Rc;
 
@@ -27,6 +28,8 @@ const RELEASES_PER_TURN: usize = 4;
 #[derive(Debug)]
 pub struct Pipeline {
     nodes: Vec<Processor>,
+    /// What goes into each node, and what comes out.
+    items: Vec<ProcessorSeries>,
     branches: Vec<Rc<Branch>>,
     /// Set where spans may belong to another shard.
     crossing: Option<Crossing>,
@@ -36,8 +39,13 @@ pub struct Pipeline {
 
 impl Pipeline {
     /// `crossing` sends the spans of other owners away before the tail_sampling node; one shard needs none.
-    pub fn new(nodes: Vec<Processor>, branches: Vec<Rc<Branch>>, crossing: Option<Crossing>) -> Pipeline {
-        Pipeline { nodes, branches, crossing, dropped_booked: 0 }
+    pub fn new(
+        nodes: Vec<Processor>,
+        items: Vec<ProcessorSeries>,
+        branches: Vec<Rc<Branch>>,
+        crossing: Option<Crossing>,
+    ) -> Pipeline {
+        Pipeline { nodes, items, branches, crossing, dropped_booked: 0 }
     }
 
     /// Whether a request may come in now: who would own it has room for it.
@@ -70,6 +78,8 @@ impl Pipeline {
         };
         let mut out = Vec::new();
         node.insert(turn, &parcel.index, &parcel.segments, &mut out);
+        turn.cells.add(self.items[position].incoming_items, parcel.spans() as u64);
+        self.count_outgoing(turn, position, &out);
         for batch in out.drain(..) {
             self.run(turn, position + 1, batch);
         }
@@ -104,6 +114,7 @@ impl Pipeline {
                 return false;
             }
             let more = self.nodes[position].turn(turn, drain, &mut out);
+            self.count_outgoing(turn, position, &out);
             for batch in out.drain(..) {
                 self.run(turn, position + 1, batch);
             }
@@ -127,11 +138,13 @@ impl Pipeline {
                 batch.settle(&ack::Outcome::Taken);
                 return;
             }
+            turn.cells.add(self.items[position].incoming_items, batch.spans());
             let node = &mut self.nodes[position];
             node.take(turn, batch, &mut out);
             if node.owns() && self.has_room_from(position + 1) {
                 self.nodes[position].leave_if_full(turn, &mut out);
             }
+            self.count_outgoing(turn, position, &out);
             if out.len() > 1 {
                 for batch in out.drain(..) {
                     self.run(turn, position + 1, batch);
@@ -144,6 +157,10 @@ impl Pipeline {
             }
         }
         self.leave(batch);
+    }
+
+    fn count_outgoing(&self, turn: Turn<'_>, position: usize, out: &[Batch]) {
+        turn.cells.add(self.items[position].outgoing_items, out.iter().map(Batch::spans).sum());
     }
 
     /// Fans out: one shared request, one part of each ack per branch.

@@ -29,6 +29,8 @@ pub enum Processor {
 pub struct Turn<'a> {
     /// Monotonic time of this turn.
     pub now_ns: u64,
+    /// For measuring how long the turn itself takes.
+    pub clock: crate::shard::clock::Clock,
     /// The shard's counters.
     pub cells: &'a crate::telemetry::cells::Cells,
     /// The shard's request buffers, for what leaves as new bytes.

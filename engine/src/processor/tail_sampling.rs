@@ -24,13 +24,14 @@ pub struct TailSampling {
     series: TailSamplingSeries,
     /// What the cells already know.
     shown: Counters,
+    traces_shown: u64,
 }
 
 impl TailSampling {
     /// The sampler counts for itself, because it is pure; `series` is where the shard shows it.
     pub fn new(sampler: Sampler, series: TailSamplingSeries) -> TailSampling {
         let shown = sampler.counters().clone();
-        TailSampling { sampler, release: Release::default(), series, shown }
+        TailSampling { sampler, release: Release::default(), series, shown, traces_shown: 0 }
     }
 
     /// Copies the spans into the trace table; late spans of kept traces leave at once.
@@ -48,6 +49,7 @@ impl TailSampling {
 
     /// Decides what is due; in a drain, everything.
     pub fn turn(&mut self, turn: Turn<'_>, drain: bool, out: &mut Vec<Batch>) -> bool {
+        let decided_before = self.shown.traces_sampled + self.shown.traces_not_sampled;
         let more = if drain {
             self.sampler.decide_all(turn.now_ns, RELEASE_SPANS_MAX, &mut self.release)
         } else {
@@ -56,6 +58,10 @@ impl TailSampling {
         self.emit(turn, out);
         self.sampler.shrink(turn.now_ns);
         self.show(turn.cells);
+        if self.shown.traces_sampled + self.shown.traces_not_sampled > decided_before {
+            let spent_ns = turn.clock.now_ns() - turn.now_ns;
+            turn.cells.observe(self.series.decision_timer_latency_ns, spent_ns);
+        }
         more
     }
 
@@ -76,7 +82,11 @@ impl TailSampling {
             cells.add(series.sampled, now.sampled - shown.sampled);
             cells.add(series.not_sampled, now.not_sampled - shown.not_sampled);
         }
-        cells.set(series.traces_on_memory, self.sampler.pending_traces() as u64);
+        // Raised and lowered, not set: two pipelines may share one tail_sampling, and so its series.
+        let pending = self.sampler.pending_traces() as u64;
+        cells.raise(series.traces_on_memory, pending.saturating_sub(self.traces_shown));
+        cells.lower(series.traces_on_memory, self.traces_shown.saturating_sub(pending));
+        self.traces_shown = pending;
         self.shown.clone_from(now);
     }
 

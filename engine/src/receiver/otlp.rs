@@ -67,7 +67,9 @@ impl OtlpReceiver {
         }
         let cells = &self.shard.cells;
         cells.add(self.series.offered, spans);
+        cells.raise(self.series.unanswered, spans);
         let result = self.deliver(batch).await;
+        cells.lower(self.series.unanswered, spans);
         cells.add(if result.is_ok() { self.series.accepted } else { self.series.refused }, spans);
         result
     }
@@ -157,7 +159,8 @@ impl RequestHandler for OtlpReceiver {
             return Ok(());
         }
         self.shard.cells.add(self.series.refused_requests(RefuseReason::Memory), 1);
-        self.pipelines.borrow().count_refused(self.number);
+        // Its spans are not known yet; one is the least it has, and an alert on the limiter sees it.
+        self.pipelines.borrow().count_refused(self.number, 1);
         Err(busy("data refused due to high memory usage"))
     }
 

@@ -207,7 +207,8 @@ impl Parts<'_> {
         let books = &self.declared.books[position];
         let branches = settings.exporters.iter().zip(books);
         let branches = branches.map(|(&exporter, book)| Branch::new(Rc::clone(&self.queues[exporter]), book.clone()));
-        Pipeline::new(nodes, branches.collect(), crossing)
+        let items = settings.processors.iter().map(|&processor| self.declared.processors[processor].common.clone());
+        Pipeline::new(nodes, items.collect(), branches.collect(), crossing)
     }
 
     fn node(&self, processor: usize, next_reason: &mut u16) -> Processor {

@@ -144,6 +144,9 @@ impl Balance {
         loads.look(self.shard.clock.now_ns());
         let percent = (loads.share(self.shard.number) * 100.0) as u64;
         self.shard.cells.set(self.gauges.shard.busy_percent, percent.min(100));
+        if mesh.spans_waiting() > 0 {
+            self.shard.cells.add(self.gauges.mesh.waits, 1);
+        }
     }
 
     /// Frees parcels that a burst has left behind.

@@ -156,7 +156,8 @@ fn live(
         }
         Ok(Err(error)) => drop(ready.send(Err(format!("shard {number}: {error}")))),
         Err(_) => {
-            tracing::error!(shard = number, "a shard has panicked; the process stops, because its traces are lost");
+            // Not through the log, whose writer ends with the process.
+            eprintln!("shard {number} has panicked; the process stops, because its traces are lost");
             std::process::exit(101);
         }
     }

@@ -39,10 +39,10 @@ impl Pipelines {
         self.by_receiver[receiver].iter().all(|&pipeline| self.pipelines[pipeline].has_room())
     }
 
-    /// Counts a refusal at the edge for the memory limiters on whose behalf it happened.
-    pub fn count_refused(&self, receiver: usize) {
+    /// Counts refused spans for the memory limiters of this receiver's pipelines.
+    pub fn count_refused(&self, receiver: usize, spans: u64) {
         for &counter in &self.refusals[receiver] {
-            self.shard.cells.add(counter, 1);
+            self.shard.cells.add(counter, spans);
         }
     }
 
@@ -109,5 +109,5 @@ impl Pipelines {
 }
 
 fn turn_of(shard: &ShardContext, now_ns: u64) -> Turn<'_> {
-    Turn { now_ns, cells: &shard.cells, buffers: &shard.buffers, indexes: &shard.indexes }
+    Turn { now_ns, cells: &shard.cells, clock: shard.clock, buffers: &shard.buffers, indexes: &shard.indexes }
 }

@@ -153,6 +153,7 @@ impl Shard {
         for (holder, bytes) in held {
             context.lease.set(holder, bytes);
         }
+        context.lease.settle();
     }
 
     /// All cells, with what is only known when it is asked for.
@@ -191,7 +192,8 @@ impl Shard {
             DrainStep::Queues => self.until(|shard| shard.pipelines.borrow().queues_are_empty()).await,
             DrainStep::GiveUp => self.give_up().await,
         }
-        drop(reached.send(()));
+        // The control thread may have stopped waiting for this step.
+        let _ = reached.send(());
     }
 
     /// Looks once a turn whether `done` holds. The drain's own time limit ends the wait from outside.

@@ -92,7 +92,7 @@ metrics! {
     MEMORY_LIMITER_ACCEPTED_SPANS: Kind::Counter, Basic, "otelcol_processor_memory_limiter_accepted_spans",
         "Spans admitted while memory was below the soft limit.";
     MEMORY_LIMITER_REFUSED_SPANS: Kind::Counter, Basic, "otelcol_processor_memory_limiter_refused_spans",
-        "Spans refused because memory was at the soft limit.";
+        "Requests refused at the soft limit, each counted as one span: its spans are not known yet.";
 
     BATCH_SEND_SIZE: Kind::Histogram(&BATCH_SPANS), Normal, "otelcol_processor_batch_batch_send_size",
         "Spans of a batch when it is sent.";
@@ -172,7 +172,7 @@ metrics! {
     MESH_RECEIVED_SPANS: Kind::Counter, Normal, "tracegate_mesh_received_spans",
         "Spans taken out of rings.";
     MESH_WAITS: Kind::Counter, Normal, "tracegate_mesh_waits",
-        "Parts that waited at their sender because the ring had no room.";
+        "Turns of a shard at whose end parts waited for room in a ring.";
     MESH_BALANCED_REQUESTS: Kind::Counter, Normal, "tracegate_mesh_balanced_requests",
         "Whole requests handed to a less busy shard.";
 
