@@ -93,22 +93,12 @@ struct Sender {
 
 /// Connects, sends everything `pace` says and waits for all answers (bounded by each request's own timeout).
 /// Must run inside a `LocalSet`.
-pub(crate) async fn run(
-    target: Target,
-    pace: Pace,
-    source: Source,
-    log: Rc<Log>,
-    clock: Clock,
-) -> io::Result<()> {
+pub(crate) async fn run(target: Target, pace: Pace, source: Source, log: Rc<Log>, clock: Clock) -> io::Result<()> {
     let mut connections = Vec::with_capacity(target.connections);
     for _ in 0..target.connections {
         connections.push(match target.protocol {
-            Protocol::Grpc => {
-                Connection::Grpc(grpc::Connection::open(target.address, target.compression).await?)
-            }
-            Protocol::Http => {
-                Connection::Http(http::Connection::open(target.address, target.compression).await?)
-            }
+            Protocol::Grpc => Connection::Grpc(grpc::Connection::open(target.address, target.compression).await?),
+            Protocol::Http => Connection::Http(http::Connection::open(target.address, target.compression).await?),
         });
     }
     let sender = Rc::new(Sender {
@@ -120,15 +110,10 @@ pub(crate) async fn run(
         answered: tokio::sync::Notify::new(),
     });
     match pace {
-        Pace::Open {
-            interval_ns,
-            requests,
-        } => open_loop(&sender, interval_ns, requests).await?,
-        Pace::Closed {
-            in_flight,
-            duration_ns,
-            requests,
-        } => closed_loop(&sender, in_flight, duration_ns, requests).await,
+        Pace::Open { interval_ns, requests } => open_loop(&sender, interval_ns, requests).await?,
+        Pace::Closed { in_flight, duration_ns, requests } => {
+            closed_loop(&sender, in_flight, duration_ns, requests).await
+        }
     }
     while sender.in_flight.get() > 0 {
         sender.answered.notified().await;
@@ -213,26 +198,12 @@ mod tests {
             Compression::None => Source::plain(cycle.clone()),
             compressed => Source::Prepared(Rc::new(prepare(&cycle, 30, compressed).unwrap())),
         };
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         LocalSet::new().block_on(&runtime, async {
             let (clock, log) = (Clock::start(), Rc::new(Log::new()));
-            let arrivals = Rc::new(Arrivals::new(
-                cycle.clone(),
-                log.clone(),
-                1,
-                Contents::Bytes,
-                0,
-            ));
+            let arrivals = Rc::new(Arrivals::new(cycle.clone(), log.clone(), 1, Contents::Bytes, 0));
             let address = listen(0, protocol, arrivals.clone(), clock).await.unwrap();
-            let target = Target {
-                address,
-                protocol,
-                compression,
-                connections: 3,
-            };
+            let target = Target { address, protocol, compression, connections: 3 };
             run(target, pace, source, log.clone(), clock).await.unwrap();
             assert!(log.sent() >= 1);
             assert_eq!(log.accepted(), log.sent());
@@ -241,20 +212,14 @@ mod tests {
             let (expectation, findings) = compare_traces(&cycle, &log, &arrivals, None, &ids);
             assert_eq!(expectation.kept_spans, log.sent() * 64);
             assert_eq!(findings[0].spans, findings[0].expected_spans);
-            assert_eq!(
-                findings[0].lost_traces + findings[0].partial_traces + findings[0].altered_spans,
-                0
-            );
+            assert_eq!(findings[0].lost_traces + findings[0].partial_traces + findings[0].altered_spans, 0);
             assert_eq!(arrivals.faults(), (0, Vec::new()));
         });
     }
 
     #[test]
     fn what_is_sent_arrives_by_both_protocols_in_every_encoding() {
-        let open = Pace::Open {
-            interval_ns: 200_000,
-            requests: 30,
-        };
+        let open = Pace::Open { interval_ns: 200_000, requests: 30 };
         for protocol in [Protocol::Grpc, Protocol::Http] {
             for compression in [Compression::None, Compression::Gzip, Compression::Zstd] {
                 check(protocol, compression, open);
@@ -264,11 +229,7 @@ mod tests {
 
     #[test]
     fn a_closed_loop_reuses_its_buffers_with_fresh_ids() {
-        let closed = Pace::Closed {
-            in_flight: 2,
-            duration_ns: 10_000_000_000,
-            requests: 40,
-        };
+        let closed = Pace::Closed { in_flight: 2, duration_ns: 10_000_000_000, requests: 40 };
         check(Protocol::Grpc, Compression::None, closed);
         check(Protocol::Http, Compression::None, closed);
     }

@@ -19,31 +19,13 @@ pub(crate) fn print_report(report: &Report) {
     }
     let own = report.harness_cpu_share;
     let own_rate = thousands(report.spans_per_second / own.max(1e-9));
-    row(
-        "harness CPU",
-        format!(
-            "{:.1} % of the other core: {own_rate} spans per CPU second",
-            own * 100.0
-        ),
-    );
+    row("harness CPU", format!("{:.1} % of the other core: {own_rate} spans per CPU second", own * 100.0));
     if let Some(bytes) = report.gateway_rss_bytes_max {
-        row(
-            "gateway memory, most",
-            format!("{:.0} MiB", bytes as f64 / f64::from(1 << 20)),
-        );
+        row("gateway memory, most", format!("{:.0} MiB", bytes as f64 / f64::from(1 << 20)));
     }
-    row(
-        "span size",
-        format!("{:.0} B on average", report.span_bytes),
-    );
-    row(
-        "measured over",
-        format!("{:.1} s, after a warm-up", report.window_seconds),
-    );
-    println!(
-        "  {:<24} {:>9} {:>9} {:>9} {:>9} {:>9}",
-        "milliseconds", "p50", "p95", "p99", "p99.9", "max"
-    );
+    row("span size", format!("{:.0} B on average", report.span_bytes));
+    row("measured over", format!("{:.1} s, after a warm-up", report.window_seconds));
+    println!("  {:<24} {:>9} {:>9} {:>9} {:>9} {:>9}", "milliseconds", "p50", "p95", "p99", "p99.9", "max");
     print_latency("ack", report.ack.percentiles());
     if report.arrival.count() > 0 {
         print_latency("arrival at the sink", report.arrival.percentiles());
@@ -68,9 +50,7 @@ pub(crate) fn print_report(report: &Report) {
             "traces",
             format!(
                 "{}, {} to be kept ({} spans)",
-                report.expectation.traces,
-                report.expectation.kept_traces,
-                report.expectation.kept_spans
+                report.expectation.traces, report.expectation.kept_traces, report.expectation.kept_spans
             ),
         );
     }
