@@ -19,7 +19,7 @@ pub(crate) fn release_binary() -> io::Result<PathBuf> {
         return Ok(binary);
     }
     eprintln!("building the release gateway ...");
-    let status = Command::new(option_env!("CARGO").unwrap_or("cargo"))
+    let status = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
         .args(["build", "--release", "-p", "tracegate", "--manifest-path"])
         .arg(workspace.join("Cargo.toml"))
         .arg("--target-dir")
@@ -39,13 +39,11 @@ fn target_folder(workspace: &Path) -> io::Result<PathBuf> {
     Ok(shared.unwrap_or_else(|| workspace.join("target")))
 }
 
-/// When a source file below `path` last changed. Test data and documents do not count.
+/// When anything below `path` last changed.
 fn newest(path: &Path) -> Option<SystemTime> {
     if path.is_dir() {
         let entries = std::fs::read_dir(path).ok()?;
         return entries.filter_map(|entry| newest(&entry.ok()?.path())).max();
     }
-    let source =
-        path.extension().is_some_and(|extension| ["rs", "toml", "lock"].iter().any(|known| extension == *known));
-    source.then(|| std::fs::metadata(path).and_then(|metadata| metadata.modified()).ok()).flatten()
+    std::fs::metadata(path).and_then(|metadata| metadata.modified()).ok()
 }

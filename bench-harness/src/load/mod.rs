@@ -88,6 +88,8 @@ struct Sender {
     log: Rc<Log>,
     clock: Clock,
     in_flight: Cell<usize>,
+    /// A request was not answered: the run has failed, and a dead connection would be asked again without end.
+    broken: Cell<bool>,
     answered: tokio::sync::Notify,
 }
 
@@ -107,6 +109,7 @@ pub(crate) async fn run(target: Target, pace: Pace, source: Source, log: Rc<Log>
         log,
         clock,
         in_flight: Cell::new(0),
+        broken: Cell::new(false),
         answered: tokio::sync::Notify::new(),
     });
     match pace {
@@ -126,6 +129,9 @@ async fn open_loop(sender: &Rc<Sender>, interval_ns: u64, requests: u64) -> io::
     let requests = requests.min(sender.source.requests_max());
     let start_ns = sender.clock.now_ns();
     for number in 0..requests {
+        if sender.broken.get() {
+            break;
+        }
         let intended_ns = start_ns + number * interval_ns;
         ticker.until(intended_ns).await?;
         while sender.in_flight.get() * sender.source.request_bytes() > IN_FLIGHT_BYTES_MAX {
@@ -148,7 +154,7 @@ async fn closed_loop(sender: &Rc<Sender>, in_flight: usize, duration_ns: u64, re
     for _ in 0..in_flight * sender.connections.len() {
         let (sender, next) = (sender.clone(), next.clone());
         places.push(tokio::task::spawn_local(async move {
-            while sender.clock.now_ns() < end_ns && next.get() < requests {
+            while sender.clock.now_ns() < end_ns && next.get() < requests && !sender.broken.get() {
                 let number = next.replace(next.get() + 1);
                 let bytes = sender.source.take(number);
                 let now = sender.clock.now_ns();
@@ -171,6 +177,9 @@ async fn exchange(sender: Rc<Sender>, number: u64, bytes: Bytes) {
         Connection::Grpc(connection) => connection.export(bytes.clone()).await,
         Connection::Http(connection) => connection.export(bytes.clone()).await,
     };
+    if outcome == Outcome::Unknown {
+        sender.broken.set(true);
+    }
     sender.log.answer(number, sender.clock.now_ns(), outcome);
     sender.source.give_back(number, bytes);
     sender.in_flight.set(sender.in_flight.get() - 1);
