@@ -16,6 +16,7 @@ use clap::Parser;
 use super::run::{Plan, Rate, Subject, measure};
 use crate::cli::{Arguments, CompressionArgument, InstructionsArguments, RunArguments};
 use crate::gateway::{Runtime, Work, release_binary};
+use crate::output::print_line;
 use crate::verdict::Word;
 
 /// Largest difference from the baseline.
@@ -61,19 +62,19 @@ pub(super) fn run(arguments: &InstructionsArguments) -> io::Result<ExitCode> {
         None => release_binary()?,
     };
     let figures = count(&binary)?;
-    println!("instructions per span ({COUNTER})");
+    print_line(&format!("instructions per span ({COUNTER})"));
     if arguments.update {
-        figures.iter().for_each(|(name, figure)| println!("  {name:<12} {figure:>10.1}"));
+        figures.iter().for_each(|(name, figure)| print_line(&format!("  {name:<12} {figure:>10.1}")));
         let text = serde_json::to_string_pretty(&figures)? + "\n";
         std::fs::write(&arguments.baseline, text)?;
-        println!("written to {}", arguments.baseline.display());
+        print_line(&format!("written to {}", arguments.baseline.display()));
         return Ok(ExitCode::SUCCESS);
     }
     let baseline = read_baseline(&arguments.baseline)?;
     let mut outside = false;
     for (name, figure) in &figures {
         let Some(before) = baseline.get(name) else {
-            println!("  {name:<12} {figure:>10.1}  no baseline");
+            print_line(&format!("  {name:<12} {figure:>10.1}  no baseline"));
             outside = true;
             continue;
         };
@@ -81,7 +82,7 @@ pub(super) fn run(arguments: &InstructionsArguments) -> io::Result<ExitCode> {
         let wrong = change.abs() > TOLERANCE;
         outside |= wrong;
         let mark = if wrong { "  outside 2 %: explain it in perf/notes/ and update the baseline" } else { "" };
-        println!("  {name:<12} {figure:>10.1}  baseline {before:>10.1}  {:>+6.2} %{mark}", change * 100.0);
+        print_line(&format!("  {name:<12} {figure:>10.1}  baseline {before:>10.1}  {:>+6.2} %{mark}", change * 100.0));
     }
     Ok(if outside { ExitCode::from(super::EXIT_FAILED) } else { ExitCode::SUCCESS })
 }

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use super::run::{Plan, Rate, measure};
 use crate::cli::RunArguments;
-use crate::output::{print_report, thousands, write_json};
+use crate::output::{print_line, print_report, thousands, write_json};
 use crate::report::Report;
 use crate::verdict::Word;
 
@@ -53,7 +53,7 @@ pub(super) fn run(arguments: &RunArguments) -> io::Result<ExitCode> {
     report.extra.insert("closed_loop_spans_per_cpu_second", closed.spans_per_cpu_second.into());
     print_report(&report);
     if report.load_limited || closed.load_limited {
-        println!("  load and sink had no time left on their core: the gateway may be able to do more");
+        print_line("  load and sink had no time left on their core: the gateway may be able to do more");
     }
     print_shares(&report, &closed, &floor);
     if let Some(path) = &arguments.json {
@@ -116,12 +116,12 @@ fn show(rate: f64, report: &Report) -> bool {
 }
 
 fn print_shares(report: &Report, closed: &Report, floor: &Report) {
-    println!("  {:<24} {:>14} {:>20}", "", "spans/s", "spans/CPU second");
+    print_line(&format!("  {:<24} {:>14} {:>20}", "", "spans/s", "spans/CPU second"));
     for (name, report) in [("sustained", report), ("closed loop", closed), ("floor", floor)] {
         let cpu = report.spans_per_cpu_second.unwrap_or(0.0);
-        println!("  {name:<24} {:>14} {:>20}", thousands(report.spans_per_second), thousands(cpu));
+        print_line(&format!("  {name:<24} {:>14} {:>20}", thousands(report.spans_per_second), thousands(cpu)));
     }
     if let (Some(own), Some(floor)) = (report.spans_per_cpu_second, floor.spans_per_cpu_second) {
-        println!("  {:.2} of the floor per CPU second", own / floor);
+        print_line(&format!("  {:.2} of the floor per CPU second", own / floor));
     }
 }
