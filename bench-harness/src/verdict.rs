@@ -17,10 +17,10 @@ use crate::sink::Arrivals;
 use crate::traces::{Cycle, Place, Policies, Votes};
 
 /// The 99th percentile of (sent - intended) may be this much.
-pub(crate) const SCHEDULE_LATE_P99_MS_MAX: f64 = 20.0;
+pub(crate) const SCHEDULE_LATE_P99_MS_MAX: f64 = 50.0;
 
 /// No request may leave later than this after its time.
-pub(crate) const SCHEDULE_LATE_MS_MAX: f64 = 500.0;
+pub(crate) const SCHEDULE_LATE_MS_MAX: f64 = 1_000.0;
 
 /// The word a run ends with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
