@@ -85,9 +85,12 @@ pub(crate) struct RunArguments {
     /// The gateway's runtime.
     #[arg(long, default_value = "auto", value_enum)]
     pub(crate) runtime: Runtime,
-    /// The gateway's shards. All run on its one core unless --gateway-cores names more.
+    /// The gateway's shards. All run on its one core unless --gateway-cores gives it more.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
     pub(crate) shards: u16,
+    /// Cores the gateway is kept on, from core 0; load and sink take the next one, or share the last.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub(crate) gateway_cores: u16,
     /// A gateway binary instead of the release build of this workspace.
     #[arg(long, value_name = "FILE", conflicts_with = "target")]
     pub(crate) gateway: Option<PathBuf>,
@@ -118,11 +121,7 @@ pub(crate) struct InstructionsArguments {
     #[arg(long, value_name = "FILE")]
     pub(crate) gateway: Option<PathBuf>,
     /// Compared with; a difference of more than 2 % is exit code 1.
-    #[arg(
-        long,
-        value_name = "FILE",
-        default_value = "perf/baselines/instructions.json"
-    )]
+    #[arg(long, value_name = "FILE", default_value = "perf/baselines/instructions.json")]
     pub(crate) baseline: PathBuf,
     /// Writes the measured figures as the new baseline. It comes with a note in perf/notes/.
     #[arg(long)]
@@ -159,13 +158,9 @@ impl From<CompressionArgument> for Compression {
 
 /// `30s`, `1500ms`, `2m`.
 fn parse_duration(text: &str) -> Result<Duration, String> {
-    let unit = text
-        .find(|character: char| !character.is_ascii_digit())
-        .ok_or("a unit is missing: s, ms or m")?;
+    let unit = text.find(|character: char| !character.is_ascii_digit()).ok_or("a unit is missing: s, ms or m")?;
     let (number, unit) = text.split_at(unit);
-    let number: u64 = number
-        .parse()
-        .map_err(|_| "a whole number is needed before the unit")?;
+    let number: u64 = number.parse().map_err(|_| "a whole number is needed before the unit")?;
     match unit {
         "ms" => Ok(Duration::from_millis(number)),
         "s" => Ok(Duration::from_secs(number)),

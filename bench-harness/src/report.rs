@@ -26,6 +26,8 @@ pub(crate) struct Report {
     pub(crate) gateway_cpu_share: Option<f64>,
     /// CPU by wall second of load and sink together; near 1, the figures say more about them than about the gateway.
     pub(crate) harness_cpu_share: f64,
+    /// That was the case.
+    pub(crate) load_limited: bool,
     /// Most memory the gateway had resident.
     pub(crate) gateway_rss_bytes_max: Option<u64>,
     /// From intended send to ack.

@@ -36,20 +36,13 @@ pub(super) fn run(arguments: &RunArguments) -> io::Result<ExitCode> {
 fn broken_promises(report: &Report) -> Vec<String> {
     let ack = report.ack_ms();
     let mut broken = Vec::new();
-    for (name, value, bound) in [
-        ("p50", ack.p50, P50_MS),
-        ("p95", ack.p95, P95_MS),
-        ("p99", ack.p99, P99_MS),
-    ] {
+    for (name, value, bound) in [("p50", ack.p50, P50_MS), ("p95", ack.p95, P95_MS), ("p99", ack.p99, P99_MS)] {
         if value > bound {
             broken.push(format!("ack {name} is {value:.2} ms, promised {bound} ms"));
         }
     }
     if report.findings.load.refused_spans > 0 {
-        broken.push(format!(
-            "{} spans refused at the promised rate",
-            report.findings.load.refused_spans
-        ));
+        broken.push(format!("{} spans refused at the promised rate", report.findings.load.refused_spans));
     }
     let rss = report.gateway_rss_bytes_max.unwrap_or(0);
     if rss > MEMORY_MIB << 20 {

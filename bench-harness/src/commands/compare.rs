@@ -10,24 +10,18 @@ use super::instructions;
 use super::run::{Plan, Rate, Subject, measure};
 use crate::cli::CompareArguments;
 use crate::gateway::Work;
-use crate::output::{print_report, thousands};
+use crate::output::{print_line, print_report, thousands};
 use crate::verdict::Word;
 
 /// Length of a turn if nothing else is said.
 const TURN: Duration = Duration::from_secs(10);
 
 pub(super) fn run(arguments: &CompareArguments) -> io::Result<ExitCode> {
-    let rate = arguments
-        .run
-        .spans
-        .map_or(Rate::Closed, Rate::SpansPerSecond);
+    let rate = arguments.run.spans.map_or(Rate::Closed, Rate::SpansPerSecond);
     let turn = arguments.run.duration.unwrap_or(TURN);
     let gateways = [&arguments.old, &arguments.new];
     let mut rates = [Vec::new(), Vec::new()];
-    let plans = [
-        plan(arguments, &arguments.old)?,
-        plan(arguments, &arguments.new)?,
-    ];
+    let plans = [plan(arguments, &arguments.old)?, plan(arguments, &arguments.new)?];
     for round in 0..arguments.rounds {
         // The second place in a round goes to each in turn.
         let order = if round % 2 == 0 { [0, 1] } else { [1, 0] };
@@ -38,27 +32,17 @@ pub(super) fn run(arguments: &CompareArguments) -> io::Result<ExitCode> {
                 return Ok(super::exit_code(&report));
             }
             let per_cpu = report.spans_per_cpu_second.unwrap_or(0.0);
-            eprintln!(
-                "{:<40} {} spans per CPU second",
-                gateways[which].display(),
-                thousands(per_cpu)
-            );
+            eprintln!("{:<40} {} spans per CPU second", gateways[which].display(), thousands(per_cpu));
             rates[which].push(per_cpu);
         }
     }
-    println!("spans per CPU second       median          lowest         highest");
+    print_line("spans per CPU second       median          lowest         highest");
     for (name, rates) in ["old", "new"].iter().zip(&mut rates) {
         rates.sort_by(f64::total_cmp);
         let [low, high] = [rates[0], rates[rates.len() - 1]].map(thousands);
-        println!(
-            "  {name:<16} {:>14} {low:>15} {high:>15}",
-            thousands(median(rates))
-        );
+        print_line(&format!("  {name:<16} {:>14} {low:>15} {high:>15}", thousands(median(rates))));
     }
-    println!(
-        "  new / old        {:>14.3}",
-        median(&rates[1]) / median(&rates[0])
-    );
+    print_line(&format!("  new / old        {:>14.3}", median(&rates[1]) / median(&rates[0])));
     print_instructions(&gateways.map(|gateway| gateway.as_path()))?;
     Ok(ExitCode::SUCCESS)
 }
@@ -69,11 +53,7 @@ fn plan(arguments: &CompareArguments, binary: &Path) -> io::Result<Plan> {
     run.target = None;
     let plan = Plan::new(&run)?;
     match plan.subject {
-        Subject::Child {
-            work: Work::Discard,
-            ..
-        }
-        | Subject::Running { .. } => {
+        Subject::Child { work: Work::Discard, .. } | Subject::Running { .. } => {
             Err(io::Error::other("two binaries are compared at their work"))
         }
         Subject::Child { .. } => Ok(plan),
@@ -82,17 +62,14 @@ fn plan(arguments: &CompareArguments, binary: &Path) -> io::Result<Plan> {
 
 fn print_instructions(gateways: &[&Path; 2]) -> io::Result<()> {
     if !instructions::is_available() {
-        println!("instructions: not counted, valgrind is not installed");
+        print_line("instructions: not counted, valgrind is not installed");
         return Ok(());
     }
-    let [old, new] = [
-        instructions::count(gateways[0])?,
-        instructions::count(gateways[1])?,
-    ];
-    println!("instructions per span ({})", instructions::COUNTER);
+    let [old, new] = [instructions::count(gateways[0])?, instructions::count(gateways[1])?];
+    print_line(&format!("instructions per span ({})", instructions::COUNTER));
     for (name, old) in &old {
         let new = new.get(name).copied().unwrap_or(0.0);
-        println!("  {name:<16} {old:>14.1} {new:>15.1} {:>15.3}", new / old);
+        print_line(&format!("  {name:<16} {old:>14.1} {new:>15.1} {:>15.3}", new / old));
     }
     Ok(())
 }

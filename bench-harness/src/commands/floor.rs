@@ -26,11 +26,6 @@ pub(super) fn run(arguments: &RunArguments) -> io::Result<ExitCode> {
 }
 
 fn note(report: &mut Report) {
-    report
-        .extra
-        .insert("floor_spans_per_second", report.spans_per_second.into());
-    report.extra.insert(
-        "floor_spans_per_cpu_second",
-        report.spans_per_cpu_second.into(),
-    );
+    report.extra.insert("floor_spans_per_second", report.spans_per_second.into());
+    report.extra.insert("floor_spans_per_cpu_second", report.spans_per_cpu_second.into());
 }

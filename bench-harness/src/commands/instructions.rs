@@ -16,6 +16,7 @@ use clap::Parser;
 use super::run::{Plan, Rate, Subject, measure};
 use crate::cli::{Arguments, CompressionArgument, InstructionsArguments, RunArguments};
 use crate::gateway::{Runtime, Work, release_binary};
+use crate::output::print_line;
 use crate::verdict::Word;
 
 /// Largest difference from the baseline.
@@ -42,24 +43,14 @@ struct Scenario {
 }
 
 const SCENARIOS: [Scenario; 3] = [
-    Scenario {
-        name: "plain_512",
-        spans_per_request: 512,
-        compression: CompressionArgument::None,
-        requests: (40, 160),
-    },
+    Scenario { name: "plain_512", spans_per_request: 512, compression: CompressionArgument::None, requests: (40, 160) },
     Scenario {
         name: "plain_10",
         spans_per_request: 10,
         compression: CompressionArgument::None,
         requests: (500, 2_500),
     },
-    Scenario {
-        name: "gzip_512",
-        spans_per_request: 512,
-        compression: CompressionArgument::Gzip,
-        requests: (40, 160),
-    },
+    Scenario { name: "gzip_512", spans_per_request: 512, compression: CompressionArgument::Gzip, requests: (40, 160) },
 ];
 
 /// Instructions per span by scenario.
@@ -71,64 +62,42 @@ pub(super) fn run(arguments: &InstructionsArguments) -> io::Result<ExitCode> {
         None => release_binary()?,
     };
     let figures = count(&binary)?;
-    println!("instructions per span ({COUNTER})");
+    print_line(&format!("instructions per span ({COUNTER})"));
     if arguments.update {
-        figures
-            .iter()
-            .for_each(|(name, figure)| println!("  {name:<12} {figure:>10.1}"));
+        figures.iter().for_each(|(name, figure)| print_line(&format!("  {name:<12} {figure:>10.1}")));
         let text = serde_json::to_string_pretty(&figures)? + "\n";
         std::fs::write(&arguments.baseline, text)?;
-        println!("written to {}", arguments.baseline.display());
+        print_line(&format!("written to {}", arguments.baseline.display()));
         return Ok(ExitCode::SUCCESS);
     }
     let baseline = read_baseline(&arguments.baseline)?;
     let mut outside = false;
     for (name, figure) in &figures {
         let Some(before) = baseline.get(name) else {
-            println!("  {name:<12} {figure:>10.1}  no baseline");
+            print_line(&format!("  {name:<12} {figure:>10.1}  no baseline"));
             outside = true;
             continue;
         };
         let change = figure / before - 1.0;
         let wrong = change.abs() > TOLERANCE;
         outside |= wrong;
-        let mark = if wrong {
-            "  outside 2 %: explain it in perf/notes/ and update the baseline"
-        } else {
-            ""
-        };
-        println!(
-            "  {name:<12} {figure:>10.1}  baseline {before:>10.1}  {:>+6.2} %{mark}",
-            change * 100.0
-        );
+        let mark = if wrong { "  outside 2 %: explain it in perf/notes/ and update the baseline" } else { "" };
+        print_line(&format!("  {name:<12} {figure:>10.1}  baseline {before:>10.1}  {:>+6.2} %{mark}", change * 100.0));
     }
-    Ok(if outside {
-        ExitCode::from(super::EXIT_FAILED)
-    } else {
-        ExitCode::SUCCESS
-    })
+    Ok(if outside { ExitCode::from(super::EXIT_FAILED) } else { ExitCode::SUCCESS })
 }
 
 /// Counts all scenarios of a gateway.
 pub(super) fn count(binary: &Path) -> io::Result<Figures> {
     if !is_available() {
-        return Err(io::Error::other(
-            "valgrind is needed to count instructions (Debian: apt-get install valgrind)",
-        ));
+        return Err(io::Error::other("valgrind is needed to count instructions (Debian: apt-get install valgrind)"));
     }
-    SCENARIOS
-        .iter()
-        .map(|scenario| Ok((scenario.name.to_owned(), count_scenario(binary, scenario)?)))
-        .collect()
+    SCENARIOS.iter().map(|scenario| Ok((scenario.name.to_owned(), count_scenario(binary, scenario)?))).collect()
 }
 
 /// Whether valgrind is installed.
 pub(super) fn is_available() -> bool {
-    let status = Command::new("valgrind")
-        .arg("--version")
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status();
+    let status = Command::new("valgrind").arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
     status.is_ok_and(|status| status.success())
 }
 
@@ -154,16 +123,8 @@ fn count_run(binary: &Path, scenario: &Scenario, requests: u64) -> io::Result<u6
         duration: DURATION,
         subject: Subject::Child {
             binary: binary.to_path_buf(),
-            work: Work::Sample {
-                decision_wait_s: DECISION_WAIT_S,
-            },
-            wrapper: [
-                "valgrind",
-                "--tool=callgrind",
-                "--callgrind-out-file=/dev/null",
-            ]
-            .map(str::to_owned)
-            .to_vec(),
+            work: Work::Sample { decision_wait_s: DECISION_WAIT_S },
+            wrapper: ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null"].map(str::to_owned).to_vec(),
         },
         memory_limit_mib: None,
         prepared: Default::default(),
@@ -171,21 +132,14 @@ fn count_run(binary: &Path, scenario: &Scenario, requests: u64) -> io::Result<u6
     let report = measure(&plan)?;
     if report.verdict.word != Word::Ok {
         let reasons = report.verdict.reasons.join("; ");
-        return Err(io::Error::other(format!(
-            "{}: {reasons}\n{}",
-            scenario.name, report.gateway_output
-        )));
+        return Err(io::Error::other(format!("{}: {reasons}\n{}", scenario.name, report.gateway_output)));
     }
-    collected(&report.gateway_output)
-        .ok_or_else(|| io::Error::other("callgrind did not say what it collected"))
+    collected(&report.gateway_output).ok_or_else(|| io::Error::other("callgrind did not say what it collected"))
 }
 
 /// `==7== Collected : 123`
 fn collected(output: &str) -> Option<u64> {
-    let line = output
-        .lines()
-        .rev()
-        .find(|line| line.contains("Collected :"))?;
+    let line = output.lines().rev().find(|line| line.contains("Collected :"))?;
     line.rsplit(' ').next()?.parse().ok()
 }
 

@@ -42,19 +42,15 @@ fn start_target() -> io::Result<SocketAddr> {
             eprintln!("the discarding target ended: {error}");
         }
     });
-    told.recv()
-        .map_err(|_| io::Error::other("the discarding target did not start"))
+    told.recv().map_err(|_| io::Error::other("the discarding target did not start"))
 }
 
 fn serve(tell: &std::sync::mpsc::Sender<SocketAddr>) -> io::Result<()> {
-    pin_this_thread(0)?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
+    pin_this_thread(&[0])?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     LocalSet::new().block_on(&runtime, async {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
-        tell.send(listener.local_addr()?)
-            .map_err(io::Error::other)?;
+        tell.send(listener.local_addr()?).map_err(io::Error::other)?;
         loop {
             let (socket, _) = listener.accept().await?;
             socket.set_nodelay(true)?;
@@ -77,19 +73,14 @@ async fn connection(socket: TcpStream) -> Result<(), h2::Error> {
     Ok(())
 }
 
-async fn discard(
-    request: Request<h2::RecvStream>,
-    mut respond: SendResponse<Bytes>,
-) -> Result<(), h2::Error> {
+async fn discard(request: Request<h2::RecvStream>, mut respond: SendResponse<Bytes>) -> Result<(), h2::Error> {
     let mut body = request.into_body();
     while let Some(data) = body.data().await {
         body.flow_control().release_capacity(data?.len())?;
     }
     let mut response = Response::new(());
     let content_type = HeaderValue::from_static("application/grpc");
-    response
-        .headers_mut()
-        .insert(http::header::CONTENT_TYPE, content_type);
+    response.headers_mut().insert(http::header::CONTENT_TYPE, content_type);
     let mut trailers = HeaderMap::new();
     trailers.insert("grpc-status", HeaderValue::from_static("0"));
     let mut stream = respond.send_response(response, false)?;

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use super::run::{Plan, Rate, measure};
 use crate::cli::RunArguments;
-use crate::output::{print_report, thousands, write_json};
+use crate::output::{print_line, print_report, thousands, write_json};
 use crate::report::Report;
 use crate::verdict::Word;
 
@@ -44,32 +44,17 @@ pub(super) fn run(arguments: &RunArguments) -> io::Result<ExitCode> {
         Some(rate) => rate as f64,
         None => closed.spans_per_second,
     };
-    eprintln!(
-        "closed loop: {} spans/s; floor: {}",
-        thousands(possible),
-        thousands(floor.spans_per_second)
-    );
+    eprintln!("closed loop: {} spans/s; floor: {}", thousands(possible), thousands(floor.spans_per_second));
     let mut report = search(&plan, possible, probe, sustained)?;
-    report.extra.insert(
-        "saturation_spans_per_second",
-        report.spans_per_second.into(),
-    );
-    report
-        .extra
-        .insert("floor_spans_per_second", floor.spans_per_second.into());
-    report.extra.insert(
-        "floor_spans_per_cpu_second",
-        floor.spans_per_cpu_second.into(),
-    );
-    report.extra.insert(
-        "closed_loop_spans_per_second",
-        closed.spans_per_second.into(),
-    );
-    report.extra.insert(
-        "closed_loop_spans_per_cpu_second",
-        closed.spans_per_cpu_second.into(),
-    );
+    report.extra.insert("saturation_spans_per_second", report.spans_per_second.into());
+    report.extra.insert("floor_spans_per_second", floor.spans_per_second.into());
+    report.extra.insert("floor_spans_per_cpu_second", floor.spans_per_cpu_second.into());
+    report.extra.insert("closed_loop_spans_per_second", closed.spans_per_second.into());
+    report.extra.insert("closed_loop_spans_per_cpu_second", closed.spans_per_cpu_second.into());
     print_report(&report);
+    if report.load_limited || closed.load_limited {
+        print_line("  load and sink had no time left on their core: the gateway may be able to do more");
+    }
     print_shares(&report, &closed, &floor);
     if let Some(path) = &arguments.json {
         write_json(path, &report)?;
@@ -114,17 +99,11 @@ fn show(rate: f64, report: &Report) -> bool {
     let why = if report.verdict.word != Word::Ok {
         Some(report.verdict.reasons.join("; "))
     } else if report.findings.load.refused_spans > 0 {
-        Some(format!(
-            "{} spans refused",
-            report.findings.load.refused_spans
-        ))
+        Some(format!("{} spans refused", report.findings.load.refused_spans))
     } else if report.ack_ms().p99 > ACK_P99_MS_MAX {
         Some(format!("ack p99 {:.1} ms", report.ack_ms().p99))
     } else if report.backlog.1 > 4 * report.backlog.0.max(16) {
-        Some(format!(
-            "backlog grew from {} to {} requests",
-            report.backlog.0, report.backlog.1
-        ))
+        Some(format!("backlog grew from {} to {} requests", report.backlog.0, report.backlog.1))
     } else {
         None
     };
@@ -137,20 +116,12 @@ fn show(rate: f64, report: &Report) -> bool {
 }
 
 fn print_shares(report: &Report, closed: &Report, floor: &Report) {
-    println!("  {:<24} {:>14} {:>20}", "", "spans/s", "spans/CPU second");
-    for (name, report) in [
-        ("sustained", report),
-        ("closed loop", closed),
-        ("floor", floor),
-    ] {
+    print_line(&format!("  {:<24} {:>14} {:>20}", "", "spans/s", "spans/CPU second"));
+    for (name, report) in [("sustained", report), ("closed loop", closed), ("floor", floor)] {
         let cpu = report.spans_per_cpu_second.unwrap_or(0.0);
-        println!(
-            "  {name:<24} {:>14} {:>20}",
-            thousands(report.spans_per_second),
-            thousands(cpu)
-        );
+        print_line(&format!("  {name:<24} {:>14} {:>20}", thousands(report.spans_per_second), thousands(cpu)));
     }
     if let (Some(own), Some(floor)) = (report.spans_per_cpu_second, floor.spans_per_cpu_second) {
-        println!("  {:.2} of the floor per CPU second", own / floor);
+        print_line(&format!("  {:.2} of the floor per CPU second", own / floor));
     }
 }

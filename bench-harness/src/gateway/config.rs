@@ -81,10 +81,7 @@ pub(crate) struct Configuration {
 impl Work {
     /// The exporters a sink is needed for.
     pub(crate) fn exporters(&self) -> Vec<ExporterEndpoint> {
-        let otlp = |name: &str| ExporterEndpoint {
-            id: format!("otlp/{name}"),
-            protocol: Protocol::Grpc,
-        };
+        let otlp = |name: &str| ExporterEndpoint { id: format!("otlp/{name}"), protocol: Protocol::Grpc };
         match self {
             Work::Sample { .. } => vec![otlp("first"), otlp("second")],
             Work::Discard => Vec::new(),
@@ -114,12 +111,7 @@ impl Configuration {
             }
         };
         let mut arguments = vec!["--config".to_owned(), file.display().to_string()];
-        for set in self
-            .moved()
-            .into_iter()
-            .chain(self.engine())
-            .chain(self.sets.iter().cloned())
-        {
+        for set in self.moved().into_iter().chain(self.engine()).chain(self.sets.iter().cloned()) {
             arguments.extend(["--set".to_owned(), set]);
         }
         Ok(arguments)
@@ -131,14 +123,8 @@ impl Configuration {
             return Vec::new();
         };
         let mut sets = vec![
-            format!(
-                "receivers.otlp.protocols.grpc.endpoint={}",
-                self.addresses.grpc
-            ),
-            format!(
-                "receivers.otlp.protocols.http.endpoint={}",
-                self.addresses.http
-            ),
+            format!("receivers.otlp.protocols.grpc.endpoint={}", self.addresses.grpc),
+            format!("receivers.otlp.protocols.http.endpoint={}", self.addresses.http),
         ];
         for (exporter, sink) in file.exporters.iter().zip(&self.sinks) {
             let id = &exporter.id;
@@ -188,13 +174,8 @@ impl Configuration {
             return text;
         };
         let limit = self.memory_limit_mib.unwrap_or(MEMORY_LIMIT_MIB);
-        let filled = [
-            ("LIMIT", limit),
-            ("SPIKE", limit / 8),
-            ("WAIT", *decision_wait_s),
-        ];
-        let fill =
-            |text: String, (place, value): &(&str, u64)| text.replace(place, &value.to_string());
+        let filled = [("LIMIT", limit), ("SPIKE", limit / 8), ("WAIT", *decision_wait_s)];
+        let fill = |text: String, (place, value): &(&str, u64)| text.replace(place, &value.to_string());
         text.push_str(&filled.iter().fold(SAMPLE.to_owned(), fill));
         text.push_str("exporters:\n");
         let exporters = self.work.exporters();
@@ -249,10 +230,7 @@ const SAMPLE: &str = "processors:
 ";
 
 fn speed_policies(decision_wait_s: u64) -> Policies {
-    let policy = |name: &str, rule| Policy {
-        name: name.to_owned(),
-        rule,
-    };
+    let policy = |name: &str, rule| Policy { name: name.to_owned(), rule };
     Policies {
         decision_wait_ns: decision_wait_s * 1_000_000_000,
         policies: vec![

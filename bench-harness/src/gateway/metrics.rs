@@ -30,28 +30,17 @@ impl Metrics {
     /// Reads the text format; lines that are not samples are skipped.
     pub(crate) fn parse(text: &str) -> Metrics {
         let lines = text.lines().filter(|line| !line.starts_with('#'));
-        Metrics {
-            samples: lines.filter_map(parse_sample).collect(),
-        }
+        Metrics { samples: lines.filter_map(parse_sample).collect() }
     }
 
     /// The sum of all series of a counter with these labels, `_total` or not; `None` if there is no such series.
     pub(crate) fn sum(&self, name: &str, labels: &[(&str, &str)]) -> Option<u64> {
-        let named =
-            |sample: &&Sample| sample.name.strip_suffix("_total").unwrap_or(&sample.name) == name;
+        let named = |sample: &&Sample| sample.name.strip_suffix("_total").unwrap_or(&sample.name) == name;
         let labelled = |sample: &&Sample| {
-            let has = |(key, value): &(&str, &str)| {
-                sample.labels.iter().any(|(k, v)| k == key && v == value)
-            };
+            let has = |(key, value): &(&str, &str)| sample.labels.iter().any(|(k, v)| k == key && v == value);
             labels.iter().all(has)
         };
-        let values: Vec<f64> = self
-            .samples
-            .iter()
-            .filter(named)
-            .filter(labelled)
-            .map(|sample| sample.value)
-            .collect();
+        let values: Vec<f64> = self.samples.iter().filter(named).filter(labelled).map(|sample| sample.value).collect();
         (!values.is_empty()).then(|| values.iter().sum::<f64>() as u64)
     }
 }
@@ -59,14 +48,10 @@ impl Metrics {
 /// Gets `/metrics`.
 pub(crate) async fn scrape(address: SocketAddr) -> io::Result<Metrics> {
     let page = tokio::time::timeout(SCRAPE_TIMEOUT, read_page(address)).await??;
-    let (head, body) = page
-        .split_once("\r\n\r\n")
-        .ok_or_else(|| io::Error::other("not an HTTP answer"))?;
+    let (head, body) = page.split_once("\r\n\r\n").ok_or_else(|| io::Error::other("not an HTTP answer"))?;
     let status = head.split(' ').nth(1).unwrap_or_default();
     if status != "200" {
-        return Err(io::Error::other(format!(
-            "the metrics address answers {status}"
-        )));
+        return Err(io::Error::other(format!("the metrics address answers {status}")));
     }
     // Chunk sizes, if any, are lines that are no samples.
     Ok(Metrics::parse(body))
@@ -77,10 +62,7 @@ async fn read_page(address: SocketAddr) -> io::Result<String> {
     let request = format!("GET /metrics HTTP/1.0\r\nHost: {address}\r\nConnection: close\r\n\r\n");
     socket.write_all(request.as_bytes()).await?;
     let mut page = String::new();
-    socket
-        .take(PAGE_BYTES_MAX)
-        .read_to_string(&mut page)
-        .await?;
+    socket.take(PAGE_BYTES_MAX).read_to_string(&mut page).await?;
     Ok(page)
 }
 
@@ -89,11 +71,7 @@ fn parse_sample(line: &str) -> Option<Sample> {
     let (series, value) = line.trim().rsplit_once(' ')?;
     let value = value.parse().ok()?;
     let Some((name, rest)) = series.split_once('{') else {
-        return Some(Sample {
-            name: series.to_owned(),
-            labels: Vec::new(),
-            value,
-        });
+        return Some(Sample { name: series.to_owned(), labels: Vec::new(), value });
     };
     let mut rest = rest.strip_suffix('}')?;
     let mut labels = Vec::new();
@@ -102,11 +80,7 @@ fn parse_sample(line: &str) -> Option<Sample> {
         labels.push((key.trim_start_matches(',').trim().to_owned(), value));
         rest = after;
     }
-    Some(Sample {
-        name: name.to_owned(),
-        labels,
-        value,
-    })
+    Some(Sample { name: name.to_owned(), labels, value })
 }
 
 /// Up to the closing quote; `\\`, `\"` and `\n` are escapes.

@@ -52,8 +52,8 @@ pub(crate) struct Launch {
     pub(crate) wrapper: Vec<String>,
     /// What it does, where it listens and where it sends.
     pub(crate) configuration: Configuration,
-    /// The core it is kept on.
-    pub(crate) core: usize,
+    /// The cores it is kept on.
+    pub(crate) cores: Vec<usize>,
 }
 
 /// A gateway that runs. Dropping it kills it.
@@ -77,16 +77,10 @@ impl Addresses {
     /// Loopback ports that were free a moment ago.
     pub(crate) fn free() -> io::Result<Addresses> {
         // Held together, so that they differ.
-        let listeners: Vec<TcpListener> = (0..4)
-            .map(|_| TcpListener::bind(("127.0.0.1", 0)))
-            .collect::<io::Result<_>>()?;
+        let listeners: Vec<TcpListener> =
+            (0..4).map(|_| TcpListener::bind(("127.0.0.1", 0))).collect::<io::Result<_>>()?;
         let address = |at: usize| listeners[at].local_addr();
-        Ok(Addresses {
-            grpc: address(0)?,
-            http: address(1)?,
-            metrics: address(2)?,
-            admin: address(3)?,
-        })
+        Ok(Addresses { grpc: address(0)?, http: address(1)?, metrics: address(2)?, admin: address(3)? })
     }
 }
 
@@ -107,16 +101,9 @@ impl Gateway {
             }
         };
         command.args(config);
-        command
-            .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log);
-        let child = spawn_on_core(command, launch.core)?;
-        let mut gateway = Gateway {
-            child,
-            folder,
-            addresses,
-        };
+        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        let child = spawn_on_cores(command, launch.cores.clone())?;
+        let mut gateway = Gateway { child, folder, addresses };
         gateway.wait_until_ready().await?;
         Ok(gateway)
     }
@@ -150,33 +137,23 @@ impl Gateway {
                 None => tokio::time::sleep(LOOK_EVERY).await,
             }
         };
-        Ok(Ended {
-            status,
-            output: self.output(),
-        })
+        Ok(Ended { status, output: self.output() })
     }
 
     async fn wait_until_ready(&mut self) -> io::Result<()> {
         let deadline = Instant::now() + START_TIMEOUT;
         loop {
             if let Some(status) = self.child.try_wait()? {
-                return Err(io::Error::other(format!(
-                    "the gateway ended at start ({status}):\n{}",
-                    self.output()
-                )));
+                return Err(io::Error::other(format!("the gateway ended at start ({status}):\n{}", self.output())));
             }
             let answers = scrape(self.addresses.metrics).await.is_ok()
-                && tokio::net::TcpStream::connect(self.addresses.grpc)
-                    .await
-                    .is_ok();
+                && tokio::net::TcpStream::connect(self.addresses.grpc).await.is_ok();
             if answers {
                 return Ok(());
             }
             if Instant::now() > deadline {
                 let output = self.output();
-                return Err(io::Error::other(format!(
-                    "the gateway does not answer on its metrics address:\n{output}"
-                )));
+                return Err(io::Error::other(format!("the gateway does not answer on its metrics address:\n{output}")));
             }
             tokio::time::sleep(LOOK_EVERY).await;
         }
@@ -200,23 +177,18 @@ impl Drop for Gateway {
 
 /// A child inherits the cores of the thread that starts it: a thread of its own is pinned first, and no code has to run
 /// between fork and exec.
-fn spawn_on_core(mut command: Command, core: usize) -> io::Result<Child> {
+fn spawn_on_cores(mut command: Command, cores: Vec<usize>) -> io::Result<Child> {
     let start = std::thread::spawn(move || {
-        pin_this_thread(core)?;
+        pin_this_thread(&cores)?;
         command.spawn()
     });
-    start
-        .join()
-        .map_err(|_| io::Error::other("starting the gateway panicked"))?
+    start.join().map_err(|_| io::Error::other("starting the gateway panicked"))?
 }
 
 /// A new folder for one gateway.
 fn run_folder() -> io::Result<PathBuf> {
     let unique = fastrand::u64(..);
-    let folder = std::env::temp_dir().join(format!(
-        "bench-harness-{}-{unique:016x}",
-        std::process::id()
-    ));
+    let folder = std::env::temp_dir().join(format!("bench-harness-{}-{unique:016x}", std::process::id()));
     std::fs::create_dir_all(&folder)?;
     Ok(folder)
 }

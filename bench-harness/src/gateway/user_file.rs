@@ -27,10 +27,7 @@ enum Node {
 impl Node {
     fn key(&self, key: &str) -> Option<&Node> {
         match self {
-            Node::Map(entries) => entries
-                .iter()
-                .find(|(name, _)| name == key)
-                .map(|(_, node)| node),
+            Node::Map(entries) => entries.iter().find(|(name, _)| name == key).map(|(_, node)| node),
             Node::Scalar(_) | Node::List(_) => None,
         }
     }
@@ -71,33 +68,18 @@ pub(crate) fn read_user_file(path: &Path) -> io::Result<UserFile> {
         .collect();
     let listed = |list: &str| -> Vec<String> {
         let lists = traces.iter().filter_map(|pipeline| pipeline.key(list));
-        lists
-            .flat_map(Node::items)
-            .filter_map(Node::text)
-            .map(str::to_owned)
-            .collect()
+        lists.flat_map(Node::items).filter_map(Node::text).map(str::to_owned).collect()
     };
-    let exporters = listed("exporters")
-        .into_iter()
-        .filter_map(|id| exporter(&id))
-        .collect();
-    let sampler = listed("processors")
-        .into_iter()
-        .find(|id| id.split('/').next() == Some("tail_sampling"));
+    let exporters = listed("exporters").into_iter().filter_map(|id| exporter(&id)).collect();
+    let sampler = listed("processors").into_iter().find(|id| id.split('/').next() == Some("tail_sampling"));
     let policies = match sampler {
         None => None,
         Some(id) => {
-            let settings = root
-                .path(&["processors", &id])
-                .ok_or_else(|| wrong(format!("no processor {id}")))?;
+            let settings = root.path(&["processors", &id]).ok_or_else(|| wrong(format!("no processor {id}")))?;
             Some(policies(settings).map_err(wrong)?)
         }
     };
-    Ok(UserFile {
-        path: path.to_path_buf(),
-        exporters,
-        policies,
-    })
+    Ok(UserFile { path: path.to_path_buf(), exporters, policies })
 }
 
 fn exporter(id: &str) -> Option<ExporterEndpoint> {
@@ -106,24 +88,14 @@ fn exporter(id: &str) -> Option<ExporterEndpoint> {
         "otlphttp" | "otlp_http" => Protocol::Http,
         _ => return None,
     };
-    Some(ExporterEndpoint {
-        id: id.to_owned(),
-        protocol,
-    })
+    Some(ExporterEndpoint { id: id.to_owned(), protocol })
 }
 
 fn policies(settings: &Node) -> Result<Policies, String> {
-    let wait = settings
-        .key("decision_wait")
-        .and_then(Node::text)
-        .unwrap_or(DECISION_WAIT);
-    let listed = settings
-        .key("policies")
-        .map(Node::items)
-        .unwrap_or_default();
+    let wait = settings.key("decision_wait").and_then(Node::text).unwrap_or(DECISION_WAIT);
+    let listed = settings.key("policies").map(Node::items).unwrap_or_default();
     Ok(Policies {
-        decision_wait_ns: duration_ns(wait)
-            .ok_or_else(|| format!("decision_wait {wait} is not understood here"))?,
+        decision_wait_ns: duration_ns(wait).ok_or_else(|| format!("decision_wait {wait} is not understood here"))?,
         policies: listed.iter().map(policy).collect::<Result<_, _>>()?,
     })
 }
@@ -136,10 +108,7 @@ fn policy(node: &Node) -> Result<Policy, String> {
     let rule = match text(&["type"]) {
         Some("always_sample") => Rule::Always,
         Some("status_code") => {
-            let codes = node
-                .path(&["status_code", "status_codes"])
-                .map(Node::items)
-                .unwrap_or_default();
+            let codes = node.path(&["status_code", "status_codes"]).map(Node::items).unwrap_or_default();
             let only_error = codes.len() == 1 && codes[0].text() == Some("ERROR");
             only_error.then_some(Rule::Error).ok_or_else(unknown)?
         }
@@ -147,12 +116,8 @@ fn policy(node: &Node) -> Result<Policy, String> {
             Rule::LatencyMs(number(&["latency", "threshold_ms"]).ok_or_else(unknown)? as u64)
         }
         Some("probabilistic") => {
-            let percentage =
-                number(&["probabilistic", "sampling_percentage"]).ok_or_else(unknown)?;
-            Rule::probabilistic(
-                percentage,
-                text(&["probabilistic", "hash_salt"]).unwrap_or_default(),
-            )
+            let percentage = number(&["probabilistic", "sampling_percentage"]).ok_or_else(unknown)?;
+            Rule::probabilistic(percentage, text(&["probabilistic", "hash_salt"]).unwrap_or_default())
         }
         _ => return Err(unknown()),
     };
@@ -178,10 +143,7 @@ fn parse(text: &str) -> Result<Node, String> {
         let (event, _) = event.map_err(|error| error.to_string())?;
         match event {
             Event::Scalar(..) | Event::Alias(_) => events.push(event),
-            Event::SequenceStart(..)
-            | Event::SequenceEnd
-            | Event::MappingStart(..)
-            | Event::MappingEnd => {
+            Event::SequenceStart(..) | Event::SequenceEnd | Event::MappingStart(..) | Event::MappingEnd => {
                 events.push(event);
             }
             _ => {}
@@ -192,10 +154,7 @@ fn parse(text: &str) -> Result<Node, String> {
 }
 
 /// The next node, or `None` at the end of its parent.
-fn node<'a>(
-    events: &mut impl Iterator<Item = Event<'a>>,
-    depth: usize,
-) -> Result<Option<Node>, String> {
+fn node<'a>(events: &mut impl Iterator<Item = Event<'a>>, depth: usize) -> Result<Option<Node>, String> {
     if depth > DEPTH_MAX {
         return Err(format!("nested deeper than {DEPTH_MAX}"));
     }
@@ -255,45 +214,23 @@ service:
         );
         let read = read_user_file(&file).unwrap();
         std::fs::remove_file(&file).unwrap();
-        let exporters: Vec<(&str, Protocol)> = read
-            .exporters
-            .iter()
-            .map(|exporter| (exporter.id.as_str(), exporter.protocol))
-            .collect();
-        assert_eq!(
-            exporters,
-            [
-                ("otlp/jaeger", Protocol::Grpc),
-                ("otlphttp", Protocol::Http)
-            ]
-        );
+        let exporters: Vec<(&str, Protocol)> =
+            read.exporters.iter().map(|exporter| (exporter.id.as_str(), exporter.protocol)).collect();
+        assert_eq!(exporters, [("otlp/jaeger", Protocol::Grpc), ("otlphttp", Protocol::Http)]);
         let policies = read.policies.unwrap();
         assert_eq!(policies.decision_wait_ns, 10_000_000_000);
-        let rules: Vec<Rule> = policies
-            .policies
-            .into_iter()
-            .map(|policy| policy.rule)
-            .collect();
-        assert_eq!(
-            rules,
-            [
-                Rule::Error,
-                Rule::LatencyMs(1_000),
-                Rule::probabilistic(5.0, "default-hash-seed")
-            ]
-        );
+        let rules: Vec<Rule> = policies.policies.into_iter().map(|policy| policy.rule).collect();
+        assert_eq!(rules, [Rule::Error, Rule::LatencyMs(1_000), Rule::probabilistic(5.0, "default-hash-seed")]);
     }
 
     #[test]
     fn a_policy_whose_outcome_cannot_be_foretold_is_named() {
-        let node = parse("{name: fast, type: rate_limiting, rate_limiting: {spans_per_second: 5}}")
-            .unwrap();
+        let node = parse("{name: fast, type: rate_limiting, rate_limiting: {spans_per_second: 5}}").unwrap();
         assert!(policy(&node).unwrap_err().contains("fast"));
     }
 
     fn tempfile(text: &str) -> std::path::PathBuf {
-        let path =
-            std::env::temp_dir().join(format!("bench-harness-test-{}.yaml", fastrand::u64(..)));
+        let path = std::env::temp_dir().join(format!("bench-harness-test-{}.yaml", fastrand::u64(..)));
         std::fs::write(&path, text).unwrap();
         path
     }

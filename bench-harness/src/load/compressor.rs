@@ -28,9 +28,7 @@ impl Compressor {
             Compression::Gzip => Compressor::Gzip(libdeflater::Compressor::new(
                 libdeflater::CompressionLvl::new(GZIP_LEVEL).expect("6 is a level of libdeflate"),
             )),
-            Compression::Zstd => {
-                Compressor::Zstd(Box::new(zstd::bulk::Compressor::new(ZSTD_LEVEL)?))
-            }
+            Compression::Zstd => Compressor::Zstd(Box::new(zstd::bulk::Compressor::new(ZSTD_LEVEL)?)),
         })
     }
 
@@ -41,9 +39,7 @@ impl Compressor {
             Compressor::Zstd(compressor) => compressor.compress(body),
             Compressor::Gzip(compressor) => {
                 let mut compressed = vec![0; compressor.gzip_compress_bound(body.len())];
-                let length = compressor
-                    .gzip_compress(body, &mut compressed)
-                    .map_err(io::Error::other)?;
+                let length = compressor.gzip_compress(body, &mut compressed).map_err(io::Error::other)?;
                 compressed.truncate(length);
                 Ok(compressed)
             }

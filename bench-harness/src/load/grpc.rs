@@ -29,10 +29,7 @@ pub(crate) struct Connection {
 
 impl Connection {
     /// Connects and greets. Must run inside a `LocalSet`, where the connection lives on.
-    pub(crate) async fn open(
-        address: SocketAddr,
-        compression: Compression,
-    ) -> io::Result<Connection> {
+    pub(crate) async fn open(address: SocketAddr, compression: Compression) -> io::Result<Connection> {
         let socket = tokio::net::TcpStream::connect(address).await?;
         socket.set_nodelay(true)?;
         let handshake = h2::client::Builder::new()
@@ -43,10 +40,7 @@ impl Connection {
         let (sender, connection) = handshake.await.map_err(io::Error::other)?;
         // Its end shows as an error of every request on it.
         tokio::task::spawn_local(async move { drop(connection.await) });
-        Ok(Connection {
-            sender,
-            request: export_request(address, compression).map_err(io::Error::other)?,
-        })
+        Ok(Connection { sender, request: export_request(address, compression).map_err(io::Error::other)? })
     }
 
     /// Sends one length-prefixed message and waits for its status.
@@ -59,11 +53,7 @@ impl Connection {
     }
 }
 
-async fn exchange(
-    mut sender: SendRequest<Bytes>,
-    request: Request<()>,
-    message: Bytes,
-) -> Result<Outcome, h2::Error> {
+async fn exchange(mut sender: SendRequest<Bytes>, request: Request<()>, message: Bytes) -> Result<Outcome, h2::Error> {
     let (response, mut stream) = sender.send_request(request, false)?;
     stream.send_data(message, true)?;
     let response = response.await?;
@@ -75,9 +65,7 @@ async fn exchange(
         body.flow_control().release_capacity(data?.len())?;
     }
     let trailers = body.trailers().await?;
-    let status = trailers
-        .as_ref()
-        .and_then(|trailers: &HeaderMap| trailers.get("grpc-status"));
+    let status = trailers.as_ref().and_then(|trailers: &HeaderMap| trailers.get("grpc-status"));
     Ok(status.map_or(Outcome::Rejected, outcome))
 }
 
@@ -89,10 +77,7 @@ fn outcome(status: &HeaderValue) -> Outcome {
     }
 }
 
-fn export_request(
-    address: SocketAddr,
-    compression: Compression,
-) -> Result<Request<()>, http::Error> {
+fn export_request(address: SocketAddr, compression: Compression) -> Result<Request<()>, http::Error> {
     let path = "opentelemetry.proto.collector.trace.v1.TraceService/Export";
     let mut request = Request::builder()
         .method(Method::POST)

@@ -29,21 +29,14 @@ pub(crate) struct Connection {
 
 impl Connection {
     /// Connects. Must run inside a `LocalSet`, where the connection lives on.
-    pub(crate) async fn open(
-        address: SocketAddr,
-        compression: Compression,
-    ) -> io::Result<Connection> {
+    pub(crate) async fn open(address: SocketAddr, compression: Compression) -> io::Result<Connection> {
         let socket = tokio::net::TcpStream::connect(address).await?;
         socket.set_nodelay(true)?;
         let handshake = hyper::client::conn::http1::handshake(HyperStream(socket));
         let (sender, connection) = handshake.await.map_err(io::Error::other)?;
         // Its end shows as an error of every request on it.
         tokio::task::spawn_local(async move { drop(connection.await) });
-        Ok(Connection {
-            sender: Mutex::new(sender),
-            address,
-            compression,
-        })
+        Ok(Connection { sender: Mutex::new(sender), address, compression })
     }
 
     /// Posts one message, given with the prefix that gRPC would need, and waits for the answer.
@@ -68,16 +61,9 @@ impl Connection {
         let request = request.body(body).map_err(io::Error::other)?;
         let mut sender = self.sender.lock().await;
         sender.ready().await.map_err(io::Error::other)?;
-        let response = sender
-            .send_request(request)
-            .await
-            .map_err(io::Error::other)?;
+        let response = sender.send_request(request).await.map_err(io::Error::other)?;
         let status = response.status();
-        response
-            .into_body()
-            .collect()
-            .await
-            .map_err(io::Error::other)?;
+        response.into_body().collect().await.map_err(io::Error::other)?;
         Ok(match status {
             StatusCode::OK => Outcome::Accepted,
             StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => Outcome::Refused,

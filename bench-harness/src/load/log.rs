@@ -67,23 +67,14 @@ impl Log {
 
     /// The next request leaves.
     pub(crate) fn send(&self, intended_ns: u64, sent_ns: u64) {
-        self.records.borrow_mut().push(Record {
-            intended_ns,
-            sent_ns,
-            answered_ns: 0,
-            outcome: Outcome::Pending,
-        });
+        self.records.borrow_mut().push(Record { intended_ns, sent_ns, answered_ns: 0, outcome: Outcome::Pending });
     }
 
     /// A request was answered.
     pub(crate) fn answer(&self, number: u64, answered_ns: u64, outcome: Outcome) {
         let mut records = self.records.borrow_mut();
         let record = &mut records[number as usize];
-        assert_eq!(
-            record.outcome,
-            Outcome::Pending,
-            "a request is answered once"
-        );
+        assert_eq!(record.outcome, Outcome::Pending, "a request is answered once");
         record.answered_ns = answered_ns;
         record.outcome = outcome;
         self.answered.set(self.answered.get() + 1);

@@ -88,27 +88,19 @@ struct Sender {
     log: Rc<Log>,
     clock: Clock,
     in_flight: Cell<usize>,
+    /// A request was not answered: the run has failed, and a dead connection would be asked again without end.
+    broken: Cell<bool>,
     answered: tokio::sync::Notify,
 }
 
 /// Connects, sends everything `pace` says and waits for all answers (bounded by each request's own timeout).
 /// Must run inside a `LocalSet`.
-pub(crate) async fn run(
-    target: Target,
-    pace: Pace,
-    source: Source,
-    log: Rc<Log>,
-    clock: Clock,
-) -> io::Result<()> {
+pub(crate) async fn run(target: Target, pace: Pace, source: Source, log: Rc<Log>, clock: Clock) -> io::Result<()> {
     let mut connections = Vec::with_capacity(target.connections);
     for _ in 0..target.connections {
         connections.push(match target.protocol {
-            Protocol::Grpc => {
-                Connection::Grpc(grpc::Connection::open(target.address, target.compression).await?)
-            }
-            Protocol::Http => {
-                Connection::Http(http::Connection::open(target.address, target.compression).await?)
-            }
+            Protocol::Grpc => Connection::Grpc(grpc::Connection::open(target.address, target.compression).await?),
+            Protocol::Http => Connection::Http(http::Connection::open(target.address, target.compression).await?),
         });
     }
     let sender = Rc::new(Sender {
@@ -117,18 +109,14 @@ pub(crate) async fn run(
         log,
         clock,
         in_flight: Cell::new(0),
+        broken: Cell::new(false),
         answered: tokio::sync::Notify::new(),
     });
     match pace {
-        Pace::Open {
-            interval_ns,
-            requests,
-        } => open_loop(&sender, interval_ns, requests).await?,
-        Pace::Closed {
-            in_flight,
-            duration_ns,
-            requests,
-        } => closed_loop(&sender, in_flight, duration_ns, requests).await,
+        Pace::Open { interval_ns, requests } => open_loop(&sender, interval_ns, requests).await?,
+        Pace::Closed { in_flight, duration_ns, requests } => {
+            closed_loop(&sender, in_flight, duration_ns, requests).await
+        }
     }
     while sender.in_flight.get() > 0 {
         sender.answered.notified().await;
@@ -141,6 +129,9 @@ async fn open_loop(sender: &Rc<Sender>, interval_ns: u64, requests: u64) -> io::
     let requests = requests.min(sender.source.requests_max());
     let start_ns = sender.clock.now_ns();
     for number in 0..requests {
+        if sender.broken.get() {
+            break;
+        }
         let intended_ns = start_ns + number * interval_ns;
         ticker.until(intended_ns).await?;
         while sender.in_flight.get() * sender.source.request_bytes() > IN_FLIGHT_BYTES_MAX {
@@ -163,7 +154,7 @@ async fn closed_loop(sender: &Rc<Sender>, in_flight: usize, duration_ns: u64, re
     for _ in 0..in_flight * sender.connections.len() {
         let (sender, next) = (sender.clone(), next.clone());
         places.push(tokio::task::spawn_local(async move {
-            while sender.clock.now_ns() < end_ns && next.get() < requests {
+            while sender.clock.now_ns() < end_ns && next.get() < requests && !sender.broken.get() {
                 let number = next.replace(next.get() + 1);
                 let bytes = sender.source.take(number);
                 let now = sender.clock.now_ns();
@@ -186,6 +177,9 @@ async fn exchange(sender: Rc<Sender>, number: u64, bytes: Bytes) {
         Connection::Grpc(connection) => connection.export(bytes.clone()).await,
         Connection::Http(connection) => connection.export(bytes.clone()).await,
     };
+    if outcome == Outcome::Unknown {
+        sender.broken.set(true);
+    }
     sender.log.answer(number, sender.clock.now_ns(), outcome);
     sender.source.give_back(number, bytes);
     sender.in_flight.set(sender.in_flight.get() - 1);
@@ -213,26 +207,12 @@ mod tests {
             Compression::None => Source::plain(cycle.clone()),
             compressed => Source::Prepared(Rc::new(prepare(&cycle, 30, compressed).unwrap())),
         };
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         LocalSet::new().block_on(&runtime, async {
             let (clock, log) = (Clock::start(), Rc::new(Log::new()));
-            let arrivals = Rc::new(Arrivals::new(
-                cycle.clone(),
-                log.clone(),
-                1,
-                Contents::Bytes,
-                0,
-            ));
+            let arrivals = Rc::new(Arrivals::new(cycle.clone(), log.clone(), 1, Contents::Bytes, 0));
             let address = listen(0, protocol, arrivals.clone(), clock).await.unwrap();
-            let target = Target {
-                address,
-                protocol,
-                compression,
-                connections: 3,
-            };
+            let target = Target { address, protocol, compression, connections: 3 };
             run(target, pace, source, log.clone(), clock).await.unwrap();
             assert!(log.sent() >= 1);
             assert_eq!(log.accepted(), log.sent());
@@ -241,20 +221,14 @@ mod tests {
             let (expectation, findings) = compare_traces(&cycle, &log, &arrivals, None, &ids);
             assert_eq!(expectation.kept_spans, log.sent() * 64);
             assert_eq!(findings[0].spans, findings[0].expected_spans);
-            assert_eq!(
-                findings[0].lost_traces + findings[0].partial_traces + findings[0].altered_spans,
-                0
-            );
+            assert_eq!(findings[0].lost_traces + findings[0].partial_traces + findings[0].altered_spans, 0);
             assert_eq!(arrivals.faults(), (0, Vec::new()));
         });
     }
 
     #[test]
     fn what_is_sent_arrives_by_both_protocols_in_every_encoding() {
-        let open = Pace::Open {
-            interval_ns: 200_000,
-            requests: 30,
-        };
+        let open = Pace::Open { interval_ns: 200_000, requests: 30 };
         for protocol in [Protocol::Grpc, Protocol::Http] {
             for compression in [Compression::None, Compression::Gzip, Compression::Zstd] {
                 check(protocol, compression, open);
@@ -264,11 +238,7 @@ mod tests {
 
     #[test]
     fn a_closed_loop_reuses_its_buffers_with_fresh_ids() {
-        let closed = Pace::Closed {
-            in_flight: 2,
-            duration_ns: 10_000_000_000,
-            requests: 40,
-        };
+        let closed = Pace::Closed { in_flight: 2, duration_ns: 10_000_000_000, requests: 40 };
         check(Protocol::Grpc, Compression::None, closed);
         check(Protocol::Http, Compression::None, closed);
     }

@@ -32,10 +32,7 @@ impl Source {
     /// Requests without compression, as many as wanted.
     pub(crate) fn plain(cycle: Rc<Cycle>) -> Source {
         let free = (0..cycle.templates()).map(|_| Vec::new()).collect();
-        Source::Plain {
-            cycle,
-            free: RefCell::new(free),
-        }
+        Source::Plain { cycle, free: RefCell::new(free) }
     }
 
     /// How many requests there are.
@@ -61,8 +58,7 @@ impl Source {
             Source::Plain { cycle, free } => {
                 let template = cycle.template(number);
                 let reused = free.borrow_mut()[template].pop();
-                let mut bytes =
-                    reused.unwrap_or_else(|| BytesMut::from(cycle.template_bytes(template)));
+                let mut bytes = reused.unwrap_or_else(|| BytesMut::from(cycle.template_bytes(template)));
                 cycle.fill(number, &mut bytes);
                 bytes.freeze()
             }
@@ -80,11 +76,7 @@ impl Source {
 }
 
 /// Compresses requests 0 to `requests`, each with its own ids.
-pub(crate) fn prepare(
-    cycle: &Cycle,
-    requests: u64,
-    compression: Compression,
-) -> io::Result<Vec<Bytes>> {
+pub(crate) fn prepare(cycle: &Cycle, requests: u64, compression: Compression) -> io::Result<Vec<Bytes>> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let next = AtomicU64::new(0);
     let mut numbered = std::thread::scope(|scope| {
@@ -92,11 +84,7 @@ pub(crate) fn prepare(
         let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
         let mut numbered = Vec::with_capacity(requests as usize);
         for worker in workers {
-            numbered.extend(
-                worker
-                    .join()
-                    .expect("compressing our own bytes does not panic")?,
-            );
+            numbered.extend(worker.join().expect("compressing our own bytes does not panic")?);
         }
         io::Result::Ok(numbered)
     })?;

@@ -8,8 +8,7 @@ use std::os::fd::OwnedFd;
 use std::time::Instant;
 
 use rustix::time::{
-    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create,
-    timerfd_settime,
+    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime,
 };
 use tokio::io::unix::AsyncFd;
 
@@ -22,9 +21,7 @@ pub(crate) struct Clock {
 impl Clock {
     /// A run that starts now.
     pub(crate) fn start() -> Clock {
-        Clock {
-            start: Instant::now(),
-        }
+        Clock { start: Instant::now() }
     }
 
     /// Nanoseconds since the start.
@@ -42,10 +39,7 @@ pub(crate) struct Ticker {
 impl Ticker {
     /// A timer on the run's clock. Needs a tokio runtime.
     pub(crate) fn new(clock: Clock) -> io::Result<Ticker> {
-        let timer = timerfd_create(
-            TimerfdClockId::Monotonic,
-            TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC,
-        )?;
+        let timer = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC)?;
         #[expect(
             deprecated,
             reason = "its successor is unsafe to call; what it asks for, that the descriptor stays open and the same, an \
@@ -64,21 +58,14 @@ impl Ticker {
         }
         let wait = at_ns - now;
         let once = Itimerspec {
-            it_interval: Timespec {
-                tv_sec: 0,
-                tv_nsec: 0,
-            },
-            it_value: Timespec {
-                tv_sec: (wait / 1_000_000_000) as i64,
-                tv_nsec: (wait % 1_000_000_000) as i64,
-            },
+            it_interval: Timespec { tv_sec: 0, tv_nsec: 0 },
+            it_value: Timespec { tv_sec: (wait / 1_000_000_000) as i64, tv_nsec: (wait % 1_000_000_000) as i64 },
         };
         timerfd_settime(&self.timer, TimerfdTimerFlags::empty(), &once)?;
         loop {
             let mut ready = self.timer.readable().await?;
             let mut expirations = [0; 8];
-            let read =
-                ready.try_io(|timer| Ok(rustix::io::read(timer.get_ref(), &mut expirations)?));
+            let read = ready.try_io(|timer| Ok(rustix::io::read(timer.get_ref(), &mut expirations)?));
             match read {
                 Ok(result) => return result.map(drop),
                 Err(_would_block) => continue,

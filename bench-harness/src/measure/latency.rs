@@ -30,9 +30,7 @@ impl Latency {
     /// An empty histogram.
     pub(crate) fn new() -> Latency {
         let histogram = Histogram::new_with_bounds(1_000, LATENCY_NS_MAX, 3);
-        Latency {
-            histogram: histogram.expect("the bounds are constants the histogram allows"),
-        }
+        Latency { histogram: histogram.expect("the bounds are constants the histogram allows") }
     }
 
     /// Records one latency; longer ones than [`LATENCY_NS_MAX`] count as that.
@@ -80,9 +78,7 @@ mod tests {
         assert_eq!(latency.percentiles(), Percentiles::default());
         (1..=100_000).for_each(|us| latency.record(us * 1_000));
         let percentiles = latency.percentiles();
-        let near = |value: f64, expected: f64| {
-            assert!((value / expected - 1.0).abs() < 0.001, "{value} {expected}")
-        };
+        let near = |value: f64, expected: f64| assert!((value / expected - 1.0).abs() < 0.001, "{value} {expected}");
         near(percentiles.p50, 50.0);
         near(percentiles.p99, 99.0);
         near(percentiles.max, 100.0);

@@ -19,8 +19,7 @@ pub(crate) struct ProcessUsage {
 pub(crate) fn usage(pid: u32) -> io::Result<ProcessUsage> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
     let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let ticks = cpu_ticks(&stat)
-        .ok_or_else(|| io::Error::other(format!("/proc/{pid}/stat is not as expected")))?;
+    let ticks = cpu_ticks(&stat).ok_or_else(|| io::Error::other(format!("/proc/{pid}/stat is not as expected")))?;
     Ok(ProcessUsage {
         cpu_seconds: ticks as f64 / rustix::param::clock_ticks_per_second() as f64,
         rss_bytes: status_bytes(&status, "VmRSS:").unwrap_or(0),
@@ -34,11 +33,11 @@ pub(crate) fn own_cpu_seconds() -> f64 {
     time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
 }
 
-/// Keeps the calling thread, and processes it starts from now on, on one core.
-pub(crate) fn pin_this_thread(core: usize) -> io::Result<()> {
-    let mut cores = CpuSet::new();
-    cores.set(core);
-    Ok(sched_setaffinity(None, &cores)?)
+/// Keeps the calling thread, and processes it starts from now on, on these cores.
+pub(crate) fn pin_this_thread(cores: &[usize]) -> io::Result<()> {
+    let mut set = CpuSet::new();
+    cores.iter().for_each(|core| set.set(*core));
+    Ok(sched_setaffinity(None, &set)?)
 }
 
 /// Lets the calling thread run on every core again.

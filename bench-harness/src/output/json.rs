@@ -29,12 +29,8 @@ pub(crate) fn report_json(report: &Report) -> Value {
             (exporter.id.clone(), figures)
         })
         .collect();
-    let gateway: Map<String, Value> = report
-        .findings
-        .ledger
-        .iter()
-        .map(|line| (line.metric.clone(), json!(line.gateway)))
-        .collect();
+    let gateway: Map<String, Value> =
+        report.findings.ledger.iter().map(|line| (line.metric.clone(), json!(line.gateway))).collect();
     let mut value = json!({
         "title": report.title,
         "verdict": report.verdict.word,
@@ -52,6 +48,7 @@ pub(crate) fn report_json(report: &Report) -> Value {
         "gateway_rss_bytes_max": report.gateway_rss_bytes_max,
         "gateway_cpu_share": report.gateway_cpu_share,
         "harness_cpu_share": report.harness_cpu_share,
+        "load_limited": report.load_limited,
         "ledger": {
             "offered": load.offered_spans,
             "accepted": load.accepted_spans,
@@ -66,12 +63,7 @@ pub(crate) fn report_json(report: &Report) -> Value {
         },
     });
     if let Value::Object(keys) = &mut value {
-        keys.extend(
-            report
-                .extra
-                .iter()
-                .map(|(key, value)| ((*key).to_owned(), value.clone())),
-        );
+        keys.extend(report.extra.iter().map(|(key, value)| ((*key).to_owned(), value.clone())));
     }
     value
 }

@@ -8,4 +8,4 @@ mod table;
 pub(crate) use json::write_json;
 pub(crate) use progress::{Moment, Progress};
 pub(crate) use svg::latency_plot;
-pub(crate) use table::{print_report, thousands};
+pub(crate) use table::{print_line, print_report, thousands};

@@ -34,10 +34,7 @@ const PLAIN_EVERY: u64 = 5;
 impl Progress {
     /// Looks whether standard error is a terminal.
     pub(crate) fn new() -> Progress {
-        Progress {
-            terminal: std::io::stderr().is_terminal(),
-            dirty: Cell::new(false),
-        }
+        Progress { terminal: std::io::stderr().is_terminal(), dirty: Cell::new(false) }
     }
 
     /// Shows a moment.
@@ -55,11 +52,7 @@ impl Progress {
             moment.refused,
             moment.faults
         );
-        let (before, after) = if self.terminal {
-            ("\r\x1b[K", "")
-        } else {
-            ("", "\n")
-        };
+        let (before, after) = if self.terminal { ("\r\x1b[K", "") } else { ("", "\n") };
         eprint!("{before}{line}{after}");
         // A progress line that cannot be written is not worth a word.
         drop(std::io::stderr().flush());

@@ -1,122 +1,140 @@
 //! The report as a table on standard output.
 
-use crate::measure::Percentiles;
+use std::io::Write;
+
+use crate::measure::{Latency, Percentiles};
 use crate::report::Report;
-use crate::verdict::Word;
+use crate::verdict::{ExporterFindings, Word};
+
+/// Lines of the gateway's output under a failed run.
+const GATEWAY_LINES: usize = 15;
 
 /// Prints everything a person wants to see.
 pub(crate) fn print_report(report: &Report) {
-    let load = &report.findings.load;
-    println!();
-    println!("{}", report.title);
-    let row = |name: &str, value: String| println!("  {name:<24} {value}");
-    row("spans per second", thousands(report.spans_per_second));
+    print_line(&render(report));
+}
+
+/// Prints text and ends the line; a reader that has gone away is no reason to fail a run.
+pub(crate) fn print_line(text: &str) {
+    drop(writeln!(std::io::stdout(), "{text}"));
+}
+
+fn render(report: &Report) -> String {
+    let mut table = Table { text: format!("\n{}\n", report.title) };
+    add_speed(&mut table, report);
+    add_latencies(&mut table, report);
+    add_ledger(&mut table, report);
+    add_verdict(&mut table, report);
+    table.text.trim_end().to_owned()
+}
+
+/// Lines of a name and a value.
+struct Table {
+    text: String,
+}
+
+impl Table {
+    fn line(&mut self, line: &str) {
+        self.text.push_str(line);
+        self.text.push('\n');
+    }
+
+    fn row(&mut self, name: &str, value: &str) {
+        self.line(&format!("  {name:<24} {value}"));
+    }
+
+    fn latency(&mut self, name: &str, latency: &Latency) {
+        let Percentiles { p50, p95, p99, p999, max } = latency.percentiles();
+        self.row(name, &format!("{p50:>9.3} {p95:>9.3} {p99:>9.3} {p999:>9.3} {max:>9.3}"));
+    }
+}
+
+fn add_speed(table: &mut Table, report: &Report) {
+    table.row("spans per second", &thousands(report.spans_per_second));
     if let Some(rate) = report.spans_per_cpu_second {
-        row("spans per CPU second", thousands(rate));
+        table.row("spans per CPU second", &thousands(rate));
     }
     if let Some(share) = report.gateway_cpu_share {
-        row("gateway CPU", format!("{:.1} % of a core", share * 100.0));
+        table.row("gateway CPU", &format!("{:.1} % of a core", share * 100.0));
     }
-    let own = report.harness_cpu_share;
-    let own_rate = thousands(report.spans_per_second / own.max(1e-9));
-    row(
-        "harness CPU",
-        format!(
-            "{:.1} % of the other core: {own_rate} spans per CPU second",
-            own * 100.0
-        ),
-    );
+    let share = report.harness_cpu_share;
+    let rate = thousands(report.spans_per_second / share.max(1e-9));
+    table.row("harness CPU", &format!("{:.1} % of its core: {rate} spans per CPU second", share * 100.0));
     if let Some(bytes) = report.gateway_rss_bytes_max {
-        row(
-            "gateway memory, most",
-            format!("{:.0} MiB", bytes as f64 / f64::from(1 << 20)),
-        );
+        table.row("gateway memory, most", &format!("{:.0} MiB", bytes as f64 / f64::from(1 << 20)));
     }
-    row(
-        "span size",
-        format!("{:.0} B on average", report.span_bytes),
-    );
-    row(
-        "measured over",
-        format!("{:.1} s, after a warm-up", report.window_seconds),
-    );
-    println!(
-        "  {:<24} {:>9} {:>9} {:>9} {:>9} {:>9}",
-        "milliseconds", "p50", "p95", "p99", "p99.9", "max"
-    );
-    print_latency("ack", report.ack.percentiles());
+    table.row("span size", &format!("{:.0} B on average", report.span_bytes));
+    table.row("measured over", &format!("{:.1} s, after a warm-up", report.window_seconds));
+}
+
+fn add_latencies(table: &mut Table, report: &Report) {
+    table.row("milliseconds", &format!("{:>9} {:>9} {:>9} {:>9} {:>9}", "p50", "p95", "p99", "p99.9", "max"));
+    table.latency("ack", &report.ack);
     if report.arrival.count() > 0 {
-        print_latency("arrival at the sink", report.arrival.percentiles());
-        print_latency("decision late by", report.lateness.percentiles());
+        table.latency("arrival at the sink", &report.arrival);
+        table.latency("decision late by", &report.lateness);
     }
-    println!(
-        "  {:<24} {:>9} {:>9} {:>9.2} {:>9} {:>9.2}",
-        "sent late by", "", "", load.late_p99_ms, "", load.late_max_ms
-    );
-    row(
+    let load = &report.findings.load;
+    let late = format!("{:>9} {:>9} {:>9.3} {:>9} {:>9.3}", "", "", load.late_p99_ms, "", load.late_max_ms);
+    table.row("sent late by", &late);
+}
+
+fn add_ledger(table: &mut Table, report: &Report) {
+    let load = &report.findings.load;
+    let other = load.offered_spans - load.accepted_spans - load.refused_spans;
+    table.row(
         "spans offered",
-        format!(
-            "{} = {} accepted + {} refused + {} in other requests",
-            load.offered_spans,
-            load.accepted_spans,
-            load.refused_spans,
-            load.offered_spans - load.accepted_spans - load.refused_spans
+        &format!(
+            "{} = {} accepted + {} refused + {other} without either answer",
+            load.offered_spans, load.accepted_spans, load.refused_spans
         ),
     );
     if !report.findings.exporters.is_empty() {
-        row(
-            "traces",
-            format!(
-                "{}, {} to be kept ({} spans)",
-                report.expectation.traces,
-                report.expectation.kept_traces,
-                report.expectation.kept_spans
-            ),
-        );
+        let expected = &report.expectation;
+        let kept = format!("{} to be kept ({} spans)", expected.kept_traces, expected.kept_spans);
+        table.row("traces", &format!("{}, {kept}", expected.traces));
     }
     for exporter in &report.findings.exporters {
-        row(
-            &exporter.id,
-            format!(
-                "{} spans of {}; traces lost {}, partial {}, wrong {}; spans doubled {}, foreign {}, altered {}",
-                exporter.spans,
-                exporter.expected_spans,
-                exporter.lost_traces,
-                exporter.partial_traces,
-                exporter.wrong_traces,
-                exporter.doubled_spans,
-                exporter.foreign_spans,
-                exporter.altered_spans
-            ),
-        );
+        table.row(&exporter.id, &arrivals(exporter));
     }
-    row("judged by", report.judged_by.clone());
+    table.row("judged by", &report.judged_by);
     for example in &report.findings.faults.1 {
-        println!("    {example}");
+        table.line(&format!("    {example}"));
     }
+}
+
+fn arrivals(exporter: &ExporterFindings) -> String {
+    let mut text = format!("{} spans of {} arrived", exporter.spans, exporter.expected_spans);
+    for (count, what) in [
+        (exporter.lost_traces, "traces lost"),
+        (exporter.partial_traces, "partial"),
+        (exporter.wrong_traces, "wrong"),
+        (exporter.doubled_spans, "spans doubled"),
+        (exporter.foreign_spans, "foreign"),
+        (exporter.altered_spans, "altered"),
+    ] {
+        text.push_str(&format!(", {count} {what}"));
+    }
+    text
+}
+
+fn add_verdict(table: &mut Table, report: &Report) {
     let word = match report.verdict.word {
         Word::Ok => "ok",
         Word::Failed => "failed",
         Word::Void => "void",
     };
-    println!("verdict: {word}");
+    table.line(&format!("verdict: {word}"));
     for reason in &report.verdict.reasons {
-        println!("  {reason}");
+        table.line(&format!("  {reason}"));
     }
     if report.verdict.word == Word::Failed && !report.gateway_output.is_empty() {
-        println!("the gateway's last lines:");
+        table.line("the gateway's last lines:");
         let lines: Vec<&str> = report.gateway_output.lines().collect();
-        for line in &lines[lines.len().saturating_sub(15)..] {
-            println!("  | {line}");
+        for line in &lines[lines.len().saturating_sub(GATEWAY_LINES)..] {
+            table.line(&format!("  | {line}"));
         }
     }
-}
-
-fn print_latency(name: &str, latency: Percentiles) {
-    println!(
-        "  {name:<24} {:>9.3} {:>9.3} {:>9.3} {:>9.3} {:>9.3}",
-        latency.p50, latency.p95, latency.p99, latency.p999, latency.max
-    );
 }
 
 /// A rate with its thousands apart.

@@ -76,11 +76,7 @@ impl Arrivals {
             log,
             contents,
             decision_wait_ns,
-            exporters: RefCell::new(
-                (0..exporters)
-                    .map(|_| ExporterArrivals::default())
-                    .collect(),
-            ),
+            exporters: RefCell::new((0..exporters).map(|_| ExporterArrivals::default()).collect()),
             spans: Cell::new(0),
             arrival: RefCell::new(Latency::new()),
             lateness: RefCell::new(Latency::new()),
@@ -94,9 +90,7 @@ impl Arrivals {
     pub(crate) fn request(&self, exporter: usize, body: &[u8], now_ns: u64) {
         self.exporters.borrow_mut()[exporter].requests += 1;
         if read_spans(body, |span| self.span(exporter, &span, now_ns)).is_err() {
-            self.fault(format!(
-                "exporter {exporter} sent a request that is not OTLP"
-            ));
+            self.fault(format!("exporter {exporter} sent a request that is not OTLP"));
         }
     }
 
@@ -137,22 +131,13 @@ impl Arrivals {
         book.spans += 1;
         let Some(place) = self.cycle.find(span.trace_id, span.span_id) else {
             book.foreign += 1;
-            self.fault(format!(
-                "exporter {exporter}: trace {} was never sent",
-                hex(&span.trace_id.0)
-            ));
+            self.fault(format!("exporter {exporter}: trace {} was never sent", hex(&span.trace_id.0)));
             return;
         };
-        let sent = self
-            .cycle
-            .request(place)
-            .is_some_and(|request| request < self.log.sent());
+        let sent = self.cycle.request(place).is_some_and(|request| request < self.log.sent());
         if !sent {
             book.foreign += 1;
-            self.fault(format!(
-                "exporter {exporter}: a span of trace {} was never sent",
-                hex(&span.trace_id.0)
-            ));
+            self.fault(format!("exporter {exporter}: a span of trace {} was never sent", hex(&span.trace_id.0)));
             return;
         }
         let at = place.sequence as usize;
@@ -164,11 +149,7 @@ impl Arrivals {
         let bit = 1 << place.span;
         if book.masks[at] & bit != 0 {
             book.doubled += 1;
-            self.fault(format!(
-                "exporter {exporter}: trace {}, span {} came twice",
-                hex(&span.trace_id.0),
-                place.span
-            ));
+            self.fault(format!("exporter {exporter}: trace {}, span {} came twice", hex(&span.trace_id.0), place.span));
             return;
         }
         book.masks[at] |= bit;
@@ -195,16 +176,12 @@ impl Arrivals {
     fn measure(&self, place: crate::traces::Place, first: bool, now_ns: u64) {
         let intended = |request| self.log.record(request).map(|record| record.intended_ns);
         if let Some(intended_ns) = self.cycle.request(place).and_then(intended) {
-            self.arrival
-                .borrow_mut()
-                .record(now_ns.saturating_sub(intended_ns));
+            self.arrival.borrow_mut().record(now_ns.saturating_sub(intended_ns));
         }
         let started_ns = self.cycle.first_request(place.sequence).and_then(intended);
         if let (true, Some(started_ns)) = (first, started_ns) {
             let due_ns = started_ns + self.decision_wait_ns;
-            self.lateness
-                .borrow_mut()
-                .record(now_ns.saturating_sub(due_ns));
+            self.lateness.borrow_mut().record(now_ns.saturating_sub(due_ns));
         }
     }
 

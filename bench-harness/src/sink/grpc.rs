@@ -37,11 +37,7 @@ pub(super) async fn serve(socket: TcpStream, intake: Intake) -> io::Result<()> {
     Ok(())
 }
 
-async fn export(
-    request: Request<RecvStream>,
-    respond: SendResponse<Bytes>,
-    intake: &Intake,
-) -> io::Result<()> {
+async fn export(request: Request<RecvStream>, respond: SendResponse<Bytes>, intake: &Intake) -> io::Result<()> {
     let encoding = request.headers().get("grpc-encoding").cloned();
     let message = read_message(request.into_body()).await?;
     let now_ns = intake.clock.now_ns();
@@ -50,9 +46,7 @@ async fn export(
     };
     let length = u32::from_be_bytes([prefix[1], prefix[2], prefix[3], prefix[4]]);
     if length as usize != body.len() {
-        return Err(io::Error::other(
-            "a gRPC message of another length than its prefix says",
-        ));
+        return Err(io::Error::other("a gRPC message of another length than its prefix says"));
     }
     let encoding = if prefix[0] == 1 { encoding } else { None };
     let body = decompress(encoding.as_ref().map(HeaderValue::as_bytes), body)?;
@@ -66,9 +60,7 @@ async fn read_message(mut body: RecvStream) -> io::Result<Bytes> {
     let mut first = Bytes::new();
     while let Some(data) = body.data().await {
         let data = data.map_err(io::Error::other)?;
-        body.flow_control()
-            .release_capacity(data.len())
-            .map_err(io::Error::other)?;
+        body.flow_control().release_capacity(data.len()).map_err(io::Error::other)?;
         if first.is_empty() && whole.is_empty() {
             first = data;
             continue;
@@ -82,27 +74,19 @@ async fn read_message(mut body: RecvStream) -> io::Result<Bytes> {
             return Err(io::Error::other("a request above the sink's limit"));
         }
     }
-    Ok(if whole.is_empty() {
-        first
-    } else {
-        whole.freeze()
-    })
+    Ok(if whole.is_empty() { first } else { whole.freeze() })
 }
 
 fn answer(mut respond: SendResponse<Bytes>) -> Result<(), h2::Error> {
     let mut response = Response::new(());
     let content_type = HeaderValue::from_static("application/grpc");
-    response
-        .headers_mut()
-        .insert(http::header::CONTENT_TYPE, content_type);
+    response.headers_mut().insert(http::header::CONTENT_TYPE, content_type);
     let mut trailers = HeaderMap::new();
     trailers.insert("grpc-status", HeaderValue::from_static("0"));
-    let sent = respond
-        .send_response(response, false)
-        .and_then(|mut stream| {
-            stream.send_data(Bytes::from_static(EMPTY_MESSAGE), false)?;
-            stream.send_trailers(trailers)
-        });
+    let sent = respond.send_response(response, false).and_then(|mut stream| {
+        stream.send_data(Bytes::from_static(EMPTY_MESSAGE), false)?;
+        stream.send_trailers(trailers)
+    });
     match sent {
         // The gateway gave up waiting; what was taken is noted all the same.
         Err(error) if error.reason() == Some(Reason::CANCEL) => Ok(()),

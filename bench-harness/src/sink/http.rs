@@ -19,8 +19,7 @@ pub(super) async fn serve(socket: TcpStream, intake: Intake) -> io::Result<()> {
         let intake = intake.clone();
         async move { Ok::<_, Infallible>(export(request, &intake).await) }
     });
-    let connection =
-        hyper::server::conn::http1::Builder::new().serve_connection(HyperStream(socket), service);
+    let connection = hyper::server::conn::http1::Builder::new().serve_connection(HyperStream(socket), service);
     match connection.await {
         Err(error) if !error.is_incomplete_message() => Err(io::Error::other(error)),
         _ => Ok(()),
@@ -38,24 +37,15 @@ async fn export(request: Request<Incoming>, intake: &Intake) -> Response<Full<By
     let mut response = Response::new(Full::new(Bytes::new()));
     *response.status_mut() = status;
     let content_type = HeaderValue::from_static("application/x-protobuf");
-    response
-        .headers_mut()
-        .insert(http::header::CONTENT_TYPE, content_type);
+    response.headers_mut().insert(http::header::CONTENT_TYPE, content_type);
     response
 }
 
 async fn take(request: Request<Incoming>, intake: &Intake) -> io::Result<()> {
     let (head, body) = request.into_parts();
-    let body = Limited::new(body, REQUEST_BYTES_MAX)
-        .collect()
-        .await
-        .map_err(io::Error::other)?
-        .to_bytes();
+    let body = Limited::new(body, REQUEST_BYTES_MAX).collect().await.map_err(io::Error::other)?.to_bytes();
     let now_ns = intake.clock.now_ns();
-    let encoding = head
-        .headers
-        .get("content-encoding")
-        .map(HeaderValue::as_bytes);
+    let encoding = head.headers.get("content-encoding").map(HeaderValue::as_bytes);
     let body = decompress(encoding, &body)?;
     intake.arrivals.request(intake.exporter, &body, now_ns);
     Ok(())

@@ -46,11 +46,7 @@ pub(crate) async fn listen(
 ) -> io::Result<SocketAddr> {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
     let address = listener.local_addr()?;
-    let intake = Intake {
-        exporter,
-        arrivals,
-        clock,
-    };
+    let intake = Intake { exporter, arrivals, clock };
     tokio::task::spawn_local(accept(listener, protocol, intake));
     Ok(address)
 }

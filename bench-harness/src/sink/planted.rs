@@ -29,10 +29,7 @@ impl Run {
             log.send(number, number);
             log.answer(number, number + 1, outcome(number));
         }
-        let policy = |name: &str, rule| Policy {
-            name: name.to_owned(),
-            rule,
-        };
+        let policy = |name: &str, rule| Policy { name: name.to_owned(), rule };
         Run {
             cycle: Rc::new(cycle),
             log: Rc::new(log),
@@ -50,10 +47,7 @@ impl Run {
     /// Spans that were accepted, by trace: (votes, spans).
     fn traces(&self) -> Vec<(bool, Vec<Place>)> {
         let accepted = |place: &Place| {
-            let request = self
-                .cycle
-                .request(*place)
-                .and_then(|request| self.log.record(request));
+            let request = self.cycle.request(*place).and_then(|request| self.log.record(request));
             request.is_some_and(|record| record.outcome == Outcome::Accepted)
         };
         let mut traces = Vec::new();
@@ -70,26 +64,12 @@ impl Run {
     }
 
     fn kept(&self) -> Vec<Vec<Place>> {
-        self.traces()
-            .into_iter()
-            .filter(|(kept, _)| *kept)
-            .map(|(_, spans)| spans)
-            .collect()
+        self.traces().into_iter().filter(|(kept, _)| *kept).map(|(_, spans)| spans).collect()
     }
 
     /// What a sink finds that is sent these spans, one a request.
-    fn deliver(
-        &self,
-        spans: &[Place],
-        change: impl Fn(usize, &mut Vec<u8>),
-    ) -> (Expectation, ExporterFindings) {
-        let arrivals = Arrivals::new(
-            self.cycle.clone(),
-            self.log.clone(),
-            1,
-            Contents::Bytes,
-            2_000_000_000,
-        );
+    fn deliver(&self, spans: &[Place], change: impl Fn(usize, &mut Vec<u8>)) -> (Expectation, ExporterFindings) {
+        let arrivals = Arrivals::new(self.cycle.clone(), self.log.clone(), 1, Contents::Bytes, 2_000_000_000);
         let mut scratch = Vec::new();
         for (number, place) in spans.iter().enumerate() {
             let expected = self.cycle.expected(*place, &mut scratch);
@@ -100,13 +80,7 @@ impl Run {
             arrivals.request(0, &request, 10);
         }
         let ids = ["otlp/first".to_owned()];
-        let (expectation, mut findings) = compare_traces(
-            &self.cycle,
-            &self.log,
-            &arrivals,
-            Some(&self.policies),
-            &ids,
-        );
+        let (expectation, mut findings) = compare_traces(&self.cycle, &self.log, &arrivals, Some(&self.policies), &ids);
         (expectation, findings.remove(0))
     }
 }
@@ -148,11 +122,7 @@ fn a_perfect_gateway_has_no_faults_and_keeps_about_seven_percent() {
     assert_eq!(expectation.traces as usize, run.traces().len());
     let share = expectation.kept_traces as f64 / expectation.traces as f64;
     assert!((0.05..0.09).contains(&share), "{share}");
-    assert!(
-        expectation.votes.iter().all(|votes| *votes > 0),
-        "{:?}",
-        expectation.votes
-    );
+    assert!(expectation.votes.iter().all(|votes| *votes > 0), "{:?}", expectation.votes);
 }
 
 #[test]
@@ -192,28 +162,15 @@ fn a_trace_that_no_policy_wants_is_wrong() {
 
 #[test]
 fn a_span_of_a_refused_request_is_wrong() {
-    let run = Run::new(|number| {
-        if number % 7 == 3 {
-            Outcome::Refused
-        } else {
-            Outcome::Accepted
-        }
-    });
+    let run = Run::new(|number| if number % 7 == 3 { Outcome::Refused } else { Outcome::Accepted });
     let mut kept = run.kept().concat();
     let (_, findings) = run.deliver(&kept, untouched);
-    assert_eq!(
-        faults(&findings),
-        [0; 6],
-        "refusals leave an exact expectation"
-    );
+    assert_eq!(faults(&findings), [0; 6], "refusals leave an exact expectation");
     let refused = kept.iter().find_map(|place| {
-        let others =
-            (0..run.cycle.spans(place.sequence) as u8).map(|span| Place { span, ..*place });
-        others.into_iter().find(|other| {
-            run.cycle
-                .request(*other)
-                .is_some_and(|request| request < REQUESTS && request % 7 == 3)
-        })
+        let others = (0..run.cycle.spans(place.sequence) as u8).map(|span| Place { span, ..*place });
+        others
+            .into_iter()
+            .find(|other| run.cycle.request(*other).is_some_and(|request| request < REQUESTS && request % 7 == 3))
     });
     kept.push(refused.unwrap());
     let (_, findings) = run.deliver(&kept, untouched);
@@ -234,10 +191,7 @@ fn any_changed_byte_makes_a_span_altered_or_foreign() {
     let (_, findings) = run.deliver(&kept, |number, request| {
         if number == 5 {
             // A letter of the resource's first attribute.
-            let at = request
-                .windows(12)
-                .position(|window| window == b"service.name")
-                .unwrap();
+            let at = request.windows(12).position(|window| window == b"service.name").unwrap();
             request[at] ^= 1;
         }
     });
@@ -245,10 +199,7 @@ fn any_changed_byte_makes_a_span_altered_or_foreign() {
     let first = run.cycle.trace_id(kept[5].sequence);
     let (_, findings) = run.deliver(&kept, |number, request| {
         if number == 5 {
-            let at = request
-                .windows(16)
-                .position(|window| window == first.0)
-                .unwrap();
+            let at = request.windows(16).position(|window| window == first.0).unwrap();
             request[at] ^= 1;
         }
     });
@@ -258,21 +209,8 @@ fn any_changed_byte_makes_a_span_altered_or_foreign() {
 
 #[test]
 fn a_trace_with_an_unanswered_request_is_not_judged() {
-    let run = Run::new(|number| {
-        if number == 50 {
-            Outcome::Unknown
-        } else {
-            Outcome::Accepted
-        }
-    });
+    let run = Run::new(|number| if number == 50 { Outcome::Unknown } else { Outcome::Accepted });
     let (expectation, findings) = run.deliver(&run.kept().concat(), untouched);
     assert!(expectation.uncertain_traces > 0);
-    assert_eq!(
-        [
-            findings.lost_traces,
-            findings.partial_traces,
-            findings.wrong_traces
-        ],
-        [0; 3]
-    );
+    assert_eq!([findings.lost_traces, findings.partial_traces, findings.wrong_traces], [0; 3]);
 }

@@ -29,10 +29,7 @@ pub(crate) struct ArrivedSpan<'a> {
 pub(crate) struct Malformed;
 
 /// Calls `each` for every span of a request.
-pub(crate) fn read_spans(
-    request: &[u8],
-    mut each: impl FnMut(ArrivedSpan<'_>),
-) -> Result<(), Malformed> {
+pub(crate) fn read_spans(request: &[u8], mut each: impl FnMut(ArrivedSpan<'_>)) -> Result<(), Malformed> {
     let (mut resource_envelope, mut scope_envelope) = (Vec::new(), Vec::new());
     let mut resources = Fields(request);
     while let Some(resource) = resources.next()? {
@@ -69,17 +66,11 @@ pub(crate) fn decompress<'a>(encoding: Option<&[u8]>, body: &'a [u8]) -> io::Res
     let mut plain = Vec::new();
     match encoding {
         None | Some(b"identity") => return Ok(Cow::Borrowed(body)),
-        Some(b"gzip") => flate2::read::MultiGzDecoder::new(body)
-            .take(limit)
-            .read_to_end(&mut plain)?,
-        Some(b"zstd") => zstd::stream::read::Decoder::new(body)?
-            .take(limit)
-            .read_to_end(&mut plain)?,
+        Some(b"gzip") => flate2::read::MultiGzDecoder::new(body).take(limit).read_to_end(&mut plain)?,
+        Some(b"zstd") => zstd::stream::read::Decoder::new(body)?.take(limit).read_to_end(&mut plain)?,
         Some(other) => {
             let name = String::from_utf8_lossy(other);
-            return Err(io::Error::other(format!(
-                "the sink does not know the encoding {name}"
-            )));
+            return Err(io::Error::other(format!("the sink does not know the encoding {name}")));
         }
     };
     Ok(Cow::Owned(plain))
@@ -156,12 +147,7 @@ impl<'a> Fields<'a> {
             5 => self.take(4)?,
             _ => return Err(Malformed),
         };
-        Ok(Some(Field {
-            number: tag >> 3,
-            wire_type: tag & 7,
-            whole: &whole[..whole.len() - self.0.len()],
-            value,
-        }))
+        Ok(Some(Field { number: tag >> 3, wire_type: tag & 7, whole: &whole[..whole.len() - self.0.len()], value }))
     }
 
     fn varint(&mut self) -> Result<u64, Malformed> {

@@ -30,23 +30,14 @@ const ROUTES: [&str; 8] = [
     "/api/v1/payments/charge",
 ];
 const METHODS: [&str; 3] = ["GET", "POST", "PUT"];
-const AGENTS: [&str; 3] = [
-    "Mozilla/5.0 (X11; Linux x86_64)",
-    "okhttp/4.12.0",
-    "Go-http-client/2.0",
-];
+const AGENTS: [&str; 3] = ["Mozilla/5.0 (X11; Linux x86_64)", "okhttp/4.12.0", "Go-http-client/2.0"];
 const STATEMENTS: [&str; 4] = [
     "SELECT id, name, price FROM products WHERE category = $1 LIMIT 20",
     "UPDATE inventory SET reserved = reserved + $1 WHERE sku = $2",
     "INSERT INTO orders (user_id, total, currency) VALUES ($1, $2, $3)",
     "SELECT quantity FROM cart_items WHERE cart_id = $1",
 ];
-const STEPS: [&str; 4] = [
-    "validate",
-    "serialize",
-    "apply_discounts",
-    "render_template",
-];
+const STEPS: [&str; 4] = ["validate", "serialize", "apply_discounts", "render_template"];
 
 const SCHEMA_URL: &str = "https://opentelemetry.io/schemas/1.26.0";
 
@@ -57,26 +48,16 @@ pub(crate) const SCOPES: usize = 2;
 pub(crate) fn resource_envelope(service: u8) -> Vec<u8> {
     let name = NAMES[usize::from(service)];
     let mut resource = Vec::new();
-    let mut add =
-        |key: &str, value: String| wire::attribute(&mut resource, 1, key, &Value::Text(value));
+    let mut add = |key: &str, value: String| wire::attribute(&mut resource, 1, key, &Value::Text(value));
     add("service.name", name.to_owned());
     add("service.namespace", "shop".to_owned());
     add("service.version", format!("1.{service}.3"));
-    add(
-        "service.instance.id",
-        format!("{name}-7d9f{service:02x}c4-x{service}k2p"),
-    );
-    add(
-        "k8s.pod.name",
-        format!("{name}-7d9f{service:02x}c4-x{service}k2p"),
-    );
+    add("service.instance.id", format!("{name}-7d9f{service:02x}c4-x{service}k2p"));
+    add("k8s.pod.name", format!("{name}-7d9f{service:02x}c4-x{service}k2p"));
     add("k8s.namespace.name", "production".to_owned());
     add("host.name", format!("node-{}", service % 4));
     add("deployment.environment", "production".to_owned());
-    add(
-        "telemetry.sdk.language",
-        ["java", "go", "python"][usize::from(service) % 3].to_owned(),
-    );
+    add("telemetry.sdk.language", ["java", "go", "python"][usize::from(service) % 3].to_owned());
     add("telemetry.sdk.name", "opentelemetry".to_owned());
     let mut envelope = Vec::new();
     wire::bytes(&mut envelope, 1, &resource);
@@ -86,10 +67,8 @@ pub(crate) fn resource_envelope(service: u8) -> Vec<u8> {
 
 /// The envelope of a ScopeSpans: its `scope` field, with its tag.
 pub(crate) fn scope_envelope(scope: u8) -> Vec<u8> {
-    let (name, version) = [
-        ("io.opentelemetry.http-server", "2.6.0"),
-        ("io.opentelemetry.client", "2.6.0"),
-    ][usize::from(scope) % SCOPES];
+    let (name, version) =
+        [("io.opentelemetry.http-server", "2.6.0"), ("io.opentelemetry.client", "2.6.0")][usize::from(scope) % SCOPES];
     let mut message = Vec::new();
     wire::bytes(&mut message, 1, name.as_bytes());
     wire::bytes(&mut message, 2, version.as_bytes());
@@ -104,11 +83,7 @@ pub(crate) fn scope_of(kind: u8) -> u8 {
 }
 
 /// Name and attributes of one span.
-pub(crate) fn describe(
-    service: u8,
-    kind: u8,
-    random: &mut fastrand::Rng,
-) -> (String, Vec<(&'static str, Value)>) {
+pub(crate) fn describe(service: u8, kind: u8, random: &mut fastrand::Rng) -> (String, Vec<(&'static str, Value)>) {
     let text = |text: &str| Value::Text(text.to_owned());
     match kind {
         KIND_SERVER => served(random, text),
@@ -130,15 +105,9 @@ fn served(random: &mut fastrand::Rng, text: impl Fn(&str) -> Value) -> Described
         ("url.path", Value::Text(path)),
         ("url.scheme", text("https")),
         ("http.response.status_code", Value::Int(200)),
-        (
-            "network.peer.address",
-            Value::Text(format!("10.4.{}.{}", random.u8(0..16), random.u8(1..255))),
-        ),
+        ("network.peer.address", Value::Text(format!("10.4.{}.{}", random.u8(0..16), random.u8(1..255)))),
         ("network.peer.port", Value::Int(random.u64(32_768..61_000))),
-        (
-            "user_agent.original",
-            text(AGENTS[random.usize(..AGENTS.len())]),
-        ),
+        ("user_agent.original", text(AGENTS[random.usize(..AGENTS.len())])),
         ("thread.id", Value::Int(random.u64(20..60))),
     ];
     (format!("{method} {route}"), attributes)
@@ -167,15 +136,9 @@ fn called(random: &mut fastrand::Rng, text: impl Fn(&str) -> Value) -> Described
     let path = route.replace("{id}", &random.u32(100_000..999_999).to_string());
     let attributes = vec![
         ("http.request.method", text(method)),
-        (
-            "url.full",
-            Value::Text(format!("http://{peer}.production.svc:8080{path}")),
-        ),
+        ("url.full", Value::Text(format!("http://{peer}.production.svc:8080{path}"))),
         ("http.response.status_code", Value::Int(200)),
-        (
-            "server.address",
-            Value::Text(format!("{peer}.production.svc")),
-        ),
+        ("server.address", Value::Text(format!("{peer}.production.svc"))),
         ("server.port", Value::Int(8080)),
         ("network.protocol.version", text("1.1")),
         ("http.request.resend_count", Value::Int(0)),
@@ -188,23 +151,11 @@ fn worked(service: u8, random: &mut fastrand::Rng, text: impl Fn(&str) -> Value)
     let step = STEPS[random.usize(..STEPS.len())];
     let name = NAMES[usize::from(service)];
     let attributes = vec![
-        (
-            "code.function.name",
-            Value::Text(format!("com.example.shop.{name}.{step}")),
-        ),
-        (
-            "code.file.path",
-            Value::Text(format!("com/example/shop/{name}.java")),
-        ),
+        ("code.function.name", Value::Text(format!("com.example.shop.{name}.{step}"))),
+        ("code.file.path", Value::Text(format!("com/example/shop/{name}.java"))),
         ("code.line.number", Value::Int(random.u64(20..400))),
-        (
-            "app.user.id",
-            Value::Text(format!("user-{:06}", random.u32(..1_000_000))),
-        ),
-        (
-            "app.tenant",
-            text(["acme", "globex", "initech"][random.usize(..3)]),
-        ),
+        ("app.user.id", Value::Text(format!("user-{:06}", random.u32(..1_000_000)))),
+        ("app.tenant", text(["acme", "globex", "initech"][random.usize(..3)])),
         ("app.items.count", Value::Int(random.u64(1..40))),
         ("app.cache.hit", Value::Bool(random.bool())),
         ("thread.id", Value::Int(random.u64(20..60))),

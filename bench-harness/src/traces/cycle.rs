@@ -134,29 +134,16 @@ impl Cycle {
             templates: Vec::with_capacity(requests),
             shapes: draw_shapes(requests * settings.spans_per_request, &mut random),
             lag_max: 0,
-            resource_envelopes: (0..shape::SERVICES as u8)
-                .map(content::resource_envelope)
-                .collect(),
-            scope_envelopes: (0..content::SCOPES as u8)
-                .map(content::scope_envelope)
-                .collect(),
+            resource_envelopes: (0..shape::SERVICES as u8).map(content::resource_envelope).collect(),
+            scope_envelopes: (0..content::SCOPES as u8).map(content::scope_envelope).collect(),
         };
-        let slots = place(
-            &cycle.shapes,
-            requests,
-            settings.request_interval_ns,
-            &mut random,
-        );
+        let slots = place(&cycle.shapes, requests, settings.request_interval_ns, &mut random);
         for (number, slots) in slots.chunks(settings.spans_per_request).enumerate() {
             let template = cycle.write_template(number, slots, requests, &mut random);
             cycle.templates.push(template);
         }
         assert_eq!(cycle.templates.len(), requests);
-        let lags = cycle
-            .templates
-            .iter()
-            .flat_map(|template| &template.patches)
-            .map(|patch| patch.lag);
+        let lags = cycle.templates.iter().flat_map(|template| &template.patches).map(|patch| patch.lag);
         cycle.lag_max = u64::from(lags.max().unwrap_or(0));
         cycle
     }
@@ -168,11 +155,7 @@ impl Cycle {
 
     /// Bytes of a span message, on average.
     pub(crate) fn span_bytes(&self) -> f64 {
-        let lengths = self
-            .templates
-            .iter()
-            .flat_map(|template| &template.patches)
-            .map(|patch| patch.end - patch.start);
+        let lengths = self.templates.iter().flat_map(|template| &template.patches).map(|patch| patch.end - patch.start);
         let spans = self.templates.len() * self.settings.spans_per_request;
         f64::from(lengths.sum::<u32>()) / spans as f64
     }
@@ -195,11 +178,7 @@ impl Cycle {
     /// Writes the ids and times of request number `request` into a copy of its template.
     pub(crate) fn fill(&self, request: u64, bytes: &mut [u8]) {
         let template = &self.templates[self.template(request)];
-        assert_eq!(
-            bytes.len(),
-            template.bytes.len(),
-            "the bytes are a copy of the template"
-        );
+        assert_eq!(bytes.len(), template.bytes.len(), "the bytes are a copy of the template");
         let cycle = self.lag_max + request / self.templates.len() as u64;
         for patch in &template.patches {
             let started = cycle - u64::from(patch.lag);
@@ -230,20 +209,14 @@ impl Cycle {
     pub(crate) fn request(&self, place: Place) -> Option<u64> {
         let offset = u64::from(self.shape(place.sequence).requests[usize::from(place.span)]);
         let started = place.sequence / self.shapes.len() as u64;
-        (started * self.templates.len() as u64 + offset)
-            .checked_sub(self.lag_max * self.templates.len() as u64)
+        (started * self.templates.len() as u64 + offset).checked_sub(self.lag_max * self.templates.len() as u64)
     }
 
     /// The first request of a trace; `None` if it was before the run.
     pub(crate) fn first_request(&self, sequence: u64) -> Option<u64> {
         let requests = &self.shape(sequence).requests;
-        let first = (0..requests.len())
-            .min_by_key(|span| requests[*span])
-            .unwrap_or(0) as u8;
-        self.request(Place {
-            sequence,
-            span: first,
-        })
+        let first = (0..requests.len()).min_by_key(|span| requests[*span]).unwrap_or(0) as u8;
+        self.request(Place { sequence, span: first })
     }
 
     /// The trace id of a sequence number.
@@ -263,8 +236,7 @@ impl Cycle {
     pub(crate) fn find(&self, trace_id: TraceId, span_id: [u8; 8]) -> Option<Place> {
         let sequence = self.identity.sequence(trace_id)?;
         let (same, span) = self.identity.span_number(span_id);
-        (same == sequence && usize::from(span) < self.spans(sequence))
-            .then_some(Place { sequence, span })
+        (same == sequence && usize::from(span) < self.spans(sequence)).then_some(Place { sequence, span })
     }
 
     /// What a span and its envelopes look like, written into `scratch`.
@@ -275,12 +247,7 @@ impl Cycle {
         let patch = &template.patches[shape.patches[span] as usize];
         scratch.clear();
         scratch.extend_from_slice(&template.bytes[patch.start as usize..patch.end as usize]);
-        self.write(
-            patch,
-            place.sequence / self.shapes.len() as u64,
-            scratch,
-            patch.start,
-        );
+        self.write(patch, place.sequence / self.shapes.len() as u64, scratch, patch.start);
         Expected {
             span: scratch,
             resource_envelope: &self.resource_envelopes[usize::from(patch.service)],
@@ -309,9 +276,7 @@ impl Cycle {
         let at = (patch.start_time - origin) as usize;
         bytes[at..at + 8].copy_from_slice(&start.to_le_bytes());
         bytes[at + 9..at + 17].copy_from_slice(&end.to_le_bytes());
-        let fails = fate
-            .error_span
-            .is_some_and(|error| error % u16::from(patch.spans) == u16::from(patch.span));
+        let fails = fate.error_span.is_some_and(|error| error % u16::from(patch.spans) == u16::from(patch.span));
         bytes[(patch.status - origin) as usize] = if fails { STATUS_ERROR } else { 0 };
     }
 
@@ -324,12 +289,7 @@ impl Cycle {
     ) -> Template {
         let key = |slot: &&Slot| {
             let span = &self.shapes[slot.shape].spans[slot.span];
-            (
-                span.service,
-                content::scope_of(span.kind),
-                slot.shape,
-                slot.span,
-            )
+            (span.service, content::scope_of(span.kind), slot.shape, slot.span)
         };
         let mut slots: Vec<&Slot> = slots.iter().collect();
         slots.sort_unstable_by_key(key);
@@ -380,23 +340,14 @@ fn draw_shapes(spans: usize, random: &mut fastrand::Rng) -> Vec<TraceShape> {
         let mut shape = shape::draw(random);
         shape.truncate(left);
         left -= shape.len();
-        shapes.push(TraceShape {
-            requests: vec![0; shape.len()],
-            patches: vec![0; shape.len()],
-            spans: shape,
-        });
+        shapes.push(TraceShape { requests: vec![0; shape.len()], patches: vec![0; shape.len()], spans: shape });
     }
     shapes
 }
 
 /// Gives each span a position, in requests from the start of the cycle its trace starts in, and orders all spans by
 /// their position within a cycle: cut into equal pieces, they are the requests.
-fn place(
-    shapes: &[TraceShape],
-    requests: usize,
-    interval_ns: u64,
-    random: &mut fastrand::Rng,
-) -> Vec<Slot> {
+fn place(shapes: &[TraceShape], requests: usize, interval_ns: u64, random: &mut fastrand::Rng) -> Vec<Slot> {
     // One and a half requests at least: at low rates a trace still spreads, only not within half a second.
     let spread = (SPREAD_NS / interval_ns as f64).max(1.5);
     let mut slots = Vec::new();
@@ -408,16 +359,8 @@ fn place(
         for (span, shape) in shape.spans.iter().enumerate() {
             // Some spans miss their service's export and leave with the next.
             let late = random.u8(..) < 32;
-            let delay = if late {
-                random.f64() * spread
-            } else {
-                service_delays[usize::from(shape.service)]
-            };
-            slots.push(Slot {
-                position: start + delay,
-                shape: number,
-                span,
-            });
+            let delay = if late { random.f64() * spread } else { service_delays[usize::from(shape.service)] };
+            slots.push(Slot { position: start + delay, shape: number, span });
         }
     }
     let within = |slot: &Slot| slot.position % requests as f64;
@@ -467,19 +410,11 @@ impl TemplateWriter {
         let mut next = 0;
         while next < self.patches.len() {
             let service = self.patches[next].service;
-            let count = self.patches[next..]
-                .iter()
-                .take_while(|patch| patch.service == service)
-                .count();
+            let count = self.patches[next..].iter().take_while(|patch| patch.service == service).count();
             let group = next..next + count;
             let mut resource_spans = resource_envelopes[usize::from(service)].clone();
             let mut moves = Vec::with_capacity(count);
-            self.nest_scopes(
-                group.clone(),
-                scope_envelopes,
-                &mut resource_spans,
-                &mut moves,
-            );
+            self.nest_scopes(group.clone(), scope_envelopes, &mut resource_spans, &mut moves);
             let end = message.len();
             wire::bytes(&mut message, 1, &resource_spans);
             let header = message.len() - end - resource_spans.len();
@@ -491,10 +426,7 @@ impl TemplateWriter {
         let mut bytes = vec![0];
         bytes.extend_from_slice(&(message.len() as u32).to_be_bytes());
         bytes.extend_from_slice(&message);
-        Template {
-            bytes,
-            patches: self.patches,
-        }
+        Template { bytes, patches: self.patches }
     }
 
     /// Appends the ScopeSpans of one service; notes for each span where its message starts in `resource_spans`.
@@ -508,10 +440,7 @@ impl TemplateWriter {
         let mut next = group.start;
         while next < group.end {
             let scope = self.patches[next].scope;
-            let count = self.patches[next..group.end]
-                .iter()
-                .take_while(|patch| patch.scope == scope)
-                .count();
+            let count = self.patches[next..group.end].iter().take_while(|patch| patch.scope == scope).count();
             let mut scope_spans = scope_envelopes[usize::from(scope)].clone();
             let mut offsets = Vec::with_capacity(count);
             for span in &self.spans[next..next + count] {
@@ -528,21 +457,12 @@ impl TemplateWriter {
 }
 
 fn shift(patch: &mut Patch, by: u32) {
-    for offset in [
-        &mut patch.start,
-        &mut patch.end,
-        &mut patch.trace_id,
-        &mut patch.start_time,
-        &mut patch.status,
-    ] {
+    for offset in [&mut patch.start, &mut patch.end, &mut patch.trace_id, &mut patch.start_time, &mut patch.status] {
         *offset += by;
     }
 }
 
-const _: () = assert!(
-    TRACE_SPANS_MAX < NO_PARENT as usize,
-    "a parent's number is never the mark of a root"
-);
+const _: () = assert!(TRACE_SPANS_MAX < NO_PARENT as usize, "a parent's number is never the mark of a root");
 
 #[cfg(test)]
 mod tests {
@@ -587,11 +507,7 @@ mod tests {
                     assert_eq!(expected.span, span.span);
                     assert_eq!(expected.resource_envelope, span.resource_envelope);
                     assert_eq!(expected.scope_envelope, span.scope_envelope);
-                    assert_eq!(
-                        seen.insert((place.sequence, place.span), ()),
-                        None,
-                        "a span was sent twice"
-                    );
+                    assert_eq!(seen.insert((place.sequence, place.span), ()), None, "a span was sent twice");
                     spans += 1;
                 });
                 read.unwrap();
@@ -605,15 +521,11 @@ mod tests {
         let cycle = cycle(2, 512, 50_000);
         let sequence = cycle.sequences(0) + 5;
         let mut scratch = Vec::new();
-        let ids: Vec<[u8; 8]> = (0..cycle.spans(sequence) as u8)
-            .map(|span| cycle.identity.span(sequence, span))
-            .collect();
+        let ids: Vec<[u8; 8]> =
+            (0..cycle.spans(sequence) as u8).map(|span| cycle.identity.span(sequence, span)).collect();
         let mut roots = 0;
         for span in 0..cycle.spans(sequence) as u8 {
-            let bytes = cycle
-                .expected(Place { sequence, span }, &mut scratch)
-                .span
-                .to_vec();
+            let bytes = cycle.expected(Place { sequence, span }, &mut scratch).span.to_vec();
             match bytes[28..30] {
                 [0x22, 8] => assert!(ids.contains(&bytes[30..38].try_into().unwrap())),
                 _ => roots += 1,
@@ -655,26 +567,14 @@ mod tests {
 
     #[test]
     fn traces_are_spread_over_requests_and_connections_within_half_a_second() {
-        for (spans_per_request, rate) in [
-            (512, 50_000),
-            (512, 2_000_000),
-            (100, 500_000),
-            (10, 300_000),
-        ] {
+        for (spans_per_request, rate) in [(512, 50_000), (512, 2_000_000), (100, 500_000), (10, 300_000)] {
             let cycle = cycle(5, spans_per_request, rate);
             let interval_ns = cycle.settings.request_interval_ns;
-            assert!(
-                cycle.trace_requests_max() * interval_ns <= 500_000_000,
-                "{spans_per_request} {rate}"
-            );
+            assert!(cycle.trace_requests_max() * interval_ns <= 500_000_000, "{spans_per_request} {rate}");
             let (mut requests, mut connections) = (0, 0);
             for shape in &cycle.shapes {
                 let distinct = |divisor: u32| {
-                    let mut numbers: Vec<u32> = shape
-                        .requests
-                        .iter()
-                        .map(|request| request % divisor)
-                        .collect();
+                    let mut numbers: Vec<u32> = shape.requests.iter().map(|request| request % divisor).collect();
                     numbers.sort_unstable();
                     numbers.dedup();
                     numbers.len()
@@ -682,16 +582,8 @@ mod tests {
                 requests += usize::from(distinct(u32::MAX) >= 3);
                 connections += usize::from(distinct(4) >= 2);
             }
-            assert!(
-                requests * 10 >= cycle.shapes.len() * 9,
-                "{requests} of {}",
-                cycle.shapes.len()
-            );
-            assert!(
-                connections * 10 >= cycle.shapes.len() * 9,
-                "{connections} of {}",
-                cycle.shapes.len()
-            );
+            assert!(requests * 10 >= cycle.shapes.len() * 9, "{requests} of {}", cycle.shapes.len());
+            assert!(connections * 10 >= cycle.shapes.len() * 9, "{connections} of {}", cycle.shapes.len());
         }
     }
 

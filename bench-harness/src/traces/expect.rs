@@ -95,16 +95,12 @@ impl Policies {
 
 fn has_error(cycle: &Cycle, sequence: u64, id: TraceId, accepted: u16) -> bool {
     let spans = cycle.spans(sequence) as u16;
-    fate(id)
-        .error_span
-        .is_some_and(|error| accepted >> (error % spans) & 1 == 1)
+    fate(id).error_span.is_some_and(|error| accepted >> (error % spans) & 1 == 1)
 }
 
 fn lasted_ms(cycle: &Cycle, sequence: u64, accepted: u16) -> u64 {
     let spans = (0..cycle.spans(sequence) as u8).filter(|span| accepted >> span & 1 == 1);
     let times = spans.map(|span| cycle.times(Place { sequence, span }));
-    let (first, last) = times.fold((u64::MAX, 0), |(first, last), (start, end)| {
-        (first.min(start), last.max(end))
-    });
+    let (first, last) = times.fold((u64::MAX, 0), |(first, last), (start, end)| (first.min(start), last.max(end)));
     last.saturating_sub(first) / 1_000_000
 }

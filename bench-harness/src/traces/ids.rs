@@ -39,9 +39,7 @@ pub(crate) struct Fate {
 impl Identity {
     /// The identities of a seed.
     pub(crate) fn new(seed: u64) -> Identity {
-        Identity {
-            key: mix(seed.wrapping_add(STEP)),
-        }
+        Identity { key: mix(seed.wrapping_add(STEP)) }
     }
 
     /// The trace id of a sequence number below 2^60.
@@ -77,8 +75,7 @@ pub(crate) fn fate(id: TraceId) -> Fate {
     let (high, _) = halves(id);
     Fate {
         error_span: (high & 0xffff < ONE_PERCENT).then_some((high >> 32 & 0xffff) as u16),
-        slow_ms: ((high >> 16) & 0xffff < ONE_PERCENT)
-            .then_some(1_100 + (high >> 48) as u32 % 1_900),
+        slow_ms: ((high >> 16) & 0xffff < ONE_PERCENT).then_some(1_100 + (high >> 48) as u32 % 1_900),
     }
 }
 
@@ -117,10 +114,7 @@ mod tests {
             let identity = Identity::new(seed);
             for sequence in (0..1 << 20).step_by(977).chain([(1 << 60) - 1]) {
                 assert_eq!(identity.sequence(identity.trace(sequence)), Some(sequence));
-                assert_eq!(
-                    identity.span_number(identity.span(sequence, 13)),
-                    (sequence, 13)
-                );
+                assert_eq!(identity.span_number(identity.span(sequence, 13)), (sequence, 13));
             }
         }
     }
@@ -139,18 +133,10 @@ mod tests {
     #[test]
     fn one_percent_of_traces_fail_and_one_percent_are_slow() {
         let identity = Identity::new(1);
-        let fates: Vec<Fate> = (0..1_000_000)
-            .map(|sequence| fate(identity.trace(sequence)))
-            .collect();
-        let errors = fates
-            .iter()
-            .filter(|fate| fate.error_span.is_some())
-            .count();
+        let fates: Vec<Fate> = (0..1_000_000).map(|sequence| fate(identity.trace(sequence))).collect();
+        let errors = fates.iter().filter(|fate| fate.error_span.is_some()).count();
         let slow = fates.iter().filter(|fate| fate.slow_ms.is_some()).count();
-        let both = fates
-            .iter()
-            .filter(|fate| fate.error_span.is_some() && fate.slow_ms.is_some())
-            .count();
+        let both = fates.iter().filter(|fate| fate.error_span.is_some() && fate.slow_ms.is_some()).count();
         assert!((9_500..=10_500).contains(&errors), "{errors}");
         assert!((9_500..=10_500).contains(&slow), "{slow}");
         assert!((50..=150).contains(&both), "{both}");
@@ -159,16 +145,10 @@ mod tests {
     #[test]
     fn the_hash_is_the_one_of_the_reference_vectors() {
         let check = |id: u128, expected: u64| {
-            assert_eq!(
-                fnv1a(b"default-hash-seed", TraceId(id.to_be_bytes())),
-                expected
-            );
+            assert_eq!(fnv1a(b"default-hash-seed", TraceId(id.to_be_bytes())), expected);
         };
         check(1, 0xe195_35ee_d1bb_aa8a);
-        check(
-            0x4bf9_2f35_77b3_4da6_a3ce_929d_0e0e_4736,
-            0xa545_33ba_2e49_70b5,
-        );
+        check(0x4bf9_2f35_77b3_4da6_a3ce_929d_0e0e_4736, 0xa545_33ba_2e49_70b5);
         check(u128::MAX, 0x17be_c373_9634_fe2d);
     }
 }

@@ -45,62 +45,31 @@ pub(crate) fn draw(random: &mut fastrand::Rng) -> Vec<SpanShape> {
     let mut free: Vec<u8> = (0..SERVICES as u8).collect();
     random.shuffle(&mut free);
     let root_ns = random.u64(8_000_000..ROOT_MS_MAX * 1_000_000);
-    let mut spans = vec![SpanShape {
-        service: free[0],
-        kind: KIND_SERVER,
-        parent: None,
-        start_ns: 0,
-        duration_ns: root_ns,
-    }];
+    let mut spans =
+        vec![SpanShape { service: free[0], kind: KIND_SERVER, parent: None, start_ns: 0, duration_ns: root_ns }];
     for service in &free[1..services] {
         let caller = pick(&spans, random, |span| span.kind == KIND_SERVER);
-        let client = child(
-            &spans,
-            caller,
-            spans[usize::from(caller)].service,
-            KIND_CLIENT,
-            random,
-        );
+        let client = child(&spans, caller, spans[usize::from(caller)].service, KIND_CLIENT, random);
         spans.push(client);
         let client = spans.len() as u8 - 1;
         spans.push(child(&spans, client, *service, KIND_SERVER, random));
     }
     for _ in 0..random.usize(..=3) {
         let parent = pick(&spans, random, |span| span.kind != KIND_CLIENT);
-        let kind = if random.bool() {
-            KIND_INTERNAL
-        } else {
-            KIND_CLIENT
-        };
-        spans.push(child(
-            &spans,
-            parent,
-            spans[usize::from(parent)].service,
-            kind,
-            random,
-        ));
+        let kind = if random.bool() { KIND_INTERNAL } else { KIND_CLIENT };
+        spans.push(child(&spans, parent, spans[usize::from(parent)].service, kind, random));
     }
     assert!(spans.len() <= TRACE_SPANS_MAX);
     spans
 }
 
-fn pick(
-    spans: &[SpanShape],
-    random: &mut fastrand::Rng,
-    wanted: impl Fn(&SpanShape) -> bool,
-) -> u8 {
+fn pick(spans: &[SpanShape], random: &mut fastrand::Rng, wanted: impl Fn(&SpanShape) -> bool) -> u8 {
     let candidates: Vec<usize> = (0..spans.len()).filter(|at| wanted(&spans[*at])).collect();
     candidates[random.usize(..candidates.len())] as u8
 }
 
 /// A span inside its parent's time.
-fn child(
-    spans: &[SpanShape],
-    parent: u8,
-    service: u8,
-    kind: u8,
-    random: &mut fastrand::Rng,
-) -> SpanShape {
+fn child(spans: &[SpanShape], parent: u8, service: u8, kind: u8, random: &mut fastrand::Rng) -> SpanShape {
     let outer = &spans[usize::from(parent)];
     let lead = outer.duration_ns / 16 + random.u64(..=outer.duration_ns / 8);
     let rest = outer.duration_ns - lead;
