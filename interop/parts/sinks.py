@@ -7,6 +7,7 @@ how to answer: an outage or a refusal is a function of the request's number.
 
 import gzip
 import http.server
+import socket
 import threading
 import time
 from concurrent import futures
@@ -165,6 +166,7 @@ class HttpSink(Kept):
         self.port = port or free_port()
         self._ssl_context = ssl_context
         self._server = None
+        self.connections = set()
 
     def __enter__(self):
         sink = self
@@ -182,6 +184,12 @@ class HttpSink(Kept):
     def __exit__(self, *_):
         self._server.shutdown()
         self._server.server_close()
+        # A backend that goes away takes its open connections with it.
+        for connection in list(self.connections):
+            try:
+                connection.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
 
     @property
     def endpoint(self):
@@ -195,6 +203,14 @@ class _HttpHandler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     timeout = 60
     kept = None
+
+    def setup(self):
+        super().setup()
+        self.kept.connections.add(self.request)
+
+    def finish(self):
+        self.kept.connections.discard(self.request)
+        super().finish()
 
     def do_POST(self):  # the name is http.server's
         body = self._body()
