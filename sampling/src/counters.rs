@@ -39,6 +39,13 @@ pub struct Counters {
     pub lateness: Lateness,
 }
 
+impl Counters {
+    /// Traces decided so far.
+    pub fn traces_decided(&self) -> u64 {
+        self.traces_sampled + self.traces_not_sampled
+    }
+}
+
 /// How often a policy said what; one evaluation counts once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Verdicts {

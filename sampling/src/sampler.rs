@@ -20,10 +20,13 @@ use crate::memory::{DECISIONS_PER_GENERATION, DecisionMemory};
 use crate::policy::{Conditions, Decision, Facts, Rules, START_UNKNOWN};
 use crate::release::{KeptTrace, Release};
 use crate::settings::Settings;
-use crate::table::{NONE, Run, SCOPES_MAX, ScopeHandle, Seed, SpanScope, TraceTable};
+use crate::table::{List, NONE, Run, SCOPES_MAX, ScopeHandle, Seed, SpanScope, TraceTable};
 
 /// Spans looked up together: their cache misses overlap, and what was fetched is still near when it is used.
 const BLOCK_SPANS: usize = 64;
+
+/// Traces decided together, for the same reason.
+const DECIDED_TOGETHER: usize = 32;
 
 /// After a burst, memory that was not needed for one window at least and two at most is given back.
 const SHRINK_WINDOW_NS: u64 = 25_000_000_000;
@@ -68,17 +71,24 @@ pub struct Sampler {
     table: TraceTable,
     memory: DecisionMemory,
     counters: Counters,
-    lookups: Lookups,
+    lookups: [Lookup; BLOCK_SPANS],
     request: RequestScopes,
     releasing: Releasing,
     window_ends_ns: u64,
 }
 
-/// Room for the lookups of one block of spans.
-#[derive(Debug)]
-struct Lookups {
-    hashes: [u64; BLOCK_SPANS],
-    slots: [u32; BLOCK_SPANS],
+/// What is known of a span's trace when its block is looked up.
+#[derive(Clone, Copy, Debug)]
+struct Lookup {
+    hash: u64,
+    known: Known,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Known {
+    No,
+    Pending(u32),
+    Decided(Decision),
 }
 
 /// The scopes of the request being inserted, held while it is.
@@ -134,7 +144,7 @@ impl Sampler {
             memory: DecisionMemory::new(limits.decisions_min),
             counters: Counters { policies: vec![Verdicts::default(); rules.len()], ..Counters::default() },
             rules,
-            lookups: Lookups { hashes: [0; BLOCK_SPANS], slots: [NONE; BLOCK_SPANS] },
+            lookups: [Lookup { hash: 0, known: Known::No }; BLOCK_SPANS],
             request: RequestScopes::default(),
             releasing: Releasing::default(),
             window_ends_ns: 0,
@@ -186,15 +196,18 @@ impl Sampler {
         items: impl Iterator<Item = &'a SpanItem> + Clone,
         out: &mut Release,
     ) {
-        let mut previous = (TraceId::default(), 0, NONE);
-        let lookups = self.lookups.hashes.iter_mut().zip(&mut self.lookups.slots);
-        for (item, (hash, slot)) in items.clone().zip(lookups) {
+        let decisions = self.counters.traces_decided();
+        let mut previous = (TraceId::default(), Lookup { hash: 0, known: Known::No });
+        for (item, lookup) in items.clone().zip(&mut self.lookups) {
             if item.trace_id != previous.0 {
                 let hash = self.seed.trace(&item.trace_id);
-                let found = self.table.find(hash, &item.trace_id);
-                previous = (item.trace_id, hash, found.unwrap_or(NONE));
+                let known = match self.table.find(hash, &item.trace_id) {
+                    Some(slot) => Known::Pending(slot),
+                    None => self.memory.find(hash).map_or(Known::No, Known::Decided),
+                };
+                previous = (item.trace_id, Lookup { hash, known });
             }
-            (*hash, *slot) = (previous.1, previous.2);
+            *lookup = previous.1;
         }
 
         for (position, item) in items.enumerate() {
@@ -204,34 +217,39 @@ impl Sampler {
                 self.decide_alone(index, item, bytes, out);
                 continue;
             }
-            let (hash, found) = (self.lookups.hashes[position], self.lookups.slots[position]);
-            let slot = if found != NONE && self.table.is_undecided(found, &item.trace_id) {
-                Ok(found)
-            } else {
-                self.find_or_create(hash, &item.trace_id)
-            };
-            match slot {
-                Ok(slot) => self.store(slot, index, item, bytes),
-                Err(decision) => self.follow_decision(decision, index, item, bytes, out),
+            let mut lookup = self.lookups[position];
+            if lookup.known == Known::No || self.counters.traces_decided() != decisions {
+                lookup.known = self.find_or_create(lookup.hash, &item.trace_id);
+            }
+            match lookup.known {
+                Known::Pending(slot) => self.store(slot, index, item, bytes),
+                Known::Decided(decision) => self.follow_decision(decision, index, item, bytes, out),
+                Known::No => unreachable!("find_or_create has made it known"),
             }
         }
     }
 
-    /// For a span whose trace was not found when its block was looked up, or not any more.
-    fn find_or_create(&mut self, hash: u64, trace_id: &TraceId) -> Result<u32, Decision> {
+    /// For a span whose trace was unknown when its block was looked up, or has been decided since.
+    fn find_or_create(&mut self, hash: u64, trace_id: &TraceId) -> Known {
         if let Some(slot) = self.table.find(hash, trace_id) {
-            return Ok(slot);
+            return Known::Pending(slot);
         }
         if let Some(decision) = self.memory.find(hash) {
-            return Err(decision);
+            return Known::Decided(decision);
         }
         if self.table.traces() >= self.traces_max {
-            let first = self.table.first_undecided().expect("a table at its limit has a trace");
-            self.counters.traces_decided_early += 1;
-            self.decide(first);
+            self.decide_first_early();
         }
         self.counters.traces_new += 1;
-        Ok(self.table.create(hash, *trace_id, self.now_ns.saturating_add(self.decision_wait_ns)))
+        Known::Pending(self.table.create(hash, *trace_id, self.now_ns.saturating_add(self.decision_wait_ns)))
+    }
+
+    #[cold]
+    fn decide_first_early(&mut self) {
+        let first = self.table.first_undecided().expect("a table at its limit has a trace");
+        let hash = self.seed.trace(&self.table.record(first).trace_id);
+        self.counters.traces_decided_early += 1;
+        self.decide(first, hash);
     }
 
     #[inline]
@@ -314,27 +332,41 @@ impl Sampler {
     fn decide_until(&mut self, due_ns: u64, spans_max: usize, out: &mut Release) -> bool {
         out.begin(self.name, &mut self.session);
         let mut spans_left = spans_max;
-        loop {
+        let is_more = loop {
             spans_left -= self.release(spans_left, out);
             let is_released = self.releasing.is_done() && self.table.first_leaving().is_none();
-            let Some(slot) = self.table.first_undecided().filter(|slot| self.deadline(*slot) <= due_ns) else {
-                self.table.evacuate();
-                self.assert_ledger();
-                return !is_released;
-            };
-            if spans_left == 0 || !is_released {
-                self.table.evacuate();
-                self.assert_ledger();
-                return true;
+            let is_due = self.table.first_undecided().is_some_and(|slot| self.table.record(slot).deadline_ns <= due_ns);
+            if spans_left == 0 || !is_released || !is_due {
+                break is_due || !is_released;
             }
-            self.note_deadline(slot);
-            let spans_dropped = self.decide(slot);
-            spans_left = spans_left.saturating_sub(spans_dropped as usize);
-        }
+            let spans_dropped = self.decide_some(due_ns, spans_left);
+            spans_left = spans_left.saturating_sub(spans_dropped);
+        };
+        self.table.evacuate();
+        self.assert_ledger();
+        is_more
     }
 
-    fn deadline(&self, slot: u32) -> u64 {
-        self.table.record(slot).deadline_ns
+    /// Decides a few due traces of about `spans_max` spans together. Returns the number of spans dropped.
+    ///
+    /// Two passes, as in `insert_block`: the first reads all that is far away, the second finds it near.
+    fn decide_some(&mut self, due_ns: u64, spans_max: usize) -> usize {
+        let mut due = [NONE; DECIDED_TOGETHER];
+        let due = self.table.due(due_ns, spans_max, &mut due);
+        let mut hashes = [0; DECIDED_TOGETHER];
+        for (slot, hash) in due.iter().zip(&mut hashes) {
+            let trace_id = self.table.record(*slot).trace_id;
+            *hash = self.seed.trace(&trace_id);
+            assert_eq!(self.table.find(*hash, &trace_id), Some(*slot), "an undecided trace is found by its id");
+            // Only to have its lines near: what is found is not asked, but must not be left out either.
+            std::hint::black_box(self.memory.find(*hash));
+        }
+        let mut spans_dropped = 0;
+        for (slot, hash) in due.iter().zip(hashes) {
+            self.note_deadline(*slot);
+            spans_dropped += self.decide(*slot, hash);
+        }
+        spans_dropped
     }
 
     fn note_deadline(&mut self, slot: u32) {
@@ -342,36 +374,37 @@ impl Sampler {
         match self.now_ns.checked_sub(record.deadline_ns) {
             Some(late_ns) => {
                 self.counters.lateness.record(late_ns);
-                if record.list == crate::table::List::AfterRoot {
-                    self.counters.traces_decided_after_root += 1;
-                }
+                self.counters.traces_decided_after_root += u64::from(record.list == List::AfterRoot);
             }
             None => self.counters.traces_decided_by_drain += 1,
         }
     }
 
-    /// Decides one trace. Returns the number of spans dropped.
-    fn decide(&mut self, slot: u32) -> u32 {
+    fn facts(&self, slot: u32) -> Facts {
         let record = self.table.record(slot);
-        let facts = Facts {
+        Facts {
             trace_id: record.trace_id,
             first_start_ns: record.first_start_ns,
             last_end_ns: record.last_end_ns,
             conditions: Conditions(record.conditions),
-        };
-        let decision = self.rules.decide(&facts, Some(&mut self.counters.policies));
-        self.memory.remember(self.seed.trace(&facts.trace_id), decision);
+        }
+    }
+
+    /// Decides one trace. Returns the number of spans dropped.
+    fn decide(&mut self, slot: u32, hash: u64) -> usize {
+        let decision = self.rules.decide(&self.facts(slot), Some(&mut self.counters.policies));
+        self.memory.remember(hash, decision);
         match decision {
             Decision::Sampled { policy } => {
                 self.counters.traces_sampled += 1;
-                self.table.start_leaving(slot, self.first_reason + policy);
+                self.table.start_leaving(slot, hash, self.first_reason + policy);
                 0
             }
             Decision::NotSampled => {
                 self.counters.traces_not_sampled += 1;
-                let spans = self.table.forget(slot);
+                let spans = self.table.forget(slot, hash);
                 self.counters.spans_dropped += u64::from(spans);
-                spans
+                spans as usize
             }
         }
     }
@@ -398,7 +431,7 @@ impl Sampler {
         if !self.releasing.is_done() || self.table.first_leaving().is_some() {
             return Some(0);
         }
-        self.table.first_undecided().map(|slot| self.deadline(slot))
+        self.table.first_undecided().map(|slot| self.table.record(slot).deadline_ns)
     }
 
     /// Gives back memory that a burst left over: after 25 to 50 s, a bounded part per call. True if there is more.

@@ -112,13 +112,6 @@ impl TraceTable {
         self.index.find(Listed::spread(hash), same).map(|listed| listed.slot)
     }
 
-    /// Whether `slot` still is the undecided trace of this id: it may have been decided since it was found.
-    #[inline]
-    pub(crate) fn is_undecided(&self, slot: u32, trace_id: &TraceId) -> bool {
-        let record = self.records.at(slot);
-        record.trace_id == *trace_id && matches!(record.list, List::Waiting | List::AfterRoot)
-    }
-
     #[inline]
     pub(crate) fn record(&self, slot: u32) -> &Record {
         self.records.at(slot)
@@ -133,7 +126,7 @@ impl TraceTable {
     pub(crate) fn create(&mut self, hash: u64, trace_id: TraceId, deadline_ns: u64) -> u32 {
         let hash = upper_half(hash);
         let slot = self.records.allocate();
-        *self.records.at_mut(slot) = Record::new(trace_id, hash, deadline_ns);
+        *self.records.at_mut(slot) = Record::new(trace_id, deadline_ns);
         self.index.insert_unique(Listed::spread(hash), Listed { hash, slot }, |listed| Listed::spread(listed.hash));
         self.index_watermark.observe(self.index.len());
         self.link(slot, List::Waiting);
@@ -164,14 +157,38 @@ impl TraceTable {
     /// The undecided trace with the earliest deadline.
     #[inline]
     pub(crate) fn first_undecided(&self) -> Option<u32> {
-        let (waiting, after_root) = (self.waiting.first, self.after_root.first);
-        if after_root == NONE {
-            return (waiting != NONE).then_some(waiting);
+        let first = self.earlier(self.waiting.first, self.after_root.first);
+        (first != NONE).then_some(first)
+    }
+
+    /// The undecided traces whose deadline is not after `due_ns`, earliest first: one at least, no more than have room
+    /// in `slots`, none after the first `spans_max` spans.
+    pub(crate) fn due<'a>(&self, due_ns: u64, spans_max: usize, slots: &'a mut [u32]) -> &'a [u32] {
+        let (mut waiting, mut after_root) = (self.waiting.first, self.after_root.first);
+        let (mut found, mut spans) = (0, 0);
+        while found < slots.len() && spans < spans_max {
+            let slot = self.earlier(waiting, after_root);
+            if slot == NONE || self.records.at(slot).deadline_ns > due_ns {
+                break;
+            }
+            let record = self.records.at(slot);
+            let list = if slot == waiting { &mut waiting } else { &mut after_root };
+            *list = record.next;
+            spans += record.spans as usize;
+            slots[found] = slot;
+            found += 1;
         }
-        if waiting == NONE || self.records.at(after_root).deadline_ns < self.records.at(waiting).deadline_ns {
-            return Some(after_root);
+        &slots[..found]
+    }
+
+    /// Of the first of both lists, the one with the earlier deadline.
+    #[inline]
+    fn earlier(&self, waiting: u32, after_root: u32) -> u32 {
+        if after_root == NONE || waiting == NONE {
+            return if after_root == NONE { waiting } else { after_root };
         }
-        Some(waiting)
+        let is_earlier = self.records.at(after_root).deadline_ns < self.records.at(waiting).deadline_ns;
+        if is_earlier { after_root } else { waiting }
     }
 
     /// The trace that was sampled first and is still here.
@@ -181,16 +198,16 @@ impl TraceTable {
     }
 
     /// The trace was sampled: it is not found any more, and waits to be released.
-    pub(crate) fn start_leaving(&mut self, slot: u32, reason: u16) {
-        self.unlist(slot);
+    pub(crate) fn start_leaving(&mut self, slot: u32, hash: u64, reason: u16) {
+        self.unlist(slot, hash);
         self.unlink(slot);
         self.records.at_mut(slot).reason = reason;
         self.link(slot, List::Leaving);
     }
 
     /// The trace was not sampled: its bytes are free. Touches its record and its chunks' numbers only.
-    pub(crate) fn forget(&mut self, slot: u32) -> u32 {
-        self.unlist(slot);
+    pub(crate) fn forget(&mut self, slot: u32, hash: u64) -> u32 {
+        self.unlist(slot, hash);
         self.unlink(slot);
         let (chunks, envelopes) = (&mut self.chunks, &mut self.envelopes);
         let record = self.records.at_mut(slot);
@@ -257,9 +274,8 @@ impl TraceTable {
         }
     }
 
-    fn unlist(&mut self, slot: u32) {
-        let hash = self.records.at(slot).hash;
-        let found = self.index.find_entry(Listed::spread(hash), |listed| listed.slot == slot);
+    fn unlist(&mut self, slot: u32, hash: u64) {
+        let found = self.index.find_entry(Listed::spread(upper_half(hash)), |listed| listed.slot == slot);
         let Ok(entry) = found else { unreachable!("an undecided trace is listed under its hash") };
         entry.remove();
     }

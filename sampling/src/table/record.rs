@@ -64,8 +64,6 @@ pub(crate) struct Record {
     pub(crate) deadline_ns: u64,
     pub(crate) previous: u32,
     pub(crate) next: u32,
-    /// The hash's upper half, under which the index lists the record.
-    pub(crate) hash: u32,
     newest_node: u32,
     inline: [Run; RUNS_INLINE],
     /// Why it was sampled; set when it starts leaving.
@@ -90,7 +88,6 @@ impl Default for Record {
             deadline_ns: 0,
             previous: NONE,
             next: NONE,
-            hash: 0,
             newest_node: NONE,
             inline: [Run::default(); RUNS_INLINE],
             reason: 0,
@@ -100,8 +97,8 @@ impl Default for Record {
 
 impl Record {
     /// A trace without spans, in no list yet.
-    pub(crate) fn new(trace_id: TraceId, hash: u32, deadline_ns: u64) -> Self {
-        Self { trace_id, hash, deadline_ns, ..Self::default() }
+    pub(crate) fn new(trace_id: TraceId, deadline_ns: u64) -> Self {
+        Self { trace_id, deadline_ns, ..Self::default() }
     }
 
     /// Lists bytes written for this trace after all others.
