@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 use proptest::prelude::*;
 
 use super::checked::*;
-use codecs::otlp::{EditChange, EditSource, Scalar};
 use super::*;
+use codecs::otlp::{EditChange, EditSource, Scalar};
 
 const MACHINE: Machine = Machine { memory_bytes: 4 << 30 };
 

@@ -132,10 +132,8 @@ mod tests {
             let script = Script::new([Reply::Ok(vec![])]);
             let mut settings = exporter_settings(listen(&script));
             settings.timeout_ns = 5_000_000_000;
-            settings.headers = vec![
-                ("X-Tenant".to_owned(), "shop".to_owned()),
-                ("content-type".to_owned(), "text/plain".to_owned()),
-            ];
+            settings.headers =
+                vec![("X-Tenant".to_owned(), "shop".to_owned()), ("content-type".to_owned(), "text/plain".to_owned())];
             let request = EncodedRequest { compression: Compression::Gzip, ..request() };
             assert_eq!(exporter(&settings).attempt(&request).await, Outcome::Delivered);
             let asked = script.asked.borrow();
@@ -376,7 +374,9 @@ mod tests {
     fn a_certificate_for_another_name_shows_both_names() {
         check_tls(
             |certificate| TlsClientSettings { server_name: Some("backend".to_owned()), ..certificate.trusted() },
-            |outcome| retry(&outcome, Problem::Tls, &["is for", "localhost", "not for backend", "server_name_override"]),
+            |outcome| {
+                retry(&outcome, Problem::Tls, &["is for", "localhost", "not for backend", "server_name_override"])
+            },
         );
     }
 

@@ -45,8 +45,7 @@ impl OtlpHttpExporter {
             timeout: check_duration(settings.timeout_ns),
             first_address: shard,
         };
-        let client =
-            HttpClient::new(&peer, &settings.traces_path).map_err(|error| format!("{sender}: {error}"))?;
+        let client = HttpClient::new(&peer, &settings.traces_path).map_err(|error| format!("{sender}: {error}"))?;
         let url = format!("{scheme}://{}{}", host_and_port(&settings.endpoint), settings.traces_path);
         Ok(OtlpHttpExporter { client, peer: format!("{sender} to {url}") })
     }

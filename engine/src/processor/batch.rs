@@ -82,7 +82,8 @@ impl Batcher {
             return Batch::default();
         }
         let cut = |from: usize, to: usize| {
-            let chosen: Vec<u32> = (from..to).map(|span| u32::try_from(span).expect("an index holds u32 spans")).collect();
+            let chosen: Vec<u32> =
+                (from..to).map(|span| u32::try_from(span).expect("an index holds u32 spans")).collect();
             let mut index = SpanIndex::default();
             self.pending.index.select(&chosen, &mut index);
             index

@@ -264,7 +264,10 @@ impl Queue {
         for item in waiting {
             item.branch.let_go(&item);
             let reason = "the shutdown timeout ended before this request could be delivered".to_owned();
-            self.settle(item, Outcome::Permanent { reason: crate::exporter::outcome::ErrorWord::Shutdown, message: reason });
+            self.settle(
+                item,
+                Outcome::Permanent { reason: crate::exporter::outcome::ErrorWord::Shutdown, message: reason },
+            );
         }
         self.show_size();
     }

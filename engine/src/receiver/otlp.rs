@@ -13,9 +13,9 @@
 use crate::pipeline::ack::{self, Outcome};
 use crate::pipeline::batch::Batch;
 use crate::shard::ShardContext;
-use crate::shard::buffers::Buffer;
-use crate::shard::budget::Holder;
 use crate::shard::balance::Balance;
+use crate::shard::budget::Holder;
+use crate::shard::buffers::Buffer;
 use crate::shard::pipelines::Pipelines;
 use crate::telemetry::cells::Counter;
 use crate::telemetry::metrics::{ReceiverSeries, RefuseReason, RejectReason};
@@ -57,7 +57,6 @@ pub struct OtlpReceiver {
 }
 
 impl OtlpReceiver {
-
     /// Takes a request on this shard, whichever shard its connection belongs to.
     pub async fn take(&self, body: Bytes, compression: Compression) -> Result<(), Status> {
         let batch = self.index(body, compression)?;
@@ -101,9 +100,8 @@ impl OtlpReceiver {
         // Trace requests compress 4 to 7 times; a wrong guess only costs one growth.
         let mut plain = self.shard.buffers.take(body.len().saturating_mul(6).min(self.bytes_max));
         let mut decompressor = self.decompressor.borrow_mut();
-        let result = catch_unwind(AssertUnwindSafe(|| {
-            decompressor.decompress(compression, body, self.bytes_max, &mut plain)
-        }));
+        let result =
+            catch_unwind(AssertUnwindSafe(|| decompressor.decompress(compression, body, self.bytes_max, &mut plain)));
         match result {
             Ok(Ok(())) => Ok(plain.freeze()),
             Ok(Err(error)) => Err(self.decompress_status(compression, &error)),
@@ -123,7 +121,10 @@ impl OtlpReceiver {
 
     /// A panic in pure code: the request is lost for its sender to repeat elsewhere, the process goes on.
     fn our_fault(&self, verb: &str) -> Status {
-        tracing::error!(receiver = self.number, "a request made {verb} it fail; please report this with the request's bytes");
+        tracing::error!(
+            receiver = self.number,
+            "a request made {verb} it fail; please report this with the request's bytes"
+        );
         self.shard.cells.add(self.caught_panics, 1);
         self.reject(RejectReason::Internal, Status::internal(format!("{verb} this request failed inside the gateway")))
     }

@@ -3,6 +3,7 @@
 //! [`Declared`] is made once per process: every series has its number before any shard starts. [`assemble`] is called on
 //! each shard's own thread, because nothing it makes ever leaves that thread.
 
+use super::ShardContext;
 use super::balance::Balance;
 use super::budget::Lease;
 use super::buffers::Buffers;
@@ -10,7 +11,6 @@ use super::clock::Clock;
 use super::mesh::MeshEnd;
 use super::pipelines::Pipelines;
 use super::run::{Server, Shard};
-use super::ShardContext;
 use crate::config::checked::{Config, ExporterKind, ExporterSettings, PipelineSettings, ProcessorKind, QueueSettings};
 use crate::exporter::Exporter;
 use crate::pipeline::{Crossing, Pipeline};
@@ -24,8 +24,8 @@ use crate::telemetry::metrics::{
 };
 use crate::transport::Transport;
 use crate::transport::grpc_server::GrpcServer;
-use crate::transport::tls::TlsClient;
 use crate::transport::http1_server::HttpServer;
+use crate::transport::tls::TlsClient;
 use sampling::Sampler;
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -101,13 +101,13 @@ impl Declared {
             NodeSeries { common, own }
         });
         let processors = processors.collect();
-        let exporters = config.exporters.iter().map(|exporter| {
-            ExporterSeries::declare(&mut schema, &exporter.id.to_string())
-        });
+        let exporters =
+            config.exporters.iter().map(|exporter| ExporterSeries::declare(&mut schema, &exporter.id.to_string()));
         let exporters = exporters.collect();
         let memory = config.exporters.iter().map(|exporter| {
             let id = exporter.id.to_string();
-            matches!(exporter.kind, ExporterKind::Memory { .. }).then(|| MemoryExporterSeries::declare(&mut schema, &id))
+            matches!(exporter.kind, ExporterKind::Memory { .. })
+                .then(|| MemoryExporterSeries::declare(&mut schema, &id))
         });
         let memory = memory.collect();
         let pipelines = config.pipelines.iter().map(|pipeline| {
@@ -164,7 +164,15 @@ pub fn assemble(seed: ShardSeed) -> Result<Rc<Shard>, String> {
     }
     let mut next_reason = 1;
     let pipelines = config.pipelines.iter().enumerate().map(|(position, settings)| {
-        let parts = Parts { config: &config, declared: &declared, context: &context, mesh: &mesh, news: &news, queues: &queues, hash_seed };
+        let parts = Parts {
+            config: &config,
+            declared: &declared,
+            context: &context,
+            mesh: &mesh,
+            news: &news,
+            queues: &queues,
+            hash_seed,
+        };
         parts.pipeline(position, settings, &mut next_reason)
     });
     let pipelines: Vec<Pipeline> = pipelines.collect();
@@ -221,9 +229,7 @@ impl Parts<'_> {
                 let settings = batch::Settings { timeout_ns, send_batch_size, send_batch_max_size };
                 Processor::Batch(batch::Batcher::new(settings, own.clone()))
             }
-            (ProcessorKind::Resource { edits }, _) => {
-                Processor::Resource(resource::ResourceEditor::new(edits.clone()))
-            }
+            (ProcessorKind::Resource { edits }, _) => Processor::Resource(resource::ResourceEditor::new(edits.clone())),
             (ProcessorKind::TailSampling(settings), OwnSeries::TailSampling(own)) => {
                 let first_reason = *next_reason;
                 *next_reason += u16::try_from(settings.policies.len()).expect("at most 256 policies");

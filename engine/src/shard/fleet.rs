@@ -90,8 +90,7 @@ impl Fleet {
     pub async fn drain(&self, timeout: Duration) {
         let deadline = Instant::now() + timeout;
         // Open requests get a quarter of the time, held spans the second, so that queues have the longest.
-        let shares =
-            [(DrainStep::Requests, 4), (DrainStep::Mesh, 4), (DrainStep::Nodes, 2), (DrainStep::Queues, 1)];
+        let shares = [(DrainStep::Requests, 4), (DrainStep::Mesh, 4), (DrainStep::Nodes, 2), (DrainStep::Queues, 1)];
         for (step, part) in shares {
             let left = deadline.saturating_duration_since(Instant::now());
             let reached = self.ask(|reply| Command::Drain(step, reply));
@@ -148,7 +147,8 @@ fn live(
             Err(error) => drop(announce.send(Err(error))),
         }
     };
-    let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| runtime::run(berth.runtime, berth.core, life)));
+    let ended =
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| runtime::run(berth.runtime, berth.core, life)));
     match ended {
         Ok(Ok(())) if ending.load(Ordering::Acquire) => {}
         Ok(Ok(())) => {

@@ -105,7 +105,14 @@ impl Indexes {
 
 impl ShardContext {
     /// A shard's own, with nothing in it.
-    pub fn new(number: usize, shards: usize, clock: Clock, cells: Cells, buffers: Buffers, lease: Lease) -> ShardContext {
+    pub fn new(
+        number: usize,
+        shards: usize,
+        clock: Clock,
+        cells: Cells,
+        buffers: Buffers,
+        lease: Lease,
+    ) -> ShardContext {
         ShardContext {
             number,
             shards,

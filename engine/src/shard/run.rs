@@ -7,13 +7,13 @@
 //! connections  one task each, one more per request
 //! ```
 
+use super::ShardContext;
+use super::assemble::Gauges;
 use super::balance::Balance;
 use super::budget::Holder;
 use super::inbox::{Command, DrainStep};
 use super::pipelines::Pipelines;
 use super::runtime::{self, Stream};
-use super::ShardContext;
-use super::assemble::Gauges;
 use crate::exporter::memory::KeptTrace;
 use crate::receiver::otlp::OtlpReceiver;
 use crate::transport::{grpc_server::GrpcServer, http1_server::HttpServer};

@@ -191,7 +191,10 @@ impl HttpServer {
 
     fn too_large(&self) -> Status {
         let limit = self.body_bytes_max;
-        Status::new(Code::InvalidArgument, format!("request body too large, the limit is {limit} bytes (max_request_body_size)"))
+        Status::new(
+            Code::InvalidArgument,
+            format!("request body too large, the limit is {limit} bytes (max_request_body_size)"),
+        )
     }
 }
 
@@ -467,9 +470,12 @@ mod tests {
 
     #[test]
     fn the_encoding_is_handed_on_and_an_unknown_one_is_a_bad_request() {
-        for (name, expected) in
-            [("gzip", Compression::Gzip), ("zstd", Compression::Zstd), ("GZIP", Compression::Gzip), ("", Compression::None)]
-        {
+        for (name, expected) in [
+            ("gzip", Compression::Gzip),
+            ("zstd", Compression::Zstd),
+            ("GZIP", Compression::Gzip),
+            ("", Compression::None),
+        ] {
             let (_, receiver) =
                 exchange(Receiver::default(), post(&format!("{TYPED}content-encoding: {name}\r\n"), "spans"));
             assert_eq!(receiver.taken.borrow()[0].1, expected);
@@ -502,7 +508,9 @@ mod tests {
 
     #[test]
     fn another_content_type_is_unsupported() {
-        for headers in ["", "content-type: application/json\r\n", "content-type: text/plain\r\n", "content-type: \u{ff}\r\n"] {
+        for headers in
+            ["", "content-type: application/json\r\n", "content-type: text/plain\r\n", "content-type: \u{ff}\r\n"]
+        {
             let text = "\r\n\r\n415 unsupported media type, supported: [application/x-protobuf]";
             check(post(headers, "{}"), "415", text);
         }
@@ -559,7 +567,8 @@ mod tests {
     fn a_refusal_carries_the_status_and_when_to_come_back() {
         let check = |code, delay: Option<Duration>, line: &str, retry_after: Option<&str>| {
             let status = Status { retry_delay: delay, ..Status::new(code, "because") };
-            let (answer, _) = exchange(Receiver { refuse: Some(status.clone()), ..Receiver::default() }, post(TYPED, "x"));
+            let (answer, _) =
+                exchange(Receiver { refuse: Some(status.clone()), ..Receiver::default() }, post(TYPED, "x"));
             assert!(answer.starts_with(&format!("HTTP/1.1 {line}")), "{code:?}: {answer}");
             let header = answer.lines().find_map(|line| line.strip_prefix("retry-after: "));
             assert_eq!(header, retry_after, "{code:?}");

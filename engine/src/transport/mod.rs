@@ -11,10 +11,10 @@ pub mod tls;
 use crate::shard::buffers::Buffer;
 use codecs::compression::Compression;
 use codecs::grpc::Status;
+use slab::Slab;
 use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::pin::Pin;
-use slab::Slab;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 

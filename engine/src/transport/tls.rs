@@ -7,10 +7,7 @@
 use crate::config::checked::{PemSource, TlsClientSettings};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
-use rustls::{
-    AlertDescription, CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore,
-    SignatureScheme,
-};
+use rustls::{AlertDescription, CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use std::fmt::Write as _;
@@ -77,9 +74,9 @@ impl TlsClient {
                 let chain = certificates(cert, "cert")?;
                 let key = private_key(key)?;
                 let identity = describe(cert, "cert");
-                let config = builder.with_client_auth_cert(chain, key).map_err(|error| {
-                    format!("{identity}: does not fit the key in tls.key_file/key_pem: {error}")
-                })?;
+                let config = builder
+                    .with_client_auth_cert(chain, key)
+                    .map_err(|error| format!("{identity}: does not fit the key in tls.key_file/key_pem: {error}"))?;
                 (config, Some(identity.into()))
             }
             (Some(_), None) => return Err("tls.cert_file needs tls.key_file beside it".to_owned()),
@@ -149,8 +146,7 @@ impl TlsClient {
 
     fn explain_alert(&self, alert: AlertDescription) -> String {
         match (alert, &self.identity) {
-            (AlertDescription::CertificateRequired, None)
-            | (AlertDescription::HandshakeFailure, None) => format!(
+            (AlertDescription::CertificateRequired, None) | (AlertDescription::HandshakeFailure, None) => format!(
                 "the peer refused the TLS handshake ({alert:?}); if it wants client certificates, set tls.cert_file \
                  and tls.key_file"
             ),
@@ -170,10 +166,9 @@ impl TlsClient {
             (AlertDescription::NoApplicationProtocol, _) => "the peer speaks TLS, but not the HTTP version that this \
                  exporter needs; is the endpoint the right port?"
                 .to_owned(),
-            (AlertDescription::UnrecognisedName, _) => format!(
-                "the peer has no certificate for {}; set tls.server_name_override",
-                self.server_name.to_str()
-            ),
+            (AlertDescription::UnrecognisedName, _) => {
+                format!("the peer has no certificate for {}; set tls.server_name_override", self.server_name.to_str())
+            }
             (other, _) => format!("the peer ended the TLS handshake: {other:?}"),
         }
     }
@@ -185,9 +180,9 @@ fn trusted_roots(settings: &TlsClientSettings) -> Result<(RootCertStore, String)
     let mut trust = String::new();
     if let Some(ca) = &settings.ca {
         for certificate in certificates(ca, "ca")? {
-            roots.add(certificate).map_err(|error| {
-                format!("{}: not a usable certificate: {error}", describe(ca, "ca"))
-            })?;
+            roots
+                .add(certificate)
+                .map_err(|error| format!("{}: not a usable certificate: {error}", describe(ca, "ca")))?;
         }
         trust = describe(ca, "ca");
     }
@@ -323,10 +318,7 @@ mod tests {
 
     #[test]
     fn a_file_without_a_certificate_says_what_it_lacks() {
-        check_error(
-            TlsClientSettings { ca: inline("hello"), ..settings() },
-            &["tls.ca_pem", "BEGIN CERTIFICATE"],
-        );
+        check_error(TlsClientSettings { ca: inline("hello"), ..settings() }, &["tls.ca_pem", "BEGIN CERTIFICATE"]);
     }
 
     #[test]

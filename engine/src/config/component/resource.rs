@@ -1,9 +1,9 @@
 //! `processors.resource`: edits of resource attributes.
 
 use crate::config::checked::ProcessorKind;
-use codecs::otlp::{Edit, EditChange, EditSource, Scalar};
 use crate::config::scalar::Meaning;
 use crate::config::section::{Field, Idle, Section};
+use codecs::otlp::{Edit, EditChange, EditSource, Scalar};
 
 /// Most actions of one processor; each costs time for every resource.
 const ACTIONS_MAX: usize = 256;

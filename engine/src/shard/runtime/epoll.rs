@@ -21,11 +21,7 @@ pub(super) fn run<T: 'static>(future: impl Future<Output = T> + 'static) -> Resu
         })
         .on_thread_unpark(|| AWAKE.set(Some(Instant::now())))
         .build()
-        .map_err(|error| {
-            format!(
-                "epoll: the runtime cannot start: {error}; raise the open files limit (ulimit -n)"
-            )
-        })?;
+        .map_err(|error| format!("epoll: the runtime cannot start: {error}; raise the open files limit (ulimit -n)"))?;
     Ok(tokio::task::LocalSet::new().block_on(&runtime, future))
 }
 

@@ -44,9 +44,7 @@ thread_local! {
 /// # Panics
 /// Outside [`run`]: code that waits was called on a thread that is no shard.
 fn current() -> Runtime {
-    CURRENT
-        .get()
-        .expect("shard code runs inside shard::runtime::run")
+    CURRENT.get().expect("shard code runs inside shard::runtime::run")
 }
 
 /// Whether this kernel and container let a thread use io_uring; the reason if not, in words for the operator.
@@ -178,14 +176,8 @@ mod tests {
     #[test]
     fn a_timeout_ends_a_wait_that_never_ends() {
         on_both(async |_| {
-            assert_eq!(
-                timeout(Duration::from_millis(1), std::future::pending::<()>()).await,
-                None
-            );
-            assert_eq!(
-                timeout(Duration::from_secs(600), async { 7 }).await,
-                Some(7)
-            );
+            assert_eq!(timeout(Duration::from_millis(1), std::future::pending::<()>()).await, None);
+            assert_eq!(timeout(Duration::from_secs(600), async { 7 }).await, Some(7));
         });
     }
 

@@ -28,11 +28,9 @@ impl Stream {
     /// Connects to `address`, without delaying small writes.
     pub async fn connect(address: SocketAddr) -> io::Result<Stream> {
         let backend = match current() {
-            Runtime::IoUring => Backend::Uring(
-                glommio::net::TcpStream::connect(address)
-                    .await
-                    .map_err(io::Error::from)?,
-            ),
+            Runtime::IoUring => {
+                Backend::Uring(glommio::net::TcpStream::connect(address).await.map_err(io::Error::from)?)
+            }
             Runtime::Epoll => Backend::Epoll(tokio::net::TcpStream::connect(address).await?),
         };
         match &backend {
@@ -72,11 +70,7 @@ impl AsyncRead for Stream {
                 let unfilled = unsafe { buffer.unfilled_mut() };
                 // SAFETY: same length and address; u8 has no invalid bit pattern once written, and nothing reads before.
                 let unfilled = unsafe { &mut *(std::ptr::from_mut(unfilled) as *mut [u8]) };
-                let count = ready!(futures_util::AsyncRead::poll_read(
-                    Pin::new(stream),
-                    context,
-                    unfilled
-                ))?;
+                let count = ready!(futures_util::AsyncRead::poll_read(Pin::new(stream), context, unfilled))?;
                 // SAFETY: recv(2) reported `count` bytes stored at the start of the slice.
                 unsafe { buffer.assume_init(count) };
                 buffer.advance(count);
@@ -87,16 +81,10 @@ impl AsyncRead for Stream {
 }
 
 impl AsyncWrite for Stream {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match &mut self.0 {
             Backend::Epoll(stream) => Pin::new(stream).poll_write(context, bytes),
-            Backend::Uring(stream) => {
-                futures_util::AsyncWrite::poll_write(Pin::new(stream), context, bytes)
-            }
+            Backend::Uring(stream) => futures_util::AsyncWrite::poll_write(Pin::new(stream), context, bytes),
         }
     }
 
@@ -107,9 +95,7 @@ impl AsyncWrite for Stream {
     ) -> Poll<io::Result<usize>> {
         match &mut self.0 {
             Backend::Epoll(stream) => Pin::new(stream).poll_write_vectored(context, slices),
-            Backend::Uring(stream) => {
-                futures_util::AsyncWrite::poll_write_vectored(Pin::new(stream), context, slices)
-            }
+            Backend::Uring(stream) => futures_util::AsyncWrite::poll_write_vectored(Pin::new(stream), context, slices),
         }
     }
 
@@ -120,18 +106,14 @@ impl AsyncWrite for Stream {
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.0 {
             Backend::Epoll(stream) => Pin::new(stream).poll_flush(context),
-            Backend::Uring(stream) => {
-                futures_util::AsyncWrite::poll_flush(Pin::new(stream), context)
-            }
+            Backend::Uring(stream) => futures_util::AsyncWrite::poll_flush(Pin::new(stream), context),
         }
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.0 {
             Backend::Epoll(stream) => Pin::new(stream).poll_shutdown(context),
-            Backend::Uring(stream) => {
-                futures_util::AsyncWrite::poll_close(Pin::new(stream), context)
-            }
+            Backend::Uring(stream) => futures_util::AsyncWrite::poll_close(Pin::new(stream), context),
         }
     }
 }

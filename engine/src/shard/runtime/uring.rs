@@ -31,9 +31,7 @@ fn executor() -> Result<glommio::LocalExecutor, String> {
 pub(super) fn probe() -> Result<(), String> {
     // On a thread of its own: an executor leaves thread-local traces behind.
     let probe = std::thread::spawn(|| executor().map(drop));
-    probe
-        .join()
-        .unwrap_or_else(|_| Err("io_uring: the kernel's answer could not be understood".to_owned()))
+    probe.join().unwrap_or_else(|_| Err("io_uring: the kernel's answer could not be understood".to_owned()))
 }
 
 pub(super) fn run<T: 'static>(future: impl Future<Output = T> + 'static) -> Result<T, String> {

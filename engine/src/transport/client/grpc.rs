@@ -125,9 +125,8 @@ impl GrpcClient {
     /// Checks the settings; connects at the first call, or at [`GrpcClient::connect`]. Errors name the setting.
     pub fn new(peer: &PeerSettings) -> Result<GrpcClient, String> {
         let authority = peer.authority.clone().unwrap_or_else(|| host_and_port(&peer.endpoint));
-        let authority = authority
-            .parse()
-            .map_err(|error| format!("endpoint: {authority:?} is no host and port: {error}"))?;
+        let authority =
+            authority.parse().map_err(|error| format!("endpoint: {authority:?} is no host and port: {error}"))?;
         let mut headers = extra_headers(&peer.headers)?;
         let agent = HeaderValue::from_str(&user_agent()).expect("the user agent is ASCII");
         headers.insert(http::header::USER_AGENT, agent);
@@ -342,9 +341,7 @@ async fn serve(inner: &Inner, stream: PeerStream, seen: &Rc<Seen>) -> Result<(),
     Ok(())
 }
 
-async fn handshake(
-    stream: PeerStream,
-) -> Result<(SendRequest<Bytes>, Connection<PeerStream, Bytes>), h2::Error> {
+async fn handshake(stream: PeerStream) -> Result<(SendRequest<Bytes>, Connection<PeerStream, Bytes>), h2::Error> {
     h2::client::Builder::new()
         .initial_window_size(WINDOW_BYTES)
         .initial_connection_window_size(WINDOW_BYTES)

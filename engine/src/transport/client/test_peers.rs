@@ -1,7 +1,7 @@
 //! Backends for tests: they listen on loopback, play a list of replies, and remember what they were asked.
 
-use crate::config::checked::{ComponentId, Endpoint, OtlpExporterSettings, QueueSettings, TlsClientSettings};
 use crate::config::checked::PemSource;
+use crate::config::checked::{ComponentId, Endpoint, OtlpExporterSettings, QueueSettings, TlsClientSettings};
 use crate::shard::runtime::{Runtime, Stream, probe_io_uring, run, spawn};
 use bytes::Bytes;
 use codecs::compression::Compression;
@@ -212,8 +212,7 @@ impl Certificate {
                 let mut roots = rustls::RootCertStore::empty();
                 let pem = certificate.pem.as_bytes();
                 roots.add(rustls_pki_types::CertificateDer::from_pem_slice(pem).unwrap()).unwrap();
-                let verifier =
-                    rustls::server::WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+                let verifier = rustls::server::WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
                 builder.with_client_cert_verifier(verifier.build().unwrap())
             }
         };
