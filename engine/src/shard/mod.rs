@@ -41,7 +41,7 @@ use clock::Clock;
 use codecs::compression::{Compression, Compressor};
 use codecs::grpc;
 use codecs::otlp::{Encoder, Selection, SpanIndex};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use tokio::sync::Notify;
 
@@ -62,6 +62,8 @@ pub struct ShardContext {
     pub lease: Rc<Lease>,
     /// Somebody made room: an export ended. The next turn comes at once.
     pub room: Rc<Notify>,
+    /// Whether turns come often or seldom.
+    pub pace: Pace,
     /// A drain has begun.
     pub draining: Draining,
     /// A drain ran out of time: nothing waits any more.
@@ -78,6 +80,31 @@ struct Writers {
     encoder: Encoder,
     compressor: Compressor,
     plain: Vec<u8>,
+}
+
+/// How soon the next turn comes: soon while there is work, seldom while there is none. Cloning shares it.
+#[derive(Clone, Debug, Default)]
+pub struct Pace(Rc<PaceState>);
+
+#[derive(Debug, Default)]
+struct PaceState {
+    worked: Cell<bool>,
+    resting: Cell<bool>,
+}
+
+impl Pace {
+    /// A batch has come. Returns whether the shard rests, and so has to be woken.
+    pub fn work(&self) -> bool {
+        self.0.worked.set(true);
+        self.0.resting.replace(false)
+    }
+
+    /// Whether the next turn may be far away: no node holds a span, and none has come since the last turn.
+    fn may_rest(&self, nodes_are_empty: bool) -> bool {
+        let rest = !self.0.worked.replace(false) && nodes_are_empty;
+        self.0.resting.set(rest);
+        rest
+    }
 }
 
 /// Indexes whose memory is used again. Cloning shares them within the shard.
@@ -121,6 +148,7 @@ impl ShardContext {
             buffers,
             lease: Rc::new(lease),
             room: Rc::default(),
+            pace: Pace::default(),
             draining: Draining::default(),
             giving_up: Draining::default(),
             indexes: Indexes::default(),

@@ -48,6 +48,7 @@ impl Pipelines {
 
     /// Gives a batch to every pipeline of this receiver.
     pub fn consume(&mut self, receiver: usize, mut batch: Batch) {
+        self.wake();
         let turn = turn_of(&self.shard, self.shard.clock.now_ns());
         let Some((&last, others)) = self.by_receiver[receiver].split_last() else {
             return batch.settle(&ack::Outcome::Taken);
@@ -58,8 +59,16 @@ impl Pipelines {
         self.pipelines[last].consume(turn, batch);
     }
 
+    /// There is something that may become due: the next turn comes soon again.
+    fn wake(&self) {
+        if self.shard.pace.work() {
+            self.shard.room.notify_one();
+        }
+    }
+
     /// Takes another shard's spans into the trace table of the pipeline that the parcel names.
     pub fn take_parcel(&mut self, parcel: &Parcel) {
+        self.wake();
         let turn = turn_of(&self.shard, self.shard.clock.now_ns());
         self.pipelines[parcel.node as usize].take_parcel(turn, parcel);
     }

@@ -27,6 +27,9 @@ use tokio::sync::{mpsc, oneshot};
 /// One step of a shard's time: decisions are at most this late, plus what the turn itself takes.
 const TURN: Duration = Duration::from_millis(10);
 
+/// The same while no node holds a span: nothing can become due, and the first span wakes the shard.
+const IDLE_TURN: Duration = Duration::from_secs(1);
+
 /// A listener as a shard knows it: which server speaks on it, and who handles its requests.
 #[derive(Debug)]
 pub enum Server {
@@ -128,9 +131,10 @@ impl Shard {
             self.settle_lease();
             if more {
                 runtime::yield_now().await;
-            } else {
-                runtime::timeout(TURN, self.context.room.notified()).await;
+                continue;
             }
+            let wait = if self.context.pace.may_rest(self.pipelines.borrow().nodes_are_empty()) { IDLE_TURN } else { TURN };
+            runtime::timeout(wait, self.context.room.notified()).await;
         }
     }
 }
