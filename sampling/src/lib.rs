@@ -3,7 +3,7 @@
 //! ```text
 //! spans --insert--> trace table (bytes copied once) --deadline--> rules --kept--> Release --> next node
 //!            |                                                      |
-//!            +-- late: decision memory                              +-- dropped: counted, bytes reused
+//!            +-- late: as it was decided                             +-- dropped: counted, bytes reused
 //! ```
 //!
 //! Conditions are evaluated when a span arrives and noted in its trace's record, so that a decision never looks at a
@@ -15,7 +15,6 @@ pub mod release;
 pub mod sampler;
 pub mod settings;
 
-mod memory;
 mod table;
 
 pub use counters::Counters;

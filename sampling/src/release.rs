@@ -6,7 +6,7 @@
 
 use codecs::otlp::{ByteRange, ScopeEntry, SpanIndex, SpanItem, TraceId};
 
-use crate::table::{Envelopes, ScopeHandle, SpanScope};
+use crate::table::{EnvelopePair, Envelopes, ScopeHandle, SpanScope};
 
 /// A sampler adds no trace from its table to a release that has this many bytes; one span may go beyond.
 pub const RELEASE_BYTES_MAX: usize = 8 * 1024 * 1024;
@@ -100,7 +100,7 @@ impl Release {
                 Some(position) => position,
                 None => self.add_interned(handle, envelopes),
             },
-            SpanScope::Inline { resource, scope } => self.inline(resource, scope),
+            SpanScope::Inline(pair) => self.inline(pair),
         }
     }
 
@@ -115,16 +115,16 @@ impl Release {
     }
 
     /// Envelopes that were not interned are written again unless they equal the last such pair.
-    fn inline(&mut self, resource: &[u8], scope: &[u8]) -> u32 {
+    fn inline(&mut self, pair: EnvelopePair<'_>) -> u32 {
         if let Some(position) = self.inline_scope {
             let last = self.index.scopes[position as usize];
-            let same_resource = self.envelope(self.index.resources[last.resource as usize]) == resource;
-            if same_resource && self.envelope(last.envelope) == scope {
+            let resource = self.envelope(self.index.resources[last.resource as usize]);
+            if pair == (EnvelopePair { resource, scope: self.envelope(last.envelope) }) {
                 return position;
             }
         }
-        let resource = self.add_resource(resource);
-        let position = self.add_scope(resource, scope);
+        let resource = self.add_resource(pair.resource);
+        let position = self.add_scope(resource, pair.scope);
         self.inline_scope = Some(position);
         position
     }

@@ -16,17 +16,19 @@ use bytes::Bytes;
 use codecs::otlp::{SpanIndex, SpanItem, TraceId};
 
 use crate::counters::{Counters, Verdicts};
-use crate::memory::{DECISIONS_PER_GENERATION, DecisionMemory};
 use crate::policy::{Conditions, Decision, Facts, Rules, START_UNKNOWN};
 use crate::release::{KeptTrace, Release};
 use crate::settings::Settings;
-use crate::table::{List, NONE, Run, SCOPES_MAX, ScopeHandle, Seed, SpanScope, TraceTable};
+use crate::table::{EnvelopePair, Known, List, NONE, Run, SCOPES_MAX, ScopeHandle, Seed, SpanScope, TraceTable};
 
 /// Spans looked up together: their cache misses overlap, and what was fetched is still near when it is used.
 const BLOCK_SPANS: usize = 64;
 
 /// Traces decided together, for the same reason.
 const DECIDED_TOGETHER: usize = 32;
+
+/// Decisions remembered if the caller does not say: 10 MiB at most, taken only after as many decisions.
+const DECISIONS_MAX: usize = 500_000;
 
 /// After a burst, memory that was not needed for one window at least and two at most is given back.
 const SHRINK_WINDOW_NS: u64 = 25_000_000_000;
@@ -45,13 +47,13 @@ pub enum Select<'a> {
 pub struct Limits {
     /// Most distinct scopes whose envelopes are stored once; beyond it they are stored with each span.
     pub scopes_max: usize,
-    /// Decisions remembered for late spans, at least; twice as many at most.
-    pub decisions_min: usize,
+    /// A decision is remembered for late spans until so many others were made.
+    pub decisions_max: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { scopes_max: SCOPES_MAX, decisions_min: DECISIONS_PER_GENERATION }
+        Self { scopes_max: SCOPES_MAX, decisions_max: DECISIONS_MAX }
     }
 }
 
@@ -69,7 +71,6 @@ pub struct Sampler {
     session: u64,
     now_ns: u64,
     table: TraceTable,
-    memory: DecisionMemory,
     counters: Counters,
     lookups: [Lookup; BLOCK_SPANS],
     request: RequestScopes,
@@ -82,13 +83,6 @@ pub struct Sampler {
 struct Lookup {
     hash: u64,
     known: Known,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Known {
-    No,
-    Pending(u32),
-    Decided(Decision),
 }
 
 /// The scopes of the request being inserted, held while it is.
@@ -140,8 +134,7 @@ impl Sampler {
             name: hash_seed,
             session: 0,
             now_ns: 0,
-            table: TraceTable::new(seed, limits.scopes_max.min(SCOPES_MAX)),
-            memory: DecisionMemory::new(limits.decisions_min),
+            table: TraceTable::new(seed, limits.scopes_max.min(SCOPES_MAX), limits.decisions_max),
             counters: Counters { policies: vec![Verdicts::default(); rules.len()], ..Counters::default() },
             rules,
             lookups: [Lookup { hash: 0, known: Known::No }; BLOCK_SPANS],
@@ -187,8 +180,8 @@ impl Sampler {
         self.assert_ledger();
     }
 
-    /// Two passes: the first finds the traces, and as no lookup needs another's result, their cache misses overlap;
-    /// the second copies the spans and updates the records, which are near by then.
+    /// Three passes: the first finds the traces and the second looks at their records; as none of these steps needs
+    /// another's result, their cache misses overlap. The third copies the spans, and finds near what it updates.
     fn insert_block<'a>(
         &mut self,
         index: &'a SpanIndex,
@@ -201,13 +194,16 @@ impl Sampler {
         for (item, lookup) in items.clone().zip(&mut self.lookups) {
             if item.trace_id != previous.0 {
                 let hash = self.seed.trace(&item.trace_id);
-                let known = match self.table.find(hash, &item.trace_id) {
-                    Some(slot) => Known::Pending(slot),
-                    None => self.memory.find(hash).map_or(Known::No, Known::Decided),
-                };
-                previous = (item.trace_id, Lookup { hash, known });
+                previous = (item.trace_id, Lookup { hash, known: self.table.find(hash) });
             }
             *lookup = previous.1;
+        }
+        for (item, lookup) in items.clone().zip(&mut self.lookups) {
+            if let Known::Pending(slot) = lookup.known
+                && !self.table.has_id(slot, &item.trace_id)
+            {
+                lookup.known = Known::No;
+            }
         }
 
         for (position, item) in items.enumerate() {
@@ -231,11 +227,10 @@ impl Sampler {
 
     /// For a span whose trace was unknown when its block was looked up, or has been decided since.
     fn find_or_create(&mut self, hash: u64, trace_id: &TraceId) -> Known {
-        if let Some(slot) = self.table.find(hash, trace_id) {
-            return Known::Pending(slot);
-        }
-        if let Some(decision) = self.memory.find(hash) {
-            return Known::Decided(decision);
+        match self.table.find(hash) {
+            Known::Pending(slot) if self.table.has_id(slot, trace_id) => return Known::Pending(slot),
+            Known::Decided(decision) => return Known::Decided(decision),
+            Known::Pending(_) | Known::No => {}
         }
         if self.table.traces() >= self.traces_max {
             self.decide_first_early();
@@ -255,7 +250,7 @@ impl Sampler {
     #[inline]
     fn store(&mut self, slot: u32, index: &SpanIndex, item: &SpanItem, bytes: &[u8]) {
         let scope = self.request.scope(index, item.scope, &mut self.table);
-        self.table.append(slot, item, scope, bytes);
+        self.table.append(slot, item, scope, bytes, || envelopes(index, item.scope));
         let record = self.table.record_mut(slot);
         record.conditions |= self.rules.conditions_of(item).0;
         record.first_start_ns = record.first_start_ns.min(start_of(item));
@@ -310,7 +305,10 @@ impl Sampler {
 
     /// Copies a span from its request straight to the release.
     fn pass_on(&mut self, policy: u16, index: &SpanIndex, item: &SpanItem, bytes: &[u8], out: &mut Release) {
-        let scope = self.request.scope(index, item.scope, &mut self.table);
+        let scope = match self.request.scope(index, item.scope, &mut self.table) {
+            Some(handle) => SpanScope::Interned(handle),
+            None => SpanScope::Inline(envelopes(index, item.scope)),
+        };
         let scope = out.scope(scope, &mut self.table.envelopes);
         out.push(SpanItem { reason: self.first_reason + policy, ..*item }, scope, bytes);
         self.counters.spans_kept += 1;
@@ -357,9 +355,8 @@ impl Sampler {
         for (slot, hash) in due.iter().zip(&mut hashes) {
             let trace_id = self.table.record(*slot).trace_id;
             *hash = self.seed.trace(&trace_id);
-            assert_eq!(self.table.find(*hash, &trace_id), Some(*slot), "an undecided trace is found by its id");
-            // Only to have its lines near: what is found is not asked, but must not be left out either.
-            std::hint::black_box(self.memory.find(*hash));
+            // Only to have its bucket near: what is found is known, but must not be left out.
+            std::hint::black_box(self.table.find(*hash));
         }
         let mut spans_dropped = 0;
         for (slot, hash) in due.iter().zip(hashes) {
@@ -393,16 +390,15 @@ impl Sampler {
     /// Decides one trace. Returns the number of spans dropped.
     fn decide(&mut self, slot: u32, hash: u64) -> usize {
         let decision = self.rules.decide(&self.facts(slot), Some(&mut self.counters.policies));
-        self.memory.remember(hash, decision);
         match decision {
             Decision::Sampled { policy } => {
                 self.counters.traces_sampled += 1;
-                self.table.start_leaving(slot, hash, self.first_reason + policy);
+                self.table.start_leaving(slot, hash, policy, self.first_reason + policy);
                 0
             }
             Decision::NotSampled => {
                 self.counters.traces_not_sampled += 1;
-                let spans = self.table.forget(slot, hash);
+                let spans = self.table.drop_trace(slot, hash);
                 self.counters.spans_dropped += u64::from(spans);
                 spans as usize
             }
@@ -460,7 +456,6 @@ impl Sampler {
     /// Memory held, in bytes: whole chunks, records, envelopes, the memory of decisions.
     pub fn bytes_held(&self) -> usize {
         self.table.bytes()
-            + self.memory.bytes()
             + self.request.scopes.capacity() * size_of::<RequestScope>()
             + self.releasing.runs.capacity() * size_of::<Run>()
     }
@@ -486,22 +481,21 @@ impl RequestScopes {
         self.scopes.resize(scopes, RequestScope::NotAsked);
     }
 
+    /// The scope's handle; `None` if its envelopes are not interned.
     #[inline]
-    fn scope<'a>(&mut self, index: &'a SpanIndex, scope: u32, table: &mut TraceTable) -> SpanScope<'a> {
+    fn scope(&mut self, index: &SpanIndex, scope: u32, table: &mut TraceTable) -> Option<ScopeHandle> {
         match self.scopes[scope as usize] {
-            RequestScope::Interned(handle) => SpanScope::Interned(handle),
+            RequestScope::Interned(handle) => Some(handle),
             RequestScope::NotAsked => self.ask(index, scope, table),
-            RequestScope::TooMany => inline_scope(index, scope),
+            RequestScope::TooMany => None,
         }
     }
 
-    fn ask<'a>(&mut self, index: &'a SpanIndex, scope: u32, table: &mut TraceTable) -> SpanScope<'a> {
-        let SpanScope::Inline { resource, scope: envelope } = inline_scope(index, scope) else {
-            unreachable!("inline_scope gives envelopes")
-        };
-        let held = table.envelopes.hold(resource, envelope);
+    #[cold]
+    fn ask(&mut self, index: &SpanIndex, scope: u32, table: &mut TraceTable) -> Option<ScopeHandle> {
+        let held = table.envelopes.hold(envelopes(index, scope));
         self.scopes[scope as usize] = held.map_or(RequestScope::TooMany, RequestScope::Interned);
-        held.map_or(SpanScope::Inline { resource, scope: envelope }, SpanScope::Interned)
+        held
     }
 
     fn end(&mut self, table: &mut TraceTable) {
@@ -513,10 +507,10 @@ impl RequestScopes {
     }
 }
 
-fn inline_scope(index: &SpanIndex, scope: u32) -> SpanScope<'_> {
+fn envelopes(index: &SpanIndex, scope: u32) -> EnvelopePair<'_> {
     let entry = index.scopes[scope as usize];
     let resource = index.resources[entry.resource as usize];
-    SpanScope::Inline {
+    EnvelopePair {
         resource: &index.envelopes[resource.start as usize..resource.end as usize],
         scope: &index.envelopes[entry.envelope.start as usize..entry.envelope.end as usize],
     }

@@ -16,12 +16,12 @@ const FIRST_REASON: u16 = 40;
 /// What the sampler should do, without any of its structures.
 struct Twin {
     settings: Settings,
-    decisions_min: usize,
+    decisions_max: usize,
     now_ns: u64,
     arrivals: u64,
     traces: HashMap<u128, Pending>,
-    young: HashMap<u128, Option<u16>>,
-    old: HashMap<u128, Option<u16>>,
+    /// With the number of the decision.
+    decided: HashMap<u128, (Option<u16>, u64)>,
     kept: Vec<(Span, u16)>,
     /// Sampled traces in the order of their decisions, with their reasons.
     named: Vec<(u128, u16)>,
@@ -37,16 +37,15 @@ struct Pending {
 }
 
 impl Twin {
-    fn new(settings: &Settings, decisions_min: usize) -> Self {
+    fn new(settings: &Settings, decisions_max: usize) -> Self {
         let counters = Counters { policies: vec![Verdicts::default(); settings.policies.len()], ..Counters::default() };
         Self {
             settings: settings.clone(),
-            decisions_min,
+            decisions_max,
             now_ns: 0,
             arrivals: 0,
             traces: HashMap::new(),
-            young: HashMap::new(),
-            old: HashMap::new(),
+            decided: HashMap::new(),
             kept: Vec::new(),
             named: Vec::new(),
             counters,
@@ -69,8 +68,10 @@ impl Twin {
             return;
         }
         if !self.traces.contains_key(&span.trace_id) {
-            let decided = self.young.get(&span.trace_id).or_else(|| self.old.get(&span.trace_id)).copied();
-            match decided {
+            let decisions = self.counters.traces_decided();
+            let is_remembered = |at: u64| decisions - at < self.decisions_max as u64;
+            let decided = self.decided.get(&span.trace_id).filter(|(_, at)| is_remembered(*at));
+            match decided.map(|(policy, _)| *policy) {
                 Some(Some(policy)) => {
                     self.counters.late_spans_kept += 1;
                     return self.keep(span, policy);
@@ -134,10 +135,6 @@ impl Twin {
     fn decide(&mut self, id: u128) {
         let pending = self.traces.remove(&id).expect("only pending traces are decided");
         let policy = self.decide_spans(&pending.spans, true);
-        if self.young.len() >= self.decisions_min {
-            self.old = std::mem::take(&mut self.young);
-        }
-        self.young.insert(id, policy);
         match policy {
             Some(policy) => {
                 self.counters.traces_sampled += 1;
@@ -149,6 +146,7 @@ impl Twin {
                 self.counters.spans_dropped += pending.spans.len() as u64;
             }
         }
+        self.decided.insert(id, (policy, self.counters.traces_decided()));
     }
 
     fn decide_spans(&mut self, spans: &[Span], count: bool) -> Option<u16> {
@@ -374,13 +372,13 @@ proptest! {
         settings in any_settings(),
         operations in prop::collection::vec(any_operation(), 1..40),
         scopes_max in prop_oneof![Just(2usize), Just(65_536)],
-        decisions_min in prop_oneof![Just(3usize), Just(1_000)],
+        decisions_max in prop_oneof![Just(3usize), Just(1_000)],
         hash_seed in any::<u64>(),
     ) {
-        let limits = Limits { scopes_max, decisions_min };
+        let limits = Limits { scopes_max, decisions_max };
         let mut pair = Pair {
             sampler: Sampler::with_limits(&settings, hash_seed, FIRST_REASON, limits),
-            twin: Twin::new(&settings, decisions_min),
+            twin: Twin::new(&settings, decisions_max),
             out: Release::default(),
             released: Vec::new(),
             named: Vec::new(),

@@ -16,7 +16,7 @@ use std::collections::VecDeque;
 
 use codecs::otlp::{SpanItem, SpanKind, StatusCode, TraceId};
 
-use super::envelopes::{Envelopes, ScopeHandle};
+use super::envelopes::{EnvelopePair, Envelopes, ScopeHandle, SpanScope};
 use super::record::{NONE, Run};
 use super::watermark::Watermark;
 
@@ -28,20 +28,6 @@ const CHUNKS_GIVEN_BACK_MAX: usize = 64;
 
 /// What a new chunk is filled with; not zero, so that the pages are really written.
 const FILL: u8 = 0xa5;
-
-/// What a span belongs to.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum SpanScope<'a> {
-    /// An interned scope.
-    Interned(ScopeHandle),
-    /// Envelopes that could not be interned.
-    Inline {
-        /// Of the resource.
-        resource: &'a [u8],
-        /// Of the scope.
-        scope: &'a [u8],
-    },
-}
 
 /// A stored span as it is read back.
 #[derive(Debug)]
@@ -129,34 +115,48 @@ impl Chunks {
         &mut self,
         item: &SpanItem,
         slot: u32,
-        scope: SpanScope<'_>,
+        scope: ScopeHandle,
         bytes: &[u8],
         envelopes: &mut Envelopes,
     ) -> Run {
-        let envelope_bytes = match scope {
-            SpanScope::Interned(_) => 0,
-            SpanScope::Inline { resource, scope } => INLINE_LENGTHS + resource.len() + scope.len(),
-        };
-        let size = HEADER + envelope_bytes + bytes.len();
+        let run = self.room(HEADER + bytes.len(), envelopes);
+        let (header, rest) = self.target(run);
+        write_header(header, item, scope.0, slot);
+        rest.copy_from_slice(bytes);
+        self.hold_scope(run.chunk, scope, envelopes);
+        run
+    }
+
+    /// The same for a span whose envelopes are stored with it.
+    #[cold]
+    pub(crate) fn write_inline(
+        &mut self,
+        item: &SpanItem,
+        slot: u32,
+        pair: EnvelopePair<'_>,
+        bytes: &[u8],
+        envelopes: &mut Envelopes,
+    ) -> Run {
+        let size = HEADER + INLINE_LENGTHS + pair.resource.len() + pair.scope.len() + bytes.len();
         let run = self.room(size, envelopes);
-        let chunk = &mut self.chunks[run.chunk as usize];
-        let target = &mut chunk.bytes[run.offset as usize..run.offset as usize + size];
-        let (header, rest) = target.split_first_chunk_mut::<HEADER>().expect("the target has room for a header");
-        let handle = match scope {
-            SpanScope::Interned(handle) => {
-                rest.copy_from_slice(bytes);
-                handle.0
-            }
-            SpanScope::Inline { resource, scope } => {
-                write_inline(rest, resource, scope, bytes);
-                NONE
-            }
+        let (header, mut rest) = self.target(run);
+        write_header(header, item, NONE, slot);
+        let length = |envelope: &[u8]| {
+            u32::try_from(envelope.len()).expect("envelopes of an index are addressed by 32 bits").to_le_bytes()
         };
-        write_header(header, item, handle, slot);
-        if let SpanScope::Interned(handle) = scope {
-            self.hold_scope(run.chunk, handle, envelopes);
+        for part in [&length(pair.resource)[..], &length(pair.scope), pair.resource, pair.scope, bytes] {
+            let (place, after) = rest.split_at_mut(part.len());
+            place.copy_from_slice(part);
+            rest = after;
         }
         run
+    }
+
+    #[inline]
+    fn target(&mut self, run: Run) -> (&mut [u8; HEADER], &mut [u8]) {
+        let chunk = &mut self.chunks[run.chunk as usize];
+        let target = &mut chunk.bytes[run.offset as usize..][..run.length as usize];
+        target.split_first_chunk_mut().expect("a run has room for a header")
     }
 
     /// Makes `size` bytes live, in the current chunk or in one of their own.
@@ -406,18 +406,6 @@ fn write_header(header: &mut [u8; HEADER], item: &SpanItem, scope: u32, slot: u3
     header[40..44].copy_from_slice(&[status, item.kind.0, u8::from(item.has_parent), 0]);
 }
 
-fn write_inline(rest: &mut [u8], resource: &[u8], scope: &[u8], bytes: &[u8]) {
-    let lengths = [resource.len(), scope.len()]
-        .map(|length| u32::try_from(length).expect("envelopes of an index are addressed by 32 bits").to_le_bytes());
-    let parts = [&lengths[0][..], &lengths[1], resource, scope, bytes];
-    let mut rest = rest;
-    for part in parts {
-        let (place, after) = rest.split_at_mut(part.len());
-        place.copy_from_slice(part);
-        rest = after;
-    }
-}
-
 #[inline]
 fn read(stored: &[u8]) -> StoredSpan<'_> {
     let (header, rest) = stored.split_first_chunk::<HEADER>().expect("a run consists of whole stored spans");
@@ -454,7 +442,6 @@ fn read_inline(rest: &[u8]) -> (SpanScope<'_>, usize) {
     let length_at = |at: usize| u32::from_le_bytes(rest[at..at + 4].try_into().expect("4 bytes")) as usize;
     let resource_end = INLINE_LENGTHS + length_at(0);
     let scope_end = resource_end + length_at(4);
-    let scope =
-        SpanScope::Inline { resource: &rest[INLINE_LENGTHS..resource_end], scope: &rest[resource_end..scope_end] };
-    (scope, scope_end)
+    let pair = EnvelopePair { resource: &rest[INLINE_LENGTHS..resource_end], scope: &rest[resource_end..scope_end] };
+    (SpanScope::Inline(pair), scope_end)
 }

@@ -21,6 +21,22 @@ pub(crate) const SCOPES_MAX: usize = 65_536;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ScopeHandle(pub(crate) u32);
 
+/// The envelopes of a scope and of its resource.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct EnvelopePair<'a> {
+    pub(crate) resource: &'a [u8],
+    pub(crate) scope: &'a [u8],
+}
+
+/// What a stored span belongs to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum SpanScope<'a> {
+    /// An interned scope.
+    Interned(ScopeHandle),
+    /// Envelopes that were too many to intern.
+    Inline(EnvelopePair<'a>),
+}
+
 /// Where an interned envelope stands in the release being filled.
 #[derive(Clone, Copy, Debug, Default)]
 struct Released {
@@ -79,7 +95,8 @@ impl Envelopes {
     }
 
     /// The scope with these envelopes, held once more; `None` if it is new and there are too many.
-    pub(crate) fn hold(&mut self, resource: &[u8], scope: &[u8]) -> Option<ScopeHandle> {
+    pub(crate) fn hold(&mut self, pair: EnvelopePair<'_>) -> Option<ScopeHandle> {
+        let EnvelopePair { resource, scope } = pair;
         let resource_hash = self.seed.envelope(0, resource);
         let resources = &self.resources;
         let same = |handle: &u32| *resources[*handle as usize].envelope == *resource;
@@ -235,15 +252,19 @@ const _: () = assert!(SCOPES_MAX < u32::MAX as usize, "handles are 32 bits, one 
 mod tests {
     use super::*;
 
+    fn pair<'a>(resource: &'a [u8], scope: &'a [u8]) -> EnvelopePair<'a> {
+        EnvelopePair { resource, scope }
+    }
+
     #[test]
     fn equal_envelopes_share_a_handle_and_the_last_holder_frees_them() {
         let mut envelopes = Envelopes::new(Seed::new(1), 3);
-        let first = envelopes.hold(b"resource", b"scope").unwrap();
-        assert_eq!(envelopes.hold(b"resource", b"scope"), Some(first));
-        let second = envelopes.hold(b"resource", b"other").unwrap();
-        let third = envelopes.hold(b"another", b"scope").unwrap();
+        let first = envelopes.hold(pair(b"resource", b"scope")).unwrap();
+        assert_eq!(envelopes.hold(pair(b"resource", b"scope")), Some(first));
+        let second = envelopes.hold(pair(b"resource", b"other")).unwrap();
+        let third = envelopes.hold(pair(b"another", b"scope")).unwrap();
         assert_eq!(envelopes.len(), 3);
-        assert_eq!(envelopes.hold(b"resource", b"one too many"), None);
+        assert_eq!(envelopes.hold(pair(b"resource", b"one too many")), None);
         assert_eq!(envelopes.resource_envelope(second), b"resource");
         assert_eq!(envelopes.scope_envelope(third), b"scope");
         for handle in [first, second, third, first] {
@@ -257,7 +278,7 @@ mod tests {
     #[test]
     fn a_chunk_holds_a_scope_once() {
         let mut envelopes = Envelopes::new(Seed::new(1), 3);
-        let handle = envelopes.hold(b"", b"").unwrap();
+        let handle = envelopes.hold(pair(b"", b"")).unwrap();
         assert!(envelopes.hold_for_chunk(handle, 7));
         assert!(!envelopes.hold_for_chunk(handle, 7));
         assert!(envelopes.hold_for_chunk(handle, 8));

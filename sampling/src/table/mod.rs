@@ -2,53 +2,37 @@
 //!
 //! ```text
 //! index: hash -> slot     records: slot -> what is known of the trace, its runs --> chunks: bytes of its spans
-//!                                  linked into one of three lists                   envelopes: what chunks refer to
+//!             or decision          linked into one of three lists                   envelopes: what chunks refer to
 //! ```
 //!
 //! All waits of one kind are equally long and time does not go back, so each list is in the order of its deadlines and
-//! a new record goes to its end. The table knows neither policies nor outcomes: it stores, finds, and forgets.
+//! a new record goes to its end. The table decides nothing: it stores, finds, and remembers what was decided.
 
 mod chunks;
 mod envelopes;
 mod hash;
+mod index;
 mod record;
 mod slab;
 mod watermark;
 
-use hashbrown::HashTable;
-
 use codecs::otlp::{SpanItem, TraceId};
 
+use crate::policy::Decision;
+
 use chunks::Chunks;
+use index::Index;
 use record::Node;
 use slab::Slab;
-use watermark::Watermark;
 
-pub(crate) use chunks::{SpanScope, StoredSpan};
-pub(crate) use envelopes::{Envelopes, SCOPES_MAX, ScopeHandle};
+pub(crate) use chunks::StoredSpan;
+pub(crate) use envelopes::{EnvelopePair, Envelopes, SCOPES_MAX, ScopeHandle, SpanScope};
 pub(crate) use hash::Seed;
+pub(crate) use index::Known;
 pub(crate) use record::{List, NONE, Record, Run};
 
 /// A trace of more runs stays where it is when its chunk is evacuated: finding one of its runs would take long.
 const RUNS_SEARCHED_MAX: usize = 64;
-
-/// The index keeps room for this many traces when it shrinks.
-const INDEX_KEPT_MIN: usize = 1_024;
-
-/// A trace as the index lists it. The hash is here so that growing the index touches no record.
-#[derive(Clone, Copy, Debug)]
-struct Listed {
-    hash: u32,
-    slot: u32,
-}
-
-impl Listed {
-    /// The index takes position from the low bits and a tag from the top ones; 32 bits give both.
-    #[inline]
-    fn spread(hash: u32) -> u64 {
-        u64::from(hash) << 32 | u64::from(hash)
-    }
-}
 
 #[derive(Clone, Copy, Debug)]
 struct Ends {
@@ -64,8 +48,7 @@ impl Default for Ends {
 
 #[derive(Debug)]
 pub(crate) struct TraceTable {
-    index: HashTable<Listed>,
-    index_watermark: Watermark,
+    index: Index,
     records: Slab<Record>,
     nodes: Slab<Node>,
     chunks: Chunks,
@@ -77,10 +60,9 @@ pub(crate) struct TraceTable {
 }
 
 impl TraceTable {
-    pub(crate) fn new(seed: Seed, scopes_max: usize) -> Self {
+    pub(crate) fn new(seed: Seed, scopes_max: usize, decisions_max: usize) -> Self {
         Self {
-            index: HashTable::new(),
-            index_watermark: Watermark::default(),
+            index: Index::new(decisions_max),
             records: Slab::new(),
             nodes: Slab::new(),
             chunks: Chunks::new(),
@@ -95,7 +77,7 @@ impl TraceTable {
     /// Undecided traces.
     #[inline]
     pub(crate) fn traces(&self) -> usize {
-        self.index.len()
+        self.index.pending()
     }
 
     /// Spans stored, those of leaving traces included.
@@ -104,12 +86,16 @@ impl TraceTable {
         self.spans
     }
 
-    /// The undecided trace of this id.
+    /// What is known of a trace with this hash. If it is pending, [`TraceTable::has_id`] says whether it is the one.
     #[inline]
-    pub(crate) fn find(&self, hash: u64, trace_id: &TraceId) -> Option<u32> {
-        let hash = upper_half(hash);
-        let same = |listed: &Listed| listed.hash == hash && self.records.at(listed.slot).trace_id == *trace_id;
-        self.index.find(Listed::spread(hash), same).map(|listed| listed.slot)
+    pub(crate) fn find(&self, hash: u64) -> Known {
+        self.index.find(hash)
+    }
+
+    /// Whether the record in `slot` is of this trace.
+    #[inline]
+    pub(crate) fn has_id(&self, slot: u32, trace_id: &TraceId) -> bool {
+        self.records.at(slot).trace_id == *trace_id
     }
 
     #[inline]
@@ -122,21 +108,29 @@ impl TraceTable {
         self.records.at_mut(slot)
     }
 
-    /// Starts a trace that is not in the table.
+    /// Starts a trace of which nothing is known.
     pub(crate) fn create(&mut self, hash: u64, trace_id: TraceId, deadline_ns: u64) -> u32 {
-        let hash = upper_half(hash);
         let slot = self.records.allocate();
         *self.records.at_mut(slot) = Record::new(trace_id, deadline_ns);
-        self.index.insert_unique(Listed::spread(hash), Listed { hash, slot }, |listed| Listed::spread(listed.hash));
-        self.index_watermark.observe(self.index.len());
+        self.index.insert(hash, slot);
         self.link(slot, List::Waiting);
         slot
     }
 
-    /// Stores a span of the trace.
+    /// Stores a span of the trace. Its envelopes are asked for if they are not interned.
     #[inline]
-    pub(crate) fn append(&mut self, slot: u32, item: &SpanItem, scope: SpanScope<'_>, bytes: &[u8]) {
-        let run = self.chunks.write(item, slot, scope, bytes, &mut self.envelopes);
+    pub(crate) fn append<'a>(
+        &mut self,
+        slot: u32,
+        item: &SpanItem,
+        scope: Option<ScopeHandle>,
+        bytes: &[u8],
+        envelopes: impl FnOnce() -> EnvelopePair<'a>,
+    ) {
+        let run = match scope {
+            Some(scope) => self.chunks.write(item, slot, scope, bytes, &mut self.envelopes),
+            None => self.chunks.write_inline(item, slot, envelopes(), bytes, &mut self.envelopes),
+        };
         let record = self.records.at_mut(slot);
         record.spans += 1;
         record.push_run(run, &mut self.nodes);
@@ -197,17 +191,18 @@ impl TraceTable {
         (self.leaving.first != NONE).then_some(self.leaving.first)
     }
 
-    /// The trace was sampled: it is not found any more, and waits to be released.
-    pub(crate) fn start_leaving(&mut self, slot: u32, hash: u64, reason: u16) {
-        self.unlist(slot, hash);
+    /// The trace was sampled and waits to be released; from now on it is found as decided.
+    pub(crate) fn start_leaving(&mut self, slot: u32, hash: u64, policy: u16, reason: u16) {
+        self.index.decide(hash, slot, Decision::Sampled { policy });
         self.unlink(slot);
         self.records.at_mut(slot).reason = reason;
         self.link(slot, List::Leaving);
     }
 
-    /// The trace was not sampled: its bytes are free. Touches its record and its chunks' numbers only.
-    pub(crate) fn forget(&mut self, slot: u32, hash: u64) -> u32 {
-        self.unlist(slot, hash);
+    /// The trace was not sampled: its bytes are free. Touches its record and its chunks' numbers only. Returns the number
+    /// of its spans.
+    pub(crate) fn drop_trace(&mut self, slot: u32, hash: u64) -> u32 {
+        self.index.decide(hash, slot, Decision::NotSampled);
         self.unlink(slot);
         let (chunks, envelopes) = (&mut self.chunks, &mut self.envelopes);
         let record = self.records.at_mut(slot);
@@ -274,12 +269,6 @@ impl TraceTable {
         }
     }
 
-    fn unlist(&mut self, slot: u32, hash: u64) {
-        let found = self.index.find_entry(Listed::spread(upper_half(hash)), |listed| listed.slot == slot);
-        let Ok(entry) = found else { unreachable!("an undecided trace is listed under its hash") };
-        entry.remove();
-    }
-
     fn ends_mut(&mut self, list: List) -> &mut Ends {
         match list {
             List::Waiting => &mut self.waiting,
@@ -321,13 +310,9 @@ impl TraceTable {
         self.chunks.rotate_window();
         self.records.rotate_window();
         self.nodes.rotate_window();
-        self.index_watermark.rotate(self.index.len());
+        self.index.rotate_window();
         self.records.shrink();
         self.nodes.shrink();
-        let needed = self.index_watermark.needed().max(INDEX_KEPT_MIN);
-        if self.index.capacity() > needed * 4 {
-            self.index.shrink_to(needed * 2, |listed| Listed::spread(listed.hash));
-        }
     }
 
     /// Gives back surplus chunks, some of them. True if there are more.
@@ -336,15 +321,6 @@ impl TraceTable {
     }
 
     pub(crate) fn bytes(&self) -> usize {
-        self.index.allocation_size()
-            + self.records.bytes()
-            + self.nodes.bytes()
-            + self.chunks.bytes()
-            + self.envelopes.bytes()
+        self.index.bytes() + self.records.bytes() + self.nodes.bytes() + self.chunks.bytes() + self.envelopes.bytes()
     }
-}
-
-#[inline]
-fn upper_half(hash: u64) -> u32 {
-    (hash >> 32) as u32
 }
