@@ -56,6 +56,8 @@ pub(crate) struct LoadFindings {
     pub(crate) rejected_requests: u64,
     /// Requests whose connection broke, or that were not answered in 30 s.
     pub(crate) unanswered_requests: u64,
+    /// Requests that were due while the gateway already had more than half a gibibyte under way.
+    pub(crate) held_back_requests: u64,
     /// Sent - intended, 99th percentile; 0 in a closed loop.
     pub(crate) late_p99_ms: f64,
     /// Sent - intended, largest.
@@ -149,7 +151,12 @@ fn is_apart(load: &LoadFindings) -> bool {
 
 fn void_reasons(load: &LoadFindings) -> Vec<String> {
     let mut reasons = Vec::new();
-    if load.late_p99_ms > SCHEDULE_LATE_P99_MS_MAX || load.late_max_ms > SCHEDULE_LATE_MS_MAX {
+    if load.held_back_requests > 0 {
+        reasons.push(format!(
+            "the gateway fell behind: {} requests were held back while 512 MiB of earlier ones were under way",
+            load.held_back_requests
+        ));
+    } else if load.late_p99_ms > SCHEDULE_LATE_P99_MS_MAX || load.late_max_ms > SCHEDULE_LATE_MS_MAX {
         reasons.push(format!(
             "the load missed its schedule: {:.1} ms late at the 99th percentile, {:.1} ms at most (bounds \
              {SCHEDULE_LATE_P99_MS_MAX} and {SCHEDULE_LATE_MS_MAX})",
@@ -310,6 +317,7 @@ pub(crate) fn examine_load(cycle: &Cycle, log: &Rc<Log>, policies: Option<&Polic
         refused_spans: count(Outcome::Refused) * spans,
         rejected_requests: count(Outcome::Rejected),
         unanswered_requests: count(Outcome::Unknown) + count(Outcome::Pending),
+        held_back_requests: log.held_back(),
         late_p99_ms: late.p99,
         late_max_ms: late.max,
         apart_max_ms: apart_max_ns as f64 / 1e6,
@@ -380,6 +388,7 @@ mod tests {
         check(|findings| findings.load.late_p99_ms = SCHEDULE_LATE_P99_MS_MAX + 1.0, Word::Void);
         check(|findings| findings.load.late_max_ms = SCHEDULE_LATE_MS_MAX + 1.0, Word::Void);
         check(|findings| findings.load.apart_max_ms = 2_001.0, Word::Void);
+        check(|findings| findings.load.held_back_requests = 1, Word::Void);
         check(|findings| findings.load.accepted_spans = 0, Word::Void);
     }
 

@@ -26,6 +26,9 @@ const ACK_P99_MS_MAX: f64 = 50.0;
 /// Between two neighbouring rates.
 const STEP: f64 = 1.06;
 
+/// Of what a gateway managed while it fell behind, what it may sustain.
+const MANAGED: f64 = 0.97;
+
 /// Most open-loop probes.
 const PROBES_MAX: usize = 10;
 
@@ -79,7 +82,8 @@ fn search(plan: &Plan, possible: f64, probe: Duration, sustained: Duration) -> i
         rate = match (held, broke) {
             (Some(_), Some(_)) => break,
             (Some(held), None) => held * STEP,
-            (None, _) => rate / STEP,
+            // A gateway that fell behind says with what it managed where to look next.
+            (None, _) => (report.spans_per_second * MANAGED).clamp(rate / 2.0, rate / STEP),
         };
     }
     let mut rate = held.unwrap_or(rate);

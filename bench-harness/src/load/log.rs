@@ -39,6 +39,7 @@ pub(crate) struct Log {
     accepted: Cell<u64>,
     answered: Cell<u64>,
     refused: Cell<u64>,
+    held_back: Cell<u64>,
     ack: RefCell<Latency>,
     /// Since the progress line was last written.
     ack_recent: RefCell<Latency>,
@@ -54,6 +55,7 @@ impl Log {
             accepted: Cell::new(0),
             answered: Cell::new(0),
             refused: Cell::new(0),
+            held_back: Cell::new(0),
             ack: RefCell::new(Latency::new()),
             ack_recent: RefCell::new(Latency::new()),
             measure_from_ns: Cell::new(0),
@@ -115,6 +117,16 @@ impl Log {
     /// How many were refused.
     pub(crate) fn refused(&self) -> u64 {
         self.refused.get()
+    }
+
+    /// The next request is due, but too much is under way.
+    pub(crate) fn hold_back(&self) {
+        self.held_back.set(self.held_back.get() + 1);
+    }
+
+    /// How many had to wait because too much was under way.
+    pub(crate) fn held_back(&self) -> u64 {
+        self.held_back.get()
     }
 
     /// How many were sent and not answered.

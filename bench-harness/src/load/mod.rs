@@ -134,7 +134,11 @@ async fn open_loop(sender: &Rc<Sender>, interval_ns: u64, requests: u64) -> io::
         }
         let intended_ns = start_ns + number * interval_ns;
         ticker.until(intended_ns).await?;
-        while sender.in_flight.get() * sender.source.request_bytes() > IN_FLIGHT_BYTES_MAX {
+        let is_full = || sender.in_flight.get() * sender.source.request_bytes() > IN_FLIGHT_BYTES_MAX;
+        if is_full() {
+            sender.log.hold_back();
+        }
+        while is_full() {
             sender.answered.notified().await;
         }
         let bytes = sender.source.take(number);
