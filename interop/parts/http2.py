@@ -123,9 +123,9 @@ class Http2Client:
         """`settings` are h2 SETTINGS sent first, e.g. a small INITIAL_WINDOW_SIZE."""
         self._socket = socket.create_connection(("127.0.0.1", port), timeout=20)
         self._connection = h2.connection.H2Connection(h2.config.H2Configuration(header_encoding="utf-8"))
-        if settings:
-            self._connection.local_settings.update(settings)
         self._connection.initiate_connection()
+        if settings:
+            self._connection.update_settings(settings)
         self._flush()
 
     def __enter__(self):
