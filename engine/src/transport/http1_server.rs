@@ -607,6 +607,13 @@ mod tests {
     }
 
     #[test]
+    fn a_peer_that_waits_for_continue_is_told_to_go_on() {
+        let (answer, receiver) = exchange(Receiver::default(), post(&format!("{TYPED}expect: 100-continue\r\n"), "x"));
+        assert!(answer.starts_with("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n"), "{answer}");
+        assert_eq!(receiver.taken.borrow().len(), 1);
+    }
+
+    #[test]
     fn a_peer_that_waits_for_continue_is_refused_without_its_body() {
         let request = format!(
             "POST /v1/traces HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: 2000\r\n{TYPED}\r\n"
