@@ -162,6 +162,24 @@ mod tests {
     }
 
     #[test]
+    fn a_host_in_the_headers_replaces_the_endpoints() {
+        on_both(async || {
+            let listener = Listener::bind();
+            let mut settings = exporter_settings(listener.port());
+            settings.headers = vec![("Host".to_owned(), "traces.example".to_owned())];
+            let exporter = exporter(&settings);
+            spawn(async move {
+                let mut stream = listener.accept().await;
+                let (head, _) = read_http1(&mut stream).await;
+                assert_eq!(head.matches("host: ").count(), 1, "{head}");
+                assert!(head.contains("\r\nhost: traces.example\r\n"), "{head}");
+                write_http1(&mut stream, OK).await;
+            });
+            assert_eq!(exporter.attempt(&request()).await, Outcome::Delivered);
+        });
+    }
+
+    #[test]
     fn retry_after_is_the_least_wait() {
         check("HTTP/1.1 503 Service Unavailable\r\nretry-after: 13\r\ncontent-length: 0\r\n\r\n", |outcome| {
             let Outcome::Retry { after, message, .. } = outcome else { panic!("{outcome:?}") };

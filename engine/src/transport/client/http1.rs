@@ -79,7 +79,9 @@ impl HttpClient {
         let uri = path.parse::<Uri>().ok().filter(|uri| uri.host().is_none() && uri.path().starts_with('/'));
         let uri = uri.ok_or_else(|| format!("endpoint: {path:?} is no path of a URL"))?;
         let mut headers = extra_headers(&peer.headers)?;
-        let host = peer.authority.clone().unwrap_or_else(|| host_header(peer));
+        // `Host` is the one header of the protocol that the Collector lets `headers` replace.
+        let wanted = peer.headers.iter().find(|(name, _)| name.eq_ignore_ascii_case("host"));
+        let host = wanted.map_or_else(|| host_header(peer), |(_, host)| host.clone());
         let host = HeaderValue::from_str(&host).map_err(|_| format!("endpoint: {host:?} is no host and port"))?;
         headers.insert(header::HOST, host);
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/x-protobuf"));

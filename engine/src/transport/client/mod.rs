@@ -27,7 +27,7 @@ pub struct PeerSettings {
     pub endpoint: Endpoint,
     /// `None`: plain text.
     pub tls: Option<TlsClient>,
-    /// `:authority` or `Host`, if it is not the endpoint's host and port.
+    /// `:authority` of gRPC requests, if it is not the endpoint's host and port.
     pub authority: Option<String>,
     /// Sent with each request.
     pub headers: Vec<(String, String)>,

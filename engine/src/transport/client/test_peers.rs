@@ -224,7 +224,14 @@ impl Certificate {
 
     /// The server's side of a session; `None` when the client did not want it.
     pub(crate) async fn accept(&self, stream: Stream) -> Option<tokio_rustls::server::TlsStream<Stream>> {
-        self.server.accept(stream).await.ok()
+        match self.server.accept(stream).into_fallible().await {
+            Ok(session) => Some(session),
+            Err((_, mut stream)) => {
+                // Closing with bytes unread would reset the connection, and the alert with it.
+                stream.read_to_end(&mut Vec::new()).await.ok();
+                None
+            }
+        }
     }
 
     /// Settings of a client that trusts this certificate.
