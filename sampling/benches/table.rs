@@ -64,7 +64,7 @@ impl Load {
                 let trace = self.traces + (position / SPANS_TOGETHER) as u64;
                 let id = u128::from(mix(trace)) << 64 | u128::from(mix(!trace));
                 span.trace_id = TraceId(id.to_be_bytes());
-                span.status = if trace % 100 == 0 { StatusCode::Error } else { StatusCode::Unset };
+                span.status = if trace.is_multiple_of(100) { StatusCode::Error } else { StatusCode::Unset };
             }
         }
         self.traces += TRACES_PER_GROUP as u64;

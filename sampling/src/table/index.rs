@@ -105,6 +105,13 @@ impl Index {
         }
     }
 
+    /// Reads where [`Index::find`] will begin, and no more: a caller that asks this for many traces, without looking at
+    /// the answers, has their cache misses overlap.
+    #[inline]
+    pub(crate) fn touch(&self, hash: u64) -> u32 {
+        self.buckets[hash as usize & (self.buckets.len() - 1)].state
+    }
+
     #[inline]
     fn known(&self, bucket: Bucket) -> Known {
         if bucket.state & DECIDED == 0 {

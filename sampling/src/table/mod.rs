@@ -92,6 +92,18 @@ impl TraceTable {
         self.index.find(hash)
     }
 
+    /// See [`Index::touch`].
+    #[inline]
+    pub(crate) fn touch(&self, hash: u64) -> u32 {
+        self.index.touch(hash)
+    }
+
+    /// Reads a word of the record's newest node; see [`Index::touch`].
+    #[inline]
+    pub(crate) fn touch_node(&self, slot: u32) -> u32 {
+        self.records.at(slot).touch_node(&self.nodes)
+    }
+
     /// Whether the record in `slot` is of this trace.
     #[inline]
     pub(crate) fn has_id(&self, slot: u32, trace_id: &TraceId) -> bool {

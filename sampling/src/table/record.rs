@@ -101,6 +101,18 @@ impl Record {
         Self { trace_id, deadline_ns, ..Self::default() }
     }
 
+    /// Reads a word of each of its cache lines, and no more; see [`super::index::Index::touch`].
+    #[inline]
+    pub(crate) fn touch(&self) -> u32 {
+        self.spans ^ self.newest_node
+    }
+
+    /// Reads a word of the newest node, if there is one.
+    #[inline]
+    pub(crate) fn touch_node(&self, nodes: &Slab<Node>) -> u32 {
+        if self.newest_node == NONE { NONE } else { nodes.at(self.newest_node).older }
+    }
+
     /// Lists bytes written for this trace after all others.
     #[inline]
     pub(crate) fn push_run(&mut self, run: Run, nodes: &mut Slab<Node>) {
