@@ -1,7 +1,7 @@
 //! `memory_limiter`: its limit is the process budget, kept at the edge, where a whole request is admitted or refused.
 //!
 //! So in the pipeline nothing is left to do but to count what was admitted on its behalf; refusals are counted by the
-//! receiver through [`MemoryLimiter::refused`]. Nothing that was admitted is ever refused half way.
+//! receiver, which makes them. Nothing that was admitted is ever refused half way.
 
 use super::Turn;
 use crate::pipeline::batch::Batch;

@@ -242,7 +242,7 @@ impl Parts<'_> {
     }
 }
 
-/// Names of the reasons that spans carry, from number 1 on: `policy`, in the order [`Parts::pipeline`] numbers them.
+/// Names of the reasons that spans carry, from number 1 on: `policy`, in the order in which pipelines are put together.
 pub fn reason_names(config: &Config) -> Vec<String> {
     let processors = config.pipelines.iter().flat_map(|pipeline| &pipeline.processors);
     let policies = processors.flat_map(|&processor| match &config.processors[processor].kind {

@@ -116,7 +116,7 @@ impl Window {
 }
 
 /// All ends of a mesh of `shards`, in order. Request and answer rings of all pairs take about `ring_bytes_total` bytes
-/// together, at least [`RING_SLOTS_MIN`] messages a pair; boxes and spans are charged to who sends them.
+/// together, at least `RING_SLOTS_MIN` messages a pair; boxes and spans are charged to who sends them.
 pub fn mesh(shards: usize, ring_bytes_total: usize) -> Vec<MeshEnd> {
     assert!(shards > 0, "a process has a shard");
     let slots = ring_slots(shards, ring_bytes_total);
