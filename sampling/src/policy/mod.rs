@@ -5,7 +5,7 @@
 //! trace decides:   every policy looks at the trace's facts               (mask test, subtraction or hash)
 //! ```
 //!
-//! The idea: whatever a policy asks of *a span* becomes one bit of [`Conditions`] and is answered when the span
+//! The idea: whatever a policy asks of *a span* becomes one bit of `Conditions` and is answered when the span
 //! arrives; equal questions of several policies share a bit. A policy never sees a span.
 
 mod always_sample;
