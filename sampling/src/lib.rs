@@ -10,11 +10,11 @@
 //! span again. No clock, no threads, no I/O: the caller passes the monotonic time in and takes what is released.
 
 pub mod counters;
-pub mod policy;
 pub mod release;
 pub mod sampler;
 pub mod settings;
 
+mod policy;
 mod table;
 
 pub use counters::Counters;

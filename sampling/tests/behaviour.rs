@@ -1,0 +1,306 @@
+//! What an operator expects of tail sampling, one sentence each.
+
+mod common;
+
+use common::{ERRORS, SECOND, Span, request, settings, slower_than_ms, span, take};
+use sampling::settings::{Rule, Settings};
+use sampling::{Release, Sampler, Select};
+
+const FIRST_REASON: u16 = 7;
+const WAIT: u64 = 10 * SECOND;
+
+/// A sampler with its release and what came out of it.
+struct Node {
+    sampler: Sampler,
+    out: Release,
+    kept: Vec<(Span, u16)>,
+}
+
+impl Node {
+    fn new(settings: &Settings) -> Self {
+        Self { sampler: Sampler::new(settings, 11, FIRST_REASON), out: Release::default(), kept: Vec::new() }
+    }
+
+    fn insert(&mut self, now_ns: u64, spans: &[Span]) {
+        let (index, segments) = request(spans);
+        self.sampler.insert(now_ns, &index, &segments, Select::All, &mut self.out);
+        self.kept.extend(take(&mut self.out));
+    }
+
+    fn decide(&mut self, now_ns: u64) {
+        while self.sampler.decide_due(now_ns, 100, &mut self.out) {
+            self.kept.extend(take(&mut self.out));
+        }
+        self.kept.extend(take(&mut self.out));
+    }
+
+    fn kept_traces(&self) -> Vec<u128> {
+        let mut traces: Vec<u128> = self.kept.iter().map(|(span, _)| span.trace_id).collect();
+        traces.sort_unstable();
+        traces.dedup();
+        traces
+    }
+}
+
+fn lasting(trace_id: u128, span_id: u64, start_ms: u64, end_ms: u64) -> Span {
+    let base = 1_700_000_000 * SECOND;
+    Span { start_ns: base + start_ms * 1_000_000, end_ns: base + end_ms * 1_000_000, ..span(trace_id, span_id) }
+}
+
+fn failed(trace_id: u128, span_id: u64) -> Span {
+    Span { status: 2, ..span(trace_id, span_id) }
+}
+
+#[test]
+fn latency_is_that_of_the_whole_trace_however_its_spans_arrive() {
+    let mut node = Node::new(&settings(&[slower_than_ms(5_000)]));
+    node.insert(0, &[lasting(1, 1, 0, 4_500), lasting(2, 1, 0, 5_000), lasting(3, 1, 2_500, 5_500)]);
+    node.insert(SECOND, &[lasting(3, 2, 0, 3_000), lasting(4, 1, 5_000, 0)]);
+    node.decide(WAIT + SECOND);
+    assert_eq!(node.kept_traces(), [2, 3]);
+}
+
+#[test]
+fn a_trace_longer_than_the_upper_threshold_is_dropped_even_if_its_first_spans_were_not() {
+    let between = Rule::Latency { threshold_ms: 5_000, upper_threshold_ms: Some(10_000) };
+    let mut node = Node::new(&settings(&[between]));
+    node.insert(0, &[lasting(1, 1, 0, 5_000), lasting(2, 1, 0, 6_000), lasting(3, 1, 0, 6_000)]);
+    node.insert(0, &[lasting(3, 2, 0, 10_001)]);
+    node.decide(WAIT);
+    assert_eq!(node.kept_traces(), [2]);
+}
+
+#[test]
+fn a_span_without_a_start_does_not_make_its_trace_last_since_1970() {
+    let mut node = Node::new(&settings(&[slower_than_ms(5_000)]));
+    node.insert(0, &[Span { start_ns: 0, ..lasting(1, 1, 0, 10) }, lasting(1, 2, 5, 20)]);
+    node.decide(WAIT);
+    assert!(node.kept.is_empty());
+}
+
+#[test]
+fn the_reason_of_a_kept_trace_is_its_first_policy_that_wanted_it() {
+    let mut node = Node::new(&settings(&[ERRORS, slower_than_ms(100), Rule::AlwaysSample]));
+    node.insert(0, &[lasting(1, 1, 0, 200), failed(1, 2), lasting(2, 1, 0, 200), lasting(3, 1, 0, 1)]);
+    node.decide(WAIT);
+    let mut reasons: Vec<_> = node.kept.iter().map(|(span, reason)| (span.trace_id, reason - FIRST_REASON)).collect();
+    reasons.sort_unstable();
+    assert_eq!(reasons, [(1, 0), (1, 0), (2, 1), (3, 2)]);
+    let verdicts: Vec<_> = node.sampler.counters().policies.iter().map(|v| (v.sampled, v.not_sampled)).collect();
+    assert_eq!(verdicts, [(1, 2), (2, 1), (3, 0)]);
+}
+
+#[test]
+fn a_trace_is_decided_at_its_deadline_and_not_before() {
+    let mut node = Node::new(&settings(&[Rule::AlwaysSample]));
+    node.insert(SECOND, &[span(1, 1)]);
+    node.insert(3 * SECOND, &[span(1, 2), span(2, 1)]);
+    assert_eq!(node.sampler.next_deadline_ns(), Some(SECOND + WAIT));
+    node.decide(SECOND + WAIT - 1);
+    assert!(node.kept.is_empty());
+    node.decide(SECOND + WAIT);
+    assert_eq!(node.kept.len(), 2);
+    assert_eq!(node.sampler.next_deadline_ns(), Some(3 * SECOND + WAIT));
+    node.decide(3 * SECOND + WAIT + 1_000);
+    assert_eq!(node.sampler.next_deadline_ns(), None);
+    let lateness = &node.sampler.counters().lateness;
+    assert_eq!((lateness.max_ns, lateness.count(), lateness.buckets[0], lateness.buckets[10]), (1_000, 2, 1, 1));
+}
+
+#[test]
+fn a_root_span_shortens_the_wait_and_never_lengthens_it() {
+    let mut node =
+        Node::new(&Settings { decision_wait_after_root_ns: Some(2 * SECOND), ..settings(&[Rule::AlwaysSample]) });
+    let root = |trace_id| Span { has_parent: false, ..span(trace_id, 1) };
+    node.insert(0, &[root(1), span(2, 1), span(3, 1)]);
+    node.insert(9 * SECOND, &[root(3)]);
+    node.decide(2 * SECOND);
+    assert_eq!(node.kept_traces(), [1]);
+    node.decide(WAIT - 1);
+    assert_eq!(node.kept_traces(), [1]);
+    node.decide(WAIT);
+    assert_eq!(node.kept_traces(), [1, 2, 3]);
+    assert_eq!(node.sampler.counters().traces_decided_after_root, 1);
+}
+
+#[test]
+fn late_spans_share_the_fate_of_their_trace_whatever_they_say_themselves() {
+    let mut node = Node::new(&settings(&[ERRORS]));
+    node.insert(0, &[failed(1, 1), span(2, 1)]);
+    node.decide(WAIT);
+    node.kept.clear();
+    node.insert(WAIT + SECOND, &[span(1, 2), failed(2, 2), span(3, 1), span(1, 3)]);
+    assert_eq!(node.kept, [(span(1, 2), FIRST_REASON), (span(1, 3), FIRST_REASON)]);
+    let counters = node.sampler.counters();
+    assert_eq!((counters.late_spans_kept, counters.late_spans_dropped), (2, 1));
+    assert_eq!((counters.traces_new, counters.traces_sampled, counters.traces_not_sampled), (3, 1, 1));
+    assert_eq!(node.sampler.pending_spans(), 1);
+}
+
+#[test]
+fn spans_without_a_trace_id_are_decided_alone_and_never_wait() {
+    let mut node = Node::new(&settings(&[ERRORS]));
+    node.insert(0, &[failed(0, 1), span(0, 2), failed(0, 3)]);
+    assert_eq!(node.kept, [(failed(0, 1), FIRST_REASON), (failed(0, 3), FIRST_REASON)]);
+    let counters = node.sampler.counters();
+    assert_eq!((counters.idless_spans_kept, counters.idless_spans_dropped, counters.traces_new), (2, 1, 0));
+    assert_eq!(node.sampler.pending_spans(), 0);
+}
+
+#[test]
+fn a_full_table_decides_its_oldest_trace_early_and_loses_none() {
+    let mut node = Node::new(&Settings { traces_max: Some(100), ..settings(&[ERRORS]) });
+    for trace in 1..=210 {
+        node.insert(trace as u64, &[failed(trace, 1)]);
+        assert!(node.sampler.pending_traces() <= 100);
+    }
+    assert_eq!(node.sampler.counters().traces_decided_early, 110);
+    node.decide(210);
+    assert_eq!(node.kept_traces(), (1..=110).collect::<Vec<_>>());
+    node.decide(WAIT + 210);
+    assert_eq!(node.kept_traces(), (1..=210).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_request_with_more_traces_than_the_table_holds_is_taken_whole() {
+    let mut node = Node::new(&Settings { traces_max: Some(2), ..settings(&[Rule::AlwaysSample]) });
+    let spans: Vec<Span> = (0..300).map(|n| span(1 + n % 7, n as u64)).collect();
+    node.insert(0, &spans);
+    node.decide(WAIT);
+    let mut kept: Vec<Span> = node.kept.into_iter().map(|(span, _)| span).collect();
+    kept.sort_by_key(|span| span.span_id);
+    assert_eq!(kept, spans);
+}
+
+#[test]
+fn kept_spans_keep_their_resource_scope_and_every_byte_of_their_envelopes() {
+    let mut node = Node::new(&settings(&[Rule::AlwaysSample]));
+    let spans: Vec<Span> = (0..8u64)
+        .map(|n| Span {
+            resource: format!("resource {} schema_url=https://example.test/r\u{1}unknown", n % 2).into_bytes(),
+            scope: format!("scope {} schema_url=https://example.test/s", n / 2).into_bytes(),
+            ..span(1 + u128::from(n % 4), n)
+        })
+        .collect();
+    spans.chunks(3).for_each(|part| node.insert(0, part));
+    let is_more = node.sampler.decide_due(WAIT, 100, &mut node.out);
+    assert!(!is_more);
+    assert_eq!((node.out.index.resources.len(), node.out.index.scopes.len()), (2, 8));
+    let mut kept: Vec<Span> = take(&mut node.out).into_iter().map(|(span, _)| span).collect();
+    kept.sort_by_key(|span| span.span_id);
+    assert_eq!(kept, spans);
+}
+
+#[test]
+fn spans_of_a_trace_leave_in_the_order_they_came() {
+    let mut node = Node::new(&settings(&[Rule::AlwaysSample]));
+    for n in 0..500 {
+        node.insert(n, &[span(1 + u128::from(n % 3), n)]);
+    }
+    node.decide(WAIT + 500);
+    for trace in 1..=3 {
+        let ids: Vec<u64> =
+            node.kept.iter().filter(|(span, _)| span.trace_id == trace).map(|(s, _)| s.span_id).collect();
+        assert_eq!(ids.len(), 167 - usize::from(trace == 3));
+        assert!(ids.is_sorted());
+    }
+}
+
+#[test]
+fn a_giant_trace_leaves_in_parts_and_complete() {
+    let mut node = Node::new(&settings(&[ERRORS]));
+    let giant: Vec<Span> = (0..3_000u64).map(|n| Span { bytes: vec![n as u8; 5_000], ..failed(1, n) }).collect();
+    for part in giant.chunks(100) {
+        let others: Vec<Span> = (0..100).map(|n| span(2 + n, 1)).collect();
+        let mixed: Vec<Span> = part.iter().zip(&others).flat_map(|(a, b)| [a.clone(), b.clone()]).collect();
+        node.insert(0, &mixed);
+    }
+    let (mut parts, mut names, mut kept) = (0, 0, Vec::new());
+    loop {
+        let is_more = node.sampler.decide_due(WAIT, 1_000, &mut node.out);
+        assert!(node.out.index.spans.len() <= 1_000);
+        names += node.out.traces.len();
+        parts += usize::from(!node.out.is_empty());
+        kept.extend(take(&mut node.out).into_iter().map(|(span, _)| span));
+        if !is_more {
+            break;
+        }
+        assert!(node.sampler.next_deadline_ns().is_some());
+    }
+    assert_eq!((parts, names), (3, 1));
+    assert!(kept == giant, "the giant trace is complete and in order");
+    assert_eq!(node.sampler.pending_spans(), 0);
+}
+
+#[test]
+fn a_release_stays_small_even_when_spans_are_large() {
+    let mut node = Node::new(&settings(&[Rule::AlwaysSample]));
+    for n in 0..30 {
+        node.insert(0, &[Span { bytes: vec![n as u8; 1_000_000], ..span(u128::from(n) + 1, n) }]);
+    }
+    let mut kept = 0;
+    loop {
+        let is_more = node.sampler.decide_due(WAIT, 1_000_000, &mut node.out);
+        assert!(node.out.bytes.len() <= sampling::release::RELEASE_BYTES_MAX + 1_000_000);
+        kept += node.out.index.spans.len();
+        node.out.clear();
+        if !is_more {
+            break;
+        }
+    }
+    assert_eq!(kept, 30);
+}
+
+#[test]
+fn a_drain_decides_everything_with_what_has_arrived() {
+    let mut node = Node::new(&settings(&[ERRORS]));
+    node.insert(SECOND, &[failed(1, 1), span(2, 1), span(3, 1), failed(3, 2)]);
+    while node.sampler.decide_all(2 * SECOND, 1, &mut node.out) {}
+    node.kept.extend(take(&mut node.out));
+    assert_eq!(node.kept_traces(), [1, 3]);
+    assert_eq!(node.sampler.pending_spans(), 0);
+    assert_eq!(node.sampler.counters().traces_decided_by_drain, 3);
+    assert_eq!(node.sampler.counters().lateness.count(), 0);
+}
+
+#[test]
+fn only_selected_spans_are_taken() {
+    let mut node = Node::new(&settings(&[Rule::AlwaysSample]));
+    let spans: Vec<Span> = (0..10).map(|n| span(1 + u128::from(n % 2), n)).collect();
+    let (index, segments) = request(&spans);
+    node.sampler.insert(0, &index, &segments, Select::Some(&[1, 3, 9]), &mut node.out);
+    node.sampler.insert(0, &index, &segments, Select::Some(&[]), &mut node.out);
+    node.decide(WAIT);
+    let ids: Vec<u64> = node.kept.iter().map(|(span, _)| span.span_id).collect();
+    assert_eq!(ids, [1, 3, 9]);
+    assert_eq!(node.sampler.counters().spans_accepted, 3);
+}
+
+#[test]
+fn time_that_goes_back_is_taken_as_standing_still() {
+    let mut node = Node::new(&settings(&[Rule::AlwaysSample]));
+    node.insert(5 * SECOND, &[span(1, 1)]);
+    node.insert(SECOND, &[span(2, 1)]);
+    node.decide(4 * SECOND + WAIT);
+    assert!(node.kept.is_empty());
+    node.decide(5 * SECOND + WAIT);
+    assert_eq!(node.kept_traces(), [1, 2]);
+}
+
+#[test]
+#[should_panic(expected = "a release belongs to one sampler until it is cleared")]
+fn two_samplers_do_not_fill_one_release() {
+    let settings = settings(&[Rule::AlwaysSample]);
+    let mut out = Release::default();
+    Sampler::new(&settings, 1, 1).decide_due(0, 1, &mut out);
+    Sampler::new(&settings, 2, 1).decide_due(0, 1, &mut out);
+}
+
+#[test]
+fn shards_share_the_trace_limit_of_the_process() {
+    let share = |traces_max, shards| Settings { traces_max, ..settings(&[ERRORS]) }.share_of(shards).traces_max;
+    assert_eq!(share(Some(100), 1), Some(100));
+    assert_eq!(share(Some(100), 3), Some(34));
+    assert_eq!(share(Some(2), 8), Some(1));
+    assert_eq!(share(None, 8), None);
+}

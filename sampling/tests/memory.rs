@@ -1,0 +1,163 @@
+//! Memory of a sampler: bounded by what is pending, reused, given back after a burst.
+
+mod common;
+
+use common::{ERRORS, SECOND, Span, request, settings, span, take};
+use sampling::settings::{Rule, Settings};
+use sampling::{Limits, Release, Sampler, Select};
+
+const WAIT: u64 = 10 * SECOND;
+const CHUNK: usize = 256 * 1024;
+
+/// One request per trace, 4 spans of 1 kB each.
+fn insert_traces(sampler: &mut Sampler, now_ns: u64, traces: std::ops::Range<u128>, status: u8) {
+    let mut out = Release::default();
+    let spans: Vec<Span> = traces
+        .flat_map(|trace| (0..4).map(move |n| Span { status, bytes: vec![n as u8; 1_000], ..span(trace + 1, n) }))
+        .collect();
+    let (index, segments) = request(&spans);
+    sampler.insert(now_ns, &index, &segments, Select::All, &mut out);
+}
+
+fn decide(sampler: &mut Sampler, now_ns: u64) -> Vec<Span> {
+    let (mut out, mut kept) = (Release::default(), Vec::new());
+    while sampler.decide_due(now_ns, 1_000, &mut out) {
+        kept.extend(take(&mut out).into_iter().map(|(span, _)| span));
+    }
+    kept.extend(take(&mut out).into_iter().map(|(span, _)| span));
+    kept
+}
+
+#[test]
+fn memory_does_not_grow_over_many_cycles() {
+    let limits = Limits { decisions_max: 600, ..Limits::default() };
+    let mut sampler = Sampler::with_limits(&settings(&[ERRORS]), 3, 1, limits);
+    let mut held = Vec::new();
+    for cycle in 0..40u64 {
+        let first = u128::from(cycle) * 300;
+        insert_traces(&mut sampler, cycle * WAIT, first..first + 300, if cycle % 10 == 0 { 2 } else { 0 });
+        decide(&mut sampler, (cycle + 1) * WAIT);
+        held.push(sampler.bytes_held());
+    }
+    assert_eq!(held[10..].iter().max(), held[..10].iter().max(), "{held:?}");
+}
+
+#[test]
+fn a_burst_is_given_back_within_a_minute_and_what_is_in_use_stays() {
+    let mut sampler = Sampler::new(&settings(&[ERRORS]), 3, 1);
+    insert_traces(&mut sampler, 0, 0..6_000, 0);
+    let burst = sampler.bytes_held();
+    assert!(burst > 24_000_000);
+    decide(&mut sampler, WAIT);
+    assert!(sampler.bytes_held() >= burst, "it is kept while the next burst may come");
+    insert_traces(&mut sampler, WAIT + 1, 100_000..100_100, 2);
+    for second in 10..=70 {
+        for _ in 0..10 {
+            sampler.shrink(second * SECOND);
+        }
+        if second == 15 {
+            assert!(sampler.bytes_held() >= burst);
+            assert_eq!(decide(&mut sampler, 20 * SECOND + 1).len(), 400);
+        }
+    }
+    assert!(sampler.bytes_held() < 4_000_000, "{} bytes held", sampler.bytes_held());
+    insert_traces(&mut sampler, 70 * SECOND, 200_000..200_100, 2);
+    assert_eq!(decide(&mut sampler, 80 * SECOND).len(), 400);
+}
+
+#[test]
+fn one_call_gives_back_a_bounded_part() {
+    let mut sampler = Sampler::new(&settings(&[ERRORS]), 3, 1);
+    insert_traces(&mut sampler, 0, 0..6_000, 0);
+    decide(&mut sampler, WAIT);
+    sampler.shrink(10 * SECOND);
+    let before = sampler.bytes_held();
+    let is_more = sampler.shrink(40 * SECOND);
+    assert!(is_more);
+    assert!(before - sampler.bytes_held() <= 64 * CHUNK + 3_000_000, "64 chunks, and records at once");
+}
+
+#[test]
+fn a_few_long_traces_do_not_hold_the_memory_of_many_short_ones() {
+    let mut sampler =
+        Sampler::new(&Settings { decision_wait_after_root_ns: Some(SECOND), ..settings(&[ERRORS]) }, 3, 1);
+    let mut out = Release::default();
+    // Of 20 traces one waits for its root; the others are decided after a second.
+    let mut long = Vec::new();
+    for request_number in 0..60u128 {
+        let spans: Vec<Span> = (0..100u64)
+            .map(|n| {
+                let is_long = n % 20 == 0;
+                let trace_id = 1 + request_number * 1_000 + u128::from(n);
+                let span = span(trace_id, n);
+                Span { has_parent: is_long, status: if is_long { 2 } else { 0 }, bytes: vec![n as u8; 4_000], ..span }
+            })
+            .collect();
+        long.extend(spans.iter().filter(|span| span.has_parent).cloned());
+        let (index, segments) = request(&spans);
+        sampler.insert(0, &index, &segments, Select::All, &mut out);
+    }
+    let full = sampler.bytes_held();
+    for turn in 0..400 {
+        sampler.decide_due(2 * SECOND, 100, &mut out);
+        assert!(out.is_empty(), "turn {turn}");
+    }
+    for second in 2..=9 {
+        sampler.shrink(second * SECOND);
+    }
+    sampler.shrink(30 * SECOND);
+    while sampler.shrink(60 * SECOND) {}
+    assert_eq!(sampler.pending_spans(), long.len() as u64);
+    assert!(sampler.bytes_held() < full / 3, "{} of {full} bytes held for a 20th of the spans", sampler.bytes_held());
+    let mut kept = decide(&mut sampler, 61 * SECOND);
+    kept.sort();
+    long.sort();
+    assert!(kept == long, "moved spans are what they were");
+}
+
+#[test]
+fn envelopes_that_nobody_names_any_more_are_freed() {
+    let limits = Limits { decisions_max: 100, ..Limits::default() };
+    let mut sampler = Sampler::with_limits(&settings(&[Rule::AlwaysSample]), 3, 1, limits);
+    let mut out = Release::default();
+    let mut held = Vec::new();
+    for cycle in 0..40u64 {
+        let spans: Vec<Span> = (0..50u64)
+            .map(|n| Span {
+                resource: vec![cycle as u8; 10_000 + n as usize],
+                ..span(1 + u128::from(cycle * 50 + n), n)
+            })
+            .collect();
+        let (index, segments) = request(&spans);
+        sampler.insert(cycle * WAIT, &index, &segments, Select::All, &mut out);
+        assert_eq!(decide(&mut sampler, (cycle + 1) * WAIT).len(), 50);
+        held.push(sampler.bytes_held());
+    }
+    assert_eq!(held[39], held[10], "{held:?}");
+}
+
+#[test]
+fn more_scopes_than_are_interned_are_stored_with_their_spans() {
+    let limits = Limits { scopes_max: 10, ..Limits::default() };
+    let mut sampler = Sampler::with_limits(&settings(&[Rule::AlwaysSample]), 3, 1, limits);
+    let spans: Vec<Span> =
+        (0..100u64).map(|n| Span { scope: vec![n as u8; 30], ..span(1 + u128::from(n % 9), n) }).collect();
+    let (index, segments) = request(&spans);
+    let mut out = Release::default();
+    sampler.insert(0, &index, &segments, Select::All, &mut out);
+    let mut kept = decide(&mut sampler, WAIT);
+    kept.sort_by_key(|span| span.span_id);
+    assert!(kept == spans);
+}
+
+#[test]
+fn a_span_larger_than_a_chunk_takes_its_own_memory_and_gives_it_back() {
+    let mut sampler = Sampler::new(&settings(&[ERRORS]), 3, 1);
+    let mut out = Release::default();
+    let empty = sampler.bytes_held();
+    let (index, segments) = request(&[Span { bytes: vec![1; 3_000_000], ..span(1, 1) }, span(1, 2)]);
+    sampler.insert(0, &index, &segments, Select::All, &mut out);
+    assert!(sampler.bytes_held() - empty > 3_000_000);
+    decide(&mut sampler, WAIT);
+    assert!(sampler.bytes_held() - empty < 2 * CHUNK);
+}
