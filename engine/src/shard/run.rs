@@ -133,7 +133,8 @@ impl Shard {
                 runtime::yield_now().await;
                 continue;
             }
-            let wait = if self.context.pace.may_rest(self.pipelines.borrow().nodes_are_empty()) { IDLE_TURN } else { TURN };
+            let wait =
+                if self.context.pace.may_rest(self.pipelines.borrow().nodes_are_empty()) { IDLE_TURN } else { TURN };
             runtime::timeout(wait, self.context.room.notified()).await;
         }
     }
