@@ -59,6 +59,7 @@ pub struct OtlpReceiver {
 impl OtlpReceiver {
     /// Takes a request on this shard, whichever shard its connection belongs to.
     pub async fn take(&self, body: Bytes, compression: Compression) -> Result<(), Status> {
+        let _in_hand = self.balance.take_in_hand();
         let batch = self.index(body, compression)?;
         let spans = batch.spans();
         if spans == 0 {

@@ -1,7 +1,8 @@
 //! What a shard does with its end of the mesh: parcels in, answers out, and whole requests to a less busy shard.
 //!
-//! gRPC connections are few and last for hours, so a shard may have all the work and its neighbour none. A shard that is
-//! busy hands whole, still compressed requests to the least busy peer; the connection stays, and its shard still answers.
+//! gRPC connections are few and last for hours, so a shard may have all the work and its neighbour none. A shard with many
+//! requests in hand, or that is busy, hands whole, still compressed requests to a peer that has less; the connection
+//! stays, and its shard still answers.
 
 use super::ShardContext;
 use super::assemble::Gauges;
@@ -14,7 +15,7 @@ use bytes::Bytes;
 use codecs::compression::Compression;
 use codecs::grpc::{Code, Status};
 use slab::Slab;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::rc::Rc;
@@ -30,14 +31,26 @@ pub struct Balance {
     news: Rc<Notify>,
     /// Who waits for requests that went away.
     away: RefCell<Slab<oneshot::Sender<Result<(), Status>>>>,
+    /// Requests that this shard has taken and not answered, whichever shard their connections belong to.
+    in_hand: Cell<u64>,
     gauges: Gauges,
     shard: ShardContext,
+}
+
+/// A request in this shard's hands, until it is dropped.
+#[derive(Debug)]
+pub struct InHand<'a>(&'a Balance);
+
+impl Drop for InHand<'_> {
+    fn drop(&mut self) {
+        self.0.count_in_hand(self.0.in_hand.get() - 1);
+    }
 }
 
 impl Balance {
     /// `news` is what crossings notify.
     pub fn new(mesh: Rc<RefCell<MeshEnd>>, news: Rc<Notify>, gauges: Gauges, shard: ShardContext) -> Rc<Balance> {
-        Rc::new(Balance { mesh, news, away: RefCell::new(Slab::new()), gauges, shard })
+        Rc::new(Balance { mesh, news, away: RefCell::new(Slab::new()), in_hand: Cell::new(0), gauges, shard })
     }
 
     /// Hands a request of handler number `handler` to a less busy shard, if this one is busy and there is one: the answer
@@ -64,6 +77,17 @@ impl Balance {
         self.shard.cells.add(self.gauges.mesh.balanced_requests, 1);
         self.news.notify_one();
         Some(answer)
+    }
+
+    /// Counts a request as being in this shard's hands for as long as the value lives.
+    pub fn take_in_hand(&self) -> InHand<'_> {
+        self.count_in_hand(self.in_hand.get() + 1);
+        InHand(self)
+    }
+
+    fn count_in_hand(&self, requests: u64) {
+        self.in_hand.set(requests);
+        self.mesh.borrow_mut().loads().publish_in_hand(requests);
     }
 
     /// Serves the mesh for as long as the shard lives. Never waits for anything but news.

@@ -4,6 +4,9 @@
 //! nothing, and its counter, standing still, says rightly that it is idle. Each reader turns two looks at the counters
 //! into shares of the time between them. One relaxed store per turn, one relaxed load per peer and look; no total order
 //! is needed, because an old value is only an old opinion.
+//!
+//! Time says that a shard is busy only after the fact. The requests in its hands, taken and not answered, say it at once
+//! and on any machine, however its threads are scheduled: they are published when they change.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,12 +18,19 @@ pub const BUSY_SHARE: f64 = 0.7;
 /// How much less busy the peer has to be: handing a request over costs both shards.
 pub const MARGIN_SHARE: f64 = 0.1;
 
+/// Requests in a shard's hands from which on it looks for a peer with fewer: a sender that waits for each answer, or a
+/// few that do, are served where they are.
+pub const REQUESTS_IN_HAND_MANY: u64 = 8;
+/// How many fewer the peer has to have.
+pub const MARGIN_REQUESTS: u64 = 2;
+
 /// One shard's counters, alone on their cache lines.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 struct Published {
     busy_ns: AtomicU64,
     connections: AtomicU64,
+    requests_in_hand: AtomicU64,
 }
 
 /// All shards' counters, and what one shard made of them.
@@ -57,6 +67,28 @@ impl Loads {
         let own = &self.published[self.shard];
         own.busy_ns.store(busy_ns, Ordering::Relaxed);
         own.connections.store(connections, Ordering::Relaxed);
+    }
+
+    /// Publishes how many requests this shard has taken and not answered.
+    pub fn publish_in_hand(&self, requests: u64) {
+        self.published[self.shard].requests_in_hand.store(requests, Ordering::Relaxed);
+    }
+
+    /// Requests in a shard's hands, as it last said.
+    pub fn in_hand(&self, shard: usize) -> u64 {
+        self.published[shard].requests_in_hand.load(Ordering::Relaxed)
+    }
+
+    /// The peer with the fewest requests in hand, if this shard has many and that one clearly fewer. `sent` is how many
+    /// this shard has sent to a peer and not got back: the peer may not have seen the last of them.
+    pub fn emptier(&self, sent: impl Fn(usize) -> u64) -> Option<usize> {
+        let own = self.in_hand(self.shard);
+        if own < REQUESTS_IN_HAND_MANY {
+            return None;
+        }
+        let peers = (0..self.published.len()).filter(|shard| *shard != self.shard);
+        let held = peers.map(|peer| (self.in_hand(peer).max(sent(peer)), peer));
+        held.min().filter(|(held, _)| held + MARGIN_REQUESTS <= own).map(|(_, peer)| peer)
     }
 
     /// Brings the shares up to date if the last look is at least 10 ms ago. `now_ns` is the monotonic clock.
@@ -147,6 +179,36 @@ mod tests {
 
     #[test]
     fn a_shard_alone_has_no_peer() {
-        assert_eq!(Loads::new(1)[0].least_busy(|_| 0.0), None);
+        let loads = Loads::new(1);
+        loads[0].publish_in_hand(1000);
+        assert_eq!(loads[0].least_busy(|_| 0.0), None);
+        assert_eq!(loads[0].emptier(|_| 0), None);
+    }
+
+    #[test]
+    fn a_shard_with_many_requests_in_hand_looks_for_the_peer_with_the_fewest() {
+        let loads = Loads::new(3);
+        loads[1].publish_in_hand(5);
+        for (own, found) in [(0, None), (7, None), (8, Some(2)), (100, Some(2))] {
+            loads[0].publish_in_hand(own);
+            assert_eq!(loads[0].emptier(|_| 0), found, "{own} in hand");
+        }
+        let sent = |peer| if peer == 2 { 50 } else { 0 };
+        assert_eq!(loads[0].emptier(sent), Some(1), "what is under way counts before the peer says so");
+        loads[0].publish_in_hand(8);
+        loads[1].publish_in_hand(7);
+        assert_eq!(loads[0].emptier(sent), None, "one fewer is not worth the way");
+    }
+
+    #[test]
+    fn requests_that_stay_in_hand_spread_over_all_shards() {
+        let loads = Loads::new(4);
+        let mut held = [0_u64; 4];
+        for _ in 0..120 {
+            let shard = loads[0].emptier(|peer| held[peer]).unwrap_or(0);
+            held[shard] += 1;
+            loads[0].publish_in_hand(held[0]);
+        }
+        assert!(held.iter().all(|requests| (28..=32).contains(requests)), "{held:?}");
     }
 }

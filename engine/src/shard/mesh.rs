@@ -272,13 +272,16 @@ impl MeshEnd {
         if ready { Poll::Ready(()) } else { Poll::Pending }
     }
 
-    /// The peer that should get the next whole request, if this shard is so busy, and the peer so much less, that handing
-    /// it over pays.
+    /// The peer that should get the next whole request: one with clearly fewer requests in hand while this shard has
+    /// many, or a clearly less busy one while this shard is busy. Otherwise handing it over would not pay.
     pub fn relief(&self) -> Option<usize> {
         let link = |peer: usize| self.links[peer].as_ref();
-        let penalty = |peer| link(peer).map_or(0.0, |link| link.requests.unanswered as f64 * REQUEST_SHARE);
-        let peer = self.loads.least_busy(penalty)?;
-        (self.loads.relieves(peer) && link(peer)?.requests.is_open()).then_some(peer)
+        let sent = |peer| link(peer).map_or(0, |link| link.requests.unanswered);
+        let peer = self.loads.emptier(|peer| sent(peer) as u64).or_else(|| {
+            let peer = self.loads.least_busy(|peer| sent(peer) as f64 * REQUEST_SHARE)?;
+            self.loads.relieves(peer).then_some(peer)
+        })?;
+        link(peer)?.requests.is_open().then_some(peer)
     }
 
     /// Frees what was not needed for a while. Called now and then; `now_ns` is the monotonic clock.
