@@ -279,7 +279,9 @@ impl MeshEnd {
         let sent = |peer| link(peer).map_or(0, |link| link.requests.unanswered);
         let peer = self.loads.emptier(|peer| sent(peer) as u64).or_else(|| {
             let peer = self.loads.least_busy(|peer| sent(peer) as f64 * REQUEST_SHARE)?;
-            self.loads.relieves(peer).then_some(peer)
+            // A busy shard that hands everything over would end up with less in its hands than those it relieves.
+            let is_fair = self.loads.in_hand(peer).max(sent(peer) as u64) <= self.loads.in_hand(self.shard);
+            (is_fair && self.loads.relieves(peer)).then_some(peer)
         })?;
         link(peer)?.requests.is_open().then_some(peer)
     }
