@@ -99,6 +99,7 @@ impl Drop for GrpcSender {
 
 async fn serve(address: SocketAddr, mut called: commands::UnboundedReceiver<(Call, mpsc::Sender<Answer>)>) {
     let socket = tokio::net::TcpStream::connect(address).await.expect("the receiver listens");
+    socket.set_nodelay(true).expect("a socket option");
     let (sender, connection) = h2::client::handshake(socket).await.expect("the receiver speaks HTTP/2");
     let connection = tokio::task::spawn_local(connection);
     while let Some((call, answer)) = called.recv().await {

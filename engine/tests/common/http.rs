@@ -38,6 +38,7 @@ impl HttpSender {
     pub fn connect(address: SocketAddr) -> HttpSender {
         let stream = TcpStream::connect(address).expect("the receiver listens");
         stream.set_read_timeout(Some(PATIENCE)).expect("a socket option");
+        stream.set_nodelay(true).expect("a socket option");
         HttpSender { stream: BufReader::new(stream) }
     }
 

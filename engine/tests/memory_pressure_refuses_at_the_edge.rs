@@ -1,0 +1,121 @@
+//! A gateway whose budget is spent refuses whole requests at its edge, with a hint when to come back; what it took is
+//! decided and delivered as ever, and then it takes requests again. Its resident memory stays near its budget.
+//!
+//! Memory is held by undecided traces. Whether this machine can fill the budget within the decision wait is not for the
+//! test to assume: if the first decision comes before the first refusal, it starts over with twice the wait.
+
+mod common;
+
+use codecs::grpc::Code;
+use common::gateway::{Setup, wait_until_empty};
+use common::traces::{Kind, SpanId, Trace, request_of, tail_sampling};
+use common::{Answer, Engine, GrpcSender, HttpSender, Sink, wait_for};
+use std::collections::BTreeSet;
+
+const LIMIT_MIB: u64 = 12;
+const SPIKE_MIB: u64 = 2;
+const SPANS_PER_REQUEST: u32 = 400;
+/// What the process takes beside its budget: code, stacks, allocator, the kernel's page granularity.
+const OVERHEAD_BYTES: u64 = 48 << 20;
+const WAIT_FIRST_MS: u64 = 4_000;
+const WAIT_MAX_MS: u64 = 64_000;
+
+#[test]
+fn on_one_shard() {
+    check(Engine::epoll(1));
+}
+
+#[test]
+fn on_two_shards() {
+    check(Engine::epoll(2));
+}
+
+#[test]
+fn on_one_shard_of_io_uring() {
+    Engine::io_uring(1).map(check);
+}
+
+fn check(engine: Engine) {
+    let mut wait_ms = WAIT_FIRST_MS;
+    while !is_refused_and_recovers(engine, wait_ms) {
+        wait_ms *= 2;
+        assert!(wait_ms <= WAIT_MAX_MS, "{LIMIT_MIB} MiB were not filled within a minute");
+    }
+}
+
+/// One trace per request; one in five has an error.
+fn trace(number: u64) -> Trace {
+    let kind = if number % 5 == 0 { Kind::ErrorIn(7) } else { Kind::Plain };
+    Trace { number, spans: SPANS_PER_REQUEST, kind }
+}
+
+/// Returns `false` when decisions made room before the budget was spent.
+fn is_refused_and_recovers(engine: Engine, wait_ms: u64) -> bool {
+    let sink = Sink::start();
+    let gateway = Setup::new(engine)
+        .processor(
+            "memory_limiter",
+            format!("{{check_interval: 1s, limit_mib: {LIMIT_MIB}, spike_limit_mib: {SPIKE_MIB}}}"),
+        )
+        .processor("tail_sampling", tail_sampling(&format!("{wait_ms}ms")))
+        .otlp("otlp", sink.address, "")
+        .start();
+    let idle_bytes = gateway.resident_bytes();
+    let mut resident_bytes_max = idle_bytes;
+    let grpc = GrpcSender::connect(gateway.grpc);
+    let mut acknowledged = Vec::new();
+    let mut sent_bytes = 0;
+    let mut numbers = 0..;
+    let refused = loop {
+        let trace = trace(numbers.next().expect("numbers do not end"));
+        let request = request_of(&[trace]);
+        sent_bytes += request.len() as u64;
+        resident_bytes_max = resident_bytes_max.max(gateway.resident_bytes());
+        match grpc.send(&request) {
+            Answer::Taken => acknowledged.push(trace),
+            other => break other.status().clone(),
+        }
+        if sink.spans_count() > 0 {
+            eprintln!("{engine:?}: only {sent_bytes} bytes came within {wait_ms} ms; once more with twice that");
+            return false;
+        }
+    };
+    assert_eq!(refused.code, Code::Unavailable);
+    assert!(refused.retry_delay.is_some(), "it says when to come back");
+    assert!(sent_bytes > (LIMIT_MIB - SPIKE_MIB) << 19, "half the budget was of use: {sent_bytes} bytes");
+
+    // Whatever the moment, the same two answers over HTTP; and after the decisions, requests are taken again.
+    let mut http = HttpSender::connect(gateway.http);
+    let again = wait_for("room after the decisions", || {
+        resident_bytes_max = resident_bytes_max.max(gateway.resident_bytes());
+        let trace = trace(numbers.next()?);
+        let response = http.send(&request_of(&[trace]));
+        if response.status == 200 {
+            return Some(trace);
+        }
+        assert_eq!(response.status, 503);
+        assert!(response.headers.contains_key("retry-after"), "it says when to come back");
+        None
+    });
+    acknowledged.push(again);
+    let ledger = wait_until_empty(&gateway, &["otlp"]);
+    let taken = acknowledged.iter().map(|trace| u64::from(trace.spans)).sum::<u64>();
+    assert_eq!((ledger.intake("accepted"), ledger.account("otlp", "accepted")), (taken, taken));
+    assert!(ledger.intake("refused_requests") >= 1, "each refusal is counted");
+    let refusals = gateway.metrics().sum("otelcol_processor_memory_limiter_refused_spans", &[]);
+    assert!(refusals > 0.0, "the memory_limiter shows that it refused");
+    gateway.stop().assert_nothing_lost();
+
+    let kept: BTreeSet<SpanId> =
+        acknowledged.iter().filter(|trace| trace.kind != Kind::Plain).flat_map(Trace::span_ids).collect();
+    let arrived = sink.spans();
+    assert!(arrived.values().all(|&times| times == 1), "a span came twice");
+    assert_eq!(
+        arrived.into_keys().collect::<BTreeSet<_>>(),
+        kept,
+        "whole traces, and only those that were acknowledged"
+    );
+    let bound = idle_bytes.max(OVERHEAD_BYTES) + (LIMIT_MIB << 20);
+    assert!(resident_bytes_max < bound, "{resident_bytes_max} bytes resident with a budget of {LIMIT_MIB} MiB");
+    true
+}

@@ -1,0 +1,193 @@
+//! Between accept and trace table nothing is allocated per span once the memory has been used before: a request of two
+//! thousand spans costs as many allocations as one of ten.
+//!
+//! The path is the real one: receiver, index, pipeline, tail sampler, trace table, on a shard's runtime. Only the socket
+//! is left out, because HTTP/2 frames are allocated by their library, per frame.
+
+mod common;
+
+use bytes::Bytes;
+use codecs::compression::Compression;
+use common::traces::{Kind, Trace, request_of};
+use engine::config::checked::{ComponentId, ExporterKind, ExporterSettings, QueueSettings};
+use engine::exporter::Exporter;
+use engine::pipeline::Pipeline;
+use engine::processor::{Processor, tail_sampling::TailSampling};
+use engine::queue::{Branch, Queue};
+use engine::receiver::otlp::OtlpReceiver;
+use engine::shard::ShardContext;
+use engine::shard::assemble::Gauges;
+use engine::shard::balance::Balance;
+use engine::shard::budget::Budget;
+use engine::shard::buffers::Buffers;
+use engine::shard::clock::Clock;
+use engine::shard::mesh::mesh;
+use engine::shard::pipelines::Pipelines;
+use engine::shard::runtime::{self, Runtime};
+use engine::telemetry::cells::{Cells, Schema};
+use engine::telemetry::metrics::{
+    BookSeries, BudgetSeries, ExporterSeries, MeshSeries, ProcessorSeries, ReceiverSeries, ShardSeries,
+    TailSamplingSeries,
+};
+use engine::transport::{ReceivedRequest, RequestHandler, Transport};
+use sampling::Sampler;
+use sampling::settings::{Policy, Rule, Settings};
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use tokio::sync::Notify;
+
+/// The system's allocator, and a count of the calling thread's allocations.
+struct Counting;
+
+thread_local! {
+    /// Constant and without a destructor, so that reading it never allocates, whatever the moment.
+    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+}
+
+fn count() {
+    // A thread that ends has no such variable any more; its allocations are nobody's.
+    let _ = ALLOCATIONS.try_with(|allocations| allocations.set(allocations.get() + 1));
+}
+
+#[expect(unsafe_code, reason = "an allocator cannot be counted without being one")]
+// SAFETY: every method passes its arguments to `System` unchanged and returns its result unchanged, so the contract of
+// `GlobalAlloc` holds because it holds for `System`. Counting touches a thread-local `Cell` only: it does not allocate,
+// does not unwind and does not look at the memory.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count();
+        // SAFETY: the caller keeps the contract of `alloc`, which is that of `System.alloc`.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        count();
+        // SAFETY: the caller keeps the contract of `alloc_zeroed`, which is that of `System.alloc_zeroed`.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        count();
+        // SAFETY: `pointer` came from this allocator, so from `System`, with this layout: the caller's contract.
+        unsafe { System.realloc(pointer, layout, size) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: `pointer` came from this allocator, so from `System`, with this layout: the caller's contract.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+const SPANS_PER_TRACE: u32 = 10;
+const ROUNDS_WARM: u64 = 40;
+const ROUNDS_MEASURED: u64 = 40;
+
+/// Allocations that the larger request may need more: a structure that doubles once again among the measured requests,
+/// and a buffer that doubles because a body unpacks to more than was guessed. Far from one per span, or per trace.
+const GROWTHS_MAX: f64 = 4.0;
+
+/// A receiver in front of a tail sampler whose traces wait 0 ns, so that each turn decides and drops them.
+fn receiver() -> (Rc<OtlpReceiver>, Rc<RefCell<Pipelines>>) {
+    let mut schema = Schema::default();
+    let policies = ["slow".to_owned()];
+    let series = ReceiverSeries::declare(&mut schema, "otlp", "grpc");
+    let sampling = TailSamplingSeries::declare(&mut schema, "tail_sampling", &policies);
+    let items = ProcessorSeries::declare(&mut schema, "tail_sampling");
+    let exporter = ExporterSeries::declare(&mut schema, "nop");
+    let book = BookSeries::declare(&mut schema, "traces", "nop");
+    let gauges = Gauges {
+        budget: BudgetSeries::declare(&mut schema),
+        mesh: MeshSeries::declare(&mut schema),
+        shard: ShardSeries::declare(&mut schema),
+    };
+    let budget = Budget::new(1 << 30, 1 << 20, 1);
+    let shard = ShardContext::new(0, 1, Clock::start(), Cells::new(&schema), Buffers::new(64 << 20), budget.lease());
+    let settings = Settings {
+        decision_wait_ns: 0,
+        decision_wait_after_root_ns: None,
+        traces_max: None,
+        sample_on_first_match: false,
+        policies: vec![Policy {
+            name: policies[0].clone(),
+            rule: Rule::Latency { threshold_ms: 3_600_000, upper_threshold_ms: None },
+        }],
+    };
+    let node = Processor::TailSampling(Box::new(TailSampling::new(Sampler::new(&settings, 7, 1), sampling)));
+    let id = ComponentId { kind: "nop".to_owned(), name: None };
+    let nop = Exporter::new(&ExporterSettings { id, kind: ExporterKind::Nop }, None, Rc::default(), None, 0).unwrap();
+    let queue = QueueSettings { enabled: false, num_consumers: 1, queue_size: 1, block_on_overflow: false };
+    let queue = Queue::new(nop, &queue, None, exporter, shard.clone());
+    let pipeline = Pipeline::new(vec![node], vec![items], vec![Branch::new(Rc::clone(&queue), book)], None);
+    let pipelines = Pipelines::new(vec![pipeline], vec![vec![0]], vec![Vec::new()], vec![queue], shard.clone());
+    let pipelines = Rc::new(RefCell::new(pipelines));
+    let end = Rc::new(RefCell::new(mesh(1, 1 << 20).pop().unwrap()));
+    let receiver = OtlpReceiver {
+        number: 0,
+        handler: 0,
+        transport: Transport::Grpc,
+        bytes_max: 64 << 20,
+        series,
+        caught_panics: gauges.shard.caught_panics,
+        pipelines: Rc::clone(&pipelines),
+        balance: Balance::new(end, Rc::new(Notify::new()), gauges, shard.clone()),
+        decompressor: Rc::default(),
+        shard,
+    };
+    (Rc::new(receiver), pipelines)
+}
+
+/// Requests of so many spans, each with traces of its own.
+fn requests(spans: u32, compression: Compression) -> Vec<Bytes> {
+    let traces_each = u64::from(spans / SPANS_PER_TRACE);
+    let request = |round: u64| {
+        let numbers = round * traces_each..(round + 1) * traces_each;
+        let traces: Vec<Trace> =
+            numbers.map(|number| Trace { number, spans: SPANS_PER_TRACE, kind: Kind::Plain }).collect();
+        let plain = request_of(&traces);
+        let mut body = Vec::new();
+        match compression {
+            Compression::None => body.extend_from_slice(&plain),
+            _ => codecs::compression::Compressor::default().compress(compression, None, &plain, &mut body),
+        }
+        Bytes::from(body)
+    };
+    (0..ROUNDS_WARM + ROUNDS_MEASURED).map(request).collect()
+}
+
+/// Allocations of one request, on average, after as many others of the same size.
+fn allocations(spans: u32, compression: Compression) -> f64 {
+    let requests = requests(spans, compression);
+    let life = async move {
+        let (receiver, pipelines) = receiver();
+        let mut before = 0;
+        for (round, wire) in requests.iter().enumerate() {
+            if round as u64 == ROUNDS_WARM {
+                before = ALLOCATIONS.get();
+            }
+            // What the server does: admission, a buffer of the shard, the bytes, the request.
+            receiver.admit(wire.len()).unwrap();
+            let mut body = receiver.take_buffer(wire.len());
+            body.extend_from_slice(wire);
+            receiver.handle(ReceivedRequest { body, compression, transport: Transport::Grpc }).await.unwrap();
+            while pipelines.borrow_mut().turn(false) {}
+        }
+        let allocations = ALLOCATIONS.get() - before;
+        // The path was the real one: every span is in the book, dropped by the policy.
+        assert_eq!(receiver.shard.cells.read(receiver.series.accepted), requests.len() as u64 * u64::from(spans));
+        allocations as f64 / ROUNDS_MEASURED as f64
+    };
+    runtime::run(Runtime::Epoll, None, life).expect("the runtime starts")
+}
+
+#[test]
+fn between_accept_and_trace_table() {
+    for compression in [Compression::None, Compression::Gzip, Compression::Zstd] {
+        let (few, many) = (allocations(10, compression), allocations(2000, compression));
+        eprintln!("{compression:?}: {few} allocations for a request of 10 spans, {many} for one of 2000");
+        assert!(many <= few + GROWTHS_MAX, "{compression:?}: {few} for 10 spans, {many} for 2000");
+    }
+}
