@@ -225,7 +225,12 @@ impl Gateway {
         view.show(Readiness::Draining);
         // Nobody listens where no listener is left.
         let _ = stop.send(true);
-        self.fleet.drain(Duration::from_nanos(self.config.engine.shutdown_timeout_ns)).await;
+        tokio::select! {
+            () = self.fleet.drain(Duration::from_nanos(self.config.engine.shutdown_timeout_ns)) => {}
+            // Whoever asks twice does not want to wait; what is given up is counted.
+            again = wait_for_signal() => again?,
+        }
+        self.fleet.give_up().await;
         let totals = self.declared.schema.fold(&self.fleet.snapshot().await);
         Ok(Books::read(&self.declared.schema, &totals).sentence())
     }

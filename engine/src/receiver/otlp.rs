@@ -170,6 +170,10 @@ impl RequestHandler for OtlpReceiver {
         self.shard.buffers.take(bytes)
     }
 
+    fn rejected(&self, reason: RejectReason) {
+        self.shard.cells.add(self.series.rejected_requests(reason), 1);
+    }
+
     async fn handle(&self, request: ReceivedRequest) -> Result<(), Status> {
         let body = request.body.freeze();
         match self.balance.hand_over(self.handler, &body, request.compression) {

@@ -33,8 +33,10 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use tokio::sync::Notify;
 
-/// Request buffers that a shard keeps for reuse.
-const KEPT_BUFFER_BYTES_MAX: usize = 64 << 20;
+/// Request buffers that a shard keeps for reuse, at most,
+const KEPT_BUFFER_BYTES_MAX: u64 = 64 << 20;
+/// and this part of the budget for all shards together: what is only kept must not keep requests out.
+const KEPT_BUFFERS_PART: u64 = 16;
 
 /// All series of the configured components, by the component's number in the configuration.
 #[derive(Debug)]
@@ -154,7 +156,9 @@ pub struct ShardSeed {
 pub fn assemble(seed: ShardSeed) -> Result<Rc<Shard>, String> {
     let ShardSeed { number, shards, config, declared, clock, lease, mesh, tls, hash_seed, connections } = seed;
     let cells = Cells::new(&declared.schema);
-    let context = ShardContext::new(number, shards, clock, cells, Buffers::new(KEPT_BUFFER_BYTES_MAX), lease);
+    let share = lease.budget().limit_bytes() / KEPT_BUFFERS_PART / shards as u64;
+    let kept_bytes_max = usize::try_from(share.min(KEPT_BUFFER_BYTES_MAX)).expect("64 MiB fit");
+    let context = ShardContext::new(number, shards, clock, cells, Buffers::new(kept_bytes_max), lease);
     let mesh = Rc::new(RefCell::new(mesh));
     let news = Rc::new(Notify::new());
     let reasons: Rc<[String]> = reason_names(&config).into();

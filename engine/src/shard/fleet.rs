@@ -85,8 +85,8 @@ impl Fleet {
         values
     }
 
-    /// Drains all shards: each step is reached by every shard before the next begins. What does not end within
-    /// `timeout` is given up and counted.
+    /// Drains all shards: each step is reached by every shard before the next begins, or its share of `timeout` is over.
+    /// [`Fleet::give_up`] follows.
     pub async fn drain(&self, timeout: Duration) {
         let deadline = Instant::now() + timeout;
         // Open requests get a quarter of the time, held spans the second, so that queues have the longest.
@@ -98,6 +98,10 @@ impl Fleet {
                 tracing::warn!(?step, "the drain goes on without having reached this step everywhere");
             }
         }
+    }
+
+    /// Ends a drain: what is still held is counted as failed.
+    pub async fn give_up(&self) {
         self.ask(|reply| Command::Drain(DrainStep::GiveUp, reply)).await;
     }
 

@@ -9,6 +9,7 @@
 
 use super::{Draining, ReceivedRequest, RequestHandler, Transport};
 use crate::shard::buffers::Buffer;
+use crate::telemetry::metrics::RejectReason;
 use bytes::Bytes;
 use codecs::compression::Compression;
 use codecs::grpc::{self, Code, Deframer, Prefix, PrefixError, Status};
@@ -89,8 +90,16 @@ async fn serve_stream<H: RequestHandler>(
     handler: &H,
     bytes_max: usize,
 ) {
+    if !speaks_grpc(&request) {
+        handler.rejected(RejectReason::Route);
+        drop(answer_not_grpc(&mut respond));
+        return;
+    }
     let outcome = match compression_of(&request) {
-        Err(status) => Err(status),
+        Err(status) => {
+            handler.rejected(RejectReason::Route);
+            Err(status)
+        }
         Ok(compression) => {
             let mut body = request.into_body();
             match gather(&mut body, handler, bytes_max, compression).await {
@@ -106,6 +115,12 @@ async fn serve_stream<H: RequestHandler>(
     };
     // An answer that cannot be sent belongs to a stream that the peer has reset: nothing is left to do.
     drop(sent);
+}
+
+/// Whether the request says that it is gRPC (gRPC over HTTP/2, "Requests": `application/grpc`, `application/grpc+proto`).
+fn speaks_grpc(request: &Request<RecvStream>) -> bool {
+    let content_type = request.headers().get(http::header::CONTENT_TYPE).map_or(&[][..], HeaderValue::as_bytes);
+    content_type.strip_prefix(b"application/grpc").is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
 }
 
 /// Checks method and headers, before a byte of the body is read.
@@ -150,13 +165,14 @@ async fn gather<H: RequestHandler>(
         let chunk = chunk?;
         let mut rest = &chunk[..];
         if message.is_none()
-            && let Some(prefix) = deframer.take(&mut rest).map_err(|error| Broken::Refused(prefix_status(&error)))?
+            && let Some(prefix) = deframer.take(&mut rest).map_err(|error| reject_prefix(handler, &error))?
         {
             let buffer = begin(prefix, handler, named).map_err(Broken::Refused)?;
             message = Some((buffer, prefix));
         }
         if let Some((buffer, prefix)) = &mut message {
             if buffer.len() + rest.len() > prefix.length {
+                handler.rejected(RejectReason::Malformed);
                 let message = "more bytes than the message prefix announces: a unary call carries one message";
                 return Err(Broken::Refused(Status::new(Code::InvalidArgument, message)));
             }
@@ -171,10 +187,12 @@ async fn gather<H: RequestHandler>(
             Ok(ReceivedRequest { body, compression, transport: Transport::Grpc })
         }
         Some((body, prefix)) => {
+            handler.rejected(RejectReason::Malformed);
             let message = format!("the message ends after {} of {} bytes", body.len(), prefix.length);
             Err(Broken::Refused(Status::new(Code::InvalidArgument, message)))
         }
         None => {
+            handler.rejected(RejectReason::Malformed);
             let message = "the call carries no message";
             Err(Broken::Refused(Status::new(Code::InvalidArgument, message)))
         }
@@ -184,11 +202,20 @@ async fn gather<H: RequestHandler>(
 /// The message's length is known: asks for admission, takes a buffer.
 fn begin<H: RequestHandler>(prefix: Prefix, handler: &H, named: Compression) -> Result<Buffer, Status> {
     if prefix.compressed && named == Compression::None {
+        handler.rejected(RejectReason::Compression);
         let message = "the message is flagged as compressed but grpc-encoding names no encoding";
         return Err(Status::new(Code::Internal, message));
     }
     handler.admit(prefix.length)?;
     Ok(handler.take_buffer(prefix.length))
+}
+
+fn reject_prefix<H: RequestHandler>(handler: &H, error: &PrefixError) -> Broken {
+    handler.rejected(match error {
+        PrefixError::Flag(_) => RejectReason::Malformed,
+        PrefixError::TooLarge { .. } => RejectReason::TooLarge,
+    });
+    Broken::Refused(prefix_status(error))
 }
 
 /// grpc-go's codes: a message beyond the limit is RESOURCE_EXHAUSTED without a retry hint, which senders do not repeat.
@@ -209,6 +236,16 @@ fn answer_ok(respond: &mut SendResponse<Bytes>) -> Result<(), h2::Error> {
     let mut trailers = HeaderMap::with_capacity(1);
     trailers.insert("grpc-status", HeaderValue::from_static("0"));
     stream.send_trailers(trailers)
+}
+
+/// A client that does not speak gRPC understands an HTTP status.
+fn answer_not_grpc(respond: &mut SendResponse<Bytes>) -> Result<(), h2::Error> {
+    let mut response = head();
+    *response.status_mut() = http::StatusCode::UNSUPPORTED_MEDIA_TYPE;
+    response.headers_mut().insert("grpc-status", HeaderValue::from(Code::Internal.number()));
+    let message = HeaderValue::from_static("content-type is not application/grpc");
+    response.headers_mut().insert("grpc-message", message);
+    respond.send_response(response, true).map(drop)
 }
 
 /// The "trailers only" form: the status travels in the one header block.

@@ -14,6 +14,7 @@ use super::{Draining, ReceivedRequest, RequestHandler, Transport};
 use crate::shard::buffers::Buffer;
 use crate::shard::hyper_io::HyperIo;
 use crate::shard::runtime::{sleep, spawn};
+use crate::telemetry::metrics::RejectReason;
 use bytes::Bytes;
 use codecs::compression::Compression;
 use codecs::grpc::{Code, Status};
@@ -117,7 +118,13 @@ impl HttpServer {
         progress.enter(Phase::Body);
         let (head, mut body) = request.into_parts();
         let refusal = match self.check(&head) {
-            Err(refusal) => refusal,
+            Err(refusal) => {
+                handler.rejected(match refusal {
+                    Refusal::Text(..) => RejectReason::Route,
+                    Refusal::Status(_) => RejectReason::Compression,
+                });
+                refusal
+            }
             Ok(compression) => match self.gather(&mut body, &**handler).await {
                 Err(status) => Refusal::Status(status),
                 Ok(body) => {
@@ -169,19 +176,20 @@ impl HttpServer {
         let announced = body.size_hint().exact().map(|length| usize::try_from(length).unwrap_or(usize::MAX));
         let mut room = announced.unwrap_or(CHUNKED_BYTES_FIRST.min(self.body_bytes_max));
         if room > self.body_bytes_max {
-            return Err(self.too_large());
+            return Err(self.too_large(handler));
         }
         handler.admit(room)?;
         let mut buffer = handler.take_buffer(room);
         while let Some(frame) = body.frame().await {
             let frame = frame.map_err(|error| {
+                handler.rejected(RejectReason::Malformed);
                 Status::new(Code::InvalidArgument, format!("the body ends too early or is malformed: {error}"))
             })?;
             // Trailers say nothing that OTLP knows.
             let Ok(piece) = frame.into_data() else { continue };
             let length = buffer.len() + piece.len();
             if length > self.body_bytes_max {
-                return Err(self.too_large());
+                return Err(self.too_large(handler));
             }
             if length > room {
                 room = length.max(room * 2).min(self.body_bytes_max);
@@ -192,7 +200,8 @@ impl HttpServer {
         Ok(buffer)
     }
 
-    fn too_large(&self) -> Status {
+    fn too_large<H: RequestHandler>(&self, handler: &H) -> Status {
+        handler.rejected(RejectReason::TooLarge);
         let limit = self.body_bytes_max;
         Status::new(
             Code::InvalidArgument,

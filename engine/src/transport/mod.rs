@@ -9,6 +9,7 @@ mod resolve;
 pub mod tls;
 
 use crate::shard::buffers::Buffer;
+use crate::telemetry::metrics::RejectReason;
 use codecs::compression::Compression;
 use codecs::grpc::Status;
 use slab::Slab;
@@ -55,6 +56,10 @@ pub trait RequestHandler {
     fn admit(&self, bytes: usize) -> Result<(), Status>;
     /// An empty buffer with room for `bytes`.
     fn take_buffer(&self, bytes: usize) -> Buffer;
+    /// A request was answered for good before it could be handed over, for this reason. Counts it.
+    fn rejected(&self, reason: RejectReason) {
+        let _ = reason;
+    }
     /// Takes the request; resolves when the sender may be answered.
     async fn handle(&self, request: ReceivedRequest) -> Result<(), Status>;
 }
