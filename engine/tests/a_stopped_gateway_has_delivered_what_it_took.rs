@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 
 /// `count` traces from number `first` on; one in three has an error.
 fn traces(first: u64, count: u64) -> Vec<Trace> {
-    let kind = |number: u64| if number % 3 == 0 { Kind::ErrorIn(1) } else { Kind::Plain };
+    let kind = |number: u64| if number.is_multiple_of(3) { Kind::ErrorIn(1) } else { Kind::Plain };
     (first..first + count).map(|number| Trace { number, spans: 4, kind: kind(number) }).collect()
 }
 

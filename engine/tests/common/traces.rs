@@ -45,7 +45,7 @@ impl Trace {
     }
 
     pub fn span_id(&self, place: u32) -> [u8; 8] {
-        let id = self.number << 20 | u64::from(place) + 1;
+        let id = (self.number << 20) | (u64::from(place) + 1);
         id.to_be_bytes()
     }
 
