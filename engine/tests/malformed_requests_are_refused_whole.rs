@@ -206,7 +206,8 @@ fn over_http() {
     answer(&sound(), Some("no such thing"), "an encoding nobody has heard of");
     answer(&vec![0; HTTP_BYTES_MAX + 1], None, "a body beyond the limit");
     let protobuf = [("content-type", "application/x-protobuf")];
-    let rows: [(&str, &str, &[(&str, &str)], u16, &str); 5] = [
+    type Headers<'a> = &'a [(&'a str, &'a str)];
+    let rows: [(&str, &str, Headers<'_>, u16, &str); 5] = [
         ("POST", "/v1/trace", &protobuf, 404, "404 page not found"),
         ("GET", "/v1/traces", &protobuf, 405, "405 method not allowed, supported: [POST]"),
         ("PUT", "/v1/traces", &protobuf, 405, "405 method not allowed, supported: [POST]"),

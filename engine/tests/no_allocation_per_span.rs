@@ -4,6 +4,8 @@
 //! The path is the real one: receiver, index, pipeline, tail sampler, trace table, on a shard's runtime. Only the socket
 //! is left out, because HTTP/2 frames are allocated by their library, per frame.
 
+#![allow(clippy::unwrap_used, reason = "the whole file is a test; clippy only knows the functions marked as such")]
+
 mod common;
 
 use bytes::Bytes;
