@@ -11,12 +11,16 @@ use common::gateway::{Setup, wait_until_empty};
 use common::traces::{Kind, SpanId, Trace, request_of, tail_sampling};
 use common::{Answer, Engine, GrpcSender, HttpSender, Sink, wait_for};
 use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
 
 const LIMIT_MIB: u64 = 12;
 const SPIKE_MIB: u64 = 2;
 const SPANS_PER_REQUEST: u32 = 400;
 /// What the process takes beside its budget: code, stacks, allocator, the kernel's page granularity.
 const OVERHEAD_BYTES: u64 = 48 << 20;
+/// An empty gateway takes requests within a few turns of its shards. Kept memory grows old after 25 s at the earliest, so
+/// a gateway that only waited for that would be found out.
+const SOON: Duration = Duration::from_secs(20);
 const WAIT_FIRST_MS: u64 = 4_000;
 const WAIT_MAX_MS: u64 = 64_000;
 
@@ -67,7 +71,7 @@ fn is_refused_and_recovers(engine: Engine, wait_ms: u64) -> bool {
     let grpc = GrpcSender::connect(gateway.grpc);
     let mut acknowledged = Vec::new();
     let mut sent_bytes = 0;
-    let mut numbers = 0..;
+    let mut numbers = 0..u64::MAX;
     let refused = loop {
         let trace = trace(numbers.next().expect("numbers do not end"));
         let request = request_of(&[trace]);
@@ -86,19 +90,27 @@ fn is_refused_and_recovers(engine: Engine, wait_ms: u64) -> bool {
     assert!(refused.retry_delay.is_some(), "it says when to come back");
     assert!(sent_bytes > (LIMIT_MIB - SPIKE_MIB) << 19, "half the budget was of use: {sent_bytes} bytes");
 
-    // Whatever the moment, the same two answers over HTTP; and after the decisions, requests are taken again.
+    // While traces wait for their decisions, HTTP says the same in its own words.
     let mut http = HttpSender::connect(gateway.http);
+    let response = http.send(&request_of(&[trace(numbers.next().expect("numbers do not end"))]));
+    // Unless the decisions were faster: then it is taken.
+    if response.status != 200 {
+        assert_eq!(response.status, 503);
+        assert!(response.headers.contains_key("retry-after"), "it says when to come back");
+        assert_eq!(response.answer().status().code, Code::Unavailable);
+    } else {
+        acknowledged.push(trace(numbers.start - 1));
+    }
+
+    // Once all is decided nothing is in use, and what is only kept for reuse must not keep requests out.
+    wait_until_empty(&gateway, &["otlp"]);
+    let empty_since = Instant::now();
     let again = wait_for("room after the decisions", || {
         resident_bytes_max = resident_bytes_max.max(gateway.resident_bytes());
         let trace = trace(numbers.next()?);
-        let response = http.send(&request_of(&[trace]));
-        if response.status == 200 {
-            return Some(trace);
-        }
-        assert_eq!(response.status, 503);
-        assert!(response.headers.contains_key("retry-after"), "it says when to come back");
-        None
+        (grpc.send(&request_of(&[trace])) == Answer::Taken).then_some(trace)
     });
+    assert!(empty_since.elapsed() < SOON, "an empty gateway refused for {:?}", empty_since.elapsed());
     acknowledged.push(again);
     let ledger = wait_until_empty(&gateway, &["otlp"]);
     let taken = acknowledged.iter().map(|trace| u64::from(trace.spans)).sum::<u64>();

@@ -453,6 +453,14 @@ impl Sampler {
         self.table.shrink()
     }
 
+    /// Forgets what bursts needed: the next calls of [`Sampler::shrink`] give back all that is not in use. For a caller
+    /// whose memory is short: kept for later, it would keep others from theirs now.
+    pub fn forget_bursts(&mut self) {
+        // What neither of two windows needed is surplus.
+        self.table.rotate_window();
+        self.table.rotate_window();
+    }
+
     /// Undecided traces.
     pub fn pending_traces(&self) -> usize {
         self.table.traces()

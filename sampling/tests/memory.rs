@@ -66,6 +66,18 @@ fn a_burst_is_given_back_within_a_minute_and_what_is_in_use_stays() {
 }
 
 #[test]
+fn a_forgotten_burst_is_given_back_without_waiting() {
+    let mut sampler = Sampler::new(&settings(&[ERRORS]), 3, 1);
+    insert_traces(&mut sampler, 0, 0..6_000, 0);
+    decide(&mut sampler, WAIT);
+    insert_traces(&mut sampler, WAIT, 100_000..100_100, 2);
+    sampler.forget_bursts();
+    while sampler.shrink(WAIT) {}
+    assert!(sampler.bytes_held() < 4_000_000, "{} bytes held", sampler.bytes_held());
+    assert_eq!(decide(&mut sampler, 2 * WAIT).len(), 400, "what is in use stays");
+}
+
+#[test]
 fn one_call_gives_back_a_bounded_part() {
     let mut sampler = Sampler::new(&settings(&[ERRORS]), 3, 1);
     insert_traces(&mut sampler, 0, 0..6_000, 0);

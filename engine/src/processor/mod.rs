@@ -29,6 +29,8 @@ pub enum Processor {
 pub struct Turn<'a> {
     /// Monotonic time of this turn.
     pub now_ns: u64,
+    /// The edge is about to refuse, or does: nobody keeps memory for later.
+    pub memory_is_short: bool,
     /// For measuring how long the turn itself takes.
     pub clock: crate::shard::clock::Clock,
     /// The shard's counters.

@@ -56,6 +56,9 @@ impl TailSampling {
             self.sampler.decide_due(turn.now_ns, RELEASE_SPANS_MAX, &mut self.release)
         };
         self.emit(turn, out);
+        if turn.memory_is_short {
+            self.sampler.forget_bursts();
+        }
         self.sampler.shrink(turn.now_ns);
         self.show(turn.cells);
         if self.shown.traces_sampled + self.shown.traces_not_sampled > decided_before {

@@ -10,6 +10,10 @@ use crate::shard::parcel::Parcel;
 use crate::telemetry::cells::Counter;
 use std::rc::Rc;
 
+/// Share of the soft limit from which on memory that is only kept for reuse goes back at once. Fresh pages cost more
+/// than used ones, so not earlier; but a gateway must never refuse for memory that nobody uses.
+const PRESSURE_SHORT: f64 = 0.9;
+
 /// The pipelines of one shard.
 #[derive(Debug)]
 pub struct Pipelines {
@@ -118,5 +122,12 @@ impl Pipelines {
 }
 
 fn turn_of(shard: &ShardContext, now_ns: u64) -> Turn<'_> {
-    Turn { now_ns, cells: &shard.cells, clock: shard.clock, buffers: &shard.buffers, indexes: &shard.indexes }
+    Turn {
+        now_ns,
+        memory_is_short: shard.lease.pressure() >= PRESSURE_SHORT,
+        cells: &shard.cells,
+        clock: shard.clock,
+        buffers: &shard.buffers,
+        indexes: &shard.indexes,
+    }
 }
