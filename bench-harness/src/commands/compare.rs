@@ -65,8 +65,7 @@ fn print_instructions(gateways: &[&Path; 2]) -> io::Result<()> {
         print_line("instructions: not counted, valgrind is not installed");
         return Ok(());
     }
-    let none = instructions::Figures::new();
-    let [old, new] = [instructions::count(gateways[0], &none)?, instructions::count(gateways[1], &none)?];
+    let [old, new] = [instructions::count(gateways[0])?, instructions::count(gateways[1])?];
     print_line(&format!("instructions per span ({})", instructions::COUNTER));
     for (name, old) in &old {
         let new = new.get(name).copied().unwrap_or(0.0);

@@ -33,9 +33,6 @@ use crate::verdict::{self, Expectation, Findings, LedgerLine};
 /// How long load is offered if nothing else is said.
 const DURATION: Duration = Duration::from_secs(30);
 
-/// Span times of a counted run: the same bytes, and so the same compressed bytes, in every run.
-const COUNTED_START_UNIX_NS: u64 = 1_750_000_000_000_000_000;
-
 /// From this share of its core on, load and sink are what limits a closed loop or a search.
 const LOAD_LIMITED_SHARE: f64 = 0.95;
 
@@ -184,17 +181,12 @@ impl Plan {
     }
 
     fn cycle(&self) -> Cycle {
-        let start_unix_ns = match self.rate {
-            Rate::Counted { .. } => COUNTED_START_UNIX_NS,
-            Rate::SpansPerSecond(_) | Rate::Closed => {
-                SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos() as u64
-            }
-        };
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Cycle::new(CycleSettings {
             seed: self.arguments.seed,
             spans_per_request: self.arguments.spans_per_request as usize,
             request_interval_ns: self.interval_ns(),
-            start_unix_ns,
+            start_unix_ns: now.as_nanos() as u64,
         })
     }
 
