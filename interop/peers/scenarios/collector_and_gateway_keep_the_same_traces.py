@@ -47,14 +47,14 @@ def it_agrees_on_all_policies_together():
 def check(policies, **more):
     """Sends the same requests to both; the kept ids and their spans must be equal."""
     made = load.make(TRACES, spans_per_request=200, seed=len(str(policies)))
-    settings = {"decision_wait": "2s", "num_traces": 50_000, "policies": policies} | more
+    settings = {"decision_wait": "600s", "num_traces": 50_000, "policies": policies} | more
     with ExitStack() as stack:
         theirs, ours = stack.enter_context(GrpcSink()), stack.enter_context(GrpcSink())
         collector = stack.enter_context(Collector(exporter_to(theirs), {"tail_sampling": settings}))
         gateway = stack.enter_context(Gateway(exporter_to(ours), {"tail_sampling": settings}, engine_settings={"cores": 2}))
         for target in (collector.grpc, gateway.grpc):
             send_over_connections(target, made.requests, connections=2)
-        # Both decide what is pending when they are stopped; all spans are there.
+        # Both decide when they are stopped: with all spans, however busy the machine.
         collector.stop()
         gateway.stop()
         kept_by_them, kept_by_us = spans.trace_ids(theirs.spans()), spans.trace_ids(ours.spans())
