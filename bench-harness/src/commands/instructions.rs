@@ -31,6 +31,9 @@ const DURATION: Duration = Duration::from_secs(600);
 /// Traces are spread as if requests came at this rate: over some twenty requests of 512 spans.
 const SPREAD_SPANS_PER_SECOND: u64 = 25_000;
 
+/// The drain makes all decisions, fifty times slower than usual.
+const DRAIN_WITHOUT_HURRY: &str = "service.engine.shutdown_timeout=300s";
+
 /// What is counted.
 pub(super) const COUNTER: &str = "valgrind --tool=callgrind, instructions in user space";
 
@@ -117,6 +120,7 @@ fn count_run(binary: &Path, scenario: &Scenario, requests: u64) -> io::Result<u6
             spans_per_request: scenario.spans_per_request,
             compression: scenario.compression,
             runtime: Runtime::Epoll,
+            set: vec![DRAIN_WITHOUT_HURRY.to_owned()],
             ..defaults()
         },
         rate: Rate::Counted { requests },

@@ -21,11 +21,14 @@ pub(crate) use config::{Configuration, Runtime, Work};
 pub(crate) use metrics::{Metrics, scrape};
 pub(crate) use user_file::read_user_file;
 
-/// How long a gateway may take to answer on its metrics address; valgrind makes everything fifty times slower.
-const START_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long a gateway may take to answer on its metrics address.
+const START_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How long a drain may take: the gateway's own 25 s and some.
 const STOP_TIMEOUT: Duration = Duration::from_secs(40);
+
+/// How much longer both may take behind a tool that counts: valgrind makes everything fifty times slower.
+const WRAPPED_FACTOR: u32 = 10;
 
 /// How often a start or an end is looked for.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
@@ -62,6 +65,8 @@ pub(crate) struct Gateway {
     /// Its configuration and its output.
     folder: PathBuf,
     addresses: Addresses,
+    /// On how long a start and a drain may take.
+    patience: u32,
 }
 
 /// How a gateway ended.
@@ -91,6 +96,7 @@ impl Gateway {
         let folder = run_folder()?;
         let config = launch.configuration.write(&folder)?;
         let log = std::fs::File::create(folder.join("gateway.log"))?;
+        let patience = if launch.wrapper.is_empty() { 1 } else { WRAPPED_FACTOR };
         let mut words = launch.wrapper.iter().cloned();
         let mut command = match words.next() {
             None => Command::new(&launch.binary),
@@ -103,7 +109,7 @@ impl Gateway {
         command.args(config);
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         let child = spawn_on_cores(command, launch.cores.clone())?;
-        let mut gateway = Gateway { child, folder, addresses };
+        let mut gateway = Gateway { child, folder, addresses, patience };
         gateway.wait_until_ready().await?;
         Ok(gateway)
     }
@@ -126,7 +132,7 @@ impl Gateway {
     /// Asks it to drain and waits for its end. Others on this thread, the sink above all, go on meanwhile.
     pub(crate) async fn stop(mut self) -> io::Result<Ended> {
         let pid = Pid::from_child(&self.child);
-        let deadline = Instant::now() + STOP_TIMEOUT;
+        let deadline = Instant::now() + STOP_TIMEOUT * self.patience;
         if self.child.try_wait()?.is_none() {
             kill_process(pid, Signal::TERM)?;
         }
@@ -141,7 +147,7 @@ impl Gateway {
     }
 
     async fn wait_until_ready(&mut self) -> io::Result<()> {
-        let deadline = Instant::now() + START_TIMEOUT;
+        let deadline = Instant::now() + START_TIMEOUT * self.patience;
         loop {
             if let Some(status) = self.child.try_wait()? {
                 return Err(io::Error::other(format!("the gateway ended at start ({status}):\n{}", self.output())));
