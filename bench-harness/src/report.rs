@@ -28,6 +28,8 @@ pub(crate) struct Report {
     pub(crate) harness_cpu_share: f64,
     /// That was the case.
     pub(crate) load_limited: bool,
+    /// CPU seconds of the measured window that the hypervisor gave to others.
+    pub(crate) machine_stolen_seconds: f64,
     /// Most memory the gateway had resident.
     pub(crate) gateway_rss_bytes_max: Option<u64>,
     /// From intended send to ack.

@@ -23,7 +23,7 @@ use super::rate::SPANS_PER_SECOND;
 use crate::cli::RunArguments;
 use crate::gateway::{Addresses, Configuration, Ended, Gateway, Launch, Metrics, Work, release_binary, scrape};
 use crate::load::{self, Log, Pace, Source, Target};
-use crate::measure::{Clock, ProcessUsage, own_cpu_seconds, pin_this_thread, usage};
+use crate::measure::{Clock, ProcessUsage, own_cpu_seconds, pin_this_thread, stolen_seconds, usage};
 use crate::output::{Moment, Progress};
 use crate::report::Report;
 use crate::sink::{Arrivals, listen};
@@ -256,6 +256,7 @@ struct Sample {
     in_flight: u64,
     usage: Option<ProcessUsage>,
     own_cpu_seconds: f64,
+    stolen_seconds: f64,
 }
 
 /// What is shared by the tasks of a run.
@@ -387,6 +388,7 @@ async fn go(plan: &Plan, cycle: Rc<Cycle>, source: Source) -> io::Result<Report>
         spans_per_second: window.accepted as f64 * spans / window.seconds,
         spans_per_cpu_second: window.cpu_seconds.map(|cpu| window.accepted as f64 * spans / cpu.max(1e-9)),
         gateway_cpu_share: window.cpu_seconds.map(|cpu| cpu / window.seconds),
+        machine_stolen_seconds: window.stolen_seconds,
         load_limited: window.own_cpu_seconds / window.seconds > LOAD_LIMITED_SHARE,
         harness_cpu_share: window.own_cpu_seconds / window.seconds,
         gateway_rss_bytes_max: rss_bytes_max,
@@ -435,6 +437,7 @@ async fn watch(run: Rc<Run>, pid: Option<u32>) {
             in_flight: run.log.in_flight(),
             usage: pid.and_then(|pid| usage(pid).ok()),
             own_cpu_seconds: own_cpu_seconds(),
+            stolen_seconds: stolen_seconds(),
         });
         let seconds = (now_ns - start_ns) / 1_000_000_000;
         if seconds > shown_seconds {
@@ -503,6 +506,7 @@ struct Window {
     accepted: u64,
     cpu_seconds: Option<f64>,
     own_cpu_seconds: f64,
+    stolen_seconds: f64,
     backlog: (u64, u64),
 }
 
@@ -521,6 +525,7 @@ impl Window {
             seconds: ((last.at_ns - first.at_ns) as f64 / 1e9).max(1e-9),
             accepted: last.accepted - first.accepted,
             cpu_seconds: first.usage.zip(last.usage).map(|(first, last)| last.cpu_seconds - first.cpu_seconds),
+            stolen_seconds: last.stolen_seconds - first.stolen_seconds,
             own_cpu_seconds: last.own_cpu_seconds - first.own_cpu_seconds,
             backlog: (most(&within[..half]), most(&within[half..])),
         }

@@ -6,4 +6,4 @@ mod process;
 
 pub(crate) use clock::{Clock, Ticker};
 pub(crate) use latency::{Latency, Percentiles};
-pub(crate) use process::{ProcessUsage, own_cpu_seconds, pin_this_thread, unpin_this_thread, usage};
+pub(crate) use process::{ProcessUsage, own_cpu_seconds, pin_this_thread, stolen_seconds, unpin_this_thread, usage};

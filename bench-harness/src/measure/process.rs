@@ -33,6 +33,13 @@ pub(crate) fn own_cpu_seconds() -> f64 {
     time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
 }
 
+/// CPU seconds, over all cores, that the hypervisor gave to someone else although this machine wanted them; 0 where
+/// that is not known. Latencies and wall rates of a run with much of it are not those of the gateway.
+pub(crate) fn stolen_seconds() -> f64 {
+    let stat = std::fs::read_to_string("/proc/stat").unwrap_or_default();
+    stolen_ticks(&stat).unwrap_or(0) as f64 / rustix::param::clock_ticks_per_second() as f64
+}
+
 /// Keeps the calling thread, and processes it starts from now on, on these cores.
 pub(crate) fn pin_this_thread(cores: &[usize]) -> io::Result<()> {
     let mut set = CpuSet::new();
@@ -56,6 +63,11 @@ fn cpu_ticks(stat: &str) -> Option<u64> {
     Some(user + system)
 }
 
+/// The eighth figure of the first line (proc_stat(5): steal).
+fn stolen_ticks(stat: &str) -> Option<u64> {
+    stat.lines().next()?.strip_prefix("cpu ")?.split_ascii_whitespace().nth(7)?.parse().ok()
+}
+
 fn status_bytes(status: &str, key: &str) -> Option<u64> {
     let line = status.lines().find_map(|line| line.strip_prefix(key))?;
     let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
@@ -71,6 +83,12 @@ mod tests {
         let stat = "7 (a) b (c) S 1 2 3 4 5 6 7 8 9 10 120 30 0 0 20";
         assert_eq!(cpu_ticks(stat), Some(150));
         assert_eq!(cpu_ticks("nonsense"), None);
+    }
+
+    #[test]
+    fn stolen_time_is_the_eighth_figure_of_all_cores_together() {
+        assert_eq!(stolen_ticks("cpu  1 2 3 4 5 6 7 80 9 10\ncpu0 1 2 3 4 5 6 7 40 9 10\n"), Some(80));
+        assert_eq!(stolen_ticks("cpu0 1 2 3"), None);
     }
 
     #[test]

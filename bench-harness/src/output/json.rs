@@ -49,6 +49,7 @@ pub(crate) fn report_json(report: &Report) -> Value {
         "gateway_cpu_share": report.gateway_cpu_share,
         "harness_cpu_share": report.harness_cpu_share,
         "load_limited": report.load_limited,
+        "machine_stolen_seconds": report.machine_stolen_seconds,
         "ledger": {
             "offered": load.offered_spans,
             "accepted": load.accepted_spans,

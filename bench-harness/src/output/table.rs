@@ -9,6 +9,9 @@ use crate::verdict::{ExporterFindings, Word};
 /// Lines of the gateway's output under a failed run.
 const GATEWAY_LINES: usize = 15;
 
+/// From this share of a core on, what the hypervisor took is worth a line.
+const STOLEN_SHARE: f64 = 0.02;
+
 /// Prints everything a person wants to see.
 pub(crate) fn print_report(report: &Report) {
     print_line(&render(report));
@@ -65,6 +68,10 @@ fn add_speed(table: &mut Table, report: &Report) {
     }
     table.row("span size", &format!("{:.0} B on average", report.span_bytes));
     table.row("measured over", &format!("{:.1} s, after a warm-up", report.window_seconds));
+    let stolen = report.machine_stolen_seconds;
+    if stolen > STOLEN_SHARE * report.window_seconds {
+        table.row("stolen", &format!("{stolen:.2} CPU seconds went to other machines: trust no latency"));
+    }
 }
 
 fn add_latencies(table: &mut Table, report: &Report) {
