@@ -4,7 +4,8 @@
 use std::io;
 use std::process::ExitCode;
 
-use super::run::{Plan, Rate, measure};
+use super::plan::{Plan, Rate};
+use super::run::measure;
 use crate::cli::RunArguments;
 use crate::output::{print_report, write_json};
 use crate::report::Report;

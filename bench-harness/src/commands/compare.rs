@@ -7,7 +7,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use super::instructions;
-use super::run::{Plan, Rate, Subject, measure};
+use super::plan::{Plan, Rate, Subject};
+use super::run::measure;
 use crate::cli::CompareArguments;
 use crate::gateway::Work;
 use crate::output::{print_line, print_report, thousands};

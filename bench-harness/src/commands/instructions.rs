@@ -13,7 +13,8 @@ use std::time::Duration;
 
 use clap::Parser;
 
-use super::run::{Plan, Rate, Subject, measure};
+use super::plan::{Plan, Rate, Subject};
+use super::run::measure;
 use crate::cli::{Arguments, CompressionArgument, InstructionsArguments, RunArguments};
 use crate::gateway::{Runtime, Work, release_binary};
 use crate::output::print_line;

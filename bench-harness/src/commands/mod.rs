@@ -1,13 +1,17 @@
-//! The sub-commands, one file each; `run.rs` holds the run they are all made of.
+//! The sub-commands, one file each, and the run they are all made of: `plan.rs` says what, `run.rs` does it, `window.rs`
+//! and `books.rs` hold its figures.
 
 mod baseline;
+mod books;
 mod compare;
 mod floor;
 mod instructions;
 mod offer;
+mod plan;
 mod rate;
 mod run;
 mod saturate;
+mod window;
 
 use std::io;
 use std::process::ExitCode;

@@ -12,7 +12,8 @@ use http::{HeaderMap, HeaderValue, Request, Response};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::LocalSet;
 
-use super::run::{Plan, Rate, measure};
+use super::plan::{Plan, Rate};
+use super::run::measure;
 use crate::cli::RunArguments;
 use crate::measure::pin_this_thread;
 use crate::output::{print_report, write_json};

@@ -3,7 +3,8 @@
 use std::io;
 use std::process::ExitCode;
 
-use super::run::{Plan, measure};
+use super::plan::Plan;
+use super::run::measure;
 use crate::cli::RunArguments;
 use crate::output::{print_report, write_json};
 

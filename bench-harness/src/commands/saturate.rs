@@ -11,7 +11,8 @@ use std::io;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use super::run::{Plan, Rate, measure};
+use super::plan::{Plan, Rate};
+use super::run::measure;
 use crate::cli::RunArguments;
 use crate::output::{print_line, print_report, thousands, write_json};
 use crate::report::Report;

@@ -1,0 +1,52 @@
+//! The gateway's books beside ours.
+
+use crate::gateway::Metrics;
+use crate::traces::Policies;
+use crate::verdict::{Expectation, Findings, LedgerLine};
+
+/// What the gateway's counters grew by in this run, and what we counted.
+///
+/// `delivered` is what each exporter's sink had when the gateway was asked.
+pub(super) fn ledger(
+    findings: &Findings,
+    delivered: &[u64],
+    expectation: &Expectation,
+    policies: Option<&Policies>,
+    before: &Metrics,
+    after: &Metrics,
+) -> Vec<LedgerLine> {
+    let line = |name: &str, labels: &[(&str, &str)], ours: u64| {
+        let shown: Vec<String> = labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        let gateway = after.sum(name, labels).map(|after| after - before.sum(name, labels).unwrap_or(0).min(after));
+        LedgerLine {
+            metric: if shown.is_empty() { name.to_owned() } else { format!("{name}{{{}}}", shown.join(",")) },
+            ours,
+            gateway,
+        }
+    };
+    let mut lines = vec![
+        line("otelcol_receiver_accepted_spans", &[], findings.load.accepted_spans),
+        line("otelcol_receiver_refused_spans", &[], findings.load.refused_spans),
+    ];
+    for (exporter, delivered) in findings.exporters.iter().zip(delivered) {
+        let labels = [("exporter", exporter.id.as_str())];
+        lines.push(line("otelcol_exporter_sent_spans", &labels, *delivered));
+        lines.push(line("otelcol_exporter_send_failed_spans", &labels, 0));
+    }
+    let Some(policies) = policies else {
+        return lines;
+    };
+    // Traces nobody knows the end of cannot be counted from here.
+    if expectation.uncertain_traces == 0 {
+        let prefix = "otelcol_processor_tail_sampling";
+        let decided = format!("{prefix}_global_count_traces_sampled");
+        let dropped = expectation.traces - expectation.kept_traces;
+        lines.push(line(&decided, &[("sampled", "true")], expectation.kept_traces));
+        lines.push(line(&decided, &[("sampled", "false")], dropped));
+        for (policy, votes) in policies.policies.iter().zip(&expectation.votes) {
+            let labels = [("policy", policy.name.as_str()), ("sampled", "true")];
+            lines.push(line(&format!("{prefix}_count_traces_sampled"), &labels, *votes));
+        }
+    }
+    lines
+}

@@ -1,0 +1,229 @@
+//! What a run is to do: how fast, how long, at which gateway, with which requests.
+
+use std::cell::RefCell;
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use codecs::compression::Compression;
+
+use super::rate::SPANS_PER_SECOND;
+use crate::cli::RunArguments;
+use crate::gateway::{ExporterEndpoint, Work, read_user_file, release_binary};
+use crate::load::{self, Pace, Source};
+use crate::traces::{Cycle, CycleSettings, Policies};
+
+/// How long load is offered if nothing else is said.
+const DURATION: Duration = Duration::from_secs(30);
+
+/// Decision wait of the speed targets.
+const DECISION_WAIT_S: u64 = 2;
+
+/// Spread of traces in a closed loop is planned for this rate.
+const CLOSED_SPANS_PER_SECOND: u64 = 1_000_000;
+
+/// Most memory for requests that are compressed beforehand.
+const PREPARED_BYTES_MAX: u64 = 6 << 30;
+
+/// How the load is paced.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Rate {
+    /// Open loop.
+    SpansPerSecond(u64),
+    /// Closed loop, as fast as answers come.
+    Closed,
+    /// Closed loop, one request at a time, then a drain at once: the same work at any speed.
+    Counted {
+        /// How many.
+        requests: u64,
+    },
+}
+
+/// Where requests go.
+#[derive(Clone, Debug)]
+pub(super) enum Subject {
+    /// A gateway that is started for the run.
+    Child {
+        /// Its binary.
+        binary: PathBuf,
+        /// What it does.
+        work: Work,
+        /// In front of the binary.
+        wrapper: Vec<String>,
+    },
+    /// An address that answers already.
+    Running {
+        /// Its receiver.
+        address: SocketAddr,
+        /// Its metrics.
+        metrics: Option<SocketAddr>,
+    },
+}
+
+/// A run, ready to go.
+#[derive(Clone, Debug)]
+pub(super) struct Plan {
+    pub(super) arguments: RunArguments,
+    pub(super) rate: Rate,
+    pub(super) duration: Duration,
+    pub(super) subject: Subject,
+    pub(super) memory_limit_mib: Option<u64>,
+    /// Compressed requests, kept from one run to the next: each gateway sees them for the first time.
+    pub(super) prepared: Rc<RefCell<Option<Prepared>>>,
+}
+
+/// Compressed requests and the cycle they were made from.
+#[derive(Clone, Debug)]
+pub(super) struct Prepared {
+    cycle: Rc<Cycle>,
+    requests: Rc<Vec<Bytes>>,
+}
+
+impl Plan {
+    /// What the command line says.
+    pub(super) fn new(arguments: &RunArguments) -> io::Result<Plan> {
+        let subject = match arguments.target {
+            Some(address) => Subject::Running { address, metrics: arguments.target_metrics },
+            None => Subject::Child {
+                binary: match &arguments.gateway {
+                    Some(binary) => binary.clone(),
+                    None => release_binary()?,
+                },
+                work: match &arguments.config {
+                    Some(path) => Work::File(read_user_file(path)?),
+                    None => Work::Sample { decision_wait_s: DECISION_WAIT_S },
+                },
+                wrapper: Vec::new(),
+            },
+        };
+        Ok(Plan {
+            arguments: arguments.clone(),
+            rate: Rate::SpansPerSecond(arguments.spans.unwrap_or(SPANS_PER_SECOND)),
+            duration: arguments.duration.unwrap_or(DURATION),
+            subject,
+            memory_limit_mib: None,
+            prepared: Rc::default(),
+        })
+    }
+
+    /// The same with another rate and length.
+    pub(super) fn at(&self, rate: Rate, duration: Duration) -> Plan {
+        Plan { rate, duration, ..self.clone() }
+    }
+
+    /// The same into the discard mode.
+    pub(super) fn discarding(&self) -> Plan {
+        let mut plan = self.clone();
+        if let Subject::Child { work, .. } = &mut plan.subject {
+            *work = Work::Discard;
+        }
+        plan
+    }
+
+    pub(super) fn compression(&self) -> Compression {
+        self.arguments.compression.into()
+    }
+
+    fn interval_ns(&self) -> u64 {
+        let rate = match self.rate {
+            Rate::SpansPerSecond(rate) => rate,
+            Rate::Closed | Rate::Counted { .. } => self.arguments.spans.unwrap_or(CLOSED_SPANS_PER_SECOND),
+        };
+        (u64::from(self.arguments.spans_per_request) * 1_000_000_000 / rate.max(1)).max(1)
+    }
+
+    pub(super) fn pace(&self) -> Pace {
+        let duration_ns = self.duration.as_nanos() as u64;
+        match self.rate {
+            Rate::SpansPerSecond(_) => {
+                Pace::Open { interval_ns: self.interval_ns(), requests: (duration_ns / self.interval_ns()).max(1) }
+            }
+            Rate::Closed => Pace::Closed {
+                // Small requests need more of them under way to keep a core busy.
+                in_flight: (2_048 / self.arguments.spans_per_request as usize).clamp(4, 32),
+                duration_ns,
+                requests: u64::MAX,
+            },
+            Rate::Counted { requests } => Pace::Closed { in_flight: 1, duration_ns, requests },
+        }
+    }
+
+    fn cycle(&self) -> Cycle {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Cycle::new(CycleSettings {
+            seed: self.arguments.seed,
+            spans_per_request: self.arguments.spans_per_request as usize,
+            request_interval_ns: self.interval_ns(),
+            start_unix_ns: now.as_nanos() as u64,
+        })
+    }
+
+    /// The cycle and where its requests come from. Compressed requests are made for `spans_per_second_max`.
+    pub(super) fn source(&self) -> io::Result<(Rc<Cycle>, Source)> {
+        if self.compression() == Compression::None {
+            let cycle = Rc::new(self.cycle());
+            return Ok((cycle.clone(), Source::plain(cycle)));
+        }
+        let wanted = match self.pace() {
+            Pace::Open { requests, .. } => requests,
+            Pace::Closed { duration_ns, requests, .. } => requests.min(2 * duration_ns / self.interval_ns()),
+        };
+        let mut prepared = self.prepared.borrow_mut();
+        let enough = prepared.as_ref().is_some_and(|prepared| prepared.requests.len() as u64 >= wanted);
+        if !enough {
+            *prepared = Some(self.prepare(wanted)?);
+        }
+        let prepared = prepared.as_ref().ok_or_else(|| io::Error::other("prepared a line above"))?;
+        Ok((prepared.cycle.clone(), Source::Prepared(prepared.requests.clone())))
+    }
+
+    fn prepare(&self, requests: u64) -> io::Result<Prepared> {
+        let cycle = self.cycle();
+        // About a fifth of the plain size; a run that would need more than the bound is cut short.
+        let bytes = cycle.template_bytes(0).len() as u64 / 5;
+        let requests = requests.min(PREPARED_BYTES_MAX / bytes.max(1));
+        eprintln!("compressing {requests} requests ...");
+        let made = load::prepare(&cycle, requests, self.compression())?;
+        Ok(Prepared { cycle: Rc::new(cycle), requests: Rc::new(made) })
+    }
+
+    /// The exporters a sink is needed for.
+    pub(super) fn exporters(&self) -> Vec<ExporterEndpoint> {
+        match &self.subject {
+            Subject::Child { work, .. } => work.exporters(),
+            Subject::Running { .. } => Vec::new(),
+        }
+    }
+
+    /// What must be kept; `None` without tail sampling.
+    pub(super) fn policies(&self) -> Option<Policies> {
+        match &self.subject {
+            Subject::Child { work, .. } => work.policies(),
+            Subject::Running { .. } => None,
+        }
+    }
+
+    pub(super) fn title(&self) -> String {
+        let RunArguments { spans_per_request, connections, .. } = self.arguments;
+        let rate = match self.rate {
+            Rate::SpansPerSecond(rate) => format!("{rate} spans/s"),
+            Rate::Closed => "closed loop".to_owned(),
+            Rate::Counted { requests } => format!("{requests} requests"),
+        };
+        let work = match &self.subject {
+            Subject::Child { work: Work::Sample { .. }, .. } => "tail sampling, two exporters".to_owned(),
+            Subject::Child { work: Work::Discard, .. } => "discard".to_owned(),
+            Subject::Child { work: Work::File(file), .. } => file.path.display().to_string(),
+            Subject::Running { address, .. } => format!("target {address}"),
+        };
+        format!(
+            "{work}: {rate} for {:.0} s, {spans_per_request} spans a request, {:?} {:?}, {connections} connections",
+            self.duration.as_secs_f64(),
+            self.arguments.protocol,
+            self.compression()
+        )
+    }
+}
