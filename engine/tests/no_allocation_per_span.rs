@@ -31,7 +31,7 @@ use engine::telemetry::metrics::{
     BookSeries, BudgetSeries, ExporterSeries, MeshSeries, ProcessorSeries, ReceiverSeries, ShardSeries,
     TailSamplingSeries,
 };
-use engine::transport::{ReceivedRequest, RequestHandler, Transport};
+use engine::transport::{Body, ReceivedRequest, RequestHandler, Transport};
 use sampling::Sampler;
 use sampling::settings::{Policy, Rule, Settings};
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -174,6 +174,7 @@ fn allocations(spans: u32, compression: Compression) -> f64 {
             receiver.admit(wire.len()).unwrap();
             let mut body = receiver.take_buffer(wire.len());
             body.extend_from_slice(wire);
+            let body = Body::Gathered(body);
             receiver.handle(ReceivedRequest { body, compression, transport: Transport::Grpc }).await.unwrap();
             while pipelines.borrow_mut().turn(false) {}
         }

@@ -19,7 +19,7 @@ use crate::shard::buffers::Buffer;
 use crate::shard::pipelines::Pipelines;
 use crate::telemetry::cells::Counter;
 use crate::telemetry::metrics::{ReceiverSeries, RefuseReason, RejectReason};
-use crate::transport::{ReceivedRequest, RequestHandler, Transport};
+use crate::transport::{Body, ReceivedRequest, RequestHandler, Transport};
 use bytes::Bytes;
 use codecs::compression::{Compression, DecompressError, Decompressor};
 use codecs::grpc::{Code, Status};
@@ -175,7 +175,10 @@ impl RequestHandler for OtlpReceiver {
     }
 
     async fn handle(&self, request: ReceivedRequest) -> Result<(), Status> {
-        let body = request.body.freeze();
+        let body = match request.body {
+            Body::Gathered(buffer) => buffer.freeze(),
+            Body::Whole(bytes) => self.shard.buffers.adopt(bytes),
+        };
         match self.balance.hand_over(self.handler, &body, request.compression) {
             None => self.take(body, request.compression).await,
             Some(answer) => match answer.await {

@@ -56,7 +56,7 @@ struct FreeList {
 /// What a buffer knows of its pool wherever it goes.
 struct Home {
     returns: SyncSender<Returned>,
-    /// Capacity freed on other shards, which the pool has to subtract from what is out.
+    /// Bytes freed on other shards, which the pool has to subtract from what is out.
     lost_bytes: AtomicU64,
 }
 
@@ -71,6 +71,28 @@ pub struct Buffer {
     /// What the pool counts as being out: the capacity when it was taken, or when it was frozen.
     taken_bytes: usize,
     home: Arc<Home>,
+}
+
+/// See [`Buffers::adopt`].
+struct Adopted {
+    bytes: Bytes,
+    home: Arc<Home>,
+}
+
+impl AsRef<[u8]> for Adopted {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Drop for Adopted {
+    fn drop(&mut self) {
+        let length = self.bytes.len();
+        match self.home.pool_of_this_thread() {
+            Some(pool) => pool.out_bytes.set(pool.out_bytes.get() - length),
+            None => _ = self.home.lost_bytes.fetch_add(length as u64, Ordering::Relaxed),
+        }
+    }
 }
 
 impl std::fmt::Debug for Buffers {
@@ -121,6 +143,14 @@ impl Buffers {
         let taken_bytes = bytes.capacity();
         pool.out_bytes.set(pool.out_bytes.get() + taken_bytes);
         Buffer { bytes, taken_bytes, home: Arc::clone(&pool.home) }
+    }
+
+    /// Counts bytes that were received into memory of somebody else as being out, until their last view is dropped. They
+    /// are freed then, not reused.
+    pub fn adopt(&self, bytes: Bytes) -> Bytes {
+        let pool = &self.0;
+        pool.out_bytes.set(pool.out_bytes.get() + bytes.len());
+        Bytes::from_owner(Adopted { bytes, home: Arc::clone(&pool.home) })
     }
 
     /// Frees what was not needed for a while and takes in what other shards returned. Called now and then, at least
@@ -335,6 +365,22 @@ mod tests {
         drop(buffers);
         assert_eq!(&bytes[..], b"late");
         drop(bytes);
+    }
+
+    #[test]
+    fn adopted_bytes_count_as_out_until_they_are_dropped_wherever_that_is() {
+        let buffers = Buffers::new(1 << 20);
+        let received = Bytes::from(vec![7; 1000]);
+        let (here, there) = (buffers.adopt(received.slice(100..)), buffers.adopt(received));
+        assert_eq!((here.len(), here[0], buffers.out_bytes()), (900, 7, 1900));
+        let view = here.slice(1..2);
+        drop(here);
+        assert_eq!(buffers.out_bytes(), 1900);
+        drop(view);
+        assert_eq!((buffers.out_bytes(), buffers.kept_bytes()), (1000, 0));
+        std::thread::spawn(move || drop(there)).join().unwrap();
+        buffers.shrink(0);
+        assert_eq!(buffers.out_bytes(), 0);
     }
 
     #[test]

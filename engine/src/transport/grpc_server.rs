@@ -7,8 +7,7 @@
 //! One task per connection accepts streams, one task per stream reads and answers it. The message's length is known
 //! after five bytes: admission is asked then, before the rest is gathered. Never decompresses, never looks at a span.
 
-use super::{Draining, ReceivedRequest, RequestHandler, Transport};
-use crate::shard::buffers::Buffer;
+use super::{Body, Draining, ReceivedRequest, RequestHandler, Transport};
 use crate::telemetry::metrics::RejectReason;
 use bytes::Bytes;
 use codecs::compression::Compression;
@@ -152,7 +151,11 @@ impl From<h2::Error> for Broken {
     }
 }
 
-/// Gathers the one message of a unary call into a buffer of the shard.
+/// A message of this many bytes or more that fills one frame stays where it was received: one copy less. A smaller one is
+/// copied, lest a few bytes that wait in a queue hold the memory of all frames that were read together with them.
+const WHOLE_BYTES_MIN: usize = 64 << 10;
+
+/// Gathers the one message of a unary call.
 async fn gather<H: RequestHandler>(
     body: &mut RecvStream,
     handler: &H,
@@ -160,25 +163,28 @@ async fn gather<H: RequestHandler>(
     named: Compression,
 ) -> Result<ReceivedRequest, Broken> {
     let mut deframer = Deframer::new(bytes_max);
-    let mut message: Option<(Buffer, Prefix)> = None;
+    let mut message: Option<(Body, Prefix)> = None;
     while let Some(chunk) = poll_fn(|context| body.poll_data(context)).await {
         let chunk = chunk?;
         let mut rest = &chunk[..];
         if message.is_none()
             && let Some(prefix) = deframer.take(&mut rest).map_err(|error| reject_prefix(handler, &error))?
         {
-            let buffer = begin(prefix, handler, named).map_err(Broken::Refused)?;
-            message = Some((buffer, prefix));
+            admit(prefix, handler, named).map_err(Broken::Refused)?;
+            let body = if rest.len() == prefix.length && rest.len() >= WHOLE_BYTES_MIN {
+                Body::Whole(chunk.slice_ref(std::mem::take(&mut rest)))
+            } else {
+                Body::Gathered(handler.take_buffer(prefix.length))
+            };
+            message = Some((body, prefix));
         }
-        if let Some((buffer, prefix)) = &mut message {
-            if buffer.len() + rest.len() > prefix.length {
+        if let Some((body, prefix)) = &mut message {
+            append(body, rest, prefix.length).map_err(|status| {
                 handler.rejected(RejectReason::Malformed);
-                let message = "more bytes than the message prefix announces: a unary call carries one message";
-                return Err(Broken::Refused(Status::new(Code::InvalidArgument, message)));
-            }
-            buffer.extend_from_slice(rest);
+                Broken::Refused(status)
+            })?;
         }
-        // The window opens again as soon as the bytes are in our own buffer, which admission has paid for.
+        // The window opens again as soon as the bytes are memory that admission has paid for.
         body.flow_control().release_capacity(chunk.len())?;
     }
     match message {
@@ -199,15 +205,29 @@ async fn gather<H: RequestHandler>(
     }
 }
 
-/// The message's length is known: asks for admission, takes a buffer.
-fn begin<H: RequestHandler>(prefix: Prefix, handler: &H, named: Compression) -> Result<Buffer, Status> {
+/// Adds bytes of the message, which is to have `length` in all.
+fn append(body: &mut Body, bytes: &[u8], length: usize) -> Result<(), Status> {
+    match body {
+        _ if bytes.is_empty() => Ok(()),
+        Body::Gathered(buffer) if buffer.len() + bytes.len() <= length => {
+            buffer.extend_from_slice(bytes);
+            Ok(())
+        }
+        _ => {
+            let message = "more bytes than the message prefix announces: a unary call carries one message";
+            Err(Status::new(Code::InvalidArgument, message))
+        }
+    }
+}
+
+/// The message's length is known: asks for admission.
+fn admit<H: RequestHandler>(prefix: Prefix, handler: &H, named: Compression) -> Result<(), Status> {
     if prefix.compressed && named == Compression::None {
         handler.rejected(RejectReason::Compression);
         let message = "the message is flagged as compressed but grpc-encoding names no encoding";
         return Err(Status::new(Code::Internal, message));
     }
-    handler.admit(prefix.length)?;
-    Ok(handler.take_buffer(prefix.length))
+    handler.admit(prefix.length)
 }
 
 fn reject_prefix<H: RequestHandler>(handler: &H, error: &PrefixError) -> Broken {

@@ -129,6 +129,7 @@ impl HttpServer {
                 Err(status) => Refusal::Status(status),
                 Ok(body) => {
                     progress.enter(Phase::Answer);
+                    let body = super::Body::Gathered(body);
                     let received = ReceivedRequest { body, compression, transport: Transport::Http };
                     return match handle(handler, received).await {
                         Ok(()) => protobuf(StatusCode::OK, Bytes::new()),

@@ -10,6 +10,7 @@ pub mod tls;
 
 use crate::shard::buffers::Buffer;
 use crate::telemetry::metrics::RejectReason;
+use bytes::Bytes;
 use codecs::compression::Compression;
 use codecs::grpc::Status;
 use slab::Slab;
@@ -38,11 +39,31 @@ impl Transport {
     }
 }
 
+/// The bytes of a request, in one piece.
+#[derive(Debug)]
+pub enum Body {
+    /// Put together in a buffer of the shard.
+    Gathered(Buffer),
+    /// It came in one piece, and still lies where it was received.
+    Whole(Bytes),
+}
+
+impl std::ops::Deref for Body {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Body::Gathered(buffer) => buffer,
+            Body::Whole(bytes) => bytes,
+        }
+    }
+}
+
 /// One export call, as it came.
 #[derive(Debug)]
 pub struct ReceivedRequest {
-    /// The message, without framing, in a buffer of the shard.
-    pub body: Buffer,
+    /// The message, without framing.
+    pub body: Body,
     /// How it is encoded.
     pub compression: Compression,
     /// How it came.
