@@ -22,10 +22,10 @@ use crate::settings::Settings;
 use crate::table::{EnvelopePair, Known, List, NONE, Run, SCOPES_MAX, ScopeHandle, Seed, SpanScope, TraceTable};
 
 /// Spans looked up together: their cache misses overlap, and what was fetched is still near when it is used.
-const BLOCK_SPANS: usize = 64;
+const BLOCK_SPANS: usize = 256;
 
 /// Traces decided together, for the same reason.
-const DECIDED_TOGETHER: usize = 32;
+const DECIDED_TOGETHER: usize = 128;
 
 /// Decisions remembered if the caller does not say: 10 MiB at most, taken only after as many decisions.
 const DECISIONS_MAX: usize = 500_000;
@@ -181,11 +181,11 @@ impl Sampler {
     }
 
     /// Passes over a block of spans, so that the cache misses of many overlap: each touches what the next looks at. A pass
-    /// that touches takes no branch on what it reads: the processor would have to wait for a miss to know that it had
-    /// guessed wrong, and those behind it would begin only then.
+    /// that touches does little else and takes no branch on what it reads: the processor looks a few hundred
+    /// instructions ahead, and does not go on behind a guess that it has to take back after a miss.
     ///
-    /// 1. hash, touch the bucket; 2. look the bucket up, touch the record; 3. compare ids, touch the newest node; 4. copy
-    ///    the spans.
+    /// 1. hash; 2. touch the buckets; 3. look them up; 4. touch the records; 5. compare ids; 6. touch the newest nodes;
+    /// 7. copy the spans.
     fn insert_block<'a>(
         &mut self,
         index: &'a SpanIndex,
@@ -194,22 +194,33 @@ impl Sampler {
         out: &mut Release,
     ) {
         let decisions = self.counters.traces_decided();
-        let mut touched = 0;
+        let mut spans = 0;
         for (item, lookup) in items.clone().zip(&mut self.lookups) {
             lookup.hash = self.seed.trace(&item.trace_id);
+            spans += 1;
+        }
+        let lookups = &mut self.lookups[..spans];
+        let mut touched = 0;
+        for lookup in &*lookups {
             touched ^= self.table.touch(lookup.hash);
         }
-        for (_, lookup) in items.clone().zip(&mut self.lookups) {
+        for lookup in &mut *lookups {
             lookup.known = self.table.find(lookup.hash);
+        }
+        for lookup in &*lookups {
             if let Known::Pending(slot) = lookup.known {
                 touched ^= self.table.record(slot).touch();
             }
         }
-        for (item, lookup) in items.clone().zip(&mut self.lookups) {
+        for (item, lookup) in items.clone().zip(&mut *lookups) {
+            if let Known::Pending(slot) = lookup.known
+                && !self.table.has_id(slot, &item.trace_id)
+            {
+                lookup.known = Known::No;
+            }
+        }
+        for lookup in &*lookups {
             if let Known::Pending(slot) = lookup.known {
-                if !self.table.has_id(slot, &item.trace_id) {
-                    lookup.known = Known::No;
-                }
                 touched ^= self.table.touch_node(slot);
             }
         }
@@ -250,7 +261,7 @@ impl Sampler {
 
     #[cold]
     fn decide_first_early(&mut self) {
-        let first = self.table.first_undecided().expect("a table at its limit has a trace");
+        let first = self.table.take_first_undecided().expect("a table at its limit has a trace");
         let hash = self.seed.trace(&self.table.record(first).trace_id);
         self.counters.traces_decided_early += 1;
         self.decide(first, hash);
@@ -342,7 +353,7 @@ impl Sampler {
         let is_more = loop {
             spans_left -= self.release(spans_left, out);
             let is_released = self.releasing.is_done() && self.table.first_leaving().is_none();
-            let is_due = self.table.first_undecided().is_some_and(|slot| self.table.record(slot).deadline_ns <= due_ns);
+            let is_due = self.table.first_deadline_ns().is_some_and(|deadline_ns| deadline_ns <= due_ns);
             if spans_left == 0 || !is_released || !is_due {
                 break is_due || !is_released;
             }
@@ -356,16 +367,17 @@ impl Sampler {
 
     /// Decides a few due traces of about `spans_max` spans together. Returns the number of spans dropped.
     ///
-    /// Two passes, as in `insert_block`: the first reads all that is far away, the second finds it near.
+    /// Passes, as in `insert_block`: those that touch, then the one that finds all near.
     fn decide_some(&mut self, due_ns: u64, spans_max: usize) -> usize {
         let mut due = [NONE; DECIDED_TOGETHER];
-        let due = self.table.due(due_ns, spans_max, &mut due);
+        let due = self.table.take_due(due_ns, spans_max, &mut due);
         let mut hashes = [0; DECIDED_TOGETHER];
-        let mut touched = 0;
         for (slot, hash) in due.iter().zip(&mut hashes) {
-            let trace_id = self.table.record(*slot).trace_id;
-            *hash = self.seed.trace(&trace_id);
-            touched ^= self.table.touch(*hash) ^ self.table.touch_node(*slot);
+            *hash = self.seed.trace(&self.table.record(*slot).trace_id);
+        }
+        let mut touched = 0;
+        for (slot, hash) in due.iter().zip(hashes) {
+            touched ^= self.table.touch(hash) ^ self.table.touch_node(*slot);
         }
         std::hint::black_box(touched);
         let mut spans_dropped = 0;
@@ -381,7 +393,7 @@ impl Sampler {
         match self.now_ns.checked_sub(record.deadline_ns) {
             Some(late_ns) => {
                 self.counters.lateness.record(late_ns);
-                self.counters.traces_decided_after_root += u64::from(record.list == List::AfterRoot);
+                self.counters.traces_decided_after_root += u64::from(record.list == List::Taken { after_root: true });
             }
             None => self.counters.traces_decided_by_drain += 1,
         }
@@ -437,7 +449,7 @@ impl Sampler {
         if !self.releasing.is_done() || self.table.first_leaving().is_some() {
             return Some(0);
         }
-        self.table.first_undecided().map(|slot| self.table.record(slot).deadline_ns)
+        self.table.first_deadline_ns()
     }
 
     /// Gives back memory that a burst left over: after 25 to 50 s, a bounded part per call. True if there is more.
@@ -545,7 +557,7 @@ impl Releasing {
         out.traces.push(KeptTrace { trace_id: self.trace_id, reason: self.reason });
         (self.run, self.offset) = (0, 0);
         self.runs.clear();
-        table.take_runs(slot, &mut self.runs);
+        table.take_runs(&mut self.runs);
     }
 
     /// Copies one span.

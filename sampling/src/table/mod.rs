@@ -2,16 +2,17 @@
 //!
 //! ```text
 //! index: hash -> slot     records: slot -> what is known of the trace, its runs --> chunks: bytes of its spans
-//!             or decision          linked into one of three lists                   envelopes: what chunks refer to
+//!             or decision          waiting in one of three queues                   envelopes: what chunks refer to
 //! ```
 //!
-//! All waits of one kind are equally long and time does not go back, so each list is in the order of its deadlines and
+//! All waits of one kind are equally long and time does not go back, so each queue is in the order of its deadlines and
 //! a new record goes to its end. The table decides nothing: it stores, finds, and remembers what was decided.
 
 mod chunks;
 mod envelopes;
 mod hash;
 mod index;
+mod queue;
 mod record;
 mod slab;
 mod watermark;
@@ -22,6 +23,7 @@ use crate::policy::Decision;
 
 use chunks::Chunks;
 use index::Index;
+use queue::Queue;
 use record::Node;
 use slab::Slab;
 
@@ -34,18 +36,6 @@ pub(crate) use record::{List, NONE, Record, Run};
 /// A trace of more runs stays where it is when its chunk is evacuated: finding one of its runs would take long.
 const RUNS_SEARCHED_MAX: usize = 64;
 
-#[derive(Clone, Copy, Debug)]
-struct Ends {
-    first: u32,
-    last: u32,
-}
-
-impl Default for Ends {
-    fn default() -> Self {
-        Self { first: NONE, last: NONE }
-    }
-}
-
 #[derive(Debug)]
 pub(crate) struct TraceTable {
     index: Index,
@@ -53,9 +43,10 @@ pub(crate) struct TraceTable {
     nodes: Slab<Node>,
     chunks: Chunks,
     pub(crate) envelopes: Envelopes,
-    waiting: Ends,
-    after_root: Ends,
-    leaving: Ends,
+    waiting: Queue,
+    after_root: Queue,
+    leaving: Queue,
+    births: u32,
     spans: u64,
 }
 
@@ -67,9 +58,10 @@ impl TraceTable {
             nodes: Slab::new(),
             chunks: Chunks::new(),
             envelopes: Envelopes::new(seed, scopes_max),
-            waiting: Ends::default(),
-            after_root: Ends::default(),
-            leaving: Ends::default(),
+            waiting: Queue::new(List::Waiting),
+            after_root: Queue::new(List::AfterRoot),
+            leaving: Queue::new(List::Leaving),
+            births: 0,
             spans: 0,
         }
     }
@@ -123,9 +115,11 @@ impl TraceTable {
     /// Starts a trace of which nothing is known.
     pub(crate) fn create(&mut self, hash: u64, trace_id: TraceId, deadline_ns: u64) -> u32 {
         let slot = self.records.allocate();
-        *self.records.at_mut(slot) = Record::new(trace_id, deadline_ns);
+        let record = self.records.at_mut(slot);
+        *record = Record::new(trace_id, deadline_ns, self.births);
+        self.births = self.births.wrapping_add(1);
+        self.waiting.push(slot, record);
         self.index.insert(hash, slot);
-        self.link(slot, List::Waiting);
         slot
     }
 
@@ -156,66 +150,61 @@ impl TraceTable {
             return;
         }
         record.deadline_ns = deadline_ns;
-        self.unlink(slot);
-        self.link(slot, List::AfterRoot);
+        self.after_root.push(slot, record);
+        self.waiting.leave(&self.records);
     }
 
-    /// The undecided trace with the earliest deadline.
+    /// The earliest deadline of an undecided trace.
     #[inline]
-    pub(crate) fn first_undecided(&self) -> Option<u32> {
-        let first = self.earlier(self.waiting.first, self.after_root.first);
-        (first != NONE).then_some(first)
+    pub(crate) fn first_deadline_ns(&self) -> Option<u64> {
+        let (waiting, after_root) = (self.waiting.first(), self.after_root.first());
+        [waiting, after_root].into_iter().flatten().map(|(deadline_ns, _)| deadline_ns).min()
     }
 
-    /// The undecided traces whose deadline is not after `due_ns`, earliest first: one at least, no more than have room
-    /// in `slots`, none after the first `spans_max` spans.
-    pub(crate) fn due<'a>(&self, due_ns: u64, spans_max: usize, slots: &'a mut [u32]) -> &'a [u32] {
-        let (mut waiting, mut after_root) = (self.waiting.first, self.after_root.first);
+    /// Takes the undecided trace with the earliest deadline out of its queue: the caller decides it now.
+    pub(crate) fn take_first_undecided(&mut self) -> Option<u32> {
+        let is_after_root = match (self.waiting.first(), self.after_root.first()) {
+            (Some((waiting_ns, _)), Some((after_root_ns, _))) => after_root_ns < waiting_ns,
+            (waiting, _) => waiting.is_none(),
+        };
+        let queue = if is_after_root { &mut self.after_root } else { &mut self.waiting };
+        queue.pop(&mut self.records)
+    }
+
+    /// As [`TraceTable::take_first_undecided`] for those whose deadline is not after `due_ns`, earliest first: no more
+    /// than have room in `slots`, none after the first `spans_max` spans.
+    pub(crate) fn take_due<'a>(&mut self, due_ns: u64, spans_max: usize, slots: &'a mut [u32]) -> &'a [u32] {
         let (mut found, mut spans) = (0, 0);
-        while found < slots.len() && spans < spans_max {
-            let slot = self.earlier(waiting, after_root);
-            if slot == NONE || self.records.at(slot).deadline_ns > due_ns {
-                break;
-            }
-            let record = self.records.at(slot);
-            let list = if slot == waiting { &mut waiting } else { &mut after_root };
-            *list = record.next;
-            spans += record.spans as usize;
+        while found < slots.len()
+            && spans < spans_max
+            && self.first_deadline_ns().is_some_and(|deadline_ns| deadline_ns <= due_ns)
+            && let Some(slot) = self.take_first_undecided()
+        {
+            spans += self.records.at(slot).spans as usize;
             slots[found] = slot;
             found += 1;
         }
         &slots[..found]
     }
 
-    /// Of the first of both lists, the one with the earlier deadline.
-    #[inline]
-    fn earlier(&self, waiting: u32, after_root: u32) -> u32 {
-        if after_root == NONE || waiting == NONE {
-            return if after_root == NONE { waiting } else { after_root };
-        }
-        let is_earlier = self.records.at(after_root).deadline_ns < self.records.at(waiting).deadline_ns;
-        if is_earlier { after_root } else { waiting }
-    }
-
     /// The trace that was sampled first and is still here.
     #[inline]
     pub(crate) fn first_leaving(&self) -> Option<u32> {
-        (self.leaving.first != NONE).then_some(self.leaving.first)
+        self.leaving.first().map(|(_, slot)| slot)
     }
 
     /// The trace was sampled and waits to be released; from now on it is found as decided.
     pub(crate) fn start_leaving(&mut self, slot: u32, hash: u64, policy: u16, reason: u16) {
         self.index.decide(hash, slot, Decision::Sampled { policy });
-        self.unlink(slot);
-        self.records.at_mut(slot).reason = reason;
-        self.link(slot, List::Leaving);
+        let record = self.records.at_mut(slot);
+        record.reason = reason;
+        self.leaving.push(slot, record);
     }
 
     /// The trace was not sampled: its bytes are free. Touches its record and its chunks' numbers only. Returns the number
     /// of its spans.
     pub(crate) fn drop_trace(&mut self, slot: u32, hash: u64) -> u32 {
         self.index.decide(hash, slot, Decision::NotSampled);
-        self.unlink(slot);
         let (chunks, envelopes) = (&mut self.chunks, &mut self.envelopes);
         let record = self.records.at_mut(slot);
         record.for_each_run(&self.nodes, |run| chunks.release(run, envelopes));
@@ -225,9 +214,9 @@ impl TraceTable {
         spans
     }
 
-    /// Takes a leaving trace apart: its runs, oldest first, now belong to the caller, who releases each.
-    pub(crate) fn take_runs(&mut self, slot: u32, runs: &mut Vec<Run>) {
-        self.unlink(slot);
+    /// Takes the first leaving trace apart: its runs, oldest first, now belong to the caller, who releases each.
+    pub(crate) fn take_runs(&mut self, runs: &mut Vec<Run>) {
+        let slot = self.leaving.pop(&mut self.records).expect("asked only while a trace is leaving");
         self.records.at(slot).runs_in_order(&self.nodes, runs);
         self.free_record(slot);
     }
@@ -281,42 +270,6 @@ impl TraceTable {
         }
     }
 
-    fn ends_mut(&mut self, list: List) -> &mut Ends {
-        match list {
-            List::Waiting => &mut self.waiting,
-            List::AfterRoot => &mut self.after_root,
-            List::Leaving => &mut self.leaving,
-            List::Free => unreachable!("free slots are listed by their slab"),
-        }
-    }
-
-    /// Puts a record at the end of a list.
-    fn link(&mut self, slot: u32, list: List) {
-        let ends = self.ends_mut(list);
-        let previous = std::mem::replace(&mut ends.last, slot);
-        if previous == NONE {
-            ends.first = slot;
-        } else {
-            self.records.at_mut(previous).next = slot;
-        }
-        let record = self.records.at_mut(slot);
-        record.list = list;
-        record.previous = previous;
-        record.next = NONE;
-    }
-
-    fn unlink(&mut self, slot: u32) {
-        let Record { list, previous, next, .. } = *self.records.at(slot);
-        match previous {
-            NONE => self.ends_mut(list).first = next,
-            previous => self.records.at_mut(previous).next = next,
-        }
-        match next {
-            NONE => self.ends_mut(list).last = previous,
-            next => self.records.at_mut(next).previous = previous,
-        }
-    }
-
     /// What a burst needed and nothing after it is surplus from the second call on.
     pub(crate) fn rotate_window(&mut self) {
         self.chunks.rotate_window();
@@ -325,6 +278,9 @@ impl TraceTable {
         self.index.rotate_window();
         self.records.shrink();
         self.nodes.shrink();
+        for queue in [&mut self.waiting, &mut self.after_root, &mut self.leaving] {
+            queue.rotate_window();
+        }
     }
 
     /// Gives back surplus chunks, some of them. True if there are more.
@@ -333,6 +289,8 @@ impl TraceTable {
     }
 
     pub(crate) fn bytes(&self) -> usize {
-        self.index.bytes() + self.records.bytes() + self.nodes.bytes() + self.chunks.bytes() + self.envelopes.bytes()
+        let queues = self.waiting.bytes() + self.after_root.bytes() + self.leaving.bytes();
+        let records = self.records.bytes() + self.nodes.bytes();
+        self.index.bytes() + queues + records + self.chunks.bytes() + self.envelopes.bytes()
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! A trace's spans lie in runs: stretches of a chunk that hold nothing else. Runs are listed here, not linked through
 //! the chunks, so that dropping a trace never touches chunk memory. The newest run is `open` and grows while the
-//! trace's spans arrive one after the other; the next three are here, all others in nodes of five.
+//! trace's spans arrive one after the other; the first four closed ones are here, all others in nodes of five.
 
 use codecs::otlp::TraceId;
 
@@ -20,9 +20,8 @@ pub(crate) struct Run {
     pub(crate) length: u32,
 }
 
-/// The list a record is in.
+/// The queue a record waits in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[repr(u8)]
 pub(crate) enum List {
     /// None: the slot is free.
     #[default]
@@ -31,11 +30,16 @@ pub(crate) enum List {
     Waiting,
     /// Undecided, waits since its root span.
     AfterRoot,
+    /// None: it is being decided or released.
+    Taken {
+        /// Its wait since its root span was the shorter one.
+        after_root: bool,
+    },
     /// Sampled, its spans are still to be released.
     Leaving,
 }
 
-const RUNS_INLINE: usize = 3;
+const RUNS_INLINE: usize = 4;
 const RUNS_PER_NODE: usize = 5;
 
 /// Five more runs of a trace.
@@ -60,14 +64,14 @@ pub(crate) struct Record {
     closed: u32,
     open: Run,
     pub(crate) list: List,
-
-    pub(crate) deadline_ns: u64,
-    pub(crate) previous: u32,
-    pub(crate) next: u32,
-    newest_node: u32,
-    inline: [Run; RUNS_INLINE],
     /// Why it was sampled; set when it starts leaving.
     pub(crate) reason: u16,
+
+    pub(crate) deadline_ns: u64,
+    /// Tells the trace from earlier ones of its slot: counts records, wrapping.
+    pub(crate) birth: u32,
+    newest_node: u32,
+    inline: [Run; RUNS_INLINE],
 }
 
 const _: () = assert!(size_of::<Record>() == 128, "a record is two cache lines");
@@ -85,20 +89,19 @@ impl Default for Record {
             closed: 0,
             open: Run::default(),
             list: List::Free,
+            reason: 0,
             deadline_ns: 0,
-            previous: NONE,
-            next: NONE,
+            birth: 0,
             newest_node: NONE,
             inline: [Run::default(); RUNS_INLINE],
-            reason: 0,
         }
     }
 }
 
 impl Record {
     /// A trace without spans, in no list yet.
-    pub(crate) fn new(trace_id: TraceId, deadline_ns: u64) -> Self {
-        Self { trace_id, deadline_ns, ..Self::default() }
+    pub(crate) fn new(trace_id: TraceId, deadline_ns: u64, birth: u32) -> Self {
+        Self { trace_id, deadline_ns, birth, ..Self::default() }
     }
 
     /// Reads a word of each of its cache lines, and no more; see [`super::index::Index::touch`].
