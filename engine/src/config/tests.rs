@@ -68,11 +68,12 @@ fn the_seeds_agent_loads_as_written_with_the_collectors_defaults() {
     assert_eq!(kinds, ["memory_limiter", "batch", "resource"]);
     let ProcessorKind::MemoryLimiter { limit_bytes, spike_bytes } = config.processors[0].kind else { panic!() };
     assert_eq!((limit_bytes, spike_bytes), (400 << 20, 100 << 20));
-    let ProcessorKind::Batch { timeout_ns, send_batch_size, send_batch_max_size } = config.processors[1].kind else {
+    let ProcessorKind::Batch { timeout_ns, send_batch_size, send_batch_max_size, .. } = config.processors[1].kind
+    else {
         panic!()
     };
     assert_eq!((timeout_ns, send_batch_size, send_batch_max_size), (10_000_000_000, 1024, 0));
-    let ProcessorKind::Resource { edits } = &config.processors[2].kind else { panic!() };
+    let ProcessorKind::Resource { edits, .. } = &config.processors[2].kind else { panic!() };
     let empty = EditSource::Value(Scalar::String(String::new()));
     assert_eq!(edits[0].change, EditChange::Insert(empty));
     let ExporterKind::OtlpGrpc(otlp) = &config.exporters[0].kind else { panic!() };
