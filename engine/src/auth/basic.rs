@@ -44,7 +44,8 @@ impl BasicServer {
             Some(path) => Shared::from_files(move || {
                 // Inline users come last, and so win.
                 let text = format!("{}\n{}", read_file(&path)?, text_of());
-                Users::read(&text).map_err(|error| format!("{}: {error}", path.display()))
+                Users::read(&text)
+                    .map_err(|error| format!("{}: {error}; make entries with `htpasswd -nB NAME`", path.display()))
             })?,
         };
         Ok(BasicServer { users, verifier: Verifier::start()? })

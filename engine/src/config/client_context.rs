@@ -163,7 +163,7 @@ impl Walk<'_> {
         }
         let loss = Loss {
             why: format!("`{id}` before it mixes the requests of all clients"),
-            help: format!("add the header to `metadata_keys` of `{id}`"),
+            help: format!("add `KEY` to `metadata_keys` of `{id}`"),
         };
         if matches!(self.held.metadata, Metadata::Lost(_)) {
             // The first loss is the one to repair.
@@ -202,7 +202,7 @@ impl Walk<'_> {
                 why: format!("`{batch}` before it keeps other headers only"),
                 help: format!("add `{key}` to `metadata_keys` of `{batch}`"),
             }),
-            Metadata::Lost(loss) => Some(loss.clone()),
+            Metadata::Lost(loss) => Some(Loss { help: loss.help.replace("KEY", key), ..loss.clone() }),
         }
     }
 }
