@@ -45,7 +45,7 @@ pub enum SenderCheck {
     /// One of some tokens.
     Bearer(bearer::BearerCheck),
     /// A user's password.
-    Basic(basic::BasicCheck),
+    Basic(Box<basic::BasicCheck>),
 }
 
 /// What an authenticator knows of a sender that it let in: `auth.NAME` of `from_context`.
@@ -97,7 +97,7 @@ impl Authenticators {
     pub fn sender_check(&self, id: &ComponentId) -> SenderCheck {
         match self.find(id) {
             Authenticator::Bearer(bearer) => SenderCheck::Bearer(bearer.check()),
-            Authenticator::BasicServer(basic) => SenderCheck::Basic(basic.check()),
+            Authenticator::BasicServer(basic) => SenderCheck::Basic(Box::new(basic.check())),
             other => unreachable!("the configuration was checked: {other:?} lets nobody in"),
         }
     }

@@ -116,7 +116,13 @@ pub fn load(sources: &[Source], environment: &dyn Fn(&str) -> Option<String>, ma
     }
     let check::Outcome { config, fragment } = outcome;
     let config = config.filter(|_| !report.has_errors());
-    let (diagnostics, asked) = report.finish();
+    let (mut diagnostics, asked) = report.finish();
+    if let Some(tree) = &merged {
+        // What is said quotes lines of the files, and a log is no place for a password.
+        let mut secrets = Vec::new();
+        print::secrets(tree, &mut secrets);
+        diagnostic::hide(&mut diagnostics, secrets.into_iter().map(|node| &node.place));
+    }
     Loaded { config, fragment, diagnostics, merged, asked }
 }
 

@@ -67,6 +67,35 @@ pub(crate) fn redact(node: &mut Node) {
     }
 }
 
+/// Every value of a tree that is a secret and stands in the text itself, not in a variable.
+pub(crate) fn secrets<'n>(node: &'n Node, found: &mut Vec<&'n Node>) {
+    match &node.value {
+        Value::Scalar(scalar) => found.extend(without_user(&scalar.text).map(|_| node)),
+        Value::List(items) => items.iter().for_each(|item| secrets(item, found)),
+        Value::Map(entries) => {
+            for Entry { key, node, .. } in entries {
+                match is_secret_map(key) || is_secret_key(key) {
+                    true => values(node, false, found),
+                    false => secrets(node, found),
+                }
+            }
+        }
+    }
+}
+
+/// Every scalar that [`hide_values`] would hide.
+fn values<'n>(node: &'n Node, in_list: bool, found: &mut Vec<&'n Node>) {
+    match &node.value {
+        Value::Scalar(_) if node.expanded.is_some() => {}
+        Value::Scalar(_) => found.push(node),
+        Value::List(items) => items.iter().for_each(|item| values(item, true, found)),
+        Value::Map(entries) => {
+            let shown = |key: &str| in_list && NAMES.contains(&key);
+            entries.iter().filter(|entry| !shown(&entry.key)).for_each(|entry| values(&entry.node, false, found));
+        }
+    }
+}
+
 /// Hides every scalar, except the names in a list of `{name, value}`.
 fn hide_values(node: &mut Node, in_list: bool) {
     match &mut node.value {

@@ -282,3 +282,203 @@ fn split(pending: &mut Batch, bound: usize, client: Option<Rc<Client>>) -> Batch
     pending.index = first;
     Batch { index: rest, segments: pending.segments.clone(), acks: Vec::new(), client }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::shard::Indexes;
+    use crate::shard::buffers::Buffers;
+    use crate::shard::clock::Clock;
+    use crate::telemetry::cells::{Cells, Schema};
+    use codecs::otlp::proto::{ExportTraceServiceRequest, ResourceSpans, ScopeSpans, Span};
+    use proptest::prelude::*;
+    use prost::Message;
+
+    const MS: u64 = 1_000_000;
+    const CLIENTS: [&str; 3] = ["a", "b", ""];
+
+    /// A batcher of its own, and time that a test moves.
+    struct Bench {
+        batcher: Batcher,
+        cells: Cells,
+        buffers: Buffers,
+        indexes: Indexes,
+        now_ns: u64,
+        sent: u64,
+    }
+
+    impl Bench {
+        fn new(timeout_ms: u64, send_batch_size: u32, send_batch_max_size: u32, combinations: usize) -> Bench {
+            let mut schema = Schema::default();
+            let series = BatchSeries::declare(&mut schema, "batch");
+            let settings = Settings {
+                timeout_ns: timeout_ms * MS,
+                send_batch_size,
+                send_batch_max_size,
+                metadata_keys: vec!["tenant".to_owned()],
+                metadata_combinations_max: combinations,
+            };
+            Bench {
+                batcher: Batcher::new(settings, series),
+                cells: Cells::new(&schema),
+                buffers: Buffers::new(0),
+                indexes: Indexes::default(),
+                now_ns: 0,
+                sent: 0,
+            }
+        }
+
+        fn turn<T>(&mut self, work: impl FnOnce(&mut Batcher, Turn<'_>) -> T) -> T {
+            let turn = Turn {
+                now_ns: self.now_ns,
+                memory_is_short: false,
+                cells: &self.cells,
+                clock: Clock::start(),
+                buffers: &self.buffers,
+                indexes: &self.indexes,
+            };
+            work(&mut self.batcher, turn)
+        }
+
+        /// Gives it `spans` spans of a client; their ids count up.
+        fn take(&mut self, client: &str, spans: u64) {
+            let ids = self.sent..self.sent + spans;
+            self.sent += spans;
+            let spans = ids.map(|id| Span { span_id: (id + 1).to_be_bytes().into(), ..Span::default() }).collect();
+            let scope_spans = vec![ScopeSpans { spans, ..ScopeSpans::default() }];
+            let resource_spans = vec![ResourceSpans { scope_spans, ..ResourceSpans::default() }];
+            let bytes = ExportTraceServiceRequest { resource_spans }.encode_to_vec();
+            let mut index = SpanIndex::default();
+            index.read_request(&bytes, 0).unwrap();
+            let client = (!client.is_empty()).then(|| Rc::new(Client::with_metadata("tenant", &[client])));
+            let batch = Batch { index, segments: vec![bytes.into()], client, ..Batch::default() };
+            self.turn(|batcher, turn| batcher.take(turn, batch));
+        }
+
+        /// All that leaves now: whose it is, and the spans' ids.
+        fn leaving(&mut self, drain: bool) -> Vec<(String, Vec<u64>)> {
+            let mut out = Vec::new();
+            while self.turn(|batcher, turn| batcher.turn(turn, drain, &mut out)) {}
+            out.iter().map(|batch| (whose(batch.client.as_deref()), ids(batch))).collect()
+        }
+
+        fn admits(&mut self, client: &str) -> bool {
+            let now_ns = self.now_ns;
+            self.batcher.admits(now_ns, Some(&Client::with_metadata("tenant", &[client])))
+        }
+    }
+
+    fn whose(client: Option<&Client>) -> String {
+        let value = client.and_then(|client| client.metadata("tenant").first());
+        value.map_or(String::new(), |value| String::from_utf8(value.to_vec()).unwrap())
+    }
+
+    fn ids(batch: &Batch) -> Vec<u64> {
+        batch.index.spans.iter().map(|span| u64::from_be_bytes(span.span_id) - 1).collect()
+    }
+
+    #[test]
+    fn each_client_has_its_own_size_and_its_own_timer() {
+        let mut bench = Bench::new(10, 3, 0, 10);
+        bench.take("a", 2);
+        bench.now_ns = 5 * MS;
+        bench.take("b", 2);
+        assert_eq!(bench.leaving(false), []);
+        bench.take("b", 1);
+        assert_eq!(bench.leaving(false), [("b".to_owned(), vec![2, 3, 4])]);
+        bench.now_ns = 10 * MS;
+        assert_eq!(bench.leaving(false), [("a".to_owned(), vec![0, 1])]);
+        assert_eq!(bench.batcher.spans_held(), 0);
+    }
+
+    #[test]
+    fn a_combination_beyond_the_limit_is_not_admitted_until_another_was_unused_for_long() {
+        let mut bench = Bench::new(10, 3, 0, 2);
+        bench.take("a", 1);
+        bench.take("b", 1);
+        assert!(bench.admits("a") && bench.admits("b"));
+        assert!(!bench.admits("c"));
+        bench.now_ns = UNUSED_NS;
+        assert!(!bench.admits("c"), "both still hold spans");
+        bench.leaving(false);
+        bench.take("b", 1);
+        assert!(bench.admits("c"));
+        assert!(bench.admits("b"));
+        bench.take("c", 1);
+        assert!(!bench.admits("a"));
+        assert_eq!(bench.leaving(true).len(), 2);
+    }
+
+    #[test]
+    fn a_group_that_cannot_leave_stops_the_input_and_only_until_it_has_left() {
+        let mut bench = Bench::new(10, 5000, 0, 10);
+        bench.take("a", 9_999);
+        assert!(bench.batcher.has_room());
+        bench.take("a", 1);
+        assert!(!bench.batcher.has_room());
+        bench.leaving(false);
+        assert!(bench.batcher.has_room());
+    }
+
+    /// What a test does next.
+    #[derive(Clone, Debug)]
+    enum Step {
+        Take(usize, u64),
+        Wait(u64),
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let step = prop_oneof![
+            (0..CLIENTS.len(), 1..9_u64).prop_map(|(client, spans)| Step::Take(client, spans)),
+            (0..8_u64).prop_map(Step::Wait),
+        ];
+        prop::collection::vec(step, 1..60)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// The naive twin is a list of (client, id, arrival): batches are its first entries of one client.
+        #[test]
+        fn whatever_comes_leaves_once_in_order_with_its_own_client_and_in_time(
+            steps in steps(), size in 1..12_u32, timeout in 0..12_u64, bound in 0..3_u32,
+        ) {
+            let bound = if bound == 0 { 0 } else { size * bound };
+            let mut bench = Bench::new(timeout, size, bound, 10);
+            let mut waiting: Vec<(String, u64, u64)> = Vec::new();
+            let leave = |bench: &mut Bench, waiting: &mut Vec<(String, u64, u64)>, drain: bool| {
+                for (client, ids) in bench.leaving(drain) {
+                    prop_assert!(!ids.is_empty());
+                    prop_assert!(bound == 0 || ids.len() <= bound as usize);
+                    for id in ids {
+                        let first = waiting.iter().position(|(whose, ..)| *whose == client).unwrap();
+                        prop_assert_eq!(waiting.remove(first).1, id);
+                    }
+                }
+                Ok(())
+            };
+            for step in steps {
+                match step {
+                    Step::Wait(ms) => bench.now_ns += ms * MS,
+                    Step::Take(client, spans) => {
+                        let first = bench.sent;
+                        bench.take(CLIENTS[client], spans);
+                        waiting.extend((first..first + spans).map(|id| (CLIENTS[client].to_owned(), id, bench.now_ns)));
+                    }
+                }
+                leave(&mut bench, &mut waiting, false)?;
+                prop_assert_eq!(bench.batcher.spans_held(), waiting.len() as u64);
+                for client in CLIENTS {
+                    let held = waiting.iter().filter(|(whose, ..)| whose == client).count();
+                    prop_assert!(held < size as usize, "enough to leave at once");
+                }
+                // Whoever stays behind a full batch waits anew, so a span waits twice the timeout at most.
+                for (_, _, arrival) in &waiting {
+                    prop_assert!(bench.now_ns < arrival + 2 * timeout.max(1) * MS);
+                }
+            }
+            leave(&mut bench, &mut waiting, true)?;
+            prop_assert!(waiting.is_empty());
+        }
+    }
+}
