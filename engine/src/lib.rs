@@ -4,6 +4,7 @@
 //! `config`, counted by `telemetry`, shown by `admin`, started by `cli`.
 
 pub mod admin;
+pub mod auth;
 pub mod cli;
 pub mod config;
 pub mod exporter;

@@ -156,7 +156,7 @@ fn over_grpc() {
         bench.rejected += 1;
         bench.send_good();
     }
-    let call = |framed: Bytes| Call { path: TRACES.to_owned(), encoding: None, framed };
+    let call = |framed: Bytes| Call { framed, ..Call::plain(b"") };
     let encoding = |name: &str| Call { encoding: Some(name.to_owned()), ..call(framed(true, &sound())) };
     answer(encoding("snappy"), Code::Unimplemented, "snappy");
     answer(encoding("no such thing"), Code::Unimplemented, "an encoding nobody has heard of");

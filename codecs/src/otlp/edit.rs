@@ -42,6 +42,8 @@ pub enum EditSource {
     Value(Scalar),
     /// Copied from another attribute of the same map; absent: no change.
     FromAttribute(String),
+    /// Nothing, and so no change: what the caller would have filled in is not there.
+    Nothing,
 }
 
 /// A typed scalar.
@@ -141,6 +143,7 @@ fn value_of(source: &EditSource, entries: &[Entry<'_>]) -> Option<Vec<u8>> {
             let entry = entries.iter().find(|entry| entry.is(key.as_bytes()))?;
             Some(entry.value().to_vec())
         }
+        EditSource::Nothing => None,
     }
 }
 

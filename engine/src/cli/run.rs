@@ -11,6 +11,7 @@
 use super::banner::{self, PortUse};
 use super::{ConfigArguments, port_owner};
 use crate::admin::{self, Face, Readiness, Serving, View};
+use crate::auth::Authenticators;
 use crate::config;
 use crate::config::checked::{Config, ExporterKind, ProcessorKind, RuntimeChoice};
 use crate::exporter::Exporter;
@@ -101,10 +102,21 @@ fn start_and_serve(config: Config, name: String) -> Result<(), String> {
     let declared = Arc::new(Declared::of(&config));
     let connections: Arc<Vec<AtomicUsize>> = Arc::new((0..decided.plan.shards).map(|_| AtomicUsize::new(0)).collect());
     let tls = config.exporters.iter().map(Exporter::tls).collect::<Result<Vec<_>, _>>()?;
-    let fleet = Rc::new(start_shards(&config, &declared, &decided, &connections, Arc::new(tls))?);
+    let authenticators = Authenticators::new(&config)?;
+    let secrets = (Arc::new(tls), authenticators.clone());
+    let fleet = Rc::new(start_shards(&config, &declared, &decided, &connections, secrets)?);
     let control = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let control = control.map_err(|error| format!("the control thread cannot start: {error}"))?;
-    let gateway = Gateway { config, name, declared, decided, listeners, fleet: Rc::clone(&fleet), logs: logs.clone() };
+    let gateway = Gateway {
+        config,
+        name,
+        declared,
+        decided,
+        listeners,
+        authenticators,
+        fleet: Rc::clone(&fleet),
+        logs: logs.clone(),
+    };
     let served = tokio::task::LocalSet::new().block_on(&control, gateway.serve());
     drop(control);
     if let Ok(fleet) = Rc::try_unwrap(fleet) {
@@ -163,7 +175,7 @@ fn start_shards(
     declared: &Arc<Declared>,
     decided: &Decided,
     connections: &Arc<Vec<AtomicUsize>>,
-    tls: Arc<Vec<Option<TlsClient>>>,
+    (tls, authenticators): (Arc<Vec<Option<TlsClient>>>, Authenticators),
 ) -> Result<Fleet, String> {
     let shards = decided.plan.shards;
     let (limit_bytes, spike_bytes) = decided.budget;
@@ -179,6 +191,7 @@ fn start_shards(
         lease: budget.lease(),
         mesh,
         tls: Arc::clone(&tls),
+        authenticators: authenticators.clone(),
         hash_seed,
         connections: Arc::clone(connections),
     });
@@ -195,6 +208,7 @@ struct Gateway {
     declared: Arc<Declared>,
     decided: Decided,
     listeners: Vec<Listener>,
+    authenticators: Authenticators,
     fleet: Rc<Fleet>,
     logs: Logs,
 }
@@ -215,6 +229,7 @@ impl Gateway {
             banner::cannot_listen(&wanted, error.address, &error.error, port_owner::find)
         })?;
         let facts = self.facts(serving);
+        tokio::task::spawn_local(self.authenticators.watch());
         for listener in self.listeners {
             tokio::task::spawn_local(acceptor::accept(listener, Rc::clone(&self.fleet), stopped.clone()));
         }

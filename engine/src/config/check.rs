@@ -7,13 +7,13 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::checked::{
     ComponentId, Config, ExporterKind, ExporterSettings, PipelineSettings, ProcessorKind, ProcessorSettings,
-    ReceiverSettings,
+    ReceiverSettings, Wanted,
 };
 use super::component::{self, Kind};
 use super::diagnostic::{Place, Report, nearest, shown};
 use super::section::{Field, Section};
 use super::yaml::Node;
-use super::{Machine, service};
+use super::{Machine, authenticator, client_context, service};
 
 /// Most pipelines of one file.
 const PIPELINES_MAX: usize = 64;
@@ -52,6 +52,7 @@ pub(crate) fn check(tree: &Node, machine: &Machine, report: &Report) -> Outcome 
     let exporters = components(&root, Kind::Exporter, &used, exporter);
     let connectors = components(&root, Kind::Connector, &used, |_| None::<()>);
     let extensions = components(&root, Kind::Extension, &used, |_| None::<()>);
+    let authenticators = authenticator::definitions(&root, tree);
 
     let Some(service) = service_section else {
         // A `service` of the wrong type is reported, and no fragment.
@@ -64,8 +65,10 @@ pub(crate) fn check(tree: &Node, machine: &Machine, report: &Report) -> Outcome 
     let lists = Lists { receivers, processors, exporters, connectors };
     connector_ids(&lists, report);
     let wired: Vec<Wired> = drafts.iter().map(|draft| wire(draft, &lists)).collect();
-    let config = assemble(wired, lists, engine, telemetry);
+    let mut config = assemble(wired, lists, engine, telemetry);
     super::conflicts::check(&config, tree, report);
+    authenticator::resolve(&mut config, &authenticators, tree, report);
+    client_context::check(&mut config, tree, report);
     Outcome { config: Some(config), fragment: false }
 }
 
@@ -367,11 +370,12 @@ fn assemble(
         receivers: Vec::new(),
         processors: Vec::new(),
         exporters: Vec::new(),
+        authenticators: Vec::new(),
         pipelines: Vec::new(),
     };
     for pipeline in wired {
         let receivers = numbers(&pipeline.receivers, &lists.receivers, &mut config.receivers, |id, otlp| {
-            ReceiverSettings { id, otlp }
+            ReceiverSettings { id, otlp, wanted: Wanted::default() }
         });
         let processors = numbers(&pipeline.processors, &lists.processors, &mut config.processors, |id, kind| {
             ProcessorSettings { id, kind }

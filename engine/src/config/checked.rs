@@ -1,6 +1,8 @@
 //! The configuration as the engine needs it. Holding a [`Config`] proves: every reference resolves, every value is in
 //! its range, every pipeline has a receiver and an exporter. Durations are nanoseconds, sizes bytes.
 
+pub use super::authenticator::*;
+pub use super::proxy::ProxySettings;
 use codecs::otlp::Edit;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -36,6 +38,8 @@ pub struct Config {
     pub processors: Vec<ProcessorSettings>,
     /// Exporters that a pipeline uses.
     pub exporters: Vec<ExporterSettings>,
+    /// Authenticators that a receiver or an exporter names.
+    pub authenticators: Vec<AuthenticatorSettings>,
     /// Pipelines in the file's order.
     pub pipelines: Vec<PipelineSettings>,
 }
@@ -149,6 +153,8 @@ pub struct ReceiverSettings {
     pub id: ComponentId,
     /// OTLP is the only kind.
     pub otlp: OtlpReceiverSettings,
+    /// What its pipelines ask of a request's sender.
+    pub wanted: Wanted,
 }
 
 /// `otlp` receiver; at least one protocol is set.
@@ -169,6 +175,8 @@ pub struct GrpcServerSettings {
     pub message_bytes_max: usize,
     /// `max_concurrent_streams`; `None`: our own bound.
     pub streams_max: Option<u32>,
+    /// `auth` and `include_metadata`.
+    pub head: HeadSettings,
 }
 
 /// `protocols.http`.
@@ -180,6 +188,8 @@ pub struct HttpServerSettings {
     pub body_bytes_max: usize,
     /// Default `/v1/traces`.
     pub traces_path: String,
+    /// `auth` and `include_metadata`.
+    pub head: HeadSettings,
 }
 
 /// `host:port` as written; `localhost` and names are resolved at start.
@@ -218,14 +228,43 @@ pub enum ProcessorKind {
         send_batch_size: u32,
         /// Most spans of one batch; 0: no bound.
         send_batch_max_size: u32,
+        /// Client metadata that batches never mix; in small letters, without repeats.
+        metadata_keys: Vec<String>,
+        /// Most combinations of their values at the same time, on each shard.
+        metadata_combinations_max: usize,
     },
     /// Edits resource attributes.
     Resource {
         /// In order.
         edits: Vec<Edit>,
+        /// Places in `edits` whose value comes from the request's sender; the edits there have
+        /// [`codecs::otlp::EditSource::Nothing`].
+        from_context: Vec<ContextValue>,
     },
     /// Samples by whole trace.
     TailSampling(sampling::settings::Settings),
+}
+
+/// An edit's value that comes from the request's sender.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ContextValue {
+    /// The place in the list of edits.
+    pub place: usize,
+    /// What of the sender.
+    pub source: ContextSource,
+    /// `default_value`: where the sender gave nothing.
+    pub default: Option<codecs::otlp::Scalar>,
+}
+
+/// `from_context`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ContextSource {
+    /// `metadata.KEY` or `KEY`: a header, in small letters; several values with `;` between them.
+    Metadata(String),
+    /// `auth.NAME`: what the receiver's authenticator knows.
+    Auth(String),
+    /// `client.address`.
+    Address,
 }
 
 /// An exporter.
@@ -284,6 +323,10 @@ pub struct OtlpExporterSettings {
     pub compression_level: Option<i32>,
     /// Sent with each request.
     pub headers: Vec<(String, String)>,
+    /// `auth.authenticator`: what is shown to the backend.
+    pub authenticator: Option<ComponentId>,
+    /// The way out, if it leads through a proxy.
+    pub proxy: Option<ProxySettings>,
     /// Per attempt; 0: none.
     pub timeout_ns: u64,
     /// `retry_on_failure`; `None` if disabled.

@@ -57,7 +57,7 @@ fn listeners(config: &Config) -> Vec<Listener> {
 }
 
 /// The place of the deepest of the keys that is written.
-fn place<'a>(tree: &'a Node, keys: &[String]) -> &'a Place {
+pub(crate) fn place<'a>(tree: &'a Node, keys: &[String]) -> &'a Place {
     let mut place = &tree.place;
     let mut node = tree;
     for key in keys {

@@ -4,7 +4,7 @@
 //! This file never decides what is wrong; it collects, sorts and renders.
 
 use std::cell::RefCell;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ const SHOWN_CHARS_MAX: usize = 60;
 const LINE_BYTES_MAX: usize = 400;
 
 /// One text that was read: a file or a `--set`.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SourceText {
     /// Path as given, or `--set`.
     pub name: String,
@@ -212,6 +212,24 @@ fn render_one(diagnostic: &Diagnostic, renderer: &Renderer) -> String {
     let report: &[Group<'_>] =
         &[level.primary_title(title).element(snippet).element(Level::HELP.message(diagnostic.help.as_str()))];
     renderer.render(report)
+}
+
+/// Puts asterisks over these places wherever diagnostics quote them.
+pub(crate) fn hide<'p>(diagnostics: &mut [Diagnostic], secrets: impl Iterator<Item = &'p Place>) {
+    let mut hidden: BTreeMap<usize, SourceText> = BTreeMap::new();
+    for Place { source, start, end } in secrets {
+        let text = &mut hidden.entry(source.order).or_insert_with(|| (**source).clone()).text;
+        // As many bytes as before, so that places stay where they are.
+        let covered: String = text[*start..*end].bytes().map(|byte| if byte == b'\n' { '\n' } else { '*' }).collect();
+        text.replace_range(*start..*end, &covered);
+    }
+    let hidden: BTreeMap<usize, Arc<SourceText>> =
+        hidden.into_iter().map(|(order, text)| (order, Arc::new(text))).collect();
+    for diagnostic in diagnostics {
+        if let Some(source) = hidden.get(&diagnostic.place.source.order) {
+            diagnostic.place.source = Arc::clone(source);
+        }
+    }
 }
 
 /// The line of a place without its end, cut at its length's bound, and the place within it.

@@ -10,7 +10,9 @@
 
 pub mod checked;
 
+mod authenticator;
 mod check;
+mod client_context;
 mod component;
 mod conflicts;
 mod diagnostic;
@@ -18,6 +20,7 @@ mod duration;
 mod expand;
 mod merge;
 mod print;
+mod proxy;
 mod scalar;
 mod section;
 mod service;
@@ -103,14 +106,23 @@ pub fn load(sources: &[Source], environment: &dyn Fn(&str) -> Option<String>, ma
     if let Some(tree) = &mut merged {
         expand::expand(tree, environment, &report);
     }
-    let outcome = match &merged {
+    let mut outcome = match &merged {
         Some(tree) => check::check(tree, machine, &report),
         // Without one of the texts, keys would be reported as missing that are there.
         None => check::Outcome::default(),
     };
+    if let (Some(tree), Some(config)) = (&merged, &mut outcome.config) {
+        proxy::from_environment(config, environment, tree, &report);
+    }
     let check::Outcome { config, fragment } = outcome;
     let config = config.filter(|_| !report.has_errors());
-    let (diagnostics, asked) = report.finish();
+    let (mut diagnostics, asked) = report.finish();
+    if let Some(tree) = &merged {
+        // What is said quotes lines of the files, and a log is no place for a password.
+        let mut secrets = Vec::new();
+        print::secrets(tree, &mut secrets);
+        diagnostic::hide(&mut diagnostics, secrets.into_iter().map(|node| &node.place));
+    }
     Loaded { config, fragment, diagnostics, merged, asked }
 }
 

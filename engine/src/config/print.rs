@@ -29,7 +29,9 @@ const SECRET_KEYS: [&str; 16] = [
     "token",
 ];
 /// Keys under which every value is a secret: a header may carry a token.
-const SECRET_MAPS: [&str; 4] = ["headers", "response_headers", "params", "htpasswd"];
+const SECRET_MAPS: [&str; 5] = ["headers", "response_headers", "params", "htpasswd", "tokens"];
+/// Keys of the maps in a list of headers that say which header is meant, not what is in it.
+const NAMES: [&str; 5] = ["name", "key", "action", "from_context", "from_attribute"];
 
 /// Whether the value of `key` is a secret.
 pub(crate) fn is_secret_key(key: &str) -> bool {
@@ -54,7 +56,7 @@ pub(crate) fn redact(node: &mut Node) {
         Value::Map(entries) => {
             for Entry { key, node, .. } in entries {
                 if is_secret_map(key) {
-                    hide_values(node);
+                    hide_values(node, false);
                 } else if is_secret_key(key) {
                     hide(node);
                 } else {
@@ -65,15 +67,44 @@ pub(crate) fn redact(node: &mut Node) {
     }
 }
 
-/// Hides every scalar, except the names in a list of `{name, value}`.
-fn hide_values(node: &mut Node) {
-    match &mut node.value {
-        Value::Scalar(_) => hide(node),
-        Value::List(items) => items.iter_mut().for_each(hide_values),
+/// Every value of a tree that is a secret and stands in the text itself, not in a variable.
+pub(crate) fn secrets<'n>(node: &'n Node, found: &mut Vec<&'n Node>) {
+    match &node.value {
+        Value::Scalar(scalar) => found.extend(without_user(&scalar.text).map(|_| node)),
+        Value::List(items) => items.iter().for_each(|item| secrets(item, found)),
         Value::Map(entries) => {
             for Entry { key, node, .. } in entries {
-                if key != "name" {
-                    hide_values(node);
+                match is_secret_map(key) || is_secret_key(key) {
+                    true => values(node, false, found),
+                    false => secrets(node, found),
+                }
+            }
+        }
+    }
+}
+
+/// Every scalar that [`hide_values`] would hide.
+fn values<'n>(node: &'n Node, in_list: bool, found: &mut Vec<&'n Node>) {
+    match &node.value {
+        Value::Scalar(_) if node.expanded.is_some() => {}
+        Value::Scalar(_) => found.push(node),
+        Value::List(items) => items.iter().for_each(|item| values(item, true, found)),
+        Value::Map(entries) => {
+            let shown = |key: &str| in_list && NAMES.contains(&key);
+            entries.iter().filter(|entry| !shown(&entry.key)).for_each(|entry| values(&entry.node, false, found));
+        }
+    }
+}
+
+/// Hides every scalar, except the names in a list of `{name, value}`.
+fn hide_values(node: &mut Node, in_list: bool) {
+    match &mut node.value {
+        Value::Scalar(_) => hide(node),
+        Value::List(items) => items.iter_mut().for_each(|item| hide_values(item, true)),
+        Value::Map(entries) => {
+            for Entry { key, node, .. } in entries {
+                if !(in_list && NAMES.contains(&key.as_str())) {
+                    hide_values(node, false);
                 }
             }
         }

@@ -68,11 +68,12 @@ fn the_seeds_agent_loads_as_written_with_the_collectors_defaults() {
     assert_eq!(kinds, ["memory_limiter", "batch", "resource"]);
     let ProcessorKind::MemoryLimiter { limit_bytes, spike_bytes } = config.processors[0].kind else { panic!() };
     assert_eq!((limit_bytes, spike_bytes), (400 << 20, 100 << 20));
-    let ProcessorKind::Batch { timeout_ns, send_batch_size, send_batch_max_size } = config.processors[1].kind else {
+    let ProcessorKind::Batch { timeout_ns, send_batch_size, send_batch_max_size, .. } = config.processors[1].kind
+    else {
         panic!()
     };
     assert_eq!((timeout_ns, send_batch_size, send_batch_max_size), (10_000_000_000, 1024, 0));
-    let ProcessorKind::Resource { edits } = &config.processors[2].kind else { panic!() };
+    let ProcessorKind::Resource { edits, .. } = &config.processors[2].kind else { panic!() };
     let empty = EditSource::Value(Scalar::String(String::new()));
     assert_eq!(edits[0].change, EditChange::Insert(empty));
     let ExporterKind::OtlpGrpc(otlp) = &config.exporters[0].kind else { panic!() };
@@ -244,6 +245,45 @@ fn refused_cases_say_everything_at_once_with_place_and_remedy() {
         check_form(&path, &loaded);
         check_said(&path, &loaded);
     }
+}
+
+#[test]
+fn no_message_quotes_a_secret() {
+    // Every secret in this case is the word `hidden`, and nearly every line with one is complained about.
+    let (path, loaded) = cases("refused").into_iter().find(|(path, _)| path.ends_with("authenticators.yaml")).unwrap();
+    assert!(read(&path).matches("hidden").count() > 15);
+    let said = render(&loaded.diagnostics, false);
+    assert!(!said.contains("hidden"), "{said}");
+    let printed = loaded.print(true).unwrap();
+    assert!(!printed.contains("hidden"), "{printed}");
+}
+
+#[test]
+fn the_environment_names_a_proxy_for_what_is_not_local() {
+    let text = "receivers: {otlp: {protocols: {grpc: }}}\nexporters:\n  otlp: {endpoint: 'http://tempo:4317'}\n  \
+        otlphttp: {endpoint: 'http://tempo:4318'}\n  otlphttp/tls: {endpoint: 'https://tempo'}\n  otlphttp/own: \
+        {endpoint: 'http://tempo:4318', proxy_url: 'http://own:1'}\n  otlphttp/local: {endpoint: \
+        'http://localhost:4318'}\n  otlphttp/near: {endpoint: 'http://near.example:4318'}\nservice: {pipelines: \
+        {traces: {receivers: [otlp], exporters: [otlp, otlphttp, otlphttp/tls, otlphttp/own, otlphttp/local, \
+        otlphttp/near]}}}\n";
+    let check = |variables: &[(&str, &str)], expected: [Option<&str>; 6]| {
+        let file = Source::File { name: "f".into(), text: text.into() };
+        let environment =
+            |name: &str| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());
+        let loaded = load(&[file], &environment, &MACHINE);
+        let proxies = loaded.config.unwrap().exporters.into_iter().map(|exporter| match exporter.kind {
+            ExporterKind::OtlpGrpc(otlp) | ExporterKind::OtlpHttp(otlp) => otlp.proxy.map(|proxy| proxy.endpoint.host),
+            _ => None,
+        });
+        assert_eq!(proxies.collect::<Vec<_>>(), expected.map(|host| host.map(str::to_owned)), "{variables:?}");
+    };
+    let near = ("no_proxy", "near.example");
+    check(&[near], [None, None, None, Some("own"), None, None]);
+    let https = ("HTTPS_PROXY", "http://secure:3128");
+    check(&[https, near], [Some("secure"), None, Some("secure"), Some("own"), None, None]);
+    let http = ("http_proxy", "plain:3128");
+    check(&[https, http, near], [Some("secure"), Some("plain"), Some("secure"), Some("own"), None, None]);
+    check(&[http], [None, Some("plain"), None, Some("own"), None, Some("plain")]);
 }
 
 #[test]

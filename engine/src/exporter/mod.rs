@@ -9,7 +9,9 @@ pub mod otlp;
 pub mod otlphttp;
 pub mod outcome;
 
+use crate::auth::Authenticators;
 use crate::config::checked::{ComponentId, ExporterKind, ExporterSettings, OtlpExporterSettings, Verbosity};
+use crate::pipeline::client::Client;
 use crate::queue::ExportRequest;
 use crate::shard::ShardContext;
 use crate::telemetry::metrics::MemoryExporterSeries;
@@ -35,6 +37,8 @@ pub struct EncodedRequest {
     pub compression: Compression,
     /// Spans in it.
     pub spans: u64,
+    /// Who sent them, for headers that say so.
+    pub client: Option<Rc<Client>>,
 }
 
 /// An exporter on one shard.
@@ -88,24 +92,27 @@ impl Exporter {
         }
     }
 
-    /// An exporter on shard number `shard`. `tls` is what [`Exporter::tls`] read; `reasons` are the names that spans'
+    /// An exporter on shard number `shard`. `tls` is what [`Exporter::tls`] read, `authenticators` those of the process; `reasons` are the names that spans'
     /// reasons stand for, from number 1 on. Errors name what of its settings cannot be used.
     pub fn new(
         settings: &ExporterSettings,
         tls: Option<TlsClient>,
+        authenticators: &Authenticators,
         reasons: Rc<[String]>,
         memory: Option<MemoryExporterSeries>,
         shard: usize,
     ) -> Result<Exporter, String> {
         let id = &settings.id;
+        let shown =
+            |otlp: &OtlpExporterSettings| otlp.authenticator.as_ref().map(|id| authenticators.backend_headers(id));
         let kind = match &settings.kind {
             ExporterKind::OtlpGrpc(otlp) => {
-                let exporter = otlp::OtlpExporter::new(id, otlp, tls, shard)?;
+                let exporter = otlp::OtlpExporter::new(id, otlp, tls, shown(otlp), shard)?;
                 exporter.connect();
                 Kind::OtlpGrpc(Box::new(exporter), Encoding::of(otlp))
             }
             ExporterKind::OtlpHttp(otlp) => {
-                let exporter = otlphttp::OtlpHttpExporter::new(id, otlp, tls, shard)?;
+                let exporter = otlphttp::OtlpHttpExporter::new(id, otlp, tls, shown(otlp), shard)?;
                 Kind::OtlpHttp(Box::new(exporter), Encoding::of(otlp))
             }
             ExporterKind::Debug { verbosity } => Kind::Debug(*verbosity),

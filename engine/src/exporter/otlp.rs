@@ -4,6 +4,7 @@
 
 use super::outcome::{self, Outcome};
 use super::{EncodedRequest, check_duration};
+use crate::auth::backend::BackendHeaders;
 use crate::config::checked::{ComponentId, OtlpExporterSettings};
 use crate::transport::client::PeerSettings;
 use crate::transport::client::grpc::GrpcClient;
@@ -17,6 +18,8 @@ const TRACES_METHOD: &str = "/opentelemetry.proto.collector.trace.v1.TraceServic
 #[derive(Debug)]
 pub struct OtlpExporter {
     client: GrpcClient,
+    /// What the backend is shown with each request.
+    shown: Option<BackendHeaders>,
     /// Who answers whom, for errors.
     peer: String,
 }
@@ -34,6 +37,7 @@ impl OtlpExporter {
         id: &ComponentId,
         settings: &OtlpExporterSettings,
         tls: Option<TlsClient>,
+        shown: Option<BackendHeaders>,
         shard: usize,
     ) -> Result<OtlpExporter, String> {
         let sender = format!("exporter {id}");
@@ -45,11 +49,12 @@ impl OtlpExporter {
             tls,
             authority,
             headers: settings.headers.clone(),
+            proxy: settings.proxy.clone(),
             timeout: check_duration(settings.timeout_ns),
             first_address: shard,
         };
         let client = GrpcClient::new(&peer).map_err(|error| format!("{sender}: {error}"))?;
-        Ok(OtlpExporter { client, peer: format!("{sender} to {}", host_and_port(&settings.endpoint)) })
+        Ok(OtlpExporter { client, shown, peer: format!("{sender} to {}", host_and_port(&settings.endpoint)) })
     }
 
     /// Begins to connect, so that a wrong endpoint shows before the first request.
@@ -59,7 +64,11 @@ impl OtlpExporter {
 
     /// Sends the request once.
     pub async fn attempt(&self, request: &EncodedRequest) -> Outcome {
-        match self.client.call(TRACES_METHOD, request.body.clone(), request.compression).await {
+        let headers = match outcome::headers(&self.peer, self.client.headers(), self.shown.as_ref(), request) {
+            Ok(headers) => headers,
+            Err(never) => return never,
+        };
+        match self.client.call(TRACES_METHOD, request.body.clone(), request.compression, headers).await {
             Ok(answer) => outcome::from_grpc(&self.peer, &answer.status, &answer.message),
             Err(error) => outcome::from_client_error(error),
         }
@@ -88,11 +97,11 @@ mod tests {
 
     fn exporter(settings: &OtlpExporterSettings) -> OtlpExporter {
         let tls = OtlpExporter::tls(&id("otlp"), settings).unwrap();
-        OtlpExporter::new(&id("otlp"), settings, tls, 0).unwrap()
+        OtlpExporter::new(&id("otlp"), settings, tls, None, 0).unwrap()
     }
 
     fn request() -> EncodedRequest {
-        EncodedRequest { body: framed(b"spans"), compression: Compression::None, spans: 1 }
+        EncodedRequest { body: framed(b"spans"), compression: Compression::None, spans: 1, client: None }
     }
 
     /// A peer that plays `script` on every connection it gets.
@@ -243,7 +252,7 @@ mod tests {
                 let (exporter, done) = (Rc::clone(&exporter), done.clone());
                 spawn(async move {
                     let body = framed(&vec![number; 300_000]);
-                    let request = EncodedRequest { body, compression: Compression::None, spans: 1 };
+                    let request = EncodedRequest { body, compression: Compression::None, spans: 1, client: None };
                     done.send(exporter.attempt(&request).await).await.unwrap();
                 });
             }
@@ -461,7 +470,7 @@ mod tests {
     fn a_header_that_cannot_be_sent_is_found_at_start() {
         let mut settings = exporter_settings(4317);
         settings.headers = vec![("two words".to_owned(), "x".to_owned())];
-        let error = OtlpExporter::new(&id("otlp"), &settings, None, 0).unwrap_err();
+        let error = OtlpExporter::new(&id("otlp"), &settings, None, None, 0).unwrap_err();
         assert!(error.contains("\"two words\" is not a header name"), "{error}");
     }
 }

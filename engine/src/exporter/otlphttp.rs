@@ -4,6 +4,7 @@
 
 use super::outcome::{self, HttpAnswer, Outcome};
 use super::{EncodedRequest, check_duration};
+use crate::auth::backend::BackendHeaders;
 use crate::config::checked::{ComponentId, OtlpExporterSettings};
 use crate::transport::client::http1::{HttpClient, HttpResponse};
 use crate::transport::client::{PeerSettings, host_and_port};
@@ -15,6 +16,8 @@ use std::time::SystemTime;
 #[derive(Debug)]
 pub struct OtlpHttpExporter {
     client: HttpClient,
+    /// What the backend is shown with each request.
+    shown: Option<BackendHeaders>,
     /// Who answers whom, for errors.
     peer: String,
 }
@@ -32,6 +35,7 @@ impl OtlpHttpExporter {
         id: &ComponentId,
         settings: &OtlpExporterSettings,
         tls: Option<TlsClient>,
+        shown: Option<BackendHeaders>,
         shard: usize,
     ) -> Result<OtlpHttpExporter, String> {
         let sender = format!("exporter {id}");
@@ -42,19 +46,24 @@ impl OtlpHttpExporter {
             tls,
             authority: None,
             headers: settings.headers.clone(),
+            proxy: settings.proxy.clone(),
             timeout: check_duration(settings.timeout_ns),
             first_address: shard,
         };
         let client = HttpClient::new(&peer, &settings.traces_path).map_err(|error| format!("{sender}: {error}"))?;
         let url = format!("{scheme}://{}{}", host_and_port(&settings.endpoint), settings.traces_path);
-        Ok(OtlpHttpExporter { client, peer: format!("{sender} to {url}") })
+        Ok(OtlpHttpExporter { client, shown, peer: format!("{sender} to {url}") })
     }
 
     /// Sends the request once.
     pub async fn attempt(&self, request: &EncodedRequest) -> Outcome {
         // The bytes are shared with gRPC exporters; HTTP has no use for their prefix.
         let message = request.body.slice(grpc::PREFIX_BYTES..);
-        match self.client.post(message, request.compression).await {
+        let headers = match outcome::headers(&self.peer, self.client.headers(), self.shown.as_ref(), request) {
+            Ok(headers) => headers,
+            Err(never) => return never,
+        };
+        match self.client.post(message, request.compression, headers).await {
             Ok(response) => self.judge(&response),
             Err(error) => outcome::from_client_error(error),
         }
@@ -94,11 +103,11 @@ mod tests {
 
     fn exporter(settings: &OtlpExporterSettings) -> OtlpHttpExporter {
         let tls = OtlpHttpExporter::tls(&id("otlphttp"), settings).unwrap();
-        OtlpHttpExporter::new(&id("otlphttp"), settings, tls, 0).unwrap()
+        OtlpHttpExporter::new(&id("otlphttp"), settings, tls, None, 0).unwrap()
     }
 
     fn request() -> EncodedRequest {
-        EncodedRequest { body: framed(b"spans"), compression: Compression::None, spans: 1 }
+        EncodedRequest { body: framed(b"spans"), compression: Compression::None, spans: 1, client: None }
     }
 
     /// What one attempt makes of one answer.

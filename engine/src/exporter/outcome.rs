@@ -4,10 +4,12 @@
 //! what says "not now" is retried, what says "never" is dropped, and where the peer said nothing the data is still
 //! ours, so it is retried.
 
+use super::EncodedRequest;
+use crate::auth::backend::BackendHeaders;
 use crate::transport::client::{ClientError, Problem};
 use codecs::grpc::{Code, Status, http_is_retryable};
 use codecs::otlp::{PartialSuccess, read_response};
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
 use std::time::{Duration, SystemTime};
 
 /// Text of a peer that is passed on into logs.
@@ -55,6 +57,8 @@ pub enum ErrorWord {
     Http(u16),
     /// The peer's answer says success but is none.
     Answer,
+    /// No request could be made of it: a client's value does not fit into a header.
+    Request,
     /// The gateway stops.
     Shutdown,
 }
@@ -66,6 +70,7 @@ impl ErrorWord {
             ErrorWord::NoAnswer(problem) => match problem {
                 Problem::Resolve => "resolve",
                 Problem::Connect => "connect",
+                Problem::Proxy => "proxy",
                 Problem::Tls => "tls",
                 Problem::Timeout => "timeout",
                 Problem::ConnectionLost => "connection_lost",
@@ -75,6 +80,7 @@ impl ErrorWord {
             ErrorWord::Grpc(code) => code.name(),
             ErrorWord::Http(status) => http_word(status),
             ErrorWord::Answer => "answer",
+            ErrorWord::Request => "request",
             ErrorWord::Shutdown => "shutdown",
         }
     }
@@ -99,6 +105,22 @@ fn http_word(status: u16) -> &'static str {
             5 => "5xx",
             _ => "other",
         },
+    }
+}
+
+/// The headers of a request, where an authenticator has to look at each; `None`: those that every request has. The error
+/// is final, because the same request would fail in the same way.
+pub fn headers(
+    peer: &str,
+    usual: &HeaderMap,
+    shown: Option<&BackendHeaders>,
+    request: &EncodedRequest,
+) -> Result<Option<HeaderMap>, Outcome> {
+    let Some(shown) = shown else { return Ok(None) };
+    let mut headers = usual.clone();
+    match shown.apply(&mut headers, request.client.as_deref()) {
+        Ok(()) => Ok(Some(headers)),
+        Err(why) => Err(Outcome::Permanent { reason: ErrorWord::Request, message: format!("{peer}: {why}") }),
     }
 }
 

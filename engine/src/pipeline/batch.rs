@@ -1,8 +1,10 @@
 //! What flows between nodes: shared read-only segments, the index over them, and the parts of requests to answer.
 
 use super::ack::{Ack, Outcome};
+use super::client::Client;
 use bytes::Bytes;
 use codecs::otlp::SpanIndex;
+use std::rc::Rc;
 
 /// Most segments of one batch: a span names its segment in 16 bits.
 pub const SEGMENTS_MAX: usize = u16::MAX as usize;
@@ -16,6 +18,8 @@ pub struct Batch {
     pub segments: Vec<Bytes>,
     /// The parts of requests that wait for this batch.
     pub acks: Vec<Ack>,
+    /// Who sent all of it; `None` if nobody asks, or if nobody can say.
+    pub client: Option<Rc<Client>>,
 }
 
 impl Batch {
@@ -30,6 +34,7 @@ impl Batch {
             index: self.index.clone(),
             segments: self.segments.clone(),
             acks: self.acks.iter().map(Ack::split).collect(),
+            client: self.client.clone(),
         }
     }
 
@@ -38,7 +43,7 @@ impl Batch {
         super::ack::settle_all(self.acks.drain(..), outcome);
     }
 
-    /// Appends `other`; the caller has checked that the segments fit ([`SEGMENTS_MAX`]).
+    /// Appends `other`; the caller has checked that the segments fit ([`SEGMENTS_MAX`]) and that the clients may be mixed.
     pub fn append(&mut self, mut other: Batch) {
         let first = self.segments.len();
         assert!(first + other.segments.len() <= SEGMENTS_MAX, "the caller keeps a batch under {SEGMENTS_MAX} segments");

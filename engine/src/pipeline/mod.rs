@@ -10,6 +10,7 @@
 
 pub mod ack;
 pub mod batch;
+pub mod client;
 mod crossing;
 
 pub use crossing::Crossing;
@@ -19,6 +20,7 @@ use crate::queue::{Branch, ExportRequest};
 use crate::shard::parcel::Parcel;
 use crate::telemetry::metrics::ProcessorSeries;
 use batch::Batch;
+use client::Client;
 use std::rc::Rc;
 
 /// Batches that one node may let go in one turn of the shard, so that connections get their turn too.
@@ -51,6 +53,14 @@ impl Pipeline {
     /// Whether a request may come in now: who would own it has room for it.
     pub fn has_room(&self) -> bool {
         self.has_room_from(0)
+    }
+
+    /// Whether the first node that owns batches would take one of this client. Only the edge refuses, so it asks here.
+    pub fn admits(&mut self, now_ns: u64, client: Option<&Client>) -> bool {
+        match self.nodes.iter_mut().find(|node| node.owns()) {
+            Some(Processor::Batch(node)) => node.admits(now_ns, client),
+            _ => true,
+        }
     }
 
     /// Whether what leaves the node before `from` finds room: up to and including the next node that owns batches.

@@ -102,7 +102,8 @@ impl TailSampling {
         bytes.extend_from_slice(&self.release.bytes);
         let index = std::mem::replace(&mut self.release.index, turn.indexes.take());
         self.release.clear();
-        out.push(Batch { index, segments: vec![bytes.freeze()], acks: Vec::new() });
+        // Spans of one trace come from several clients, so these have none.
+        out.push(Batch { index, segments: vec![bytes.freeze()], ..Batch::default() });
     }
 
     /// Spans without a decision.

@@ -1,3 +1,4 @@
 //! The start of a pipeline: a request becomes a batch, or a refusal with its reason.
 
+pub mod door;
 pub mod otlp;

@@ -10,8 +10,11 @@
 //! span. Decompression and indexing run under `catch_unwind`: should they ever panic on somebody's bytes, that request is
 //! answered INTERNAL and nobody else notices.
 
+use super::door::Door;
+use crate::auth::Denied;
 use crate::pipeline::ack::{self, Outcome};
 use crate::pipeline::batch::Batch;
+use crate::pipeline::client::{Client, Head};
 use crate::shard::ShardContext;
 use crate::shard::balance::Balance;
 use crate::shard::budget::Holder;
@@ -24,6 +27,7 @@ use bytes::Bytes;
 use codecs::compression::{Compression, DecompressError, Decompressor};
 use codecs::grpc::{Code, Status};
 use std::cell::RefCell;
+use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::time::Duration;
@@ -32,7 +36,7 @@ use std::time::Duration;
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// One protocol of one `otlp` receiver on one shard.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct OtlpReceiver {
     /// The receiver's number in the configuration.
     pub number: usize,
@@ -44,6 +48,10 @@ pub struct OtlpReceiver {
     pub bytes_max: usize,
     /// The intake book.
     pub series: ReceiverSeries,
+    /// Who may send, and what is kept of them.
+    pub door: Rc<Door>,
+    /// Where this connection comes from; only set where somebody asks.
+    pub peer: Option<IpAddr>,
     /// Panics caught around pure calls.
     pub caught_panics: Counter,
     /// Who gets the batches.
@@ -57,10 +65,16 @@ pub struct OtlpReceiver {
 }
 
 impl OtlpReceiver {
+    /// The same receiver for one connection, which says where its requests come from.
+    pub fn connected(self: &Rc<Self>, peer: Option<IpAddr>) -> Rc<OtlpReceiver> {
+        if self.door.wants_address() { Rc::new(OtlpReceiver { peer, ..(**self).clone() }) } else { Rc::clone(self) }
+    }
+
     /// Takes a request on this shard, whichever shard its connection belongs to.
-    pub async fn take(&self, body: Bytes, compression: Compression) -> Result<(), Status> {
+    pub async fn take(&self, body: Bytes, compression: Compression, client: Option<Rc<Client>>) -> Result<(), Status> {
         let _in_hand = self.balance.take_in_hand();
-        let batch = self.index(body, compression)?;
+        let mut batch = self.index(body, compression)?;
+        batch.client = client;
         let spans = batch.spans();
         if spans == 0 {
             return Ok(());
@@ -70,7 +84,12 @@ impl OtlpReceiver {
         cells.raise(self.series.unanswered, spans);
         let result = self.deliver(batch).await;
         cells.lower(self.series.unanswered, spans);
-        cells.add(if result.is_ok() { self.series.accepted } else { self.series.refused }, spans);
+        let term = match &result {
+            Ok(()) => self.series.accepted,
+            Err(status) if status.is_retryable() => self.series.refused,
+            Err(_) => self.series.rejected,
+        };
+        cells.add(term, spans);
         result
     }
 
@@ -83,7 +102,7 @@ impl OtlpReceiver {
         let mut index = self.shard.indexes.take();
         let read = catch_unwind(AssertUnwindSafe(|| index.read_request(&plain, 0)));
         match read {
-            Ok(Ok(())) => Ok(Batch { index, segments: vec![plain], acks: Vec::new() }),
+            Ok(Ok(())) => Ok(Batch { index, segments: vec![plain], ..Batch::default() }),
             Ok(Err(malformed)) => {
                 let message = format!("not an ExportTraceServiceRequest: {malformed}");
                 Err(self.reject(RejectReason::Malformed, Status::new(Code::InvalidArgument, message)))
@@ -137,6 +156,10 @@ impl OtlpReceiver {
             if !pipelines.have_room(self.number) {
                 return Err(busy("the exporters of this gateway do not keep up and its queues are full"));
             }
+            if !pipelines.admit(self.number, batch.client.as_deref()) {
+                // The Collector's words and code: permanent, because the sender's next request has the same values.
+                return Err(Status::internal("too many batcher metadata-value combinations"));
+            }
             let (ack, waiting) = ack::open();
             batch.acks.push(ack);
             pipelines.consume(self.number, batch);
@@ -156,6 +179,16 @@ fn busy(why: &str) -> Status {
 }
 
 impl RequestHandler for OtlpReceiver {
+    async fn enter(&self, head: Head<'_>) -> Result<Option<Rc<Client>>, Status> {
+        self.door.enter(head, self.peer).await.map_err(|denied| match denied {
+            Denied::Credential(why) => self.reject(RejectReason::Auth, Status::new(Code::Unauthenticated, why)),
+            Denied::Busy => {
+                self.shard.cells.add(self.series.refused_requests(RefuseReason::Queue), 1);
+                busy("too many passwords wait to be checked")
+            }
+        })
+    }
+
     fn admit(&self, bytes: usize) -> Result<(), Status> {
         if self.shard.lease.try_charge(Holder::Requests, bytes as u64).is_ok() {
             return Ok(());
@@ -179,8 +212,8 @@ impl RequestHandler for OtlpReceiver {
             Body::Gathered(buffer) => buffer.freeze(),
             Body::Whole(bytes) => self.shard.buffers.adopt(bytes),
         };
-        match self.balance.hand_over(self.handler, &body, request.compression) {
-            None => self.take(body, request.compression).await,
+        match self.balance.hand_over(self.handler, &body, request.compression, request.client.as_deref()) {
+            None => self.take(body, request.compression, request.client).await,
             Some(answer) => match answer.await {
                 Ok(result) => result,
                 Err(_) => Err(busy("the gateway is shutting down")),

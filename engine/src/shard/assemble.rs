@@ -11,11 +11,16 @@ use super::clock::Clock;
 use super::mesh::MeshEnd;
 use super::pipelines::Pipelines;
 use super::run::{Server, Shard};
-use crate::config::checked::{Config, ExporterKind, ExporterSettings, PipelineSettings, ProcessorKind, QueueSettings};
+use crate::auth::Authenticators;
+use crate::config::checked::{
+    Config, ExporterKind, ExporterSettings, HeadSettings, PipelineSettings, ProcessorKind, QueueSettings,
+};
 use crate::exporter::Exporter;
+use crate::pipeline::client::Clients;
 use crate::pipeline::{Crossing, Pipeline};
 use crate::processor::{Processor, batch, memory_limiter, resource, tail_sampling};
 use crate::queue::{Branch, Queue};
+use crate::receiver::door::Door;
 use crate::receiver::otlp::OtlpReceiver;
 use crate::telemetry::cells::{Cells, Counter, Schema};
 use crate::telemetry::metrics::{
@@ -146,6 +151,8 @@ pub struct ShardSeed {
     pub mesh: MeshEnd,
     /// What exporters trust and show, by the exporter's number.
     pub tls: Arc<Vec<Option<TlsClient>>>,
+    /// Who may send, and what backends are shown.
+    pub authenticators: Authenticators,
     /// Seeds the hash tables of this process: clients choose trace ids, but not this.
     pub hash_seed: u64,
     /// Open connections of every shard, for the acceptor.
@@ -154,7 +161,8 @@ pub struct ShardSeed {
 
 /// Puts a shard together, on its own thread. Errors name the component and what it needs.
 pub fn assemble(seed: ShardSeed) -> Result<Rc<Shard>, String> {
-    let ShardSeed { number, shards, config, declared, clock, lease, mesh, tls, hash_seed, connections } = seed;
+    let ShardSeed { number, shards, config, declared, clock, lease, mesh, tls, authenticators, hash_seed, connections } =
+        seed;
     let cells = Cells::new(&declared.schema);
     let share = lease.budget().limit_bytes() / KEPT_BUFFERS_PART / shards as u64;
     let kept_bytes_max = usize::try_from(share.min(KEPT_BUFFER_BYTES_MAX)).expect("64 MiB fit");
@@ -164,7 +172,8 @@ pub fn assemble(seed: ShardSeed) -> Result<Rc<Shard>, String> {
     let reasons: Rc<[String]> = reason_names(&config).into();
     let mut queues = Vec::new();
     for (position, exporter) in config.exporters.iter().enumerate() {
-        queues.push(queue_of(exporter, position, tls[position].clone(), &declared, &reasons, &context)?);
+        let secrets = Secrets { tls: tls[position].clone(), authenticators: &authenticators };
+        queues.push(queue_of(exporter, position, secrets, &declared, &reasons, &context)?);
     }
     let mut next_reason = 1;
     let pipelines = config.pipelines.iter().enumerate().map(|(position, settings)| {
@@ -189,7 +198,7 @@ pub fn assemble(seed: ShardSeed) -> Result<Rc<Shard>, String> {
     let pipelines = Pipelines::new(pipelines, by_receiver, refusals, queues, context.clone());
     let pipelines = Rc::new(RefCell::new(pipelines));
     let balance = Balance::new(mesh, news, declared.gauges.clone(), context.clone());
-    let servers = servers_of(&config, &declared, &pipelines, &balance, &context);
+    let servers = servers_of(&config, &declared, &authenticators, &pipelines, &balance, &context);
     Ok(Shard::new(context, servers, pipelines, balance, declared.gauges.clone(), connections))
 }
 
@@ -229,11 +238,28 @@ impl Parts<'_> {
             (ProcessorKind::MemoryLimiter { .. }, OwnSeries::MemoryLimiter(own)) => {
                 Processor::MemoryLimiter(memory_limiter::MemoryLimiter::new(own.accepted_spans))
             }
-            (&ProcessorKind::Batch { timeout_ns, send_batch_size, send_batch_max_size }, OwnSeries::Batch(own)) => {
-                let settings = batch::Settings { timeout_ns, send_batch_size, send_batch_max_size };
+            (
+                ProcessorKind::Batch {
+                    timeout_ns,
+                    send_batch_size,
+                    send_batch_max_size,
+                    metadata_keys,
+                    metadata_combinations_max,
+                },
+                OwnSeries::Batch(own),
+            ) => {
+                let settings = batch::Settings {
+                    timeout_ns: *timeout_ns,
+                    send_batch_size: *send_batch_size,
+                    send_batch_max_size: *send_batch_max_size,
+                    metadata_keys: metadata_keys.clone(),
+                    metadata_combinations_max: *metadata_combinations_max,
+                };
                 Processor::Batch(batch::Batcher::new(settings, own.clone()))
             }
-            (ProcessorKind::Resource { edits }, _) => Processor::Resource(resource::ResourceEditor::new(edits.clone())),
+            (ProcessorKind::Resource { edits, from_context }, _) => {
+                Processor::Resource(resource::ResourceEditor::new(edits.clone(), from_context.clone()))
+            }
             (ProcessorKind::TailSampling(settings), OwnSeries::TailSampling(own)) => {
                 let first_reason = *next_reason;
                 *next_reason += u16::try_from(settings.policies.len()).expect("at most 256 policies");
@@ -263,16 +289,23 @@ fn queue_settings(exporter: &ExporterSettings) -> Option<&QueueSettings> {
     }
 }
 
+/// What an exporter shows of itself.
+struct Secrets<'a> {
+    tls: Option<TlsClient>,
+    authenticators: &'a Authenticators,
+}
+
 fn queue_of(
     settings: &ExporterSettings,
     position: usize,
-    tls: Option<TlsClient>,
+    secrets: Secrets<'_>,
     declared: &Declared,
     reasons: &Rc<[String]>,
     context: &ShardContext,
 ) -> Result<Rc<Queue>, String> {
     let memory = declared.memory[position].clone();
-    let exporter = Exporter::new(settings, tls, Rc::clone(reasons), memory, context.number)?;
+    let exporter =
+        Exporter::new(settings, secrets.tls, secrets.authenticators, Rc::clone(reasons), memory, context.number)?;
     let retry = match &settings.kind {
         ExporterKind::OtlpGrpc(otlp) | ExporterKind::OtlpHttp(otlp) => otlp.retry.clone(),
         _ => None,
@@ -301,21 +334,26 @@ fn refusal_counters(config: &Config, declared: &Declared, pipelines: &[usize]) -
 fn servers_of(
     config: &Config,
     declared: &Declared,
+    authenticators: &Authenticators,
     pipelines: &Rc<RefCell<Pipelines>>,
     balance: &Rc<Balance>,
     context: &ShardContext,
 ) -> Vec<Server> {
     let decompressor = Rc::default();
+    let clients = Clients::default();
     let mut servers = Vec::new();
     for (number, receiver) in config.receivers.iter().enumerate() {
         let [grpc_series, http_series] = &declared.receivers[number];
-        let handler = |servers: &Vec<Server>, transport, bytes_max, series: &ReceiverSeries| {
+        let handler = |servers: &Vec<Server>, transport, bytes_max, series: &ReceiverSeries, head: &HeadSettings| {
+            let door = Door::new(head, &receiver.wanted, authenticators, clients.clone());
             Rc::new(OtlpReceiver {
                 number,
                 handler: servers.len(),
                 transport,
                 bytes_max,
                 series: series.clone(),
+                door: Rc::new(door),
+                peer: None,
                 caught_panics: declared.gauges.shard.caught_panics,
                 pipelines: Rc::clone(pipelines),
                 balance: Rc::clone(balance),
@@ -325,12 +363,12 @@ fn servers_of(
         };
         if let Some(grpc) = &receiver.otlp.grpc {
             let server = GrpcServer { message_bytes_max: grpc.message_bytes_max, streams_max: grpc.streams_max };
-            let handler = handler(&servers, Transport::Grpc, grpc.message_bytes_max, grpc_series);
+            let handler = handler(&servers, Transport::Grpc, grpc.message_bytes_max, grpc_series, &grpc.head);
             servers.push(Server::Grpc(server, handler));
         }
         if let Some(http) = &receiver.otlp.http {
             let server = HttpServer { body_bytes_max: http.body_bytes_max, traces_path: http.traces_path.clone() };
-            let handler = handler(&servers, Transport::Http, http.body_bytes_max, http_series);
+            let handler = handler(&servers, Transport::Http, http.body_bytes_max, http_series, &http.head);
             servers.push(Server::Http(server, handler));
         }
     }

@@ -10,6 +10,7 @@ use super::mesh::{Inbound, MeshEnd};
 use super::parcel::{Failure, Message, Outcome, Parcel, Request};
 use super::pipelines::Pipelines;
 use super::runtime;
+use crate::pipeline::client::Client;
 use crate::receiver::otlp::OtlpReceiver;
 use bytes::Bytes;
 use codecs::compression::Compression;
@@ -60,6 +61,7 @@ impl Balance {
         handler: usize,
         body: &Bytes,
         compression: Compression,
+        client: Option<&Client>,
     ) -> Option<oneshot::Receiver<Result<(), Status>>> {
         let mut mesh = self.mesh.borrow_mut();
         let peer = mesh.relief()?;
@@ -70,6 +72,7 @@ impl Balance {
             body: body.clone(),
             compression,
             ticket: u32::try_from(entry.key()).ok()?,
+            client: client.cloned().map(Box::new),
         };
         mesh.try_send_request(peer, Box::new(request)).ok()?;
         let (reply, answer) = oneshot::channel();
@@ -141,7 +144,8 @@ impl Balance {
 
     /// Takes a peer's request as if it had come here, and sends the answer home.
     async fn take_for_peer(&self, from: usize, request: Box<Request>, handler: &OtlpReceiver) {
-        let result = handler.take(request.body.clone(), request.compression).await;
+        let client = request.client.as_deref().cloned().map(Rc::new);
+        let result = handler.take(request.body.clone(), request.compression, client).await;
         let outcome = match result {
             Ok(()) => Outcome::Taken,
             Err(status) => Outcome::Failed(Box::new(Failure {

@@ -359,7 +359,13 @@ fn a_view_that_outlives_its_parcel_stays_readable() {
 }
 
 fn request(ticket: u32) -> Box<Request> {
-    Box::new(Request { receiver: 0, body: Bytes::from_static(b"body"), compression: Compression::Gzip, ticket })
+    Box::new(Request {
+        receiver: 0,
+        body: Bytes::from_static(b"body"),
+        compression: Compression::Gzip,
+        ticket,
+        client: None,
+    })
 }
 
 #[test]

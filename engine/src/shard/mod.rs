@@ -170,6 +170,6 @@ impl ShardContext {
         }
         let length = body.len() - grpc::PREFIX_BYTES;
         body[..grpc::PREFIX_BYTES].copy_from_slice(&grpc::prefix(compression != Compression::None, length));
-        EncodedRequest { body: body.freeze(), compression, spans: batch.spans() }
+        EncodedRequest { body: body.freeze(), compression, spans: batch.spans(), client: batch.client.clone() }
     }
 }

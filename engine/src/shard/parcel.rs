@@ -7,6 +7,7 @@
 //! pieces of a request from another core's cache: request buffers stay at home and warm, only bytes that cross are
 //! shared between caches, and the owner reads them in order. It is also where edits are written out.
 
+use crate::pipeline::client::Client;
 use bytes::Bytes;
 use codecs::compression::Compression;
 use codecs::otlp::{ByteRange, ScopeEntry, SpanIndex, SpanItem};
@@ -83,6 +84,8 @@ pub struct Request {
     pub compression: Compression,
     /// The sender's number for who waits.
     pub ticket: u32,
+    /// Who sent it, as far as somebody asks: a copy, because nothing else may leave its shard.
+    pub client: Option<Box<Client>>,
 }
 
 /// Spans to be routed: an index and the segments it speaks of.

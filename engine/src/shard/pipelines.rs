@@ -3,6 +3,7 @@
 use crate::pipeline::Pipeline;
 use crate::pipeline::ack;
 use crate::pipeline::batch::Batch;
+use crate::pipeline::client::Client;
 use crate::processor::Turn;
 use crate::queue::Queue;
 use crate::shard::ShardContext;
@@ -41,6 +42,13 @@ impl Pipelines {
     /// Whether every pipeline of this receiver can take a request: it goes to all of them or to none.
     pub fn have_room(&self, receiver: usize) -> bool {
         self.by_receiver[receiver].iter().all(|&pipeline| self.pipelines[pipeline].has_room())
+    }
+
+    /// Whether every pipeline of this receiver takes requests of this client: there is no limit to distinct ones that it
+    /// would go beyond.
+    pub fn admit(&mut self, receiver: usize, client: Option<&Client>) -> bool {
+        let now_ns = self.shard.clock.now_ns();
+        self.by_receiver[receiver].iter().all(|&pipeline| self.pipelines[pipeline].admits(now_ns, client))
     }
 
     /// Counts refused spans for the memory limiters of this receiver's pipelines.

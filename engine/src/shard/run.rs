@@ -18,6 +18,7 @@ use crate::exporter::memory::KeptTrace;
 use crate::receiver::otlp::OtlpReceiver;
 use crate::transport::{grpc_server::GrpcServer, http1_server::HttpServer};
 use std::cell::{Cell, RefCell};
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -103,18 +104,19 @@ impl Shard {
     fn connect(self: &Rc<Self>, listener: usize, socket: std::net::TcpStream) {
         let shard = Rc::clone(self);
         runtime::spawn(async move {
+            let peer = socket.peer_addr().ok().map(|address| address.ip());
             if let Ok(stream) = Stream::from_std(socket) {
-                shard.serve(listener, stream).await;
+                shard.serve(listener, stream, peer).await;
             }
             shard.open_connections().fetch_sub(1, Ordering::Relaxed);
         });
     }
 
-    async fn serve(&self, listener: usize, stream: Stream) {
+    async fn serve(&self, listener: usize, stream: Stream, peer: Option<IpAddr>) {
         let draining = self.context.draining.clone();
         match &self.servers[listener] {
-            Server::Grpc(server, receiver) => server.serve(stream, Rc::clone(receiver), draining).await,
-            Server::Http(server, receiver) => server.serve(stream, Rc::clone(receiver), draining).await,
+            Server::Grpc(server, receiver) => server.serve(stream, receiver.connected(peer), draining).await,
+            Server::Http(server, receiver) => server.serve(stream, receiver.connected(peer), draining).await,
         }
     }
 

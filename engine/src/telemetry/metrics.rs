@@ -98,6 +98,8 @@ metrics! {
         "Spans of a batch when it is sent.";
     BATCH_SIZE_TRIGGER_SEND: Kind::Counter, Normal, "otelcol_processor_batch_batch_size_trigger_send",
         "Batches sent because they were large enough.";
+    BATCH_METADATA_CARDINALITY: Kind::Highest, Normal, "otelcol_processor_batch_metadata_cardinality",
+        "Combinations of client metadata that are kept apart, on the shard with the most.";
     BATCH_TIMEOUT_TRIGGER_SEND: Kind::Counter, Normal, "otelcol_processor_batch_timeout_trigger_send",
         "Batches sent because their time was over.";
 
@@ -253,17 +255,20 @@ pub enum RejectReason {
     Compression,
     /// An unknown path, method, service or content type.
     Route,
+    /// The sender showed no credential, or a wrong one.
+    Auth,
     /// A pure call on it panicked: a defect of ours.
     Internal,
 }
 
 impl RejectReason {
     /// All of them; the position is the index into [`ReceiverSeries`].
-    pub const ALL: [RejectReason; 5] = [
+    pub const ALL: [RejectReason; 6] = [
         RejectReason::Malformed,
         RejectReason::TooLarge,
         RejectReason::Compression,
         RejectReason::Route,
+        RejectReason::Auth,
         RejectReason::Internal,
     ];
 
@@ -274,6 +279,7 @@ impl RejectReason {
             RejectReason::TooLarge => "too_large",
             RejectReason::Compression => "compression",
             RejectReason::Route => "route",
+            RejectReason::Auth => "auth",
             RejectReason::Internal => "internal",
         }
     }
@@ -378,6 +384,8 @@ pub struct BatchSeries {
     pub size_trigger: Counter,
     /// Batches sent because their time was over.
     pub timeout_trigger: Counter,
+    /// Combinations of client metadata.
+    pub metadata_cardinality: Gauge,
 }
 
 impl BatchSeries {
@@ -388,6 +396,7 @@ impl BatchSeries {
             send_size: schema.histogram(&BATCH_SEND_SIZE, &own),
             size_trigger: schema.counter(&BATCH_SIZE_TRIGGER_SEND, &own),
             timeout_trigger: schema.counter(&BATCH_TIMEOUT_TRIGGER_SEND, &own),
+            metadata_cardinality: schema.gauge(&BATCH_METADATA_CARDINALITY, &own),
         }
     }
 }

@@ -8,6 +8,7 @@
 //! after five bytes: admission is asked then, before the rest is gathered. Never decompresses, never looks at a span.
 
 use super::{Body, Draining, ReceivedRequest, RequestHandler, Transport};
+use crate::pipeline::client::{Client, Head};
 use crate::telemetry::metrics::RejectReason;
 use bytes::Bytes;
 use codecs::compression::Compression;
@@ -94,17 +95,14 @@ async fn serve_stream<H: RequestHandler>(
         drop(answer_not_grpc(&mut respond));
         return;
     }
-    let outcome = match compression_of(&request) {
-        Err(status) => {
-            handler.rejected(RejectReason::Route);
-            Err(status)
-        }
-        Ok(compression) => {
+    let outcome = match enter(&request, handler).await {
+        Err(status) => Err(status),
+        Ok((compression, client)) => {
             let mut body = request.into_body();
             match gather(&mut body, handler, bytes_max, compression).await {
                 Err(Broken::Stream) => return,
                 Err(Broken::Refused(status)) => Err(status),
-                Ok(received) => handler.handle(received).await,
+                Ok(received) => handler.handle(ReceivedRequest { client, ..received }).await,
             }
         }
     };
@@ -120,6 +118,16 @@ async fn serve_stream<H: RequestHandler>(
 fn speaks_grpc(request: &Request<RecvStream>) -> bool {
     let content_type = request.headers().get(http::header::CONTENT_TYPE).map_or(&[][..], HeaderValue::as_bytes);
     content_type.strip_prefix(b"application/grpc").is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
+}
+
+/// Looks at the head: what is asked, how it is encoded, and whether the sender may.
+async fn enter<H: RequestHandler>(
+    request: &Request<RecvStream>,
+    handler: &H,
+) -> Result<(Compression, Option<Rc<Client>>), Status> {
+    let compression = compression_of(request).inspect_err(|_| handler.rejected(RejectReason::Route))?;
+    let client = handler.enter(Head { headers: request.headers(), uri: request.uri() }).await?;
+    Ok((compression, client))
 }
 
 /// Checks method and headers, before a byte of the body is read.
@@ -190,7 +198,7 @@ async fn gather<H: RequestHandler>(
     match message {
         Some((body, prefix)) if body.len() == prefix.length => {
             let compression = if prefix.compressed { named } else { Compression::None };
-            Ok(ReceivedRequest { body, compression, transport: Transport::Grpc })
+            Ok(ReceivedRequest { body, compression, transport: Transport::Grpc, client: None })
         }
         Some((body, prefix)) => {
             handler.rejected(RejectReason::Malformed);

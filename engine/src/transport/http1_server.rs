@@ -11,6 +11,7 @@
 //! answer, which its library reports as a wrong protocol.
 
 use super::{Draining, ReceivedRequest, RequestHandler, Transport};
+use crate::pipeline::client::{Client, Head};
 use crate::shard::buffers::Buffer;
 use crate::shard::hyper_io::HyperIo;
 use crate::shard::runtime::{sleep, spawn};
@@ -117,20 +118,14 @@ impl HttpServer {
     ) -> Response<Full<Bytes>> {
         progress.enter(Phase::Body);
         let (head, mut body) = request.into_parts();
-        let refusal = match self.check(&head) {
-            Err(refusal) => {
-                handler.rejected(match refusal {
-                    Refusal::Text(..) => RejectReason::Route,
-                    Refusal::Status(_) => RejectReason::Compression,
-                });
-                refusal
-            }
-            Ok(compression) => match self.gather(&mut body, &**handler).await {
+        let refusal = match self.enter(&head, &**handler).await {
+            Err(refusal) => refusal,
+            Ok((compression, client)) => match self.gather(&mut body, &**handler).await {
                 Err(status) => Refusal::Status(status),
                 Ok(body) => {
                     progress.enter(Phase::Answer);
                     let body = super::Body::Gathered(body);
-                    let received = ReceivedRequest { body, compression, transport: Transport::Http };
+                    let received = ReceivedRequest { body, compression, transport: Transport::Http, client };
                     return match handle(handler, received).await {
                         Ok(()) => protobuf(StatusCode::OK, Bytes::new()),
                         Err(status) => status_response(&status),
@@ -144,6 +139,22 @@ impl HttpServer {
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         response
+    }
+
+    /// Looks at the head: whether the sender may, then what is asked and how it is encoded.
+    async fn enter<H: RequestHandler>(
+        &self,
+        head: &http::request::Parts,
+        handler: &H,
+    ) -> Result<(Compression, Option<Rc<Client>>), Refusal> {
+        let client = handler.enter(Head { headers: &head.headers, uri: &head.uri }).await.map_err(Refusal::Status)?;
+        let compression = self.check(head).inspect_err(|refusal| {
+            handler.rejected(match refusal {
+                Refusal::Text(..) => RejectReason::Route,
+                Refusal::Status(_) => RejectReason::Compression,
+            });
+        })?;
+        Ok((compression, client))
     }
 
     /// Checks the head, before a byte of the body is read.

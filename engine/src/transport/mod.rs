@@ -8,6 +8,7 @@ pub mod http1_server;
 mod resolve;
 pub mod tls;
 
+use crate::pipeline::client::{Client, Head};
 use crate::shard::buffers::Buffer;
 use crate::telemetry::metrics::RejectReason;
 use bytes::Bytes;
@@ -68,11 +69,19 @@ pub struct ReceivedRequest {
     pub compression: Compression,
     /// How it came.
     pub transport: Transport,
+    /// Who sent it, as far as somebody asks.
+    pub client: Option<Rc<Client>>,
 }
 
 /// What a receiver offers to the servers of its listeners.
 #[expect(async_fn_in_trait, reason = "shards are single threads: no caller wants these futures to be Send")]
 pub trait RequestHandler {
+    /// May the sender of a request with this head send? Asked once, before the body; what is returned travels with the
+    /// request. Who is not let in has been counted.
+    async fn enter(&self, head: Head<'_>) -> Result<Option<Rc<Client>>, Status> {
+        let _ = head;
+        Ok(None)
+    }
     /// May `bytes` of wire body come in now? Asked as soon as the length is known; the status is what the peer is told.
     fn admit(&self, bytes: usize) -> Result<(), Status>;
     /// An empty buffer with room for `bytes`.

@@ -93,7 +93,7 @@ impl<'a> Setup<'a> {
 
     /// Starts it, and returns when it is ready.
     pub fn start(&self) -> Gateway {
-        Gateway::start(&self.text())
+        Gateway::start(&self.text(), &[])
     }
 }
 
@@ -138,12 +138,14 @@ impl Ending {
 }
 
 impl Gateway {
-    fn start(configuration: &str) -> Gateway {
+    /// Starts one with this configuration and these variables; every port in it is 0. Returns when it is ready.
+    pub fn start(configuration: &str, environment: &[(&str, &str)]) -> Gateway {
         let mut file = tempfile::Builder::new().suffix(".yaml").tempfile().expect("a temporary file");
         file.write_all(configuration.as_bytes()).expect("a temporary file can be written");
         let mut child = Command::new(env!("CARGO_BIN_EXE_tracegate"))
             .arg("--config")
             .arg(file.path())
+            .envs(environment.iter().copied())
             .env("NO_COLOR", "1")
             .env("RUST_BACKTRACE", "1")
             .stdin(Stdio::null())

@@ -22,17 +22,24 @@ pub struct Call {
     pub encoding: Option<String>,
     /// With its prefix.
     pub framed: Bytes,
+    /// Further metadata.
+    pub metadata: Vec<(String, String)>,
 }
 
 impl Call {
     /// What an exporter sends: one message, not compressed.
     pub fn plain(message: &[u8]) -> Call {
-        Call { path: TRACES.to_owned(), encoding: None, framed: framed(false, message) }
+        Call { path: TRACES.to_owned(), encoding: None, framed: framed(false, message), metadata: Vec::new() }
     }
 
     pub fn encoded(encoding: &str, message: &[u8]) -> Call {
         let (encoding, framed) = (Some(encoding.to_owned()), framed(true, message));
-        Call { path: TRACES.to_owned(), encoding, framed }
+        Call { path: TRACES.to_owned(), encoding, framed, metadata: Vec::new() }
+    }
+
+    pub fn with(mut self, name: &str, value: &str) -> Call {
+        self.metadata.push((name.to_owned(), value.to_owned()));
+        self
     }
 }
 
@@ -121,6 +128,9 @@ async fn exchange(sender: SendRequest<Bytes>, call: Call) -> Result<Answer, h2::
     let mut request = http::Request::post(uri).header("content-type", "application/grpc").header("te", "trailers");
     if let Some(encoding) = &call.encoding {
         request = request.header("grpc-encoding", encoding);
+    }
+    for (name, value) in &call.metadata {
+        request = request.header(name, value);
     }
     let request = request.body(()).expect("tests ask for sound headers");
     let (response, mut body) = sender.send_request(request, false)?;

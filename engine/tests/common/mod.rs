@@ -14,12 +14,14 @@
 pub mod gateway;
 pub mod grpc;
 pub mod http;
+pub mod http_peer;
 pub mod sink;
 pub mod traces;
 
 pub use gateway::{Engine, Gateway};
 pub use grpc::GrpcSender;
 pub use http::HttpSender;
+pub use http_peer::HttpPeer;
 pub use sink::Sink;
 
 use codecs::grpc::Status;

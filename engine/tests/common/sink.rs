@@ -26,6 +26,8 @@ enum Manner {
 struct Taken {
     /// Messages as they came, without their prefix.
     requests: Vec<Bytes>,
+    /// The headers of each of them.
+    headers: Vec<HeaderMap>,
     spans: usize,
     /// Requests that have come, answered or not.
     asked: usize,
@@ -78,6 +80,11 @@ impl Sink {
     /// Messages taken so far, as they came.
     pub fn requests(&self) -> Vec<Bytes> {
         self.lock().requests.clone()
+    }
+
+    /// The headers of the messages taken so far.
+    pub fn headers(&self) -> Vec<HeaderMap> {
+        self.lock().headers.clone()
     }
 
     /// How often each span has come.
@@ -168,7 +175,7 @@ async fn answer(
     taken: &Shared,
     mut manners: watch::Receiver<Option<Manner>>,
 ) -> Result<(), h2::Error> {
-    let mut body = request.into_body();
+    let (head, mut body) = request.into_parts();
     let mut framed = BytesMut::new();
     while let Some(chunk) = poll_fn(|context| body.poll_data(context)).await {
         let chunk = chunk?;
@@ -193,6 +200,7 @@ async fn answer(
         let mut taken = taken.lock().expect("nobody panics with it");
         taken.spans += spans_of(&message).len();
         taken.requests.push(message);
+        taken.headers.push(head.headers);
         more.notify_all();
     }
     let head = Response::builder().header("content-type", "application/grpc").body(()).expect("sound headers");

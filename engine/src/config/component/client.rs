@@ -147,6 +147,11 @@ fn header(name: &str, value: &Field<'_>) -> Option<(String, String)> {
     Some((name.to_ascii_lowercase(), text))
 }
 
+/// Whether a header belongs to the protocol: nothing configured may set it.
+pub(crate) fn is_own_header(name: &str) -> bool {
+    crate::transport::client::OWN_HEADERS.contains(&name) || name.starts_with("grpc-")
+}
+
 /// `compression` and `compression_params.level`.
 pub(crate) fn compression(exporter: &Section<'_>) -> (Compression, Option<i32>) {
     const BUILT: [&str; 4] = ["gzip", "zstd", "none", ""];
@@ -264,11 +269,5 @@ pub(crate) fn keys_not_built(exporter: &Section<'_>) {
     let buffers = "remove it: buffers size themselves";
     exporter.no_effect("read_buffer_size", Idle::Zero, buffers);
     exporter.no_effect("write_buffer_size", Idle::Int(512 << 10), buffers);
-    exporter.unsupported(
-        "auth",
-        Idle::Zero,
-        "authenticators; requests would be sent without a credential",
-        "put the credential into `headers`: `authorization: Bearer ${env:TOKEN}`",
-    );
     exporter.unsupported("middlewares", Idle::Zero, "middlewares", "remove it");
 }

@@ -4,10 +4,14 @@
 //! it. A component's settings are read in the file of its kind; all those files have the same order inside: header,
 //! defaults, `check`, its helpers in call order.
 
+pub(crate) mod auth;
+pub(crate) mod basic_auth;
 pub(crate) mod batch;
+pub(crate) mod bearer_token;
 pub(crate) mod client;
 pub(crate) mod debug;
 pub(crate) mod endpoint;
+pub(crate) mod headers_setter;
 pub(crate) mod memory;
 pub(crate) mod memory_limiter;
 pub(crate) mod nop;
@@ -94,7 +98,7 @@ const USE_OTLP_METRICS: &str = "metrics pipelines are not built yet: leave metri
 const NO_CONNECTORS: &str = "keep the Collector for this pipeline";
 const PROBE: &str = "probe the admin address instead (`service.engine.admin`)";
 const NO_STORAGE: &str = "queues are in memory for now: remove `storage`, and drain before stopping";
-const NO_AUTH: &str = "put the credential into `headers` of the exporter; for a receiver let a proxy check it";
+const NO_AUTH: &str = "`bearertokenauth` and `basicauth` work on both sides; for a receiver a proxy may check more";
 
 /// Every component that is known by name, sorted by kind.
 pub(crate) const COMPONENTS: &[Component] = &[
@@ -206,11 +210,11 @@ pub(crate) const COMPONENTS: &[Component] = &[
     component(Extension, "redis_storage", Elsewhere(NO_STORAGE)),
     component(Extension, "memory_limiter", Later("use the `memory_limiter` processor")),
     component(Extension, "opamp", Later("restart with a new file to change the configuration")),
-    component(Extension, "headers_setter", Later(NO_AUTH)),
-    component(Extension, "bearertokenauth", Later(NO_AUTH)),
-    component(Extension, "bearer_token_auth", Later(NO_AUTH)),
-    component(Extension, "basicauth", Later(NO_AUTH)),
-    component(Extension, "basic_auth", Later(NO_AUTH)),
+    component(Extension, "headers_setter", Built),
+    component(Extension, "bearertokenauth", Built),
+    component(Extension, "bearer_token_auth", Built),
+    component(Extension, "basicauth", Built),
+    component(Extension, "basic_auth", Built),
     component(Extension, "oauth2client", Elsewhere(NO_AUTH)),
     component(Extension, "oauth2_client", Elsewhere(NO_AUTH)),
     component(Extension, "oidc", Elsewhere(NO_AUTH)),

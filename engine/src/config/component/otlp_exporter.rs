@@ -1,8 +1,8 @@
 //! `exporters.otlp` (`otlp_grpc`) and `exporters.otlphttp` (`otlp_http`).
 
-use super::client;
-use super::endpoint;
+use super::{auth, client, endpoint};
 use crate::config::checked::{Endpoint, ExporterKind, OtlpExporterSettings};
+use crate::config::proxy;
 use crate::config::section::{Field, Idle, Section};
 
 const GRPC_TIMEOUT_NS: u64 = 5_000_000_000;
@@ -38,6 +38,7 @@ pub(crate) fn check_http(field: &Field<'_>) -> Option<ExporterKind> {
     let target = http_target(&section);
     let tls = client::tls(&section);
     http_keys_not_built(&section);
+    let proxy = section.field("proxy_url").and_then(|field| proxy::proxy_url(&field));
     let shared = shared(&section, HTTP_TIMEOUT_NS);
     let target = target?;
     Some(ExporterKind::OtlpHttp(OtlpExporterSettings {
@@ -45,6 +46,7 @@ pub(crate) fn check_http(field: &Field<'_>) -> Option<ExporterKind> {
         traces_path: target.path,
         // The scheme decides, as in the Collector; `tls.insecure` does not.
         tls: target.tls.then_some(tls.settings),
+        proxy,
         ..shared
     }))
 }
@@ -60,6 +62,8 @@ fn shared(section: &Section<'_>, timeout_ns: u64) -> OtlpExporterSettings {
         compression,
         compression_level,
         headers: client::headers(section),
+        authenticator: auth::authenticator(section),
+        proxy: None,
         timeout_ns: section.duration_ns("timeout", timeout_ns),
         retry: client::retry(section),
         queue: client::queue(section),
@@ -195,7 +199,6 @@ fn http_keys_not_built(section: &Section<'_>) {
         "requests in JSON",
         "write `encoding: proto`, or remove it",
     );
-    section.unsupported("proxy_url", Idle::Zero, "HTTP proxies", "name a reverse proxy in `endpoint`");
     section.unsupported("cookies", Idle::Disabled, "cookies", "remove it");
     let instead = "remove it: each shard keeps the connections it needs";
     section.no_effect("max_idle_conns", Idle::Int(100), instead);

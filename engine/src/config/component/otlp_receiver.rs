@@ -2,7 +2,7 @@
 //!
 //! A protocol is served if its key is there, even without a value; its defaults are the Collector's.
 
-use super::endpoint;
+use super::{auth, endpoint};
 use crate::config::checked::{Endpoint, GrpcServerSettings, HttpServerSettings, OtlpReceiverSettings};
 use crate::config::section::{Field, Idle, Section};
 
@@ -16,8 +16,6 @@ const HTTP_TRACES_PATH: &str = "/v1/traces";
 
 const NO_TLS: &str = "TLS on a receiver; connections would be in plain text";
 const NO_TLS_INSTEAD: &str = "terminate TLS in front of the gateway and remove `tls` here";
-const NO_AUTH: &str = "authentication on a receiver; everybody would be let in";
-const NO_AUTH_INSTEAD: &str = "let a proxy in front authenticate and remove `auth` here";
 const NO_MIDDLEWARE: &str = "middlewares";
 
 /// Reads the settings of one receiver.
@@ -56,10 +54,12 @@ fn grpc(field: &Field<'_>) -> Option<GrpcServerSettings> {
         grpc_keepalive(&keepalive);
     }
     shared_server_keys(&section);
+    let head = auth::head(&section, false);
     Some(GrpcServerSettings {
         endpoint,
         message_bytes_max: usize::try_from(message_mib << 20).expect("at most 2047 MiB"),
         streams_max,
+        head,
     })
 }
 
@@ -107,7 +107,8 @@ fn http(field: &Field<'_>) -> Option<HttpServerSettings> {
     }
     section.no_effect("keep_alives_enabled", Idle::Bool(true), "remove it; connections are kept alive");
     shared_server_keys(&section);
-    Some(HttpServerSettings { endpoint, body_bytes_max, traces_path })
+    let head = auth::head(&section, true);
+    Some(HttpServerSettings { endpoint, body_bytes_max, traces_path, head })
 }
 
 /// Keys that both protocols have.
@@ -119,9 +120,7 @@ fn shared_server_keys(section: &Section<'_>) {
         "write `transport: tcp` and an address in `endpoint`",
     );
     section.unsupported("tls", Idle::Zero, NO_TLS, NO_TLS_INSTEAD);
-    section.unsupported("auth", Idle::Zero, NO_AUTH, NO_AUTH_INSTEAD);
     section.unsupported("middlewares", Idle::Zero, NO_MIDDLEWARE, "remove it");
-    section.no_effect("include_metadata", Idle::Bool(false), "remove it: nothing here reads request metadata");
 }
 
 fn server_endpoint(section: &Section<'_>, port: u16) -> Endpoint {

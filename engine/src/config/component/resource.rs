@@ -1,6 +1,6 @@
 //! `processors.resource`: edits of resource attributes.
 
-use crate::config::checked::ProcessorKind;
+use crate::config::checked::{ContextSource, ContextValue, ProcessorKind};
 use crate::config::scalar::Meaning;
 use crate::config::section::{Field, Idle, Section};
 use codecs::otlp::{Edit, EditChange, EditSource, Scalar};
@@ -44,11 +44,23 @@ pub(crate) fn check(field: &Field<'_>) -> Option<ProcessorKind> {
         attributes.error(format!("more than {ACTIONS_MAX} actions"), "split them over two processors");
         return None;
     }
-    let edits = items.iter().filter_map(action).collect();
-    Some(ProcessorKind::Resource { edits })
+    let mut from_context = Vec::new();
+    let mut edits = Vec::with_capacity(items.len());
+    for item in &items {
+        if let Some((edit, context)) = action(item) {
+            let place = edits.len();
+            from_context.extend(context.map(|(source, default)| ContextValue { place, source, default }));
+            edits.push(edit);
+        }
+    }
+    Some(ProcessorKind::Resource { edits, from_context })
 }
 
-fn action(field: &Field<'_>) -> Option<Edit> {
+/// What `from_context` names, and what is set where the client gave nothing.
+type Context = (ContextSource, Option<Scalar>);
+
+/// An edit; one whose value comes from the client has nothing to set yet.
+fn action(field: &Field<'_>) -> Option<(Edit, Option<Context>)> {
     let section = field.section()?;
     // Every key is read first: a wrong action must not make the other keys unknown.
     let word_field = section.field("action");
@@ -66,12 +78,13 @@ fn action(field: &Field<'_>) -> Option<Edit> {
     };
     let needs_source = |change: fn(EditSource) -> EditChange| match &source {
         Source::One(source) => Some(change(source.clone())),
+        Source::Context(_) => Some(change(EditSource::Nothing)),
         Source::Wrong => None,
         Source::Missing => {
             section_error(
                 field,
                 "there is nothing to set",
-                "add `value:`, or `from_attribute:` with the name of another attribute",
+                "add `value:`, `from_attribute:` with the name of another attribute, or `from_context:`",
             );
             None
         }
@@ -84,7 +97,11 @@ fn action(field: &Field<'_>) -> Option<Edit> {
         Word::Hash => EditChange::Hash,
         Word::NotBuilt(_) => return None,
     };
-    Some(Edit { key, change })
+    let context = match (source, word) {
+        (Source::Context(context), Word::Insert | Word::Update | Word::Upsert) => Some(context),
+        _ => None,
+    };
+    Some((Edit { key, change }, context))
 }
 
 fn section_error(field: &Field<'_>, message: &str, help: &str) {
@@ -110,6 +127,7 @@ fn word(section: &Section<'_>, written: Option<&Field<'_>>) -> Option<Word> {
 /// Where an action's value comes from.
 enum Source {
     One(EditSource),
+    Context(Context),
     Missing,
     /// Reported already.
     Wrong,
@@ -117,20 +135,44 @@ enum Source {
 
 fn source(section: &Section<'_>) -> Source {
     let from_attribute = section.text("from_attribute");
-    section.unsupported("from_context", Idle::Zero, "values from the request's context", "set the value at the source");
-    let from_context = section.field("from_context").is_some_and(|field| !field.node.is_null());
-    section.unsupported("default_value", Idle::Zero, "default values", "use a second action with `insert`");
+    let from_context = section.text("from_context");
+    let default = section.field("default_value").filter(|field| !field.node.is_null());
+    if from_context.is_none()
+        && let Some(field) = &default
+    {
+        field.lacking("not built yet: default values of other attributes", "use a second action with `insert`");
+    }
     let value = section.field("value");
     let written = value.as_ref().filter(|field| !field.node.is_null() || field.node.expanded.is_some());
-    match (written, from_attribute) {
-        (Some(value), Some(_)) => {
+    match (written, from_attribute, from_context) {
+        (Some(value), None, None) => scalar(value).map_or(Source::Wrong, |value| Source::One(EditSource::Value(value))),
+        (None, Some(key), None) => Source::One(EditSource::FromAttribute(key)),
+        (None, None, Some(name)) => {
+            let default = default.as_ref().and_then(scalar);
+            Source::Context((context_source(&name), default))
+        }
+        (None, None, None) => Source::Missing,
+        (Some(value), Some(_), _) => {
             value.error("both `value` and `from_attribute` are given", "remove one of them");
             Source::Wrong
         }
-        (Some(value), None) => scalar(value).map_or(Source::Wrong, |value| Source::One(EditSource::Value(value))),
-        (None, Some(key)) => Source::One(EditSource::FromAttribute(key)),
-        (None, None) if from_context => Source::Wrong,
-        (None, None) => Source::Missing,
+        _ => {
+            if let Some(field) = section.field("from_context") {
+                field.error("another source is given beside `from_context`", "remove one of them");
+            }
+            Source::Wrong
+        }
+    }
+}
+
+/// Without a prefix it is a header, as in the Collector.
+fn context_source(name: &str) -> ContextSource {
+    if name == "client.address" {
+        return ContextSource::Address;
+    }
+    match name.strip_prefix("auth.") {
+        Some(attribute) => ContextSource::Auth(attribute.to_owned()),
+        None => ContextSource::Metadata(name.strip_prefix("metadata.").unwrap_or(name).to_ascii_lowercase()),
     }
 }
 

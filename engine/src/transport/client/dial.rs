@@ -4,7 +4,9 @@
 //! backend is left behind at the next connection and shards spread over the addresses. Never retries by itself.
 
 use super::peer_stream::{PeerStream, Seen, Speaks, Watched};
+use super::proxy::{self, NoTunnel};
 use super::{ClientError, PeerSettings, Problem, host_and_port};
+use crate::config::checked::ProxySettings;
 use crate::shard::runtime::{Stream, timeout};
 use crate::transport::resolve::resolve;
 use crate::transport::tls::{Alpn, TlsClient, tls_error};
@@ -30,6 +32,17 @@ pub(super) struct Dialer {
     tls: Option<TlsClient>,
     protocol: Alpn,
     next_address: Cell<usize>,
+    proxy: Option<Proxy>,
+}
+
+/// Where connections really go, if not to the peer.
+#[derive(Debug)]
+struct Proxy {
+    settings: ProxySettings,
+    /// `host:port`, for errors.
+    endpoint: String,
+    /// Whether connections are tunnels: what goes through must not be seen, or is no HTTP/1.1.
+    tunnels: bool,
 }
 
 impl Dialer {
@@ -42,13 +55,23 @@ impl Dialer {
             tls: peer.tls.clone(),
             protocol,
             next_address: Cell::new(peer.first_address),
+            proxy: peer.proxy.clone().map(|settings| Proxy {
+                endpoint: host_and_port(&settings.endpoint),
+                settings,
+                tunnels: peer.tls.is_some() || protocol == Alpn::Http2,
+            }),
         }
     }
 
     /// A fresh connection. The error is the last address's.
     pub(super) async fn dial(&self) -> Result<(PeerStream, Rc<Seen>), ClientError> {
-        let addresses = resolve(&self.host, self.port).await.map_err(|error| {
-            let text = format!("the name {} cannot be resolved: {error}; correct the endpoint", self.host);
+        // A proxy looks the peer's name up itself.
+        let (host, port, what) = match &self.proxy {
+            None => (self.host.as_str(), self.port, "endpoint"),
+            Some(proxy) => (proxy.settings.endpoint.host.as_str(), proxy.settings.endpoint.port, "proxy"),
+        };
+        let addresses = resolve(host, port).await.map_err(|error| {
+            let text = format!("the name {host} cannot be resolved: {error}; correct the {what}");
             self.error(Problem::Resolve, &text)
         })?;
         let first = self.next_address.get();
@@ -66,7 +89,11 @@ impl Dialer {
     }
 
     async fn dial_address(&self, address: SocketAddr) -> Result<(PeerStream, Rc<Seen>), ClientError> {
-        let stream = Stream::connect(address).await.map_err(|error| self.not_connected(address, &error))?;
+        let mut stream = Stream::connect(address).await.map_err(|error| self.not_connected(address, &error))?;
+        if let Some(proxy) = self.proxy.as_ref().filter(|proxy| proxy.tunnels) {
+            let opened = proxy::tunnel(&mut stream, &self.endpoint, &proxy.settings).await;
+            opened.map_err(|error| self.no_tunnel(proxy, error))?;
+        }
         let seen = Rc::new(Seen::default());
         let watched = Watched::new(stream, Rc::clone(&seen));
         let Some(tls) = &self.tls else {
@@ -83,8 +110,23 @@ impl Dialer {
         ClientError { problem, message: format!("{} to {}: {text}", self.sender, self.endpoint) }
     }
 
+    fn no_tunnel(&self, proxy: &Proxy, error: NoTunnel) -> ClientError {
+        let endpoint = &proxy.endpoint;
+        let text = match error {
+            NoTunnel::Lost(error) => format!("the proxy {endpoint} left before it answered ({error}); is it a proxy?"),
+            NoTunnel::Refused(line) => format!(
+                "the proxy {endpoint} opens no connection to the peer: {line}; allow it there, or go straight (NO_PROXY)"
+            ),
+        };
+        self.error(Problem::Proxy, &text)
+    }
+
     fn not_connected(&self, address: SocketAddr, error: &io::Error) -> ClientError {
-        let place = if address.to_string() == self.endpoint { String::new() } else { format!(" ({address})") };
+        let place = match &self.proxy {
+            Some(proxy) => format!(" by the proxy {} ({address})", proxy.endpoint),
+            None if address.to_string() == self.endpoint => String::new(),
+            None => format!(" ({address})"),
+        };
         let text = match error.kind() {
             io::ErrorKind::ConnectionRefused => {
                 format!("connection refused{place}: nothing listens there; start the peer or correct the endpoint")

@@ -150,6 +150,11 @@ impl GrpcClient {
         })))
     }
 
+    /// What every call sends beside its encoding.
+    pub fn headers(&self) -> &HeaderMap {
+        &self.0.headers
+    }
+
     /// Begins to connect without waiting, so that the first call finds a connection.
     pub fn connect(&self) {
         let idle = matches!(*self.0.link.borrow(), Link::Idle);
@@ -160,17 +165,19 @@ impl GrpcClient {
 
     /// Sends one message to `path` (`/package.Service/Method`) and waits for the answer, at most the timeout.
     ///
-    /// `framed` is the 5-byte prefix with the message behind it, compressed as `compression` says. Every error means
-    /// that no answer came.
+    /// `framed` is the 5-byte prefix with the message behind it, compressed as `compression` says; `headers` are sent
+    /// instead of [`GrpcClient::headers`]. Every error means that no answer came.
     pub async fn call(
         &self,
         path: &'static str,
         framed: Bytes,
         compression: Compression,
+        headers: Option<HeaderMap>,
     ) -> Result<GrpcAnswer, ClientError> {
         // The line this call uses and the bytes seen on it before: what a timeout is judged by.
         let used: RefCell<Option<(Line, u64)>> = RefCell::new(None);
-        let exchange = self.exchange(path, framed, compression, &used);
+        let head = self.0.head(path, compression, headers);
+        let exchange = self.exchange(head, framed, &used);
         let Some(limit) = self.0.timeout else {
             return exchange.await;
         };
@@ -197,9 +204,8 @@ impl GrpcClient {
 
     async fn exchange(
         &self,
-        path: &'static str,
+        head: Request<()>,
         framed: Bytes,
-        compression: Compression,
         used: &RefCell<Option<(Line, u64)>>,
     ) -> Result<GrpcAnswer, ClientError> {
         let mut sends = 0;
@@ -207,7 +213,7 @@ impl GrpcClient {
             let line = self.line().await?;
             used.replace(Some((line.clone(), line.seen.bytes())));
             sends += 1;
-            match self.0.send(&line, path, framed.clone(), compression).await {
+            match self.0.send(&line, head.clone(), framed.clone()).await {
                 Ok(answer) => return Ok(answer),
                 Err(Failure::Untouched(_)) if sends < SENDS_MAX => self.0.forget(line.number),
                 Err(Failure::Untouched(error) | Failure::Unknown(error)) => {
@@ -254,16 +260,9 @@ impl Inner {
         }
     }
 
-    async fn send(
-        &self,
-        line: &Line,
-        path: &'static str,
-        framed: Bytes,
-        compression: Compression,
-    ) -> Result<GrpcAnswer, Failure> {
+    async fn send(&self, line: &Line, head: Request<()>, framed: Bytes) -> Result<GrpcAnswer, Failure> {
         let mut sender = line.sender.clone().ready().await.map_err(Failure::Untouched)?;
-        let (response, mut body) =
-            sender.send_request(self.head(path, compression), false).map_err(Failure::Untouched)?;
+        let (response, mut body) = sender.send_request(head, false).map_err(Failure::Untouched)?;
         // An error here means that the stream has ended already: the response knows why.
         drop(body.send_data(framed, true));
         let response = response.await.map_err(failure)?;
@@ -280,7 +279,7 @@ impl Inner {
         Ok(answer(&head, message.freeze(), trailers.as_ref()))
     }
 
-    fn head(&self, path: &'static str, compression: Compression) -> Request<()> {
+    fn head(&self, path: &'static str, compression: Compression, headers: Option<HeaderMap>) -> Request<()> {
         let uri = Uri::builder()
             .scheme(self.scheme.clone())
             .authority(self.authority.clone())
@@ -290,7 +289,7 @@ impl Inner {
         let mut request = Request::new(());
         *request.method_mut() = http::Method::POST;
         *request.uri_mut() = uri;
-        *request.headers_mut() = self.headers.clone();
+        *request.headers_mut() = headers.unwrap_or_else(|| self.headers.clone());
         if compression != Compression::None {
             let name = HeaderName::from_static("grpc-encoding");
             request.headers_mut().insert(name, HeaderValue::from_static(compression.name()));

@@ -11,7 +11,7 @@
 
 use super::dial::Dialer;
 use super::peer_stream::Seen;
-use super::{ANSWER_BYTES_MAX, ClientError, PeerSettings, Problem, extra_headers, host_and_port, user_agent};
+use super::{ANSWER_BYTES_MAX, ClientError, PeerSettings, Problem, extra_headers, host_and_port, proxy, user_agent};
 use crate::shard::hyper_io::HyperIo;
 use crate::shard::runtime::{sleep, spawn, timeout};
 use crate::transport::tls::Alpn;
@@ -77,8 +77,15 @@ impl HttpClient {
     /// Checks the settings; connects at the first post. `path` is absolute, a query included. Errors name the setting.
     pub fn new(peer: &PeerSettings, path: &str) -> Result<HttpClient, String> {
         let uri = path.parse::<Uri>().ok().filter(|uri| uri.host().is_none() && uri.path().starts_with('/'));
-        let uri = uri.ok_or_else(|| format!("endpoint: {path:?} is no path of a URL"))?;
+        let mut uri = uri.ok_or_else(|| format!("endpoint: {path:?} is no path of a URL"))?;
         let mut headers = extra_headers(&peer.headers)?;
+        // A proxy takes requests in plain text itself and has to know where they go; what is encrypted goes through.
+        if peer.tls.is_none()
+            && let Some(proxy) = &peer.proxy
+        {
+            uri = proxy::absolute(&uri, &host_and_port(&peer.endpoint))?;
+            headers.extend(proxy::authorization(proxy));
+        }
         // `Host` is the one header of the protocol that the Collector lets `headers` replace.
         let wanted = peer.headers.iter().find(|(name, _)| name.eq_ignore_ascii_case("host"));
         let host = wanted.map_or_else(|| host_header(peer), |(_, host)| host.clone());
@@ -100,11 +107,22 @@ impl HttpClient {
         })))
     }
 
-    /// Sends one body, compressed as `compression` says, and waits for the answer, at most the timeout. Every error
-    /// means that no answer came.
-    pub async fn post(&self, body: Bytes, compression: Compression) -> Result<HttpResponse, ClientError> {
+    /// What every post sends beside its encoding.
+    pub fn headers(&self) -> &HeaderMap {
+        &self.0.headers
+    }
+
+    /// Sends one body, compressed as `compression` says, and waits for the answer, at most the timeout. `headers` are
+    /// sent instead of [`HttpClient::headers`]. Every error means that no answer came.
+    pub async fn post(
+        &self,
+        body: Bytes,
+        compression: Compression,
+        headers: Option<HeaderMap>,
+    ) -> Result<HttpResponse, ClientError> {
         let connected = Cell::new(false);
-        let exchange = self.exchange(body, compression, &connected);
+        let request = self.0.request(body, compression, headers);
+        let exchange = self.exchange(request, &connected);
         match self.0.timeout {
             None => exchange.await,
             Some(limit) => match timeout(limit, exchange).await {
@@ -130,14 +148,12 @@ impl HttpClient {
 
     async fn exchange(
         &self,
-        body: Bytes,
-        compression: Compression,
+        mut request: Request<Full<Bytes>>,
         connected: &Cell<bool>,
     ) -> Result<HttpResponse, ClientError> {
         if self.0.closed.get() {
             return Err(self.0.dialer.error(Problem::Closed, "the exporter is shut down"));
         }
-        let mut request = self.0.request(body, compression);
         while let Some(mut line) = self.0.take_idle() {
             connected.set(true);
             if line.sender.ready().await.is_err() {
@@ -184,11 +200,11 @@ impl HttpClient {
 }
 
 impl Inner {
-    fn request(&self, body: Bytes, compression: Compression) -> Request<Full<Bytes>> {
+    fn request(&self, body: Bytes, compression: Compression, headers: Option<HeaderMap>) -> Request<Full<Bytes>> {
         let mut request = Request::new(Full::new(body));
         *request.method_mut() = http::Method::POST;
         *request.uri_mut() = self.uri.clone();
-        *request.headers_mut() = self.headers.clone();
+        *request.headers_mut() = headers.unwrap_or_else(|| self.headers.clone());
         if compression != Compression::None {
             let encoding = HeaderValue::from_static(compression.name());
             request.headers_mut().insert(header::CONTENT_ENCODING, encoding);

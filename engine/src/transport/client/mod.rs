@@ -7,11 +7,12 @@ mod dial;
 pub mod grpc;
 pub mod http1;
 mod peer_stream;
+mod proxy;
 
 #[cfg(test)]
 pub(crate) mod test_peers;
 
-use crate::config::checked::Endpoint;
+use crate::config::checked::{Endpoint, ProxySettings};
 use crate::transport::tls::TlsClient;
 use std::time::Duration;
 
@@ -31,6 +32,8 @@ pub struct PeerSettings {
     pub authority: Option<String>,
     /// Sent with each request.
     pub headers: Vec<(String, String)>,
+    /// The way there, if it leads through a proxy.
+    pub proxy: Option<ProxySettings>,
     /// For one attempt, the connection it may need included; `None`: as long as it takes.
     pub timeout: Option<Duration>,
     /// Which of several addresses comes first: the shard's number, so that shards spread over a name's addresses.
@@ -59,6 +62,8 @@ pub enum Problem {
     Resolve,
     /// Nobody took the connection.
     Connect,
+    /// The proxy on the way refused.
+    Proxy,
     /// No TLS session, or one side speaks TLS and the other does not.
     Tls,
     /// No answer in time.
@@ -106,5 +111,5 @@ fn extra_headers(headers: &[(String, String)]) -> Result<http::HeaderMap, String
 }
 
 /// Headers that belong to the protocol: the Collector's clients ignore them in `headers` as well.
-const OWN_HEADERS: [&str; 7] =
+pub const OWN_HEADERS: [&str; 7] =
     ["connection", "content-encoding", "content-length", "content-type", "host", "te", "transfer-encoding"];

@@ -261,6 +261,8 @@ pub(crate) fn exporter_settings(port: u16) -> OtlpExporterSettings {
         compression: Compression::None,
         compression_level: None,
         headers: Vec::new(),
+        authenticator: None,
+        proxy: None,
         timeout_ns: 0,
         retry: None,
         queue: QueueSettings { enabled: false, num_consumers: 1, queue_size: 1, block_on_overflow: false },
