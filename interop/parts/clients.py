@@ -22,9 +22,10 @@ from opentelemetry.proto.trace.v1 import trace_pb2
 
 from parts import spans
 from parts.child import indented
+from parts.full import full_gateway
 from parts.gateway import Gateway, tail_sampling
 from parts.outcome import Failed, Skipped, require, require_equal
-from parts.sinks import GrpcSink, HttpSink
+from parts.sinks import GrpcSink, HttpSink, Refusal
 
 NODE_SCRIPT = Path(__file__).resolve().parents[1] / "node" / "send_traces.mjs"
 SECONDS_MAX = 120
@@ -162,6 +163,52 @@ def check_one(client, protocol, compression, load, gateway):
             size = len(witness.taken[0].body)
             require(size >= LARGE_BYTES_MIN, f"{what}: a request of {size} bytes")
         return sent
+
+
+def check_retry(client, protocol):
+    """A full gateway refuses the client, then has room: the client comes back by itself, and nothing is lost."""
+    witness, url = witness_for(protocol)
+    with full_gateway() as full, witness:
+        with Running(client, protocol, "none", "small", url, address(full.gateway, protocol)) as running:
+            full.wait_until_others_are_refused()
+            full.relieve()
+            report = running.report()
+        what = f"{client.name} {protocol}"
+        require_equal((report.spans, report.failed), (SPANS["small"], []), f"{what}: spans made, failed exports")
+        full.sink.wait_for_spans(full.spans_taken + report.spans)
+        full.gateway.stop()
+        require_equal(full.sink.span_count, full.spans_taken + report.spans, f"{what}: spans at the backend")
+        sent, arrived = witness.spans(), full.sink.spans()
+        spans.require_same({key: arrived[key] for key in sent if key in arrived}, sent, what)
+
+
+def check_permanent(client, protocol):
+    """Without a queue, the backend rejects one request for good: the client fails that export, once, and goes on."""
+    with GrpcSink(answer=lambda number: Refusal("INVALID_ARGUMENT") if number == 3 else None) as sink:
+        exporters = {"otlp": {"endpoint": sink.endpoint, "tls": {"insecure": True}, "sending_queue": {"enabled": False}}}
+        with Gateway(exporters, {}) as gateway:
+            report = send(client, protocol, "none", "small", NO_SINK, address(gateway, protocol))
+            gateway.stop(lost=True)
+        what = f"{client.name} {protocol}"
+        require_equal((len(report.failed), len(sink.refused)), (1, 1), f"{what}: failed exports, tries {report.failed}")
+        rejected = spans.span_count(sink.refused[0].body)
+        require_equal(sink.span_count, report.spans - rejected, f"{what}: spans at the backend")
+
+
+def check_too_large(client, protocol):
+    """The large load does not fit through 1 MiB; the small one does, afterwards."""
+    limits = {"grpc": {"max_recv_msg_size_mib": 1}, "http": {"max_request_body_size": 1 << 20}}
+    with GrpcSink() as sink:
+        with Gateway({"otlp": {"endpoint": sink.endpoint, "tls": {"insecure": True}}}, {}, **limits) as gateway:
+            large = send(client, protocol, "none", "large", NO_SINK, address(gateway, protocol))
+            small = send(client, protocol, "none", "small", NO_SINK, address(gateway, protocol))
+            sink.wait_for_spans(small.spans)
+            gateway.stop()
+        what = f"{client.name} {protocol}"
+        require_equal((len(large.failed), small.failed), (1, []), f"{what}: failed exports {large.failed}")
+        said = large.failed[0].replace("_", "").lower()
+        require(("resourceexhausted" if protocol.startswith("grpc") else "400") in said, f"{what}: {said}")
+        require_equal(sink.span_count, SPANS["small"], f"{what}: spans at the backend")
 
 
 def skip_unless_json_is_taken(gateway):

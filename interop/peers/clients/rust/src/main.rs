@@ -130,12 +130,6 @@ fn new_provider(
         KeyValue::new("process.command_args", strings(&["serve", "--port", "8080"])),
     ];
     let resource = Resource::builder_empty().with_schema_url(attributes, SCHEMA_URL).build();
-    // Batches are cut by their size alone: the delay is longer than any run.
-    let config = BatchConfigBuilder::default()
-        .with_max_queue_size(8192)
-        .with_max_export_batch_size(batch)
-        .with_scheduled_delay(Duration::from_secs(300))
-        .build();
     let mut builder = SdkTracerProvider::builder()
         .with_resource(resource)
         .with_max_attributes_per_span(32)
@@ -143,8 +137,13 @@ fn new_provider(
         .with_max_links_per_span(4);
     for target in targets {
         let exporter = Reporting { exporter: target.exporter()?, failures: failures.clone() };
-        builder = builder
-            .with_span_processor(BatchSpanProcessor::builder(exporter).with_batch_config(config.clone()).build());
+        // Batches are cut by their size alone: the delay is longer than any run.
+        let config = BatchConfigBuilder::default()
+            .with_max_queue_size(8192)
+            .with_max_export_batch_size(batch)
+            .with_scheduled_delay(Duration::from_secs(300))
+            .build();
+        builder = builder.with_span_processor(BatchSpanProcessor::builder(exporter).with_batch_config(config).build());
     }
     Ok(builder.build())
 }
