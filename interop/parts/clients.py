@@ -56,7 +56,8 @@ EVERYWHERE = {
 WIDE = {"int.smallest": -(1 << 63), "int.largest": (1 << 63) - 1, "double.largest": 1.7976931348623157e308,
         "ints": [1, -1, 1 << 53], "doubles": [0.5, -2.5e300]}
 NESTED = {"bytes": b"\x00\xff\x10\x80", "map": {"text": "ü", "inner": {"number": 1}}, "mixed": ["a", 1, True, 0.5]}
-SAFE = {"int.smallest": -(1 << 53) + 1, "int.largest": (1 << 53) - 1, "doubles": [0.5, -2.5]}
+SAFE = {"int.smallest": -(1 << 53) + 1, "int.largest": (1 << 53) - 1, "double.tiny": 5e-324,
+        "doubles": [0.5, -2.5]}
 
 NODE = Client("Node", "TRACEGATE_INTEROP_NODE", ["node", str(NODE_SCRIPT)], SAFE)
 GO = Client("Go", "TRACEGATE_INTEROP_CLIENT_GO", ["{folder}/send-traces"], WIDE | NESTED)
