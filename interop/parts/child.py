@@ -6,7 +6,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from parts.outcome import Failed, poll, require
+from parts.outcome import Failed, Skipped, poll, require
 
 
 class Child:
@@ -38,7 +38,7 @@ class Child:
         if self._process is not None and self._process.poll() is None:
             self._process.kill()
             self._process.wait()
-        if kind is not None:
+        if kind is not None and not issubclass(kind, Skipped):
             print(f"    --- {self.name} said, at last:\n{indented(self.log()[-4000:])}")
         self._directory.cleanup()
 

@@ -5,6 +5,7 @@ the gateway. What the first sink holds is what the gateway's sinks must hold; no
 """
 
 import logging
+import random
 from contextlib import contextmanager
 
 from grpc import Compression as GrpcCompression
@@ -25,6 +26,7 @@ logging.getLogger("opentelemetry").setLevel(logging.ERROR)
 MILLISECOND = 1_000_000
 START = 1_700_000_000_000_000_000
 SERVICES = ("shop-frontend", "shop-cart", "shop-payment")
+LARGE_SPANS = 2800
 
 
 def grpc_exporter(endpoint, compression="none"):
@@ -40,9 +42,12 @@ def http_exporter(base_url, compression="none"):
 
 
 @contextmanager
-def tracers(*exporters):
-    """One tracer per service, each with a resource of its own; on leaving, all spans have been sent."""
-    providers = [_provider(service, exporters) for service in SERVICES]
+def tracers(*exporters, batch=7):
+    """One tracer per service, each with a resource of its own; on leaving, all spans have been sent.
+
+    At most `batch` spans a request; by default several requests per trace, as in production.
+    """
+    providers = [_provider(service, exporters, batch) for service in SERVICES]
     yield [_tracer(provider, service) for provider, service in zip(providers, SERVICES)]
     for provider in providers:
         require(provider.force_flush(30_000), "the SDK did not send everything within 30 s")
@@ -51,7 +56,7 @@ def tracers(*exporters):
         provider.shutdown()
 
 
-def _provider(service, exporters):
+def _provider(service, exporters, batch):
     attributes = {
         "service.name": service,
         "service.version": "1.2.3",
@@ -65,8 +70,10 @@ def _provider(service, exporters):
     resource = Resource(attributes, schema_url="https://opentelemetry.io/schemas/1.27.0")
     provider = TracerProvider(resource=resource, span_limits=limits)
     for exporter in exporters:
-        # Small batches: several requests per trace, as in production.
-        provider.add_span_processor(BatchSpanProcessor(exporter, schedule_delay_millis=100, max_export_batch_size=7))
+        # What fills a large batch must not be sent before it is full.
+        delay = 100 if batch < 100 else 60_000
+        provider.add_span_processor(BatchSpanProcessor(exporter, schedule_delay_millis=delay, max_export_batch_size=batch,
+                                                       max_queue_size=max(2048, batch)))
     return provider
 
 
@@ -138,3 +145,12 @@ def shop_trace(tracers_of_services, fate):
     # The root ends early: only all spans together show that a slow trace is slow.
     root.end(START + 40 * MILLISECOND)
     return f"{root.get_span_context().trace_id:032x}"
+
+
+def large_load(tracers_of_services):
+    """Many spans of one service, about 3 MB that gzip cannot shrink to less than half."""
+    frontend = tracers_of_services[0]
+    chance = random.Random(1)
+    for number in range(LARGE_SPANS):
+        span = frontend.start_span(f"large {number}", attributes={"padding": chance.randbytes(500).hex()}, start_time=START)
+        span.end(START + MILLISECOND)

@@ -1,65 +1,64 @@
 """Beyond the soft limit requests are refused whole with a hint when to come back; what was taken is delivered.
 
-UNAVAILABLE with RetryInfo over gRPC, 503 with Retry-After over HTTP. Once there is room, requests are taken again.
+UNAVAILABLE with RetryInfo over gRPC, 503 with Retry-After over HTTP. Once there is room, requests are taken again, and
+clients that were refused come back on their own.
 """
 
 import grpc
 import requests
-from google.rpc import error_details_pb2, status_pb2
+from google.rpc import status_pb2
 
-from parts import load
-from parts.gateway import Gateway
+from parts import clients, load, sdk, spans
+from parts.full import SPANS_PER_REQUEST, full_gateway, require_hint
 from parts.load import RawClient
 from parts.outcome import poll, require, require_equal
-from parts.sinks import GrpcSink, Refusal
-
-QUICK = {"initial_interval": "50ms", "max_interval": "100ms", "max_elapsed_time": "0s"}
-REQUESTS_MAX = 2000
+from parts.sinks import GrpcSink, HttpSink
 
 
 def it_refuses_with_a_hint_and_recovers():
     """The backend is busy until the gateway is full; then it takes everything, and so does the gateway."""
-    busy = [True]
-    with GrpcSink(answer=lambda number: Refusal("UNAVAILABLE") if busy[0] else None) as sink:
-        exporters = {"otlp": {"endpoint": sink.endpoint, "compression": "none", "tls": {"insecure": True},
-                              "retry_on_failure": QUICK, "sending_queue": {"queue_size": 100_000}}}
-        processors = {"memory_limiter": {"limit_mib": 48, "spike_limit_mib": 16, "check_interval": "1s"},
-                      "batch": {"timeout": "50ms", "send_batch_size": 512}}
-        with Gateway(exporters, processors) as gateway, RawClient(gateway.grpc) as client:
-            made = load.make(traces=REQUESTS_MAX * 4, spans_per_request=32, seed=1, padding_bytes=2000)
-            taken = fill(client, made.requests)
-            over_http(gateway, made.requests[taken])
-            refused = gateway.metrics().total("otelcol_receiver_refused_requests")
-            require(refused >= 2, f"{refused} refused requests counted")
-            busy[0] = False
-            for request in made.requests[taken : taken + 50]:
-                poll(lambda request=request: takes(client, request), "the gateway to take requests again")
-            sink.wait_for_spans((taken + 50) * 32)
-            gateway.stop()
-            require_equal(sink.span_count, (taken + 50) * 32, "spans: all that were taken, none that were refused")
+    with full_gateway() as full, RawClient(full.gateway.grpc) as client:
+        later = load.make(traces=200, spans_per_request=SPANS_PER_REQUEST, seed=3, padding_bytes=2000)
+        over_http(full.gateway, later.requests[0])
+        require_equal(full.refused_others(), 1, "refused requests counted")
+        full.relieve()
+        for request in later.requests:
+            poll(lambda request=request: takes(client, request), "the gateway to take requests again")
+        expected = full.spans_taken + later.span_count
+        full.sink.wait_for_spans(expected)
+        full.gateway.stop()
+        require_equal(full.sink.span_count, expected, "spans: all that were taken, none that were refused")
 
 
-def fill(client, made):
-    """Sends until the first refusal, checks its hint; returns how many requests were taken."""
-    for number, request in enumerate(made):
-        try:
-            client.export(request)
-        except grpc.RpcError as error:
-            require_equal(error.code(), grpc.StatusCode.UNAVAILABLE, error.details())
-            details = dict(error.trailing_metadata())["grpc-status-details-bin"]
-            require_hint(status_pb2.Status.FromString(details))
-            require(number > 50, f"refused after {number} requests already")
-            return number
-    raise AssertionError(f"{len(made)} requests of 32 spans of 2 kB were taken with a limit of 48 MiB")
+def it_gets_refused_spans_of_node_http_at_their_next_try():
+    """The SDK for Node over HTTP obeys Retry-After; over gRPC it never tries again."""
+    clients.check_retry(clients.NODE, "http/protobuf")
 
 
-def require_hint(status):
-    """RetryInfo of a second or a little more."""
-    hints = [error_details_pb2.RetryInfo.FromString(detail.value) for detail in status.details
-             if detail.type_url == "type.googleapis.com/google.rpc.RetryInfo"]
-    require(len(hints) == 1, f"one RetryInfo in {status}")
-    delay = hints[0].retry_delay.ToNanoseconds() / 1e9
-    require(0 < delay <= 60, f"RetryInfo of {delay} s")
+def it_gets_refused_spans_of_python_grpc_at_their_next_try():
+    """The SDK for Python obeys RetryInfo."""
+    with GrpcSink() as witness, full_gateway() as full:
+        come_back(full, witness, sdk.grpc_exporter(witness.endpoint), sdk.grpc_exporter(full.gateway.grpc))
+
+
+def it_gets_refused_spans_of_python_http_at_their_next_try():
+    """The SDK for Python takes 503 for a reason to wait."""
+    with HttpSink() as witness, full_gateway() as full:
+        come_back(full, witness, sdk.http_exporter(witness.endpoint), sdk.http_exporter(full.gateway.http))
+
+
+def come_back(full, witness, *exporters):
+    """Sends while the gateway is full; once there is room everything arrives, equal to what the witness got."""
+    with sdk.tracers(*exporters) as tracers:
+        sdk.full_trace(tracers)
+        full.wait_until_others_are_refused()
+        full.relieve()
+    sent = witness.spans()
+    full.sink.wait_for_spans(full.spans_taken + len(sent))
+    full.gateway.stop()
+    require_equal(full.sink.span_count, full.spans_taken + len(sent), "spans at the backend")
+    arrived = full.sink.spans()
+    spans.require_same({key: arrived[key] for key in sent if key in arrived}, sent, "the backend")
 
 
 def over_http(gateway, request):

@@ -34,6 +34,20 @@ def it_delivers_every_field_through_tail_sampling():
     check(KEEP_ALL, lambda expected: expected)
 
 
+def it_delivers_a_request_of_3_mb():
+    """Each way to send: many HTTP/2 frames, and a window that must be opened again and again."""
+    with GrpcSink() as sink:
+        with Gateway({"otlp/plain": exporter("otlp/plain", "none", sink)}, KEEP_ALL) as gateway:
+            expected = {}
+            for way in ("grpc", "http"):
+                for compression in ("none", "gzip"):
+                    expected |= send(gateway, way, compression, sdk.large_load, batch=sdk.LARGE_SPANS)
+            require_equal(len(expected), 4 * sdk.LARGE_SPANS, "spans at the witnesses")
+            sink.wait_for_spans(len(expected))
+            gateway.stop()
+        spans.require_same(sink.spans(), expected, "the backend")
+
+
 def check(processors, expectation):
     """All four ways to send, each against all six exporters."""
     with ExitStack() as stack:
@@ -50,7 +64,7 @@ def check(processors, expectation):
         expected = {}
         for way in ("grpc", "http"):
             for compression in ("none", "gzip"):
-                expected |= send(gateway, way, compression)
+                expected |= send(gateway, way, compression, shop)
         for _, sink in sinks.values():
             sink.wait_for_spans(len(expected))
         accepted = {way: gateway.metrics().total("otelcol_receiver_accepted_spans", receiver="otlp", transport=way)
@@ -77,16 +91,21 @@ def require_encoding(name, compression, sink):
         require_equal({request.encoding for request in sink.taken}, wanted, f"content encoding of {name}")
 
 
-def send(gateway, way, compression):
+def shop(tracers):
+    """One trace with everything, and one of each fate."""
+    sdk.full_trace(tracers)
+    for fate in ("ordinary", "error", "slow"):
+        sdk.shop_trace(tracers, fate)
+
+
+def send(gateway, way, compression, make, batch=7):
     """Makes spans, sends them to a sink and to the gateway; returns what the sink got."""
     kind, exporter_of = (GrpcSink, sdk.grpc_exporter) if way == "grpc" else (HttpSink, sdk.http_exporter)
     target = gateway.grpc if way == "grpc" else gateway.http
     with kind() as witness:
         exporters = [exporter_of(witness.endpoint, compression), exporter_of(target, compression)]
-        with sdk.tracers(*exporters) as tracers:
-            sdk.full_trace(tracers)
-            for fate in ("ordinary", "error", "slow"):
-                sdk.shop_trace(tracers, fate)
+        with sdk.tracers(*exporters, batch=batch) as tracers:
+            make(tracers)
         return witness.spans()
 
 

@@ -7,6 +7,7 @@ directly.
 from contextlib import ExitStack
 
 from parts import sdk, spans
+from parts.clients import skip_unless_json_is_taken
 from parts.collector import Collector
 from parts.gateway import Gateway
 from parts.sinks import GrpcSink
@@ -22,7 +23,12 @@ def it_takes_what_net_http_sends():
     check("otlphttp", lambda gateway: gateway.http)
 
 
-def check(exporter, address):
+def it_takes_json_of_the_collector():
+    """`otlphttp` with `encoding: json`, each compression; skipped where the gateway does not take JSON."""
+    check("otlphttp", lambda gateway: gateway.http, encoding="json")
+
+
+def check(exporter, address, **more):
     """One gateway and one sink per compression; a witness behind the same Collector."""
     with ExitStack() as stack:
         witness = stack.enter_context(GrpcSink())
@@ -32,7 +38,9 @@ def check(exporter, address):
             sink = stack.enter_context(GrpcSink())
             to_sink = {"otlp": {"endpoint": sink.endpoint, "tls": {"insecure": True}}}
             gateway = stack.enter_context(Gateway(to_sink, {"batch": {"timeout": "50ms"}}))
-            settings = {"endpoint": address(gateway), "compression": compression, "tls": {"insecure": True}}
+            if more.get("encoding") == "json":
+                skip_unless_json_is_taken(gateway)
+            settings = {"endpoint": address(gateway), "compression": compression, "tls": {"insecure": True}} | more
             exporters[f"{exporter}/{compression}"] = settings
             paths[compression] = (gateway, sink)
         with Collector(exporters) as collector:
