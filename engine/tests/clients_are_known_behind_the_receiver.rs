@@ -38,7 +38,7 @@ fn by_tenant(sink: &Sink) -> BTreeMap<String, BTreeSet<SpanId>> {
     for (message, headers) in sink.requests().iter().zip(sink.headers()) {
         let values: Vec<_> = headers.get_all("x-scope-orgid").iter().collect();
         assert_eq!(values.len(), 1, "one tenant per request: {values:?}");
-        tenants.entry(values[0].to_str().unwrap().to_owned()).or_default().extend(spans_of(message));
+        tenants.entry(values[0].to_str().expect("text").to_owned()).or_default().extend(spans_of(message));
     }
     tenants
 }

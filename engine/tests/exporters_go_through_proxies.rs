@@ -13,7 +13,7 @@ fn start(exporter: &str, environment: &[(&str, &str)]) -> Gateway {
              '127.0.0.1:0'}}\nexporters:\n  {exporter}\nservice:\n  engine: {{cores: 1, pin: false, runtime: epoll, \
              shutdown_timeout: 60s, admin: '127.0.0.1:0'}}\n  telemetry: {{metrics: {{address: '127.0.0.1:0'}}}}\n  \
              pipelines:\n    traces: {{receivers: [otlp], exporters: [{}]}}\n",
-            exporter.split(':').next().unwrap()
+            exporter.split(':').next().expect("an id")
         ),
         environment,
     )

@@ -19,7 +19,7 @@ fn start(extensions: &str, grpc: &str, http: &str, listed: &str, exporter: &str)
              extensions: [{listed}]\n  engine: {{cores: 1, pin: false, runtime: epoll, shutdown_timeout: 60s, admin: \
              '127.0.0.1:0'}}\n  telemetry: {{metrics: {{address: '127.0.0.1:0', level: detailed}}}}\n  pipelines:\n    \
              traces: {{receivers: [otlp], exporters: [{}]}}\n",
-            exporter.split(':').next().unwrap()
+            exporter.split(':').next().expect("an id")
         ),
         &[],
     )
