@@ -8,7 +8,7 @@ use codecs::compression::{Compression, Compressor};
 use codecs::grpc::Code;
 use codecs::otlp::proto::ExportTraceServiceRequest;
 use common::gateway::{Setup, wait_until_empty};
-use common::grpc::{Call, TRACES, framed};
+use common::grpc::{Call, framed};
 use common::traces::{Kind, Trace, request_of};
 use common::{Answer, Engine, Gateway, GrpcSender, HttpSender, Sink};
 use prost::Message;

@@ -11,11 +11,14 @@ mod common;
 use bytes::Bytes;
 use codecs::compression::Compression;
 use common::traces::{Kind, Trace, request_of};
-use engine::config::checked::{ComponentId, ExporterKind, ExporterSettings, QueueSettings};
+use engine::auth::Authenticators;
+use engine::config::checked::{ComponentId, ExporterKind, ExporterSettings, HeadSettings, QueueSettings, Wanted};
 use engine::exporter::Exporter;
 use engine::pipeline::Pipeline;
+use engine::pipeline::client::{Clients, Head};
 use engine::processor::{Processor, tail_sampling::TailSampling};
 use engine::queue::{Branch, Queue};
+use engine::receiver::door::Door;
 use engine::receiver::otlp::OtlpReceiver;
 use engine::shard::ShardContext;
 use engine::shard::assemble::Gauges;
@@ -32,6 +35,7 @@ use engine::telemetry::metrics::{
     TailSamplingSeries,
 };
 use engine::transport::{Body, ReceivedRequest, RequestHandler, Transport};
+use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use sampling::Sampler;
 use sampling::settings::{Policy, Rule, Settings};
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -120,15 +124,22 @@ fn receiver() -> (Rc<OtlpReceiver>, Rc<RefCell<Pipelines>>) {
     };
     let node = Processor::TailSampling(Box::new(TailSampling::new(Sampler::new(&settings, 7, 1), sampling)));
     let id = ComponentId { kind: "nop".to_owned(), name: None };
-    let nop = Exporter::new(&ExporterSettings { id, kind: ExporterKind::Nop }, None, Rc::default(), None, 0).unwrap();
+    let nop = ExporterSettings { id, kind: ExporterKind::Nop };
+    let nop = Exporter::new(&nop, None, &Authenticators::default(), Rc::default(), None, 0).unwrap();
     let queue = QueueSettings { enabled: false, num_consumers: 1, queue_size: 1, block_on_overflow: false };
     let queue = Queue::new(nop, &queue, None, exporter, shard.clone());
     let pipeline = Pipeline::new(vec![node], vec![items], vec![Branch::new(Rc::clone(&queue), book)], None);
     let pipelines = Pipelines::new(vec![pipeline], vec![vec![0]], vec![Vec::new()], vec![queue], shard.clone());
     let pipelines = Rc::new(RefCell::new(pipelines));
     let end = Rc::new(RefCell::new(mesh(1, 1 << 20).pop().unwrap()));
+    // A pipeline that asks for a header: what is known of a client is made once.
+    let head = HeadSettings { include_metadata: true, ..HeadSettings::default() };
+    let wanted = Wanted { metadata: vec!["x-tenant".to_owned()], ..Wanted::default() };
+    let door = Door::new(&head, &wanted, &Authenticators::default(), Clients::default());
     let receiver = OtlpReceiver {
         number: 0,
+        door: Rc::new(door),
+        peer: None,
         handler: 0,
         transport: Transport::Grpc,
         bytes_max: 64 << 20,
@@ -166,16 +177,20 @@ fn allocations(spans: u32, compression: Compression) -> f64 {
     let life = async move {
         let (receiver, pipelines) = receiver();
         let mut before = 0;
+        let headers = HeaderMap::from_iter([(HeaderName::from_static("x-tenant"), HeaderValue::from_static("shop"))]);
+        let uri = Uri::default();
         for (round, wire) in requests.iter().enumerate() {
             if round as u64 == ROUNDS_WARM {
                 before = ALLOCATIONS.get();
             }
-            // What the server does: admission, a buffer of the shard, the bytes, the request.
+            // What the server does: the head, admission, a buffer of the shard, the bytes, the request.
+            let client = receiver.enter(Head { headers: &headers, uri: &uri }).await.unwrap();
+            assert!(client.is_some());
             receiver.admit(wire.len()).unwrap();
             let mut body = receiver.take_buffer(wire.len());
             body.extend_from_slice(wire);
             let body = Body::Gathered(body);
-            receiver.handle(ReceivedRequest { body, compression, transport: Transport::Grpc }).await.unwrap();
+            receiver.handle(ReceivedRequest { body, compression, transport: Transport::Grpc, client }).await.unwrap();
             while pipelines.borrow_mut().turn(false) {}
         }
         let allocations = ALLOCATIONS.get() - before;
