@@ -8,13 +8,16 @@ pub(crate) mod batch;
 pub(crate) mod client;
 pub(crate) mod debug;
 pub(crate) mod endpoint;
+pub(crate) mod health_check;
 pub(crate) mod memory;
 pub(crate) mod memory_limiter;
 pub(crate) mod nop;
 pub(crate) mod otlp_exporter;
 pub(crate) mod otlp_receiver;
+pub(crate) mod pprof;
 pub(crate) mod resource;
 pub(crate) mod tail_sampling;
+pub(crate) mod zpages;
 
 use super::checked::ComponentId;
 use super::diagnostic::{Severity, nearest, shown};
@@ -92,14 +95,13 @@ const USE_TRANSFORM: &str = "`resource` sets resource attributes; for anything e
 const USE_TAIL: &str = "`tail_sampling` with a `probabilistic` policy samples by trace id too";
 const USE_OTLP_METRICS: &str = "metrics pipelines are not built yet: leave metrics with the Collector";
 const NO_CONNECTORS: &str = "keep the Collector for this pipeline";
-const PROBE: &str = "probe the admin address instead (`service.engine.admin`)";
 const NO_STORAGE: &str = "queues are in memory for now: remove `storage`, and drain before stopping";
 const NO_AUTH: &str = "put the credential into `headers` of the exporter; for a receiver let a proxy check it";
 
 /// Every component that is known by name, sorted by kind.
 pub(crate) const COMPONENTS: &[Component] = &[
     component(Receiver, "otlp", Built),
-    component(Receiver, "nop", Later("use `otlp`; it is idle until somebody sends")),
+    component(Receiver, "nop", Built),
     component(Receiver, "kafka", Later("let the senders speak OTLP")),
     component(Receiver, "jaeger", Elsewhere(SEND_OTLP)),
     component(Receiver, "zipkin", Elsewhere(SEND_OTLP)),
@@ -185,7 +187,7 @@ pub(crate) const COMPONENTS: &[Component] = &[
     component(Exporter, "awsemf", Elsewhere(EXPORT_OTLP)),
     component(Exporter, "googlecloud", Elsewhere(EXPORT_OTLP)),
     component(Exporter, "azuremonitor", Elsewhere(EXPORT_OTLP)),
-    component(Connector, "forward", Later("name the receiver in both pipelines")),
+    component(Connector, "forward", Built),
     component(Connector, "spanmetrics", Later(NO_CONNECTORS)),
     component(Connector, "span_metrics", Later(NO_CONNECTORS)),
     component(Connector, "servicegraph", Elsewhere(NO_CONNECTORS)),
@@ -197,10 +199,10 @@ pub(crate) const COMPONENTS: &[Component] = &[
     component(Connector, "failover", Elsewhere(NO_CONNECTORS)),
     component(Connector, "roundrobin", Elsewhere(NO_CONNECTORS)),
     component(Connector, "round_robin", Elsewhere(NO_CONNECTORS)),
-    component(Extension, "health_check", Later(PROBE)),
-    component(Extension, "healthcheckv2", Later(PROBE)),
-    component(Extension, "zpages", Later("look at the admin address instead (`service.engine.admin`)")),
-    component(Extension, "pprof", Later("profile the process with `perf`")),
+    component(Extension, "health_check", Built),
+    component(Extension, "healthcheckv2", Built),
+    component(Extension, "zpages", Built),
+    component(Extension, "pprof", Built),
     component(Extension, "file_storage", Later(NO_STORAGE)),
     component(Extension, "db_storage", Elsewhere(NO_STORAGE)),
     component(Extension, "redis_storage", Elsewhere(NO_STORAGE)),
@@ -267,6 +269,10 @@ pub(crate) fn is_built(kind: Kind, id: &ComponentId, field: &Field<'_>) -> bool 
             return false;
         }
     };
+    if kind == Kind::Extension && !field.used {
+        // As in the Collector: what `service.extensions` does not list does nothing, and nothing is said.
+        return false;
+    }
     let (severity, message) = match kind {
         // Extensions serve the process, not a pipeline.
         Kind::Extension => (Severity::Warning, format!("{reason}; the gateway starts without it")),
