@@ -60,18 +60,19 @@ pub(crate) fn check(field: &Field<'_>) -> Option<ExtensionKind> {
 }
 
 fn first_version(section: &Section<'_>) -> Option<HealthCheckSettings> {
-    let address = address(section)?;
+    // Every key is asked for even if one of them is wrong.
+    let address = address(section);
     let (mut healthy_body, mut unhealthy_body) = (None, None);
     if let Some(body) = section.section("response_body") {
         healthy_body = text(&body, "healthy");
         unhealthy_body = text(&body, "unhealthy");
     }
     let path = path(section, "/");
-    Some(HealthCheckSettings { address, path, healthy_body, unhealthy_body })
+    Some(HealthCheckSettings { address: address?, path, healthy_body, unhealthy_body })
 }
 
 fn second_version(http: &Section<'_>) -> Option<HealthCheckV2Settings> {
-    let address = address(http)?;
+    let address = address(http);
     let status = http.section_or_empty("status");
     let enabled = status.boolean("enabled", true);
     let status_path = path(&status, STATUS_PATH);
@@ -79,7 +80,7 @@ fn second_version(http: &Section<'_>) -> Option<HealthCheckV2Settings> {
         config.no_effect("enabled", Idle::Bool(false), "print it instead: `tracegate print-config --config FILE`");
         config.ignored(&["path"]);
     }
-    Some(HealthCheckV2Settings { address, status_path: enabled.then_some(status_path) })
+    Some(HealthCheckV2Settings { address: address?, status_path: enabled.then_some(status_path) })
 }
 
 /// `endpoint`, and what else a server of the Collector has.
