@@ -104,6 +104,17 @@ mod tests {
     }
 
     #[test]
+    fn a_text_on_the_command_line_lies_over_a_file() {
+        let file = format!("file:{}", seed("agent.config.yaml").display());
+        let given = |text: &str| ConfigArguments { config: vec![file.clone(), text.to_owned()], set: Vec::new() };
+        let report = run(&given("yaml:service::telemetry::logs::level: debug"), &|_| None, &MACHINE, false);
+        assert_eq!(report.exit_code, 0, "{}", report.errors);
+        let report = run(&given("yaml:service::telemetry::logs::level: loud"), &|_| None, &MACHINE, false);
+        assert_eq!(report.exit_code, 1);
+        assert!(report.errors.contains("--config yaml:1:34") && report.errors.contains("loud"), "{}", report.errors);
+    }
+
+    #[test]
     fn printing_merges_expands_and_hides_secrets() {
         let config = arguments(&[], &["exporters.otlp={endpoint: 'a:1', headers: {authorization: '${TOKEN}'}}"]);
         let environment = |name: &str| (name == "TOKEN").then(|| "opensesame".to_owned());

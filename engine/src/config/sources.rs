@@ -43,8 +43,7 @@ fn read_source(given: &Path) -> Result<Source, String> {
     let (scheme, rest) = given.to_str().and_then(|text| text.split_once(':')).unwrap_or_default();
     let name = given.display().to_string();
     let bytes = match scheme {
-        // In messages the text is shown anyway.
-        "yaml" => return Ok(Source::File { name: "yaml:".to_owned(), text: rest.to_owned() }),
+        "yaml" => return Ok(Source::File { name: "--config yaml".to_owned(), text: rest.to_owned() }),
         "env" => {
             let text = std::env::var(rest);
             let text = text.map_err(|error| format!("cannot read {name}: {error}; set it, or remove this --config"))?;
@@ -111,7 +110,7 @@ mod tests {
         // Cargo sets it for every test.
         let manifest = std::env::var("CARGO_MANIFEST_DIR").unwrap();
         assert_eq!(read("env:CARGO_MANIFEST_DIR"), Ok(("env:CARGO_MANIFEST_DIR".to_owned(), manifest)));
-        assert_eq!(read("yaml:a::b: 1"), Ok(("yaml:".to_owned(), "a::b: 1".to_owned())));
+        assert_eq!(read("yaml:a::b: 1"), Ok(("--config yaml".to_owned(), "a::b: 1".to_owned())));
     }
 
     #[test]
