@@ -222,6 +222,13 @@ mod tests {
         check("pipeline=%zz%4", Some("%zz%4"), false);
     }
 
+    proptest::proptest! {
+        #[test]
+        fn no_query_panics(query in "[pipelnvrbos=&%/a0-9\\PC]{0,40}") {
+            Query::read(&query);
+        }
+    }
+
     #[test]
     fn a_path_that_ends_with_a_slash_covers_what_is_below_it() {
         assert!(covers("/", "/anything"));

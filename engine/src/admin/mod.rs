@@ -3,7 +3,7 @@
 //! ```text
 //! metrics address: /metrics
 //! admin address:   /  /ledger  /traces  /traces/<id>  /ready  /live      (zpages: the same, and /debug/...)
-//! health_check:    the configured path, /status in its second version
+//! health_check:    the configured path, /status in its second version, grpc.health.v1 over gRPC
 //!                        |
 //! control thread --ask--> inbox of each shard --answered between two batches--> snapshot, kept traces
 //! ```
@@ -11,6 +11,7 @@
 //! `pages` knows what is said, `server` knows sockets. Nothing here is on the data path, and a shard that does not
 //! answer costs a page, never a wait without end.
 
+mod grpc_health;
 mod health;
 mod pages;
 mod server;
@@ -128,6 +129,12 @@ impl<S: Shards> View<S> {
             started: Moment::now(),
             answer_wait: ANSWER_WAIT,
         }
+    }
+
+    /// Whether gRPC is spoken at this address, and not HTTP/1.1.
+    fn is_grpc(&self, face: Face) -> bool {
+        let Face::Extension(number) = face else { return false };
+        matches!(self.extensions[number], (_, ExtensionKind::HealthCheckGrpc(_)))
     }
 
     /// Changes what `/ready` says.

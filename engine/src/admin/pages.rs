@@ -71,6 +71,8 @@ impl Face {
             return match kind {
                 ExtensionKind::HealthCheck(settings) => view.health_page(settings, path).await,
                 ExtensionKind::HealthCheckV2(settings) => view.status_page(settings, path, query).await,
+                // Told over HTTP/2.
+                ExtensionKind::HealthCheckGrpc(_) => Page::error(404, "ask grpc.health.v1.Health/Check over gRPC"),
                 ExtensionKind::Zpages(_) => Face::Admin.served(view, path).await,
                 ExtensionKind::Pprof(_) if path == "/debug/pprof/" => Page::text(200, PROFILES.to_owned()),
                 ExtensionKind::Pprof(_) => Page::text(404, PROFILES.to_owned()),
@@ -197,8 +199,9 @@ fn pipelines_page<S>(view: &View<S>) -> Page {
 }
 
 fn extensions_page<S>(view: &View<S>) -> Page {
-    let ids = view.extensions.iter().map(|(id, _)| id.to_string());
-    Page::json(200, &ids.collect::<Vec<_>>())
+    let mut ids: Vec<String> = view.extensions.iter().map(|(id, _)| id.to_string()).collect();
+    ids.dedup();
+    Page::json(200, &ids)
 }
 
 async fn index_page<S: Shards>(view: &View<S>) -> Result<Page, NoAnswer> {
@@ -227,7 +230,7 @@ fn escaped(text: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::config;
     use crate::config::checked::Config;
@@ -237,7 +240,7 @@ mod tests {
     use std::time::Duration;
 
     /// Two shards that answer at once, or never.
-    struct Fixed {
+    pub(in crate::admin) struct Fixed {
         snapshots: Vec<Vec<u64>>,
         traces: Vec<KeptTrace>,
         answer: bool,
@@ -256,7 +259,7 @@ mod tests {
         }
     }
 
-    fn view() -> View<Fixed> {
+    pub(in crate::admin) fn view() -> View<Fixed> {
         let mut schema = Schema::default();
         let receiver = ReceiverSeries::declare(&mut schema, "otlp", "grpc");
         let book = BookSeries::declare(&mut schema, "traces", "memory");

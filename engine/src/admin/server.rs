@@ -23,7 +23,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
 use super::pages::{Face, Page};
-use super::{Shards, View};
+use super::{Shards, View, grpc_health};
 use crate::config::checked::{Config, ExtensionKind, ExtensionSettings};
 
 /// Connections served at the same time; more wait in the listener's backlog.
@@ -73,7 +73,9 @@ pub async fn serve<S: Shards + 'static>(config: &Config, view: &Rc<View<S>>) -> 
             ExtensionKind::HealthCheckV2(health) => health.address,
             // The admin listener serves these pages already.
             ExtensionKind::Zpages(address) if Some(*address) == config.telemetry.admin_address => continue,
-            ExtensionKind::Zpages(address) | ExtensionKind::Pprof(address) => *address,
+            ExtensionKind::HealthCheckGrpc(address)
+            | ExtensionKind::Zpages(address)
+            | ExtensionKind::Pprof(address) => *address,
         };
         bound.push((number, bind(Face::Extension(number), Some(address)).await?));
     }
@@ -112,7 +114,16 @@ async fn accept<S: Shards + 'static>(listener: TcpListener, face: Face, view: Rc
                 tokio::task::spawn_local(async move {
                     let _place = place;
                     // A peer that leaves early or stalls is no news for anybody.
-                    let _ = tokio::time::timeout(CONNECTION_TIME_MAX, answer(stream, face, &view)).await;
+                    let _ = match view.is_grpc(face) {
+                        true => {
+                            let answers = grpc_health::answer(stream, view);
+                            tokio::time::timeout(CONNECTION_TIME_MAX, answers).await.map(|ended| ended.ok())
+                        }
+                        false => {
+                            let answer = answer(stream, face, &view);
+                            tokio::time::timeout(CONNECTION_TIME_MAX, answer).await.map(|ended| ended.ok())
+                        }
+                    };
                 });
             }
             Err(error) => {

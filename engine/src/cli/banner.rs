@@ -94,6 +94,7 @@ pub fn start(facts: &Start) -> String {
         let path = match &extension.kind {
             ExtensionKind::HealthCheck(health) => health.path.as_str(),
             ExtensionKind::HealthCheckV2(health) => health.status_path.as_deref().unwrap_or("/"),
+            ExtensionKind::HealthCheckGrpc(_) => " (gRPC)",
             ExtensionKind::Zpages(_) => "/",
             ExtensionKind::Pprof(_) => "/debug/pprof/",
         };
@@ -284,6 +285,7 @@ impl PortUse {
             PortUse::Admin => "service.engine.admin".to_owned(),
             PortUse::Extension(extension) => match extension.kind {
                 ExtensionKind::HealthCheckV2(_) => format!("extensions.{}.http.endpoint", extension.id),
+                ExtensionKind::HealthCheckGrpc(_) => format!("extensions.{}.grpc.endpoint", extension.id),
                 _ => format!("extensions.{}.endpoint", extension.id),
             },
         }
@@ -296,7 +298,9 @@ impl PortUse {
             PortUse::Metrics => "metrics",
             PortUse::Admin => "the admin pages",
             PortUse::Extension(extension) => match extension.kind {
-                ExtensionKind::HealthCheck(_) | ExtensionKind::HealthCheckV2(_) => "the health check",
+                ExtensionKind::HealthCheck(_) | ExtensionKind::HealthCheckV2(_) | ExtensionKind::HealthCheckGrpc(_) => {
+                    "the health check"
+                }
                 ExtensionKind::Zpages(_) => "zpages",
                 ExtensionKind::Pprof(_) => "pprof",
             },

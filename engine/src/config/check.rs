@@ -258,11 +258,12 @@ fn connector(field: &Field<'_>) -> Option<()> {
     field.section().map(|_| ())
 }
 
-fn extension(field: &Field<'_>) -> Option<ExtensionKind> {
+/// Usually one; a health check may listen twice.
+fn extension(field: &Field<'_>) -> Option<Vec<ExtensionKind>> {
     match component_type(field) {
         "health_check" | "healthcheckv2" => component::health_check::check(field),
-        "zpages" => component::zpages::check(field),
-        "pprof" => component::pprof::check(field),
+        "zpages" => component::zpages::check(field).map(|kind| vec![kind]),
+        "pprof" => component::pprof::check(field).map(|kind| vec![kind]),
         // Those that serve other components are read by whoever names them.
         _ => None,
     }
@@ -298,7 +299,7 @@ fn component_type<'f>(field: &'f Field<'_>) -> &'f str {
 /// What `service.extensions` lists and we have, in its order.
 fn listed_extensions(
     listed: &[(ComponentId, Field<'_>)],
-    definitions: &Definitions<ExtensionKind>,
+    definitions: &Definitions<Vec<ExtensionKind>>,
 ) -> Vec<ExtensionSettings> {
     let mut extensions = Vec::new();
     for (id, item) in listed {
@@ -306,7 +307,7 @@ fn listed_extensions(
             None => undefined(item, Kind::Extension, id, definitions.keys()),
             Some(defined) => {
                 let settings = |kind: &ExtensionKind| ExtensionSettings { id: id.clone(), kind: kind.clone() };
-                extensions.extend(defined.settings.as_ref().map(settings));
+                extensions.extend(defined.settings.iter().flatten().map(settings));
             }
         }
     }

@@ -82,6 +82,8 @@ pub enum ExtensionKind {
     HealthCheck(HealthCheckSettings),
     /// The same with a status of every pipeline.
     HealthCheckV2(HealthCheckV2Settings),
+    /// The same over gRPC; an extension beside the one over HTTP, with the same id.
+    HealthCheckGrpc(SocketAddr),
     /// The admin pages at an address of their own.
     Zpages(SocketAddr),
     /// Says what profiles there are.

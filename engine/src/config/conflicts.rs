@@ -58,6 +58,7 @@ fn listeners(config: &Config) -> Vec<Listener> {
         let (keys, address) = match &extension.kind {
             ExtensionKind::HealthCheck(health) => (vec!["extensions", &id, "endpoint"], health.address),
             ExtensionKind::HealthCheckV2(health) => (vec!["extensions", &id, "http", "endpoint"], health.address),
+            ExtensionKind::HealthCheckGrpc(address) => (vec!["extensions", &id, "grpc", "endpoint"], *address),
             // The same pages: one listener serves both.
             ExtensionKind::Zpages(address) if Some(*address) == config.telemetry.admin_address => continue,
             ExtensionKind::Zpages(address) | ExtensionKind::Pprof(address) => {

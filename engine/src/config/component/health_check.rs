@@ -9,17 +9,16 @@ use crate::config::section::{Field, Idle, Section};
 use crate::config::service::loopback;
 
 const PORT: u16 = 13133;
+const GRPC_PORT: u16 = 13132;
 /// The Collector's default.
 const STATUS_PATH: &str = "/status";
 /// Longest text of a `response_body`.
 const BODY_BYTES_MAX: usize = 16 << 10;
 
-/// Reads the settings.
-pub(crate) fn check(field: &Field<'_>) -> Option<ExtensionKind> {
+/// Reads the settings: one listener, or with `use_v2` one for HTTP, one for gRPC, or both.
+pub(crate) fn check(field: &Field<'_>) -> Option<Vec<ExtensionKind>> {
     let section = field.section()?;
     let v2 = section.boolean("use_v2", false);
-    // Without `use_v2` these mean nothing to the Collector either, but whoever writes them means the second version.
-    let parts = [section.section("http"), section.section("grpc")];
     let first = first_version(&section);
     section.ignored(&["check_collector_pipeline"]);
     if let Some(health) = section.section("component_health") {
@@ -32,31 +31,18 @@ pub(crate) fn check(field: &Field<'_>) -> Option<ExtensionKind> {
         }
         health.ignored(&["recovery_duration"]);
     }
-    let [http, grpc] = parts;
-    let told = http.is_some() || grpc.is_some();
-    if let Some(grpc) = grpc {
-        grpc.accept_any_key();
-        if v2 {
-            let message = "has no effect yet: health is not told over gRPC";
-            grpc.report.warning(&grpc.place, &grpc.path, message, "probe `http` of the same extension");
+    let http = section.section("http").map(|http| second_version(&http).map(ExtensionKind::HealthCheckV2));
+    let grpc = section.section("grpc").map(|grpc| address_of_grpc(&grpc).map(ExtensionKind::HealthCheckGrpc));
+    if !v2 {
+        if http.is_some() || grpc.is_some() {
+            section.warning("`http` and `grpc` need `use_v2: true`", "add `use_v2: true`, or remove them");
         }
+        return first.map(|first| vec![ExtensionKind::HealthCheck(first)]);
     }
-    let second = http.as_ref().map(second_version);
-    if told && !v2 {
-        section.warning("`http` and `grpc` need `use_v2: true`", "add `use_v2: true`, or remove them");
+    if http.is_none() && grpc.is_none() {
+        section.error("`use_v2` needs `http` or `grpc`", "add `http: {endpoint: localhost:13133}`");
     }
-    match (v2, second) {
-        (false, _) => first.map(ExtensionKind::HealthCheck),
-        (true, Some(second)) => second.map(ExtensionKind::HealthCheckV2),
-        (true, None) if told => Some(ExtensionKind::HealthCheckV2(HealthCheckV2Settings {
-            address: loopback(PORT),
-            status_path: Some(STATUS_PATH.to_owned()),
-        })),
-        (true, None) => {
-            section.error("`use_v2` needs `http`", "add `http: {endpoint: localhost:13133}`");
-            None
-        }
-    }
+    http.into_iter().chain(grpc).collect()
 }
 
 fn first_version(section: &Section<'_>) -> Option<HealthCheckSettings> {
@@ -81,6 +67,26 @@ fn second_version(http: &Section<'_>) -> Option<HealthCheckV2Settings> {
         config.ignored(&["path"]);
     }
     Some(HealthCheckV2Settings { address: address?, status_path: enabled.then_some(status_path) })
+}
+
+fn address_of_grpc(grpc: &Section<'_>) -> Option<std::net::SocketAddr> {
+    grpc.unsupported("tls", Idle::Zero, "TLS on a health check", "remove it: the answer is no secret");
+    grpc.unsupported("auth", Idle::Zero, "authentication on a health check", "remove it: the answer is no secret");
+    let address = match grpc.field("endpoint").filter(|field| !field.node.is_null()) {
+        Some(field) => endpoint::listen_numeric(&field),
+        None => Some(loopback(GRPC_PORT)),
+    };
+    grpc.ignored(&[
+        "transport",
+        "keepalive",
+        "max_recv_msg_size_mib",
+        "max_concurrent_streams",
+        "read_buffer_size",
+        "write_buffer_size",
+        "include_metadata",
+        "middlewares",
+    ]);
+    address
 }
 
 /// `endpoint`, and what else a server of the Collector has.
