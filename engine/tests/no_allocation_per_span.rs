@@ -129,7 +129,8 @@ fn receiver() -> (Rc<OtlpReceiver>, Rc<RefCell<Pipelines>>) {
     let queue = QueueSettings { enabled: false, num_consumers: 1, queue_size: 1, block_on_overflow: false };
     let queue = Queue::new(nop, &queue, None, exporter, shard.clone());
     let pipeline = Pipeline::new(vec![node], vec![items], vec![Branch::new(Rc::clone(&queue), book)], None);
-    let pipelines = Pipelines::new(vec![pipeline], vec![vec![0]], vec![Vec::new()], vec![queue], shard.clone());
+    let pipelines = vec![Rc::new(RefCell::new(pipeline))];
+    let pipelines = Pipelines::new(pipelines, vec![vec![0]], vec![Vec::new()], vec![queue], shard.clone());
     let pipelines = Rc::new(RefCell::new(pipelines));
     let end = Rc::new(RefCell::new(mesh(1, 1 << 20).pop().unwrap()));
     // A pipeline that asks for a header: what is known of a client is made once.

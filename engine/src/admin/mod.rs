@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! metrics address: /metrics
-//! admin address:   /  /ledger  /traces  /traces/<id>  /ready  /live
+//! admin address:   /  /ledger  /traces  /traces/<id>  /ready  /live      (zpages: the same, and /debug/...)
+//! health_check:    the configured path, /status in its second version, grpc.health.v1 over gRPC
 //!                        |
 //! control thread --ask--> inbox of each shard --answered between two batches--> snapshot, kept traces
 //! ```
@@ -10,17 +11,19 @@
 //! `pages` knows what is said, `server` knows sockets. Nothing here is on the data path, and a shard that does not
 //! answer costs a page, never a wait without end.
 
+mod grpc_health;
+mod health;
 mod pages;
 mod server;
 
 use std::cell::Cell;
 use std::future::Future;
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 pub use pages::{Face, Page};
 pub use server::{BindError, Serving, serve};
 
-use crate::config::checked::MetricsLevel;
+use crate::config::checked::{ComponentId, Config, ExtensionKind, MetricNames, MetricsLevel, ResourceLabel};
 use crate::exporter::memory::KeptTrace;
 use crate::telemetry::cells::Schema;
 use crate::telemetry::ledger::Books;
@@ -41,37 +44,103 @@ pub struct View<S> {
     schema: Schema,
     shards: S,
     level: MetricsLevel,
+    names: MetricNames,
     /// Labels of `target_info`.
     resource: Vec<(String, String)>,
+    /// What extensions show, by their number.
+    extensions: Vec<(ComponentId, ExtensionKind)>,
+    /// Pipelines with the ids of their components.
+    pipelines: Vec<PipelineNames>,
     /// The log, for what it did not write; `None` where none was started.
     logs: Option<Logs>,
     readiness: Cell<Readiness>,
+    /// When readiness was last changed.
+    since: Cell<Moment>,
+    started: Moment,
     /// A page gives up on the shards after this long.
     answer_wait: Duration,
 }
 
+/// A moment on both clocks: one to tell, one to measure with.
+#[derive(Clone, Copy, Debug)]
+struct Moment {
+    unix_ms: u64,
+    instant: Instant,
+}
+
+impl Moment {
+    fn now() -> Moment {
+        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Moment { unix_ms: u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX), instant: Instant::now() }
+    }
+}
+
+/// A pipeline and its components, as health checks and zpages name them.
+#[derive(Clone, Debug)]
+struct PipelineNames {
+    id: String,
+    receivers: Vec<String>,
+    processors: Vec<String>,
+    exporters: Vec<String>,
+}
+
+impl PipelineNames {
+    fn of(config: &Config) -> Vec<PipelineNames> {
+        let connectors_into = |number: usize| {
+            let forwards = config.pipelines.iter().flat_map(|pipeline| &pipeline.forwards);
+            let mut ids: Vec<String> = forwards
+                .filter(|forward| forward.targets.contains(&number))
+                .map(|forward| forward.id.to_string())
+                .collect();
+            ids.dedup();
+            ids
+        };
+        let names = |(number, pipeline): (usize, &crate::config::checked::PipelineSettings)| {
+            let receivers = pipeline.receivers.iter().map(|&at| config.receivers[at].id.to_string());
+            let processors = pipeline.processors.iter().map(|&at| config.processors[at].id.to_string());
+            let exporters = pipeline.exporters.iter().map(|&at| config.exporters[at].id.to_string());
+            let forwards = pipeline.forwards.iter().map(|forward| forward.id.to_string());
+            PipelineNames {
+                id: pipeline.id.to_string(),
+                receivers: receivers.chain(connectors_into(number)).collect(),
+                processors: processors.collect(),
+                exporters: exporters.chain(forwards).collect(),
+            }
+        };
+        config.pipelines.iter().enumerate().map(names).collect()
+    }
+}
+
 impl<S: Shards> View<S> {
-    /// A gateway that is starting. `instance_id` is any random number: the name of this process among its equals.
-    pub fn new(shards: S, schema: Schema, level: MetricsLevel, logs: Option<Logs>, instance_id: u128) -> View<S> {
-        let resource = [
-            ("service_instance_id", format!("{instance_id:032x}")),
-            ("service_name", "tracegate".to_owned()),
-            ("service_version", env!("CARGO_PKG_VERSION").to_owned()),
-        ];
+    /// A gateway that is starting. `instance_id` is any random number: the name of this process among its equals,
+    /// unless `service.telemetry.resource` says another.
+    pub fn new(shards: S, schema: Schema, config: &Config, logs: Option<Logs>, instance_id: u128) -> View<S> {
         View {
             schema,
             shards,
-            level,
-            resource: resource.map(|(name, value)| (name.to_owned(), value)).into(),
+            level: config.telemetry.metrics_level,
+            names: config.telemetry.metrics_names,
+            resource: resource_labels(&config.telemetry.resource, instance_id),
+            extensions: config.extensions.iter().map(|it| (it.id.clone(), it.kind.clone())).collect(),
+            pipelines: PipelineNames::of(config),
             logs,
             readiness: Cell::new(Readiness::Starting),
+            since: Cell::new(Moment::now()),
+            started: Moment::now(),
             answer_wait: ANSWER_WAIT,
         }
+    }
+
+    /// Whether gRPC is spoken at this address, and not HTTP/1.1.
+    fn is_grpc(&self, face: Face) -> bool {
+        let Face::Extension(number) = face else { return false };
+        matches!(self.extensions[number], (_, ExtensionKind::HealthCheckGrpc(_)))
     }
 
     /// Changes what `/ready` says.
     pub fn show(&self, readiness: Readiness) {
         self.readiness.set(readiness);
+        self.since.set(Moment::now());
     }
 
     /// The books of the whole process; `None` if a shard does not answer.
@@ -79,6 +148,25 @@ impl<S: Shards> View<S> {
         let answer = tokio::time::timeout(self.answer_wait, self.shards.snapshot()).await;
         answer.ok().map(|shards| Books::read(&self.schema, &self.schema.fold(&shards)))
     }
+}
+
+/// Ours, and those of the configuration, which win; a label without a value is left out. Prometheus knows no dots.
+fn resource_labels(configured: &[ResourceLabel], instance_id: u128) -> Vec<(String, String)> {
+    let mut labels = vec![
+        ("service_instance_id".to_owned(), format!("{instance_id:032x}")),
+        ("service_name".to_owned(), "tracegate".to_owned()),
+        ("service_version".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
+    ];
+    let allowed = |character: char| if character.is_ascii_alphanumeric() { character } else { '_' };
+    for ResourceLabel { name, value } in configured {
+        let mut name: String = name.chars().map(allowed).collect();
+        if !name.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_') {
+            name.insert(0, '_');
+        }
+        labels.retain(|(known, _)| *known != name);
+        labels.extend(value.clone().map(|value| (name, value)));
+    }
+    labels
 }
 
 /// How long a page waits for the shards. A shard that takes longer is not alive.

@@ -7,6 +7,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::{Readiness, Shards, View};
+use crate::config::checked::ExtensionKind;
 use crate::exporter::memory::KeptTrace;
 use crate::telemetry::exposition::{self, Exposition};
 use crate::telemetry::{metrics, process};
@@ -18,6 +19,8 @@ pub enum Face {
     Metrics,
     /// `service.engine.admin`: people and probes.
     Admin,
+    /// An extension, by its number in the configuration.
+    Extension(usize),
 }
 
 /// An answer.
@@ -33,9 +36,18 @@ pub struct Page {
 
 const JSON: &str = "application/json";
 const HTML: &str = "text/html; charset=utf-8";
+const TEXT: &str = "text/plain; charset=utf-8";
+
+/// What `pprof` shows.
+const PROFILES: &str = "Profiles are not served here yet. This shows where the time of a running gateway goes:\n\n  \
+    perf record -F 99 -g -p $(pidof tracegate) -- sleep 30 && perf report\n";
 
 impl Page {
-    fn json(status: u16, value: &impl Serialize) -> Page {
+    pub(super) fn text(status: u16, body: String) -> Page {
+        Page { status, content_type: TEXT, body }
+    }
+
+    pub(super) fn json(status: u16, value: &impl Serialize) -> Page {
         let body = serde_json::to_string(value).expect("keys are text and numbers are finite");
         Page { status, content_type: JSON, body: body + "\n" }
     }
@@ -45,14 +57,31 @@ impl Page {
         Page::error(405, "pages are read with GET")
     }
 
-    fn error(status: u16, why: impl Into<String>) -> Page {
+    pub(super) fn error(status: u16, why: impl Into<String>) -> Page {
         Page::json(status, &json!({ "error": why.into() }))
     }
 }
 
 impl Face {
-    /// The page at `path`, without its query. The caller has checked that the method is GET or HEAD.
-    pub async fn page<S: Shards>(self, view: &View<S>, path: &str) -> Page {
+    /// The page at `target`, a path and perhaps a query. The caller has checked that the method is GET or HEAD.
+    pub async fn page<S: Shards>(self, view: &View<S>, target: &str) -> Page {
+        let (path, query) = target.split_once('?').unwrap_or((target, ""));
+        if let Face::Extension(number) = self {
+            let (_, kind) = &view.extensions[number];
+            return match kind {
+                ExtensionKind::HealthCheck(settings) => view.health_page(settings, path).await,
+                ExtensionKind::HealthCheckV2(settings) => view.status_page(settings, path, query).await,
+                // Told over HTTP/2.
+                ExtensionKind::HealthCheckGrpc(_) => Page::error(404, "ask grpc.health.v1.Health/Check over gRPC"),
+                ExtensionKind::Zpages(_) => Face::Admin.served(view, path).await,
+                ExtensionKind::Pprof(_) if path == "/debug/pprof/" => Page::text(200, PROFILES.to_owned()),
+                ExtensionKind::Pprof(_) => Page::text(404, PROFILES.to_owned()),
+            };
+        }
+        self.served(view, path).await
+    }
+
+    async fn served<S: Shards>(self, view: &View<S>, path: &str) -> Page {
         let page = match (self, path) {
             (Face::Metrics, "/metrics") => metrics_page(view).await,
             (Face::Metrics, "/") => Ok(Page::error(404, "look at /metrics")),
@@ -61,11 +90,17 @@ impl Face {
             (Face::Admin, "/traces") => traces_page(view).await,
             (Face::Admin, "/ready") => Ok(ready_page(view.readiness.get())),
             (Face::Admin, "/live") => live_page(view).await,
+            // Where zpages has what comes nearest.
+            (Face::Admin, "/debug/servicez") => index_page(view).await,
+            (Face::Admin, "/debug/pipelinez") => Ok(pipelines_page(view)),
+            (Face::Admin, "/debug/extensionz") => Ok(extensions_page(view)),
+            (Face::Admin, "/debug/featurez") => Ok(Page::json(200, &json!([]))),
+            (Face::Admin, "/debug/tracez") => traces_page(view).await,
             (Face::Admin, path) => match path.strip_prefix("/traces/") {
                 Some(id) => trace_page(view, id).await,
                 None => Ok(Page::error(404, "no such page; / lists them all")),
             },
-            (Face::Metrics, _) => Ok(Page::error(404, "look at /metrics")),
+            (Face::Metrics | Face::Extension(_), _) => Ok(Page::error(404, "look at /metrics")),
         };
         page.unwrap_or_else(|NoAnswer| {
             let wait = view.answer_wait.as_secs();
@@ -96,6 +131,7 @@ async fn metrics_page<S: Shards>(view: &View<S>) -> Result<Page, NoAnswer> {
         process: &process,
         resource: &view.resource,
         level: view.level,
+        names: view.names,
     };
     Ok(Page { status: 200, content_type: exposition::CONTENT_TYPE, body: exposition.text() })
 }
@@ -150,12 +186,31 @@ async fn live_page<S: Shards>(view: &View<S>) -> Result<Page, NoAnswer> {
     Ok(Page::json(200, &json!({ "live": true, "shards": shards.len() })))
 }
 
+fn pipelines_page<S>(view: &View<S>) -> Page {
+    let pipelines = view.pipelines.iter().map(|pipeline| {
+        json!({
+            "pipeline": pipeline.id,
+            "receivers": pipeline.receivers,
+            "processors": pipeline.processors,
+            "exporters": pipeline.exporters,
+        })
+    });
+    Page::json(200, &pipelines.collect::<Vec<_>>())
+}
+
+fn extensions_page<S>(view: &View<S>) -> Page {
+    let mut ids: Vec<String> = view.extensions.iter().map(|(id, _)| id.to_string()).collect();
+    ids.dedup();
+    Page::json(200, &ids)
+}
+
 async fn index_page<S: Shards>(view: &View<S>) -> Result<Page, NoAnswer> {
-    const PAGES: [(&str, &str); 4] = [
+    const PAGES: [(&str, &str); 5] = [
         ("/ledger", "what came in and what became of it"),
         ("/traces", "the last kept traces; /traces/<id> shows one"),
         ("/ready", "200 while senders should send"),
         ("/live", "200 while every shard answers"),
+        ("/debug/pipelinez", "pipelines and their components"),
     ];
     let sentence = view.books().await.ok_or(NoAnswer)?.sentence();
     let mut body = format!(
@@ -175,16 +230,17 @@ fn escaped(text: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
-    use crate::config::checked::MetricsLevel;
+    use crate::config;
+    use crate::config::checked::Config;
     use crate::telemetry::cells::{Cells, Schema};
     use crate::telemetry::metrics::{BookSeries, ReceiverSeries};
     use serde_json::Value;
     use std::time::Duration;
 
     /// Two shards that answer at once, or never.
-    struct Fixed {
+    pub(in crate::admin) struct Fixed {
         snapshots: Vec<Vec<u64>>,
         traces: Vec<KeptTrace>,
         answer: bool,
@@ -203,7 +259,7 @@ mod tests {
         }
     }
 
-    fn view() -> View<Fixed> {
+    pub(in crate::admin) fn view() -> View<Fixed> {
         let mut schema = Schema::default();
         let receiver = ReceiverSeries::declare(&mut schema, "otlp", "grpc");
         let book = BookSeries::declare(&mut schema, "traces", "memory");
@@ -218,9 +274,34 @@ mod tests {
             |id: &str| KeptTrace { trace_id: id.repeat(16), reason: "errors".to_owned(), ..KeptTrace::default() };
         let shards =
             Fixed { snapshots: vec![snapshot(), snapshot()], traces: vec![trace("a1"), trace("a2")], answer: true };
-        let mut view = View::new(shards, schema, MetricsLevel::Normal, None, 7);
+        let mut view = View::new(shards, schema, &configuration(), None, 7);
         view.answer_wait = Duration::from_millis(1);
         view
+    }
+
+    /// Three extensions, two pipelines of which one feeds the other.
+    fn configuration() -> Config {
+        let text = "\
+receivers: {otlp: {protocols: {grpc: }}}
+processors: {batch: }
+exporters: {memory: }
+connectors: {forward: }
+extensions:
+  health_check: {path: /health, response_body: {healthy: fine}}
+  healthcheckv2: {use_v2: true, http: {endpoint: 'localhost:13134'}}
+  zpages: {endpoint: 'localhost:1'}
+  pprof:
+service:
+  extensions: [health_check, healthcheckv2, zpages, pprof]
+  telemetry: {resource: {service.name: edge, service.version: null, deployment.environment: test}}
+  pipelines:
+    traces/in: {receivers: [otlp], processors: [batch], exporters: [forward]}
+    traces/out: {receivers: [forward], exporters: [memory]}
+";
+        let file = config::Source::File { name: "test.yaml".to_owned(), text: text.to_owned() };
+        let loaded = config::load(&[file], &|_| None, &config::Machine { memory_bytes: 1 << 30 });
+        let said = config::render(&loaded.diagnostics, false);
+        loaded.config.unwrap_or_else(|| panic!("{said}"))
     }
 
     fn ask(face: Face, view: &View<Fixed>, path: &str) -> Page {
@@ -269,6 +350,74 @@ mod tests {
         view.show(Readiness::Draining);
         assert_eq!(ask(Face::Admin, &view, "/ready").status, 503);
         assert_eq!(ask(Face::Admin, &view, "/live").status, 200);
+    }
+
+    const HEALTH: Face = Face::Extension(0);
+    const HEALTH_V2: Face = Face::Extension(1);
+    const ZPAGES: Face = Face::Extension(2);
+    const PPROF: Face = Face::Extension(3);
+
+    #[test]
+    fn health_is_503_before_the_gateway_is_ready_while_it_drains_and_with_a_stuck_shard() {
+        let mut view = view();
+        let check = |view: &View<Fixed>, status: u16, word: &str| {
+            assert_eq!(ask(HEALTH, view, "/health").status, status, "{word}");
+            let page = ask(HEALTH_V2, view, "/status");
+            assert_eq!((page.status, value(&page)["status"].as_str()), (status, Some(word)));
+            assert_eq!(value(&page)["healthy"], status == 200);
+        };
+        check(&view, 503, "StatusStarting");
+        view.show(Readiness::Ready);
+        check(&view, 200, "StatusOK");
+        view.shards.answer = false;
+        check(&view, 503, "StatusFatalError");
+        view.shards.answer = true;
+        check(&view, 200, "StatusOK");
+        view.show(Readiness::Draining);
+        check(&view, 503, "StatusStopping");
+    }
+
+    #[test]
+    fn a_health_check_answers_with_the_configured_text_or_as_the_collector_does() {
+        let view = view();
+        let unavailable = value(&ask(HEALTH, &view, "/health"));
+        assert_eq!(unavailable["status"], "Server not available");
+        view.show(Readiness::Ready);
+        assert_eq!(ask(HEALTH, &view, "/health?x=1").body, "fine");
+        assert_eq!(ask(HEALTH, &view, "/other").status, 404);
+    }
+
+    #[test]
+    fn the_second_health_check_names_pipelines_and_their_components() {
+        let view = view();
+        view.show(Readiness::Ready);
+        let all = value(&ask(HEALTH_V2, &view, "/status?verbose"));
+        assert_eq!(all["components"]["extensions"]["components"]["extension:health_check"]["status"], "StatusOK");
+        assert_eq!(all["components"]["pipeline:traces/in"]["components"]["exporter:forward"]["healthy"], true);
+        let one = value(&ask(HEALTH_V2, &view, "/status?pipeline=traces%2Fout&verbose"));
+        let names: Vec<&String> = one["components"].as_object().unwrap().keys().collect();
+        assert_eq!(names, ["exporter:memory", "receiver:forward"]);
+        assert!(value(&ask(HEALTH_V2, &view, "/status"))["components"].is_null());
+        assert_eq!(ask(HEALTH_V2, &view, "/status?pipeline=traces/none").status, 404);
+        assert_eq!(ask(HEALTH_V2, &view, "/").status, 404);
+    }
+
+    #[test]
+    fn zpages_are_the_admin_pages_and_pprof_says_what_there_is() {
+        let view = view();
+        assert_eq!(ask(ZPAGES, &view, "/debug/servicez").body, ask(Face::Admin, &view, "/").body);
+        assert_eq!(value(&ask(ZPAGES, &view, "/debug/pipelinez"))[1]["receivers"][0], "forward");
+        assert_eq!(value(&ask(ZPAGES, &view, "/debug/extensionz"))[0], "health_check");
+        assert_eq!(ask(PPROF, &view, "/debug/pprof/").status, 200);
+        assert_eq!(ask(PPROF, &view, "/debug/pprof/profile?seconds=1").status, 404);
+    }
+
+    #[test]
+    fn target_info_has_the_configured_resource() {
+        let text = ask(Face::Metrics, &view(), "/metrics").body;
+        let line = text.lines().find(|line| line.starts_with("target_info{")).unwrap();
+        assert!(line.contains("service_name=\"edge\"") && line.contains("deployment_environment=\"test\""), "{line}");
+        assert!(!line.contains("service_version") && line.contains("service_instance_id"), "{line}");
     }
 
     #[test]

@@ -23,8 +23,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
 use super::pages::{Face, Page};
-use super::{Shards, View};
-use crate::config::checked::TelemetrySettings;
+use super::{Shards, View, grpc_health};
+use crate::config::checked::{Config, ExtensionKind, ExtensionSettings};
 
 /// Connections served at the same time; more wait in the listener's backlog.
 const CONNECTIONS_MAX: usize = 32;
@@ -36,12 +36,14 @@ const CONNECTION_TIME_MAX: Duration = Duration::from_secs(15);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Where pages are served, as the kernel bound it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Serving {
     /// `/metrics`.
     pub metrics: Option<SocketAddr>,
     /// The admin pages.
     pub admin: Option<SocketAddr>,
+    /// Extensions with what they are, in the order of the configuration.
+    pub extensions: Vec<(ExtensionSettings, SocketAddr)>,
 }
 
 /// An address that could not be listened on.
@@ -61,19 +63,34 @@ pub struct BindError {
 ///
 /// # Errors
 /// If an address cannot be listened on; then nothing is served.
-pub async fn serve<S: Shards + 'static>(
-    settings: &TelemetrySettings,
-    view: &Rc<View<S>>,
-) -> Result<Serving, BindError> {
-    let metrics = bind(Face::Metrics, settings.metrics_address).await?;
-    let admin = bind(Face::Admin, settings.admin_address).await?;
+pub async fn serve<S: Shards + 'static>(config: &Config, view: &Rc<View<S>>) -> Result<Serving, BindError> {
+    let metrics = bind(Face::Metrics, config.telemetry.metrics_address).await?;
+    let admin = bind(Face::Admin, config.telemetry.admin_address).await?;
+    let mut bound = Vec::new();
+    for (number, extension) in config.extensions.iter().enumerate() {
+        let address = match &extension.kind {
+            ExtensionKind::HealthCheck(health) => health.address,
+            ExtensionKind::HealthCheckV2(health) => health.address,
+            // The admin listener serves these pages already.
+            ExtensionKind::Zpages(address) if Some(*address) == config.telemetry.admin_address => continue,
+            ExtensionKind::HealthCheckGrpc(address)
+            | ExtensionKind::Zpages(address)
+            | ExtensionKind::Pprof(address) => *address,
+        };
+        bound.push((number, bind(Face::Extension(number), Some(address)).await?));
+    }
     let start = |face: Face, bound: Option<(TcpListener, SocketAddr)>| {
         bound.map(|(listener, address)| {
             tokio::task::spawn_local(accept(listener, face, Rc::clone(view)));
             address
         })
     };
-    Ok(Serving { metrics: start(Face::Metrics, metrics), admin: start(Face::Admin, admin) })
+    let extensions = bound.into_iter().filter_map(|(number, bound)| {
+        let address = start(Face::Extension(number), bound)?;
+        Some((config.extensions[number].clone(), address))
+    });
+    let extensions = extensions.collect();
+    Ok(Serving { metrics: start(Face::Metrics, metrics), admin: start(Face::Admin, admin), extensions })
 }
 
 async fn bind(face: Face, address: Option<SocketAddr>) -> Result<Option<(TcpListener, SocketAddr)>, BindError> {
@@ -97,7 +114,16 @@ async fn accept<S: Shards + 'static>(listener: TcpListener, face: Face, view: Rc
                 tokio::task::spawn_local(async move {
                     let _place = place;
                     // A peer that leaves early or stalls is no news for anybody.
-                    let _ = tokio::time::timeout(CONNECTION_TIME_MAX, answer(stream, face, &view)).await;
+                    let _ = match view.is_grpc(face) {
+                        true => {
+                            let answers = grpc_health::answer(stream, view);
+                            tokio::time::timeout(CONNECTION_TIME_MAX, answers).await.map(|ended| ended.ok())
+                        }
+                        false => {
+                            let answer = answer(stream, face, &view);
+                            tokio::time::timeout(CONNECTION_TIME_MAX, answer).await.map(|ended| ended.ok())
+                        }
+                    };
                 });
             }
             Err(error) => {
@@ -126,7 +152,10 @@ impl Drop for Place {
 async fn answer<S: Shards>(stream: TcpStream, face: Face, view: &View<S>) -> Result<(), hyper::Error> {
     let service = service_fn(|request: Request<Incoming>| async move {
         let page = match *request.method() {
-            Method::GET | Method::HEAD => face.page(view, request.uri().path()).await,
+            Method::GET | Method::HEAD => {
+                let uri = request.uri();
+                face.page(view, uri.path_and_query().map_or(uri.path(), |target| target.as_str())).await
+            }
             _ => Page::method_not_allowed(),
         };
         Ok::<_, Infallible>(response(page))
@@ -181,7 +210,7 @@ impl hyper::rt::Write for HyperStream {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::checked::{LogLevel, MetricsLevel};
+    use crate::config;
     use crate::exporter::memory::KeptTrace;
     use crate::telemetry::cells::Schema;
     use std::future::Future;
@@ -204,18 +233,20 @@ mod tests {
         tokio::task::LocalSet::new().block_on(&runtime, work)
     }
 
-    fn settings(admin: &str) -> TelemetrySettings {
-        TelemetrySettings {
-            metrics_address: Some("127.0.0.1:0".parse().unwrap()),
-            metrics_level: MetricsLevel::Normal,
-            admin_address: Some(admin.parse().unwrap()),
-            log_level: LogLevel::Info,
-            log_json: false,
-        }
+    fn configuration(admin: &str) -> Config {
+        let text = format!(
+            "receivers: {{nop: }}\nexporters: {{nop: }}\nextensions: {{health_check: {{endpoint: '127.0.0.1:0'}}}}\n\
+             service:\n  extensions: [health_check]\n  engine: {{admin: '{admin}'}}\n  \
+             telemetry: {{metrics: {{address: '127.0.0.1:0'}}}}\n  \
+             pipelines: {{traces: {{receivers: [nop], exporters: [nop]}}}}\n"
+        );
+        let file = config::Source::File { name: "test.yaml".to_owned(), text };
+        let loaded = config::load(&[file], &|_| None, &config::Machine { memory_bytes: 1 << 30 });
+        loaded.config.expect("it is right")
     }
 
     fn view() -> Rc<View<NoShards>> {
-        Rc::new(View::new(NoShards, Schema::default(), MetricsLevel::Normal, None, 7))
+        Rc::new(View::new(NoShards, Schema::default(), &configuration("127.0.0.1:0"), None, 7))
     }
 
     async fn exchange(address: Option<SocketAddr>, request: &str) -> String {
@@ -229,12 +260,14 @@ mod tests {
     #[test]
     fn pages_are_served_over_http_and_the_connection_is_closed() {
         on_the_control_thread(async {
-            let serving = serve(&settings("127.0.0.1:0"), &view()).await.unwrap();
+            let serving = serve(&configuration("127.0.0.1:0"), &view()).await.unwrap();
             let metrics = exchange(serving.metrics, "GET /metrics?x=1").await;
             assert!(metrics.starts_with("HTTP/1.1 200 OK\r\n"));
             assert!(metrics.contains("content-type: text/plain; version=0.0.4"));
             assert!(metrics.contains("service_name=\"tracegate\""));
             assert!(exchange(serving.admin, "GET /ledger").await.ends_with("}\n"));
+            let health = serving.extensions.first().map(|(_, address)| *address);
+            assert!(exchange(health, "GET /any").await.starts_with("HTTP/1.1 503"), "it is still starting");
             assert!(exchange(serving.admin, "HEAD /").await.ends_with("\r\n\r\n"), "no body");
             assert!(exchange(serving.admin, "POST /ledger").await.starts_with("HTTP/1.1 405"));
             assert!(exchange(serving.admin, "nonsense").await.starts_with("HTTP/1.1 400"));
@@ -246,7 +279,7 @@ mod tests {
         on_the_control_thread(async {
             let other = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let taken = other.local_addr().unwrap();
-            let error = serve(&settings(&taken.to_string()), &view()).await.unwrap_err();
+            let error = serve(&configuration(&taken.to_string()), &view()).await.unwrap_err();
             assert_eq!((error.face, error.address), (Face::Admin, taken));
             assert_eq!(error.error.kind(), io::ErrorKind::AddrInUse);
         });
@@ -255,7 +288,7 @@ mod tests {
     #[test]
     fn more_peers_than_places_are_all_answered() {
         on_the_control_thread(async {
-            let serving = serve(&settings("127.0.0.1:0"), &view()).await.unwrap();
+            let serving = serve(&configuration("127.0.0.1:0"), &view()).await.unwrap();
             let idle = (0..CONNECTIONS_MAX - 1).map(|_| TcpStream::connect(serving.admin.unwrap()));
             let _idle = futures_util::future::join_all(idle).await;
             for _ in 0..2 * CONNECTIONS_MAX {

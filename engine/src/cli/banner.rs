@@ -12,6 +12,7 @@ use codecs::otlp::proto::{
 use prost::Message;
 
 use super::port_owner::PortOwner;
+use crate::config::checked::{ExtensionKind, ExtensionSettings};
 
 /// Facts of a gateway that is up.
 #[derive(Clone, Debug)]
@@ -22,6 +23,8 @@ pub struct Start {
     pub metrics: Option<SocketAddr>,
     /// The admin pages, if they are served.
     pub admin: Option<SocketAddr>,
+    /// Extensions that listen, and where.
+    pub extensions: Vec<(ExtensionSettings, SocketAddr)>,
     /// Which runtime was taken: `io_uring` or `epoll`.
     pub runtime: String,
     /// Why that one.
@@ -86,6 +89,16 @@ pub fn start(facts: &Start) -> String {
     }
     if let Some(admin) = facts.admin {
         lines.push(format!("    admin      http://{admin}/"));
+    }
+    for (extension, address) in &facts.extensions {
+        let path = match &extension.kind {
+            ExtensionKind::HealthCheck(health) => health.path.as_str(),
+            ExtensionKind::HealthCheckV2(health) => health.status_path.as_deref().unwrap_or("/"),
+            ExtensionKind::HealthCheckGrpc(_) => " (gRPC)",
+            ExtensionKind::Zpages(_) => "/",
+            ExtensionKind::Pprof(_) => "/debug/pprof/",
+        };
+        lines.push(format!("    {:<10} http://{address}{path}", extension.id.to_string()));
     }
     lines.push("  Runs on".to_owned());
     lines.push(format!("    runtime    {} ({})", facts.runtime, facts.runtime_reason));
@@ -253,6 +266,8 @@ pub enum PortUse {
     Metrics,
     /// The admin pages.
     Admin,
+    /// An extension.
+    Extension(ExtensionSettings),
 }
 
 impl PortUse {
@@ -268,6 +283,11 @@ impl PortUse {
             }
             PortUse::Metrics => "service.telemetry.metrics.address".to_owned(),
             PortUse::Admin => "service.engine.admin".to_owned(),
+            PortUse::Extension(extension) => match extension.kind {
+                ExtensionKind::HealthCheckV2(_) => format!("extensions.{}.http.endpoint", extension.id),
+                ExtensionKind::HealthCheckGrpc(_) => format!("extensions.{}.grpc.endpoint", extension.id),
+                _ => format!("extensions.{}.endpoint", extension.id),
+            },
         }
     }
 
@@ -277,6 +297,13 @@ impl PortUse {
             PortUse::Receiver { protocol: Protocol::Http, .. } => "OTLP/HTTP",
             PortUse::Metrics => "metrics",
             PortUse::Admin => "the admin pages",
+            PortUse::Extension(extension) => match extension.kind {
+                ExtensionKind::HealthCheck(_) | ExtensionKind::HealthCheckV2(_) | ExtensionKind::HealthCheckGrpc(_) => {
+                    "the health check"
+                }
+                ExtensionKind::Zpages(_) => "zpages",
+                ExtensionKind::Pprof(_) => "pprof",
+            },
         }
     }
 }
@@ -328,6 +355,7 @@ mod tests {
             ],
             metrics: Some("127.0.0.1:8888".parse().unwrap()),
             admin: Some("127.0.0.1:55679".parse().unwrap()),
+            extensions: Vec::new(),
             runtime: "epoll".to_owned(),
             runtime_reason: "the kernel forbids io_uring".to_owned(),
             shards: 2,

@@ -36,7 +36,7 @@ pub struct Arguments {
     #[command(flatten)]
     pub sources: ConfigArguments,
     /// Accepted for the Collector's sake; there are no gates.
-    #[arg(long = "feature-gates", value_name = "GATES", global = true, hide = true)]
+    #[arg(long = "feature-gates", value_name = "GATES", global = true, hide = true, allow_hyphen_values = true)]
     pub feature_gates: Vec<String>,
     /// What to do; nothing means: run.
     #[command(subcommand)]
@@ -59,7 +59,8 @@ pub enum Command {
 /// Where the configuration comes from; the same for every sub-command that reads one.
 #[derive(Clone, Debug, Default, PartialEq, Eq, clap::Args)]
 pub struct ConfigArguments {
-    /// Configuration file; may be given several times: maps are merged, lists are replaced by the later file
+    /// Configuration: a path or `file:`, `env:`, `yaml:`, `http:`, `https:`; may be given several times: maps are
+    /// merged, lists are replaced by the later one
     #[arg(long = "config", value_name = "FILE", global = true)]
     pub config: Vec<String>,
     /// One more value, `key.key=value`; the value is YAML; may be given several times
@@ -107,22 +108,33 @@ impl Report {
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    if !arguments.feature_gates.is_empty() {
-        eprintln!("warning: --feature-gates is ignored: this gateway has no feature gates");
+    for gate in gates(&arguments.feature_gates) {
+        eprintln!("warning: the feature gate {gate} changes nothing: there are no feature gates here");
     }
     let Arguments { sources, command, .. } = arguments;
-    let environment = |name: &str| std::env::var(name).ok();
     let machine = Machine { memory_bytes: placement::Machine::read().memory_bytes() };
     let color = std::io::stderr().is_terminal();
     match command {
-        None => run::run(&sources, &environment, &machine, color),
-        Some(Command::Validate) => validate::run(&sources, &environment, &machine, color).tell(),
+        None => run::run(&sources, &config::look_up, &machine, color),
+        Some(Command::Validate) => validate::run(&sources, &config::look_up, &machine, color).tell(),
         Some(Command::PrintConfig(arguments)) => {
-            print_config::run(&sources, &arguments, &environment, &machine, color).tell()
+            print_config::run(&sources, &arguments, &config::look_up, &machine, color).tell()
         }
         Some(Command::Components(arguments)) => components::run(&arguments).tell(),
         Some(Command::Traces(arguments)) => traces::run(&arguments),
     }
+}
+
+/// The names in lists such as `+a,-b`, each once.
+fn gates(lists: &[String]) -> Vec<&str> {
+    let names = lists.iter().flat_map(|list| list.split(',')).map(|name| name.trim().trim_start_matches(['+', '-']));
+    let mut gates: Vec<&str> = Vec::new();
+    for name in names.filter(|name| !name.is_empty()) {
+        if !gates.contains(&name) {
+            gates.push(name);
+        }
+    }
+    gates
 }
 
 #[cfg(test)]
@@ -158,8 +170,9 @@ mod tests {
     }
 
     #[test]
-    fn the_collectors_feature_gates_are_accepted() {
-        assert_eq!(parsed("tracegate --feature-gates=+a,-b").feature_gates, ["+a,-b"]);
+    fn the_collectors_feature_gates_are_accepted_and_named() {
+        let arguments = parsed("tracegate --feature-gates=+a.b,-c --feature-gates -c,d,");
+        assert_eq!(gates(&arguments.feature_gates), ["a.b", "c", "d"]);
     }
 
     #[test]

@@ -23,7 +23,7 @@ use crate::shard::mesh::mesh;
 use crate::shard::placement::{self, Machine, Plan};
 use crate::shard::runtime::{self, Runtime};
 use crate::telemetry::ledger::Books;
-use crate::telemetry::logs::{self, LogSettings, Logs};
+use crate::telemetry::logs::{self, Logs};
 use crate::transport::acceptor::{self, Listener};
 use crate::transport::tls::TlsClient;
 use std::process::ExitCode;
@@ -94,8 +94,8 @@ fn load(
 fn start_and_serve(config: Config, name: String) -> Result<(), String> {
     // Before any other thread exists: glommio registers the process with the kernel.
     glommio::early_init();
-    let settings = LogSettings { level: config.telemetry.log_level, json: config.telemetry.log_json };
-    let logs = logs::start(settings).map_err(|error| format!("the log cannot be started: {error}"))?;
+    let logs =
+        logs::start(config.telemetry.logs.clone()).map_err(|error| format!("the log cannot be started: {error}"))?;
     let decided = decide(&config)?;
     let config = Arc::new(config);
     let listeners = acceptor::bind_all(&config).map_err(|error| cannot_bind(&error))?;
@@ -218,13 +218,14 @@ impl Gateway {
     async fn serve(self) -> Result<String, String> {
         let (stop, stopped) = watch::channel(false);
         let schema = self.declared.schema.clone();
-        let level = self.config.telemetry.metrics_level;
-        let view = View::new(Rc::clone(&self.fleet), schema, level, Some(self.logs.clone()), fastrand::u128(..));
+        let logs = Some(self.logs.clone());
+        let view = View::new(Rc::clone(&self.fleet), schema, &self.config, logs, fastrand::u128(..));
         let view = Rc::new(view);
-        let serving = admin::serve(&self.config.telemetry, &view).await.map_err(|error| {
+        let serving = admin::serve(&self.config, &view).await.map_err(|error| {
             let wanted = match error.face {
                 Face::Metrics => PortUse::Metrics,
                 Face::Admin => PortUse::Admin,
+                Face::Extension(number) => PortUse::Extension(self.config.extensions[number].clone()),
             };
             banner::cannot_listen(&wanted, error.address, &error.error, port_owner::find)
         })?;
@@ -259,6 +260,7 @@ impl Gateway {
             receivers: self.listeners.iter().map(Listener::listening).collect(),
             metrics: serving.metrics,
             admin: serving.admin,
+            extensions: serving.extensions,
             runtime: self.decided.runtime.name().to_owned(),
             runtime_reason: self.decided.runtime_reason.clone(),
             shards: self.decided.plan.shards,

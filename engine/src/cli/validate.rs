@@ -37,7 +37,8 @@ fn summary(config: &config::checked::Config) -> String {
         let receivers = pipeline.receivers.iter().map(|number| config.receivers[*number].id.to_string());
         let processors = pipeline.processors.iter().map(|number| config.processors[*number].id.to_string());
         let exporters = pipeline.exporters.iter().map(|number| config.exporters[*number].id.to_string());
-        let parts = [receivers.collect::<Vec<_>>(), processors.collect(), exporters.collect()];
+        let forwards = pipeline.forwards.iter().map(|forward| forward.id.to_string());
+        let parts = [receivers.collect::<Vec<_>>(), processors.collect(), exporters.chain(forwards).collect()];
         let parts: Vec<String> = parts.iter().filter(|part| !part.is_empty()).map(|part| part.join(", ")).collect();
         format!("{}: {}", pipeline.id, parts.join(" -> "))
     });
@@ -100,6 +101,17 @@ mod tests {
         let report = validate(&[], &["exporters.memory.traces_max=none"]);
         assert_eq!(report.exit_code, 1);
         assert!(report.errors.contains("--set:1:29"), "{}", report.errors);
+    }
+
+    #[test]
+    fn a_text_on_the_command_line_lies_over_a_file() {
+        let file = format!("file:{}", seed("agent.config.yaml").display());
+        let given = |text: &str| ConfigArguments { config: vec![file.clone(), text.to_owned()], set: Vec::new() };
+        let report = run(&given("yaml:service::telemetry::logs::level: debug"), &|_| None, &MACHINE, false);
+        assert_eq!(report.exit_code, 0, "{}", report.errors);
+        let report = run(&given("yaml:service::telemetry::logs::level: loud"), &|_| None, &MACHINE, false);
+        assert_eq!(report.exit_code, 1);
+        assert!(report.errors.contains("--config yaml:1:34") && report.errors.contains("loud"), "{}", report.errors);
     }
 
     #[test]

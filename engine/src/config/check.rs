@@ -6,14 +6,14 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::checked::{
-    ComponentId, Config, ExporterKind, ExporterSettings, PipelineSettings, ProcessorKind, ProcessorSettings,
-    ReceiverSettings, Wanted,
+    ComponentId, Config, ExporterKind, ExporterSettings, ExtensionKind, ExtensionSettings, Forward,
+    OtlpReceiverSettings, PipelineSettings, ProcessorKind, ProcessorSettings, ReceiverSettings, Wanted,
 };
 use super::component::{self, Kind};
 use super::diagnostic::{Place, Report, nearest, shown};
 use super::section::{Field, Section};
 use super::yaml::Node;
-use super::{Machine, authenticator, client_context, service};
+use super::{Machine, authenticator, client_context, forwards, service, telemetry};
 
 /// Most pipelines of one file.
 const PIPELINES_MAX: usize = 64;
@@ -45,27 +45,35 @@ pub(crate) fn check(tree: &Node, machine: &Machine, report: &Report) -> Outcome 
     let service = root.field("service");
     let service_section = service.as_ref().and_then(|field| field.section());
     let drafts = service_section.as_ref().map(pipelines).unwrap_or_default();
-    let used = Used::of(&drafts);
+    let listed = service_section.as_ref().map(|service| references(service, "extensions")).unwrap_or_default();
+    let used = Used::of(&drafts, &listed);
 
-    let receivers = components(&root, Kind::Receiver, &used, component::otlp_receiver::check);
+    let receivers = components(&root, Kind::Receiver, &used, receiver);
     let processors = components(&root, Kind::Processor, &used, |field| processor(field, machine));
     let exporters = components(&root, Kind::Exporter, &used, exporter);
-    let connectors = components(&root, Kind::Connector, &used, |_| None::<()>);
-    let extensions = components(&root, Kind::Extension, &used, |_| None::<()>);
+    let connectors = components(&root, Kind::Connector, &used, connector);
+    let extensions = components(&root, Kind::Extension, &used, extension);
     let authenticators = authenticator::definitions(&root, tree);
 
     let Some(service) = service_section else {
         // A `service` of the wrong type is reported, and no fragment.
         return Outcome { config: None, fragment: service.is_none() };
     };
-    extension_references(&service, &extensions);
-    let (engine, admin_address) = service::engine(&service);
-    let telemetry = service::telemetry(&service, admin_address);
+    let extensions = listed_extensions(&listed, &extensions);
+    let zpages = extensions.iter().find_map(|extension| match extension.kind {
+        ExtensionKind::Zpages(address) => Some(address),
+        _ => None,
+    });
+    // Zpages and the admin pages are the same pages at the same port, so one listener serves both.
+    let admin_default = zpages.unwrap_or_else(|| service::loopback(service::ADMIN_PORT));
+    let (engine, admin_address) = service::engine(&service, admin_default);
+    let telemetry = telemetry::telemetry(&service, admin_address);
 
     let lists = Lists { receivers, processors, exporters, connectors };
     connector_ids(&lists, report);
     let wired: Vec<Wired> = drafts.iter().map(|draft| wire(draft, &lists)).collect();
-    let mut config = assemble(wired, lists, engine, telemetry);
+    forwards::check(&drafts, &lists.connectors, report);
+    let mut config = assemble(wired, lists, extensions, engine, telemetry);
     super::conflicts::check(&config, tree, report);
     authenticator::resolve(&mut config, &authenticators, tree, report);
     client_context::check(&mut config, tree, report);
@@ -87,11 +95,11 @@ fn is_kubernetes_manifest(root: &Section<'_>) -> bool {
 }
 
 /// One pipeline as written.
-struct Draft<'a> {
-    id: ComponentId,
-    receivers: Vec<(ComponentId, Field<'a>)>,
+pub(crate) struct Draft<'a> {
+    pub(crate) id: ComponentId,
+    pub(crate) receivers: Vec<(ComponentId, Field<'a>)>,
     processors: Vec<(ComponentId, Field<'a>)>,
-    exporters: Vec<(ComponentId, Field<'a>)>,
+    pub(crate) exporters: Vec<(ComponentId, Field<'a>)>,
 }
 
 fn pipelines<'a>(service: &Section<'a>) -> Vec<Draft<'a>> {
@@ -172,14 +180,15 @@ fn references<'a>(section: &Section<'a>, key: &'static str) -> Vec<(ComponentId,
     references
 }
 
-/// Ids that a pipeline names, by kind. A connector is named as receiver and exporter.
+/// Ids that a pipeline or `service.extensions` names, by kind. A connector is named as receiver and exporter.
 struct Used {
     ids: HashMap<Kind, Vec<ComponentId>>,
 }
 
 impl Used {
-    fn of(drafts: &[Draft<'_>]) -> Used {
+    fn of(drafts: &[Draft<'_>], extensions: &[(ComponentId, Field<'_>)]) -> Used {
         let mut ids: HashMap<Kind, Vec<ComponentId>> = HashMap::new();
+        ids.insert(Kind::Extension, extensions.iter().map(|(id, _)| id.clone()).collect());
         for draft in drafts {
             for (kind, list) in [
                 (Kind::Receiver, &draft.receivers),
@@ -200,12 +209,12 @@ impl Used {
 }
 
 /// A component as defined; without settings if it is not built or something in it is wrong.
-struct Defined<T> {
-    place: Place,
+pub(crate) struct Defined<T> {
+    pub(crate) place: Place,
     settings: Option<T>,
 }
 
-type Definitions<T> = BTreeMap<ComponentId, Defined<T>>;
+pub(crate) type Definitions<T> = BTreeMap<ComponentId, Defined<T>>;
 
 fn components<T>(
     root: &Section<'_>,
@@ -230,14 +239,37 @@ fn components<T>(
                 continue;
             }
         };
-        // Extensions serve the process, not a pipeline: what uses one says so itself.
-        field.used = used.has(kind, &id) && kind != Kind::Extension;
+        field.used = used.has(kind, &id);
         let settings = component::is_built(kind, &id, &field).then(|| check(&field)).flatten();
         let place = field.key_place.clone();
         definitions.insert(id, Defined { place, settings });
     }
     section.keys_are_names();
     definitions
+}
+
+fn receiver(field: &Field<'_>) -> Option<OtlpReceiverSettings> {
+    match component_type(field) {
+        "otlp" => component::otlp_receiver::check(field),
+        "nop" => component::nop::check_receiver(field),
+        other => unreachable!("the table says that the receiver {other} is built"),
+    }
+}
+
+/// `forward` is the only kind, and has no settings.
+fn connector(field: &Field<'_>) -> Option<()> {
+    field.section().map(|_| ())
+}
+
+/// Usually one; a health check may listen twice.
+fn extension(field: &Field<'_>) -> Option<Vec<ExtensionKind>> {
+    match component_type(field) {
+        "health_check" | "healthcheckv2" => component::health_check::check(field),
+        "zpages" => component::zpages::check(field).map(|kind| vec![kind]),
+        "pprof" => component::pprof::check(field).map(|kind| vec![kind]),
+        // Those that serve other components are read by whoever names them.
+        _ => None,
+    }
 }
 
 fn processor(field: &Field<'_>, machine: &Machine) -> Option<ProcessorKind> {
@@ -267,17 +299,22 @@ fn component_type<'f>(field: &'f Field<'_>) -> &'f str {
     id.split('/').next().unwrap_or("").trim()
 }
 
-fn extension_references(service: &Section<'_>, extensions: &Definitions<()>) {
-    let Some(field) = service.field("extensions") else {
-        return;
-    };
-    for (text, item) in field.texts() {
-        match component::component_id(&text) {
-            Ok(id) if extensions.contains_key(&id) => {}
-            Ok(id) => undefined(&item, Kind::Extension, &id, extensions.keys()),
-            Err(message) => item.error(message, "write the id of an extension: `type` or `type/name`"),
+/// What `service.extensions` lists and we have, in its order.
+fn listed_extensions(
+    listed: &[(ComponentId, Field<'_>)],
+    definitions: &Definitions<Vec<ExtensionKind>>,
+) -> Vec<ExtensionSettings> {
+    let mut extensions = Vec::new();
+    for (id, item) in listed {
+        match definitions.get(id) {
+            None => undefined(item, Kind::Extension, id, definitions.keys()),
+            Some(defined) => {
+                let settings = |kind: &ExtensionKind| ExtensionSettings { id: id.clone(), kind: kind.clone() };
+                extensions.extend(defined.settings.iter().flatten().map(settings));
+            }
         }
     }
+    extensions
 }
 
 fn undefined<'i>(item: &Field<'_>, kind: Kind, id: &ComponentId, known: impl Iterator<Item = &'i ComponentId>) {
@@ -293,7 +330,7 @@ fn undefined<'i>(item: &Field<'_>, kind: Kind, id: &ComponentId, known: impl Ite
 
 /// Components as defined.
 struct Lists {
-    receivers: Definitions<super::checked::OtlpReceiverSettings>,
+    receivers: Definitions<OtlpReceiverSettings>,
     processors: Definitions<ProcessorKind>,
     exporters: Definitions<ExporterKind>,
     connectors: Definitions<()>,
@@ -305,6 +342,9 @@ struct Wired {
     receivers: Vec<ComponentId>,
     processors: Vec<ComponentId>,
     exporters: Vec<ComponentId>,
+    /// Connectors among the receivers, and among the exporters.
+    fed_by: Vec<ComponentId>,
+    forwards: Vec<ComponentId>,
 }
 
 /// A connector is named like a receiver and like an exporter, so its id must be neither's.
@@ -323,11 +363,17 @@ fn connector_ids(lists: &Lists, report: &Report) {
 
 fn wire(draft: &Draft<'_>, lists: &Lists) -> Wired {
     let connectors: Vec<&ComponentId> = lists.connectors.keys().collect();
+    let connectors_of = |references: &[(ComponentId, Field<'_>)]| -> Vec<ComponentId> {
+        let ids = references.iter().map(|(id, _)| id);
+        ids.filter(|id| lists.connectors.contains_key(*id)).cloned().collect()
+    };
     let wired = Wired {
         id: draft.id.clone(),
         receivers: known(&draft.receivers, Kind::Receiver, &lists.receivers, &connectors),
         processors: known(&draft.processors, Kind::Processor, &lists.processors, &[]),
         exporters: known(&draft.exporters, Kind::Exporter, &lists.exporters, &connectors),
+        fed_by: connectors_of(&draft.receivers),
+        forwards: connectors_of(&draft.exporters),
     };
     let limiter = draft.processors.iter().skip(1).find(|(id, _)| id.kind == "memory_limiter");
     if let Some((_, item)) = limiter {
@@ -361,6 +407,7 @@ fn known<T>(
 fn assemble(
     wired: Vec<Wired>,
     lists: Lists,
+    extensions: Vec<ExtensionSettings>,
     engine: super::checked::EngineSettings,
     telemetry: super::checked::TelemetrySettings,
 ) -> Config {
@@ -371,9 +418,11 @@ fn assemble(
         processors: Vec::new(),
         exporters: Vec::new(),
         authenticators: Vec::new(),
+        extensions,
         pipelines: Vec::new(),
     };
-    for pipeline in wired {
+    let forwards = forwards_of(&wired);
+    for (pipeline, forwards) in wired.into_iter().zip(forwards) {
         let receivers = numbers(&pipeline.receivers, &lists.receivers, &mut config.receivers, |id, otlp| {
             ReceiverSettings { id, otlp, wanted: Wanted::default() }
         });
@@ -383,9 +432,19 @@ fn assemble(
         let exporters = numbers(&pipeline.exporters, &lists.exporters, &mut config.exporters, |id, kind| {
             ExporterSettings { id, kind }
         });
-        config.pipelines.push(PipelineSettings { id: pipeline.id, receivers, processors, exporters });
+        config.pipelines.push(PipelineSettings { id: pipeline.id, receivers, processors, exporters, forwards });
     }
     config
+}
+
+/// The forwards of each pipeline.
+fn forwards_of(wired: &[Wired]) -> Vec<Vec<Forward>> {
+    let fed_by = |id: &ComponentId| -> Vec<usize> {
+        let pipelines = wired.iter().enumerate();
+        pipelines.filter(|(_, pipeline)| pipeline.fed_by.contains(id)).map(|(number, _)| number).collect()
+    };
+    let forward = |id: &ComponentId| Forward { id: id.clone(), targets: fed_by(id) };
+    wired.iter().map(|pipeline| pipeline.forwards.iter().map(forward).collect()).collect()
 }
 
 /// A component in one of the lists of [`Config`].

@@ -40,6 +40,8 @@ pub struct Config {
     pub exporters: Vec<ExporterSettings>,
     /// Authenticators that a receiver or an exporter names.
     pub authenticators: Vec<AuthenticatorSettings>,
+    /// Extensions that `service.extensions` lists and that run beside the pipelines, in its order.
+    pub extensions: Vec<ExtensionSettings>,
     /// Pipelines in the file's order.
     pub pipelines: Vec<PipelineSettings>,
 }
@@ -49,12 +51,69 @@ pub struct Config {
 pub struct PipelineSettings {
     /// `traces` or `traces/name`.
     pub id: ComponentId,
-    /// At least one.
+    /// At least one, unless a connector feeds the pipeline.
     pub receivers: Vec<usize>,
     /// In order.
     pub processors: Vec<usize>,
-    /// At least one.
+    /// At least one, unless a connector takes what leaves.
     pub exporters: Vec<usize>,
+    /// `forward` connectors that take what leaves.
+    pub forwards: Vec<Forward>,
+}
+
+/// A `forward` connector as one pipeline's exporter. Pipelines and their forwards have no cycle.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Forward {
+    /// Its id.
+    pub id: ComponentId,
+    /// Pipelines that it feeds, at least one; indices into [`Config::pipelines`].
+    pub targets: Vec<usize>,
+}
+
+/// An extension.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExtensionSettings {
+    /// Its id.
+    pub id: ComponentId,
+    /// What it does.
+    pub kind: ExtensionKind,
+}
+
+/// What an extension does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ExtensionKind {
+    /// Says over HTTP whether the gateway is ready.
+    HealthCheck(HealthCheckSettings),
+    /// The same with a status of every pipeline.
+    HealthCheckV2(HealthCheckV2Settings),
+    /// The same over gRPC; an extension beside the one over HTTP, with the same id.
+    HealthCheckGrpc(SocketAddr),
+    /// The admin pages at an address of their own.
+    Zpages(SocketAddr),
+    /// Says what profiles there are.
+    Pprof(SocketAddr),
+}
+
+/// `health_check`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HealthCheckSettings {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Starts with `/`; with a `/` at its end everything below it.
+    pub path: String,
+    /// Answer of a ready gateway instead of the Collector's JSON.
+    pub healthy_body: Option<String>,
+    /// Answer of one that is not.
+    pub unhealthy_body: Option<String>,
+}
+
+/// `health_check` with `use_v2`, and `healthcheckv2`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HealthCheckV2Settings {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Path of the status; `None` if disabled.
+    pub status_path: Option<String>,
 }
 
 /// `service.engine`.
@@ -112,12 +171,90 @@ pub struct TelemetrySettings {
     pub metrics_address: Option<SocketAddr>,
     /// How much is shown.
     pub metrics_level: MetricsLevel,
+    /// How metrics are named.
+    pub metrics_names: MetricNames,
     /// `service.engine.admin`, default 127.0.0.1:55679; `None` if set to `none`.
     pub admin_address: Option<SocketAddr>,
+    /// `service.telemetry.logs`.
+    pub logs: LogSettings,
+    /// `service.telemetry.resource`, in the file's order.
+    pub resource: Vec<ResourceLabel>,
+}
+
+/// How metrics are named on `/metrics`: plain, with suffixes, or each metric under both names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MetricNames {
+    /// As the Collector writes them without `readers`.
+    pub plain: bool,
+    /// A spelling with `_total` behind counters.
+    pub type_suffix: bool,
+    /// A spelling with the unit behind the name, before `_total`.
+    pub units: bool,
+    /// Labels `otel_scope_name`, `otel_scope_version` and `otel_scope_schema_url` on every series.
+    pub scope_info: bool,
+}
+
+impl MetricNames {
+    /// The Collector's default.
+    pub const PLAIN: MetricNames = MetricNames { plain: true, type_suffix: false, units: false, scope_info: false };
+    /// Units and `_total`.
+    pub const SUFFIXED: MetricNames = MetricNames { plain: false, type_suffix: true, units: true, scope_info: false };
+    /// Every metric twice where the two names differ: for the time in which dashboards move from one to the other.
+    pub const BOTH: MetricNames = MetricNames { plain: true, type_suffix: true, units: true, scope_info: false };
+}
+
+/// An entry of `service.telemetry.resource`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ResourceLabel {
+    /// As written, with its dots.
+    pub name: String,
+    /// `None` takes an attribute of ours away.
+    pub value: Option<String>,
+}
+
+/// `service.telemetry.logs`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LogSettings {
     /// Least severe log line shown.
-    pub log_level: LogLevel,
+    pub level: LogLevel,
     /// JSON lines instead of console lines.
-    pub log_json: bool,
+    pub json: bool,
+    /// Whether a line says where in the code it was written.
+    pub caller: bool,
+    /// How equal lines are bounded; `None`: not at all.
+    pub sampling: Option<LogSampling>,
+    /// Fields of every line, before its own.
+    pub fields: Vec<(String, serde_json::Value)>,
+    /// Where lines go; at least one.
+    pub outputs: Vec<LogOutput>,
+}
+
+/// `service.telemetry.logs.sampling`: of equal lines in one tick the first so many, then each so-manyth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogSampling {
+    /// At least 1.
+    pub tick_ns: u64,
+    /// Equal lines written in a tick.
+    pub initial: u32,
+    /// Of the lines after these each so-manyth is written; 0: none.
+    pub thereafter: u32,
+}
+
+impl Default for LogSampling {
+    fn default() -> LogSampling {
+        LogSampling { tick_ns: 10_000_000_000, initial: 10, thereafter: 100 }
+    }
+}
+
+/// One entry of `service.telemetry.logs.output_paths`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LogOutput {
+    /// `stderr`, the default.
+    Stderr,
+    /// `stdout`.
+    Stdout,
+    /// A file that is appended to.
+    File(PathBuf),
 }
 
 /// `service.telemetry.metrics.level`.
@@ -151,13 +288,13 @@ pub enum LogLevel {
 pub struct ReceiverSettings {
     /// Its id.
     pub id: ComponentId,
-    /// OTLP is the only kind.
+    /// OTLP is the only kind that listens; `nop` is one without protocols.
     pub otlp: OtlpReceiverSettings,
     /// What its pipelines ask of a request's sender.
     pub wanted: Wanted,
 }
 
-/// `otlp` receiver; at least one protocol is set.
+/// `otlp` receiver with at least one protocol, or `nop` without any.
 #[derive(Clone, Debug)]
 pub struct OtlpReceiverSettings {
     /// `protocols.grpc`.

@@ -1,6 +1,6 @@
 //! What is wrong only when parts are seen together: two listeners on one address.
 
-use super::checked::{Config, Endpoint};
+use super::checked::{Config, Endpoint, ExtensionKind};
 use super::component::endpoint;
 use super::diagnostic::{Place, Report};
 use super::yaml::Node;
@@ -52,6 +52,20 @@ fn listeners(config: &Config) -> Vec<Listener> {
             let port = address.port();
             add(keys, Endpoint { host, port });
         }
+    }
+    for extension in &config.extensions {
+        let id = extension.id.to_string();
+        let (keys, address) = match &extension.kind {
+            ExtensionKind::HealthCheck(health) => (vec!["extensions", &id, "endpoint"], health.address),
+            ExtensionKind::HealthCheckV2(health) => (vec!["extensions", &id, "http", "endpoint"], health.address),
+            ExtensionKind::HealthCheckGrpc(address) => (vec!["extensions", &id, "grpc", "endpoint"], *address),
+            // The same pages: one listener serves both.
+            ExtensionKind::Zpages(address) if Some(*address) == config.telemetry.admin_address => continue,
+            ExtensionKind::Zpages(address) | ExtensionKind::Pprof(address) => {
+                (vec!["extensions", &id, "endpoint"], *address)
+            }
+        };
+        add(&keys, Endpoint { host: address.ip().to_string(), port: address.port() });
     }
     listeners
 }

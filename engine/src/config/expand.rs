@@ -1,8 +1,10 @@
-//! `${NAME}`, `${env:NAME}`, `${env:NAME:-default}` and `$$`, as the Collector expands them.
+//! `${NAME}`, `${env:NAME}`, `${env:NAME:-default}`, `${file:PATH}`, `${yaml:TEXT}`, `${https://...}` and `$$`, as the
+//! Collector expands them.
 //!
 //! Values are expanded, keys are not. A scalar that is nothing but one expansion takes the YAML type of what it expands
 //! to and keeps the text beside it; anywhere else the text is inserted. What a variable holds is expanded again.
-//! `$$` is a dollar sign; a `$` before anything but `{` or `$` is itself. The environment is an argument.
+//! `$$` is a dollar sign; a `$` before anything but `{` or `$` is itself. The environment is an argument; it is asked
+//! for files and pages too, by `file:PATH` and by their addresses.
 
 use std::sync::Arc;
 
@@ -171,6 +173,9 @@ impl Expansion<'_> {
                 Some((name, default)) => (name, Some(default)),
                 None => (rest, None),
             },
+            // What stands in it was expanded with the reference.
+            Some(("yaml", text)) => return Ok(Found { text: text.to_owned(), finished: true, unset: false }),
+            Some(("file" | "http" | "https", _)) => return self.fetched(&inner),
             Some((name, rest)) => return Err(other_scheme(name, rest)),
         };
         if !is_name(name) {
@@ -195,6 +200,20 @@ impl Expansion<'_> {
     }
 }
 
+impl Expansion<'_> {
+    /// The text of a file or page.
+    fn fetched(&self, uri: &str) -> Result<Found, Problem> {
+        let Some(text) = (self.environment)(uri) else {
+            let help = "check that it is there and may be read, and that it is UTF-8 text of at most 1 MiB";
+            return Err(problem(format!("cannot read {}", shown(uri)), help));
+        };
+        self.charge(text.len())?;
+        // Whoever writes a token into a file ends the line.
+        let length = text.trim_end_matches(['\n', '\r']).len();
+        Ok(Found { text: text[..length].to_owned(), finished: false, unset: false })
+    }
+}
+
 fn too_deep() -> Problem {
     problem(
         format!("variables refer to variables more than {DEPTH_MAX} times"),
@@ -208,7 +227,7 @@ fn other_scheme(scheme: &str, rest: &str) -> Problem {
     }
     problem(
         format!("{} is no source of values here", shown(scheme)),
-        "use an environment variable: `${env:NAME}`; a literal `${` is written `$${`",
+        "use `${env:NAME}`, `${file:PATH}` or `${yaml:TEXT}`; a literal `${` is written `$${`",
     )
 }
 
@@ -300,6 +319,9 @@ mod tests {
             "LOOP" => "x${LOOP}",
             "SELF" => "${SELF}",
             "DOLLARS" => "pa$$word",
+            "file:/token" => "secret\n",
+            "file:/part.yaml" => "host: ${HOST}\nport: 4317\n",
+            "https://config/x" => "[a, b]",
             _ => return None,
         };
         Some(value.to_owned())
@@ -350,6 +372,20 @@ mod tests {
     }
 
     #[test]
+    fn files_pages_and_texts_are_values_too() {
+        check("${file:/token}", "secret", true);
+        check("Bearer ${file:/token}", "Bearer secret", false);
+        check("${yaml:7}", "7", true);
+        let (node, _) = expanded("${file:/part.yaml}");
+        assert_eq!(node.at("host").unwrap().expanded.as_deref(), Some("tempo"));
+        let (node, _) = expanded("${https://config/x}");
+        assert!(matches!(&node.value, Value::List(items) if items.len() == 2));
+        let (node, _) = expanded("'${yaml:[${PORT}, b]}'");
+        let Value::List(items) = &node.value else { panic!("a list") };
+        assert!(matches!(&items[0].value, Value::Scalar(scalar) if scalar.text == "4317" && scalar.plain));
+    }
+
+    #[test]
     fn dollars_that_are_no_reference_stay() {
         check("$$", "$", false);
         check("$${HOST}", "${HOST}", false);
@@ -376,7 +412,8 @@ mod tests {
     fn what_cannot_be_expanded_is_an_error_at_its_place() {
         let table = [
             ("${HOST:-x}", "needs `env:`"),
-            ("${file:/etc/x}", "no source of values"),
+            ("${file:/nowhere}", "cannot read `file:/nowhere`"),
+            ("${vault:x}", "no source of values"),
             ("${1A}", "name of a variable"),
             ("${}", "name of a variable"),
             ("${LOOP}", "refer to variables more than"),

@@ -31,6 +31,25 @@ pub(crate) fn merge(base: &mut Node, over: Node) {
     }
 }
 
+/// A map at whose top `a::b: x` stands for `a: {b: x}`, as in the Collector. Keys with nothing between colons stay.
+pub(crate) fn split_keys(tree: Node) -> Node {
+    let Value::Map(entries) = tree.value else { return tree };
+    let mut split = Node { value: Value::Map(Vec::new()), ..tree };
+    for entry in entries {
+        let steps: Vec<&str> = entry.key.split("::").collect();
+        let plain = steps.len() == 1 || steps.len() > STEPS_MAX || steps.iter().any(|step| step.is_empty());
+        let (first, rest) = if plain { (entry.key.as_str(), [].as_slice()) } else { (steps[0], &steps[1..]) };
+        let mut node = entry.node;
+        for step in rest.iter().rev() {
+            let inner = Entry { key: (*step).to_owned(), place: entry.place.clone(), node };
+            node = Node { value: Value::Map(vec![inner]), place: entry.place.clone(), expanded: None };
+        }
+        let outer = Entry { key: first.to_owned(), place: entry.place.clone(), node };
+        merge(&mut split, Node { value: Value::Map(vec![outer]), place: entry.place, expanded: None });
+    }
+    split
+}
+
 /// The tree of one `--set`. Keys are split at `.`, or at `::` if one is there, so that a name may contain a dot.
 pub(crate) fn set(source: &Arc<SourceText>, report: &Report) -> Option<Node> {
     let text = &source.text;
@@ -105,6 +124,16 @@ mod tests {
         check("", &["exporters.otlp/jaeger.endpoint=j:4317"], "exporters:\n  otlp/jaeger:\n    endpoint: j:4317\n");
         check("", &["exporters::otlp/v1.2::endpoint=j:4317"], "exporters:\n  otlp/v1.2:\n    endpoint: j:4317\n");
         check("", &["a=b=c"], "a: b=c\n");
+    }
+
+    #[test]
+    fn two_colons_in_a_key_at_the_top_are_a_path() {
+        let text = "service::telemetry::logs::level: debug\nservice: {telemetry: {logs: {encoding: json}}}\n::a: 1\n";
+        let report = Report::default();
+        let node = split_keys(yaml::parse(&source(text, 0), 0, &report).unwrap());
+        let expected = "service:\n  telemetry:\n    logs:\n      level: debug\n      encoding: json\n";
+        assert!(print::yaml(&node).starts_with(expected), "{}", print::yaml(&node));
+        assert!(node.at("::a").is_some());
     }
 
     #[test]

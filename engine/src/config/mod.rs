@@ -5,8 +5,8 @@
 //!                            every node keeps its place  \-> diagnostics
 //! ```
 //!
-//! Everything here is a function of its arguments: texts, the environment and the machine are given. Only
-//! [`read_sources`] touches files.
+//! Everything here is a function of its arguments: texts, the environment and the machine are given. Only `sources`
+//! touches files and the network.
 
 pub mod checked;
 
@@ -18,29 +18,31 @@ mod conflicts;
 mod diagnostic;
 mod duration;
 mod expand;
+mod fetch;
+mod forwards;
 mod merge;
 mod print;
 mod proxy;
 mod scalar;
 mod section;
 mod service;
+mod sources;
+mod telemetry;
 mod yaml;
 
 #[cfg(test)]
 mod tests;
 
 use std::collections::BTreeSet;
-use std::path::Path;
 use std::sync::Arc;
 
 use checked::Config;
 pub use diagnostic::{Diagnostic, Place, Severity, SourceText, render};
+pub use sources::{look_up, read_sources};
 use yaml::{Node, Value};
 
 /// Most sources of one configuration.
 const SOURCES_MAX: usize = 256;
-/// Largest file that is read; the reader refuses texts above its own, smaller bound with a place.
-const FILE_BYTES_MAX: u64 = 64 << 20;
 
 /// The configuration that runs when none is given.
 pub const BUILTIN: &str = include_str!("../../../configs/builtin.yaml");
@@ -50,7 +52,7 @@ pub const BUILTIN_NAME: &str = "built-in configuration";
 /// One text of the configuration. Later ones win.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
-    /// A file.
+    /// A file, or what a URI of `--config` stands for.
     File {
         /// As given, for messages.
         name: String,
@@ -100,6 +102,9 @@ impl Loaded {
 }
 
 /// Reads a configuration. Never fails: what is wrong is in the diagnostics.
+///
+/// `environment` gives what references in values name: variables by their names, files by `file:PATH`, pages by their
+/// addresses, as [`look_up`] does.
 pub fn load(sources: &[Source], environment: &dyn Fn(&str) -> Option<String>, machine: &Machine) -> Loaded {
     let report = diagnostic::Report::default();
     let mut merged = merge_sources(sources, &report);
@@ -162,7 +167,7 @@ fn merge_sources(sources: &[Source], report: &diagnostic::Report) -> Option<Node
 fn file_tree(source: &Arc<SourceText>, report: &diagnostic::Report) -> Option<Node> {
     let tree = yaml::parse(source, 0, report)?;
     match &tree.value {
-        Value::Map(_) => Some(tree),
+        Value::Map(_) => Some(merge::split_keys(tree)),
         _ if tree.is_null() => Some(Node { value: Value::Map(Vec::new()), ..tree }),
         _ => {
             report.error(
@@ -179,36 +184,6 @@ fn file_tree(source: &Arc<SourceText>, report: &diagnostic::Report) -> Option<No
 fn empty_tree() -> Node {
     let source = Arc::new(SourceText { name: "configuration".to_owned(), text: String::new(), order: 0 });
     Node { value: Value::Map(Vec::new()), place: Place::new(&source, 0..0), expanded: None }
-}
-
-/// Reads the files of `--config` in order, then appends the `--set`s. The error is a line that names the file.
-pub fn read_sources<P: AsRef<Path>>(files: &[P], sets: &[String]) -> Result<Vec<Source>, String> {
-    let mut sources = Vec::with_capacity(files.len() + sets.len());
-    for file in files {
-        sources.push(read_file(file.as_ref())?);
-    }
-    sources.extend(sets.iter().cloned().map(Source::Set));
-    Ok(sources)
-}
-
-fn read_file(path: &Path) -> Result<Source, String> {
-    use std::io::Read;
-
-    // The Collector's people write `file:` before the path.
-    let path = path.to_str().and_then(|text| text.strip_prefix("file:")).map_or(path, Path::new);
-    let name = path.display().to_string();
-    let failed = |error: std::io::Error| format!("cannot read {name}: {error}; check the path given with --config");
-    let file = std::fs::File::open(path).map_err(failed)?;
-    let mut bytes = Vec::new();
-    file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(failed)?;
-    if bytes.len() as u64 > FILE_BYTES_MAX {
-        return Err(format!("{name} is larger than {FILE_BYTES_MAX} bytes; is it a configuration?"));
-    }
-    let text = String::from_utf8(bytes).map_err(|error| {
-        let at = error.utf8_error().valid_up_to();
-        format!("{name} is not UTF-8 (byte {at}); save it as UTF-8")
-    })?;
-    Ok(Source::File { name, text })
 }
 
 /// Entry for fuzzing: any bytes are loaded as a file and everything said about them is rendered.

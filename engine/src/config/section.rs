@@ -130,6 +130,15 @@ impl<'a> Field<'a> {
         }
     }
 
+    /// The text of a scalar as it is written, whatever it means; empty for lists and maps.
+    pub(crate) fn written(&self) -> &'a str {
+        match (&self.node.expanded, &self.node.value) {
+            (Some(expanded), _) => expanded,
+            (None, Value::Scalar(scalar)) => &scalar.text,
+            (None, _) => "",
+        }
+    }
+
     pub(crate) fn boolean(&self) -> Option<bool> {
         match self.meaning() {
             Some(Meaning::Bool(value)) => Some(value),
@@ -330,7 +339,8 @@ impl<'a> Section<'a> {
         self.accept_any_key();
     }
 
-    fn accept_any_key(&self) {
+    /// Nothing more is said of this section's keys.
+    pub(crate) fn accept_any_key(&self) {
         self.asked.borrow_mut().clear();
         self.asked.borrow_mut().push(ANY_KEY);
     }
@@ -355,6 +365,10 @@ impl<'a> Section<'a> {
 
     pub(crate) fn error(&self, message: impl Into<String>, help: impl Into<String>) {
         self.report.error(&self.place, &self.path, message, help);
+    }
+
+    pub(crate) fn warning(&self, message: impl Into<String>, help: impl Into<String>) {
+        self.report.warning(&self.place, &self.path, message, help);
     }
 
     pub(crate) fn section(&self, key: &'static str) -> Option<Section<'a>> {

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! receiver --consume--> node 0 -> node 1 -> ... -> branches (one queue per exporter)
-//!                          ^ turn: what has become due continues behind the node that held it
+//!                          ^                    \-> outlets (a connector: other pipelines of this shard)
+//!                          turn: what has become due continues behind the node that held it
 //! ```
 //!
 //! Only this room knows neighbours. It answers one question for everybody: is there room behind this node? A node's held
@@ -18,9 +19,10 @@ pub use crossing::Crossing;
 use crate::processor::{Processor, Turn};
 use crate::queue::{Branch, ExportRequest};
 use crate::shard::parcel::Parcel;
-use crate::telemetry::metrics::ProcessorSeries;
+use crate::telemetry::metrics::{BookSeries, ProcessorSeries};
 use batch::Batch;
 use client::Client;
+use std::cell::RefCell;
 use std::rc::Rc;
 
 /// Batches that one node may let go in one turn of the shard, so that connections get their turn too.
@@ -33,10 +35,28 @@ pub struct Pipeline {
     /// What goes into each node, and what comes out.
     items: Vec<ProcessorSeries>,
     branches: Vec<Rc<Branch>>,
+    /// Connectors that take what leaves.
+    outlets: Vec<Outlet>,
     /// Set where spans may belong to another shard.
     crossing: Option<Crossing>,
     /// Spans dropped by policy that the books already know of.
     dropped_booked: u64,
+}
+
+/// A connector as one pipeline's exporter. The checked configuration has no circle of connectors, so a pipeline that is
+/// borrowed never asks for itself.
+#[derive(Debug)]
+pub struct Outlet {
+    /// The book of the pair of pipeline and connector: delivered is what the targets were given.
+    pub book: BookSeries,
+    /// At least one; each is given all that leaves.
+    pub targets: Vec<Rc<RefCell<Pipeline>>>,
+}
+
+impl Outlet {
+    fn has_room(&self) -> bool {
+        self.targets.iter().all(|target| target.borrow().has_room())
+    }
 }
 
 impl Pipeline {
@@ -47,7 +67,18 @@ impl Pipeline {
         branches: Vec<Rc<Branch>>,
         crossing: Option<Crossing>,
     ) -> Pipeline {
-        Pipeline { nodes, items, branches, crossing, dropped_booked: 0 }
+        Pipeline { nodes, items, branches, outlets: Vec::new(), crossing, dropped_booked: 0 }
+    }
+
+    /// Joins it to the pipelines behind its connectors, before the first batch.
+    pub fn connect(&mut self, outlets: Vec<Outlet>) {
+        self.outlets = outlets;
+    }
+
+    /// The book of every way out.
+    fn books(&self) -> impl Iterator<Item = &BookSeries> {
+        let outlets = self.outlets.iter().map(|outlet| &outlet.book);
+        self.branches.iter().map(|branch| &branch.book).chain(outlets)
     }
 
     /// Whether a request may come in now: who would own it has room for it.
@@ -67,14 +98,16 @@ impl Pipeline {
     fn has_room_from(&self, from: usize) -> bool {
         match self.nodes[from..].iter().find(|node| node.owns()) {
             Some(owner) => owner.has_room(),
-            None => self.branches.iter().all(|branch| branch.queue.has_room()),
+            None => {
+                self.branches.iter().all(|branch| branch.queue.has_room()) && self.outlets.iter().all(Outlet::has_room)
+            }
         }
     }
 
     /// Takes a batch that the edge admitted.
     pub fn consume(&mut self, turn: Turn<'_>, batch: Batch) {
-        for branch in &self.branches {
-            turn.cells.add(branch.book.accepted, batch.spans());
+        for book in self.books() {
+            turn.cells.add(book.accepted, batch.spans());
         }
         self.run(turn, 0, batch);
         self.book_dropped(turn);
@@ -166,18 +199,29 @@ impl Pipeline {
                 None => return,
             }
         }
-        self.leave(batch);
+        self.leave(turn, batch);
     }
 
     fn count_outgoing(&self, turn: Turn<'_>, position: usize, out: &[Batch]) {
         turn.cells.add(self.items[position].outgoing_items, out.iter().map(Batch::spans).sum());
     }
 
-    /// Fans out: one shared request, one part of each ack per branch.
-    fn leave(&self, mut batch: Batch) {
+    /// Fans out: one shared request for all exporters, a batch for each pipeline behind a connector, and one part of
+    /// each ack for each of them.
+    fn leave(&self, turn: Turn<'_>, mut batch: Batch) {
+        for outlet in &self.outlets {
+            turn.cells.add(outlet.book.delivered, batch.spans());
+        }
+        let mut targets = self.outlets.iter().flat_map(|outlet| &outlet.targets).peekable();
+        while let Some(target) = targets.next() {
+            if targets.peek().is_none() && self.branches.is_empty() {
+                return target.borrow_mut().consume(turn, batch);
+            }
+            target.borrow_mut().consume(turn, batch.fork());
+        }
         let mut acks = std::mem::take(&mut batch.acks);
         let request = ExportRequest::new(batch);
-        let (last, others) = self.branches.split_last().expect("a checked pipeline has an exporter");
+        let (last, others) = self.branches.split_last().expect("a checked pipeline has an exporter or a connector");
         for branch in others {
             let parts = acks.iter().map(ack::Ack::split).collect();
             branch.queue.offer(Rc::clone(&request), branch, parts);
@@ -191,8 +235,8 @@ impl Pipeline {
         let news = dropped - self.dropped_booked;
         self.dropped_booked = dropped;
         if news > 0 {
-            for branch in &self.branches {
-                turn.cells.add(branch.book.dropped, news);
+            for book in self.books() {
+                turn.cells.add(book.dropped, news);
             }
         }
     }
@@ -203,6 +247,9 @@ impl Pipeline {
         let nodes: u64 = self.nodes.iter().map(Processor::spans_held).sum();
         for branch in &self.branches {
             turn.cells.set(branch.book.in_flight, nodes + crossing + branch.spans_held());
+        }
+        for outlet in &self.outlets {
+            turn.cells.set(outlet.book.in_flight, nodes + crossing);
         }
     }
 

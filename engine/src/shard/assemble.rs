@@ -17,7 +17,7 @@ use crate::config::checked::{
 };
 use crate::exporter::Exporter;
 use crate::pipeline::client::Clients;
-use crate::pipeline::{Crossing, Pipeline};
+use crate::pipeline::{Crossing, Outlet, Pipeline};
 use crate::processor::{Processor, batch, memory_limiter, resource, tail_sampling};
 use crate::queue::{Branch, Queue};
 use crate::receiver::door::Door;
@@ -52,7 +52,7 @@ pub struct Declared {
     processors: Vec<NodeSeries>,
     exporters: Vec<ExporterSeries>,
     memory: Vec<Option<MemoryExporterSeries>>,
-    /// Per pipeline, one book per exporter.
+    /// Per pipeline, one book per exporter, then one per connector.
     books: Vec<Vec<BookSeries>>,
     gauges: Gauges,
 }
@@ -120,7 +120,8 @@ impl Declared {
         let pipelines = config.pipelines.iter().map(|pipeline| {
             let id = pipeline.id.to_string();
             let exporters = pipeline.exporters.iter().map(|&exporter| config.exporters[exporter].id.to_string());
-            exporters.map(|exporter| BookSeries::declare(&mut schema, &id, &exporter)).collect()
+            let forwards = pipeline.forwards.iter().map(|forward| forward.id.to_string());
+            exporters.chain(forwards).map(|exporter| BookSeries::declare(&mut schema, &id, &exporter)).collect()
         });
         let books = pipelines.collect();
         let gauges = Gauges {
@@ -188,7 +189,8 @@ pub fn assemble(seed: ShardSeed) -> Result<Rc<Shard>, String> {
         };
         parts.pipeline(position, settings, &mut next_reason)
     });
-    let pipelines: Vec<Pipeline> = pipelines.collect();
+    let pipelines: Vec<Rc<RefCell<Pipeline>>> = pipelines.map(|pipeline| Rc::new(RefCell::new(pipeline))).collect();
+    connect(&config, &declared, &pipelines);
     let fed_by = |receiver: usize| -> Vec<usize> {
         let all = config.pipelines.iter().enumerate();
         all.filter(|(_, pipeline)| pipeline.receivers.contains(&receiver)).map(|(number, _)| number).collect()
@@ -200,6 +202,18 @@ pub fn assemble(seed: ShardSeed) -> Result<Rc<Shard>, String> {
     let balance = Balance::new(mesh, news, declared.gauges.clone(), context.clone());
     let servers = servers_of(&config, &declared, &authenticators, &pipelines, &balance, &context);
     Ok(Shard::new(context, servers, pipelines, balance, declared.gauges.clone(), connections))
+}
+
+/// Joins pipelines through their connectors, whose books follow those of the exporters.
+fn connect(config: &Config, declared: &Declared, pipelines: &[Rc<RefCell<Pipeline>>]) {
+    for ((settings, books), pipeline) in config.pipelines.iter().zip(&declared.books).zip(pipelines) {
+        let books = books[settings.exporters.len()..].iter();
+        let outlets = settings.forwards.iter().zip(books).map(|(forward, book)| {
+            let targets = forward.targets.iter().map(|&target| Rc::clone(&pipelines[target]));
+            Outlet { book: book.clone(), targets: targets.collect() }
+        });
+        pipeline.borrow_mut().connect(outlets.collect());
+    }
 }
 
 /// What the nodes of a pipeline are made from.

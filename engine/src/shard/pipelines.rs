@@ -9,6 +9,7 @@ use crate::queue::Queue;
 use crate::shard::ShardContext;
 use crate::shard::parcel::Parcel;
 use crate::telemetry::cells::Counter;
+use std::cell::RefCell;
 use std::rc::Rc;
 
 /// Share of the soft limit from which on memory that is only kept for reuse goes back at once. Fresh pages cost more
@@ -18,7 +19,8 @@ const PRESSURE_SHORT: f64 = 0.9;
 /// The pipelines of one shard.
 #[derive(Debug)]
 pub struct Pipelines {
-    pipelines: Vec<Pipeline>,
+    /// Shared with the pipelines that feed them through a connector.
+    pipelines: Vec<Rc<RefCell<Pipeline>>>,
     /// Pipelines of each receiver, by number.
     by_receiver: Vec<Vec<usize>>,
     /// `memory_limiter` refusal counters of each receiver's pipelines.
@@ -30,7 +32,7 @@ pub struct Pipelines {
 impl Pipelines {
     /// `by_receiver` and `refusals` are indexed by the receiver's number in the configuration.
     pub fn new(
-        pipelines: Vec<Pipeline>,
+        pipelines: Vec<Rc<RefCell<Pipeline>>>,
         by_receiver: Vec<Vec<usize>>,
         refusals: Vec<Vec<Counter>>,
         queues: Vec<Rc<Queue>>,
@@ -41,14 +43,14 @@ impl Pipelines {
 
     /// Whether every pipeline of this receiver can take a request: it goes to all of them or to none.
     pub fn have_room(&self, receiver: usize) -> bool {
-        self.by_receiver[receiver].iter().all(|&pipeline| self.pipelines[pipeline].has_room())
+        self.by_receiver[receiver].iter().all(|&pipeline| self.pipelines[pipeline].borrow().has_room())
     }
 
     /// Whether every pipeline of this receiver takes requests of this client: there is no limit to distinct ones that it
     /// would go beyond.
-    pub fn admit(&mut self, receiver: usize, client: Option<&Client>) -> bool {
+    pub fn admit(&self, receiver: usize, client: Option<&Client>) -> bool {
         let now_ns = self.shard.clock.now_ns();
-        self.by_receiver[receiver].iter().all(|&pipeline| self.pipelines[pipeline].admits(now_ns, client))
+        self.by_receiver[receiver].iter().all(|&pipeline| self.pipelines[pipeline].borrow_mut().admits(now_ns, client))
     }
 
     /// Counts refused spans for the memory limiters of this receiver's pipelines.
@@ -66,9 +68,9 @@ impl Pipelines {
             return batch.settle(&ack::Outcome::Taken);
         };
         for &pipeline in others {
-            self.pipelines[pipeline].consume(turn, batch.fork());
+            self.pipelines[pipeline].borrow_mut().consume(turn, batch.fork());
         }
-        self.pipelines[last].consume(turn, batch);
+        self.pipelines[last].borrow_mut().consume(turn, batch);
     }
 
     /// There is something that may become due: the next turn comes soon again.
@@ -82,20 +84,20 @@ impl Pipelines {
     pub fn take_parcel(&mut self, parcel: &Parcel) {
         self.wake();
         let turn = turn_of(&self.shard, self.shard.clock.now_ns());
-        self.pipelines[parcel.node as usize].take_parcel(turn, parcel);
+        self.pipelines[parcel.node as usize].borrow_mut().take_parcel(turn, parcel);
     }
 
     /// A parcel of this shard has been taken by its owner.
     pub fn parcel_answered(&mut self, parcel: &Parcel) {
-        self.pipelines[parcel.node as usize].parcel_answered(parcel);
+        self.pipelines[parcel.node as usize].borrow_mut().parcel_answered(parcel);
     }
 
     /// One turn of every pipeline. Returns whether more is due right away.
     pub fn turn(&mut self, drain: bool) -> bool {
         let turn = turn_of(&self.shard, self.shard.clock.now_ns());
         let mut more = false;
-        for pipeline in &mut self.pipelines {
-            more |= pipeline.turn(turn, drain);
+        for pipeline in &self.pipelines {
+            more |= pipeline.borrow_mut().turn(turn, drain);
         }
         more
     }
@@ -104,18 +106,19 @@ impl Pipelines {
     pub fn show_in_flight(&self) {
         let turn = turn_of(&self.shard, 0);
         for pipeline in &self.pipelines {
-            pipeline.show_in_flight(turn);
+            pipeline.borrow().show_in_flight(turn);
         }
     }
 
     /// Memory held: (trace tables, other nodes).
     pub fn bytes_held(&self) -> (u64, u64) {
-        self.pipelines.iter().map(Pipeline::bytes_held).fold((0, 0), |sum, held| (sum.0 + held.0, sum.1 + held.1))
+        let held = self.pipelines.iter().map(|pipeline| pipeline.borrow().bytes_held());
+        held.fold((0, 0), |sum, held| (sum.0 + held.0, sum.1 + held.1))
     }
 
     /// Whether no node holds a span.
     pub fn nodes_are_empty(&self) -> bool {
-        self.pipelines.iter().all(Pipeline::is_empty)
+        self.pipelines.iter().all(|pipeline| pipeline.borrow().is_empty())
     }
 
     /// Whether every queue is empty.

@@ -1,13 +1,15 @@
 //! `/metrics`: the Prometheus text format 0.0.4 of one snapshot.
 //!
-//! Names are written as declared, without `_total`, as the Collector does by default. At level `detailed` each series
+//! Names are written as declared, without `_total`, as the Collector does by default, or as `naming` says. At level `detailed` each series
 //! carries a `shard` label *instead of* its total, so that `sum()` over a metric is right at every level. Pure: values
 //! in, text out.
 
+use std::borrow::Cow;
 use std::fmt::Write;
 
 use super::cells::{Bounds, Kind, Metric, Schema, Series};
-use crate::config::checked::MetricsLevel;
+use super::naming::Spelling;
+use crate::config::checked::{MetricNames, MetricsLevel};
 
 /// Content type of the text.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -25,7 +27,16 @@ pub struct Exposition<'a> {
     pub resource: &'a [(String, String)],
     /// How much is shown.
     pub level: MetricsLevel,
+    /// How metrics are named; a metric whose two names are equal is written once.
+    pub names: MetricNames,
 }
+
+/// The scope that all of our metrics come from, for `otel_scope_name`.
+const SCOPE_LABELS: [Label; 3] = [
+    ("otel_scope_name", "tracegate"),
+    ("otel_scope_schema_url", ""),
+    ("otel_scope_version", env!("CARGO_PKG_VERSION")),
+];
 
 impl Exposition<'_> {
     /// The whole text: series of shards in alphabetical order, then what belongs to the process.
@@ -36,29 +47,45 @@ impl Exposition<'_> {
         series.retain(|series| series.metric.level <= self.level);
         series.sort_by_key(|series| series.metric.name);
         for family in series.chunk_by(|left, right| std::ptr::eq(left.metric, right.metric)) {
-            write_head(&mut text, family[0].metric);
-            for series in family {
-                self.write_series(&mut text, series, &totals);
+            for name in self.names_of(family[0].metric) {
+                write_head(&mut text, &name, family[0].metric);
+                for series in family {
+                    self.write_series(&mut text, &name, series, &totals);
+                }
             }
         }
         let shown = self.process.iter().filter(|(metric, _)| metric.level <= self.level);
         for (metric, value) in shown {
-            write_head(&mut text, metric);
-            write_sample(&mut text, metric.name, "", &[], Value::Float(*value));
+            for name in self.names_of(metric) {
+                write_head(&mut text, &name, metric);
+                write_sample(&mut text, &name, "", self.scope_labels(), Value::Float(*value));
+            }
         }
         self.write_target_info(&mut text);
         text
     }
 
-    fn write_series(&self, text: &mut String, series: &Series, totals: &[u64]) {
-        let labels: Vec<Label> = series.labels.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    fn names_of(&self, metric: &Metric) -> Vec<Cow<'static, str>> {
+        let mut names: Vec<Cow<'static, str>> =
+            Spelling::all(self.names).map(|spelling| spelling.name(metric)).collect();
+        names.dedup();
+        names
+    }
+
+    fn scope_labels(&self) -> &'static [Label<'static>] {
+        if self.names.scope_info { &SCOPE_LABELS } else { &[] }
+    }
+
+    fn write_series(&self, text: &mut String, name: &str, series: &Series, totals: &[u64]) {
+        let own = series.labels.iter().map(|(name, value)| (*name, value.as_str()));
+        let labels: Vec<Label> = own.chain(self.scope_labels().iter().copied()).collect();
         if self.level < MetricsLevel::Detailed {
-            return write_values(text, series, &labels, totals);
+            return write_values(text, name, series, &labels, totals);
         }
         for (position, snapshot) in self.shards.iter().enumerate() {
             let shard = position.to_string();
             let labels = [&labels[..], &[("shard", &shard)]].concat();
-            write_values(text, series, &labels, snapshot);
+            write_values(text, name, series, &labels, snapshot);
         }
     }
 
@@ -78,24 +105,23 @@ enum Value {
     Float(f64),
 }
 
-fn write_head(text: &mut String, metric: &Metric) {
+fn write_head(text: &mut String, name: &str, metric: &Metric) {
     let kind = match metric.kind {
         Kind::Counter => "counter",
         Kind::Gauge | Kind::Highest => "gauge",
         Kind::Histogram(_) => "histogram",
     };
     let help = metric.help.replace('\\', "\\\\").replace('\n', "\\n");
-    let name = metric.name;
     push(text, format_args!("# HELP {name} {help}\n# TYPE {name} {kind}\n"));
 }
 
-fn write_values(text: &mut String, series: &Series, labels: &[Label], snapshot: &[u64]) {
+fn write_values(text: &mut String, name: &str, series: &Series, labels: &[Label], snapshot: &[u64]) {
     let values = series.values(snapshot);
     match series.metric.kind {
         Kind::Counter | Kind::Gauge | Kind::Highest => {
-            write_sample(text, series.metric.name, "", labels, Value::Whole(values[0]));
+            write_sample(text, name, "", labels, Value::Whole(values[0]));
         }
-        Kind::Histogram(bounds) => write_histogram(text, series.metric.name, bounds, labels, values),
+        Kind::Histogram(bounds) => write_histogram(text, name, bounds, labels, values),
     }
 }
 
@@ -161,6 +187,10 @@ mod tests {
 
     /// Two shards of a small gateway after a little traffic.
     fn shown(level: MetricsLevel) -> String {
+        named(level, MetricNames::PLAIN)
+    }
+
+    fn named(level: MetricsLevel, names: MetricNames) -> String {
         let mut schema = Schema::default();
         let receiver = ReceiverSeries::declare(&mut schema, "otlp", "grpc");
         let tail = TailSamplingSeries::declare(&mut schema, "tail_sampling/eu", &["errors".to_owned()]);
@@ -185,6 +215,7 @@ mod tests {
             process: &[(&metrics::PROCESS_UPTIME, 12.5)],
             resource: &[("service_name".to_owned(), "tracegate".to_owned())],
             level,
+            names,
         }
         .text()
     }
@@ -219,6 +250,33 @@ mod tests {
         assert!(basic.contains("otelcol_receiver_accepted_spans"));
         assert!(!basic.contains("tail_sampling"));
         assert!(shown(MetricsLevel::Normal).contains("tail_sampling"));
+    }
+
+    #[test]
+    fn both_spellings_have_the_same_samples_and_equal_names_are_written_once() {
+        let text = named(MetricsLevel::Normal, MetricNames::BOTH);
+        let value = |name: &str| {
+            let mut lines = text.lines().filter(|line| line.split(['{', ' ']).next() == Some(name));
+            let line = lines.next().unwrap_or_else(|| panic!("no {name}"));
+            line.rsplit_once(' ').unwrap().1.to_owned()
+        };
+        let accepted = "otelcol_receiver_accepted_spans";
+        assert_eq!(value(accepted), "100");
+        assert_eq!(value(&format!("{accepted}_total")), "100");
+        assert_eq!(value("otelcol_process_uptime"), value("otelcol_process_uptime_seconds_total"));
+        assert_eq!(text.matches("# TYPE otelcol_exporter_queue_size gauge").count(), 1);
+        let latency = "otelcol_processor_tail_sampling_sampling_decision_timer_latency";
+        assert_eq!(value(&format!("{latency}_sum")), value(&format!("{latency}_milliseconds_sum")));
+    }
+
+    #[test]
+    fn a_reader_may_ask_for_scope_labels() {
+        let names = MetricNames { scope_info: true, ..MetricNames::SUFFIXED };
+        let text = named(MetricsLevel::Normal, names);
+        let samples = text.lines().filter(|line| !line.starts_with('#') && !line.starts_with("target_info"));
+        for line in samples {
+            assert!(line.contains("otel_scope_name=\"tracegate\""), "{line}");
+        }
     }
 
     #[test]

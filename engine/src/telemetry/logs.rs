@@ -1,7 +1,7 @@
-//! Log lines: events of any thread become lines on standard error, few and cheap.
+//! Log lines: events of any thread become lines on standard error or in files, few and cheap.
 //!
 //! ```text
-//! event -> least level? -> repetition bound -> line (text) -> bounded channel -> writer thread -> standard error
+//! event -> least level? -> repetition bound -> line (text) -> bounded channel -> writer thread -> outputs
 //!             no: gone        equal line: counted                full: counted
 //! ```
 //!
@@ -10,6 +10,7 @@
 //! keys `level`, `ts`, `caller`, `msg`. Libraries below us speak only from `warn` on, and spans of `tracing` are off.
 
 use std::fmt::{self, Write as _};
+use std::fs::File;
 use std::hash::BuildHasher;
 use std::io::Write as _;
 use std::sync::Arc;
@@ -22,7 +23,7 @@ use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
 use tracing::{Event, Level, Metadata, Subscriber, span};
 
-use crate::config::checked::LogLevel;
+use crate::config::checked::{LogLevel, LogOutput, LogSampling, LogSettings};
 
 /// Lines that wait for the writer; beyond it lines are lost and counted.
 const LINES_WAITING_MAX: usize = 1024;
@@ -30,15 +31,6 @@ const LINES_WAITING_MAX: usize = 1024;
 const TEXT_BYTES_MAX: usize = 4096;
 /// How long a flush waits for a terminal that does not read.
 const FLUSH_WAIT: Duration = Duration::from_secs(2);
-
-/// How log lines look and which are shown.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LogSettings {
-    /// Least severe line shown.
-    pub level: LogLevel,
-    /// JSON lines instead of console lines.
-    pub json: bool,
-}
 
 /// The running log: what was not written, and a way to write the rest before the process ends.
 #[derive(Clone, Debug)]
@@ -63,18 +55,47 @@ enum Message {
 /// Installs the log of this process and starts its writer thread.
 ///
 /// # Errors
-/// If the process has a log already or a thread cannot be started.
+/// If the process has a log already, a thread cannot be started, or a file of the outputs cannot be opened.
 pub fn start(settings: LogSettings) -> Result<Logs, Box<dyn std::error::Error>> {
+    let outputs = settings.outputs.iter().map(Output::open).collect::<Result<Vec<_>, _>>()?;
     let (lines, waiting) = sync_channel(LINES_WAITING_MAX);
-    std::thread::Builder::new().name("log-writer".to_owned()).spawn(move || write_lines(&waiting))?;
+    std::thread::Builder::new().name("log-writer".to_owned()).spawn(move || write_lines(&waiting, outputs))?;
     let logs = Logs { counts: Arc::default(), lines };
-    tracing::subscriber::set_global_default(LogSubscriber {
-        settings,
-        logs: logs.clone(),
-        repetition: Repetition::default(),
-        started: Instant::now(),
-    })?;
+    tracing::subscriber::set_global_default(LogSubscriber::new(settings, logs.clone()))?;
     Ok(logs)
+}
+
+/// Where lines go.
+enum Output {
+    Stderr,
+    Stdout,
+    File(File),
+}
+
+impl Output {
+    fn open(output: &LogOutput) -> Result<Output, String> {
+        match output {
+            LogOutput::Stderr => Ok(Output::Stderr),
+            LogOutput::Stdout => Ok(Output::Stdout),
+            LogOutput::File(path) => {
+                let file = File::options().create(true).append(true).open(path);
+                let failed = |error| {
+                    let path = path.display();
+                    format!("{path} of service.telemetry.logs.output_paths cannot be opened: {error}; make it writable")
+                };
+                file.map(Output::File).map_err(failed)
+            }
+        }
+    }
+
+    /// Nobody is left to tell if this fails.
+    fn write(&mut self, line: &str) {
+        drop(match self {
+            Output::Stderr => std::io::stderr().write_all(line.as_bytes()),
+            Output::Stdout => std::io::stdout().write_all(line.as_bytes()),
+            Output::File(file) => file.write_all(line.as_bytes()),
+        });
+    }
 }
 
 impl Logs {
@@ -98,23 +119,22 @@ impl Logs {
     }
 }
 
-fn write_lines(waiting: &Receiver<Message>) {
-    let mut output = std::io::stderr();
+fn write_lines(waiting: &Receiver<Message>, mut outputs: Vec<Output>) {
     for message in waiting {
         match message {
-            // Nobody is left to tell if standard error is closed.
-            Message::Line(line) => drop(output.write_all(line.as_bytes())),
+            Message::Line(line) => outputs.iter_mut().for_each(|output| output.write(&line)),
             Message::Flush(answer) => drop(answer.send(())),
         }
     }
 }
 
-/// Bounds equal lines as the Collector does: per 10 s tick the first 10, then each 100th.
+/// Bounds equal lines as the Collector does: unless configured otherwise, per 10 s tick the first 10, then each 100th.
 ///
 /// Equality is by hash in a fixed table, so two different lines may share a counter; then one of them is written less
 /// often, never more.
 #[derive(Debug)]
 struct Repetition {
+    sampling: LogSampling,
     counters: Vec<RepetitionCounter>,
     hasher: foldhash::fast::FixedState,
 }
@@ -125,39 +145,44 @@ struct RepetitionCounter {
     count: AtomicU64,
 }
 
-impl Default for Repetition {
-    fn default() -> Repetition {
-        let counters = (0..Repetition::COUNTERS).map(|_| RepetitionCounter::default());
-        Repetition { counters: counters.collect(), hasher: foldhash::fast::FixedState::default() }
-    }
-}
-
 impl Repetition {
     const COUNTERS: usize = 1024;
-    const TICK: Duration = Duration::from_secs(10);
-    const FIRST: u64 = 10;
-    const THEREAFTER: u64 = 100;
+
+    fn new(sampling: LogSampling) -> Repetition {
+        let counters = (0..Repetition::COUNTERS).map(|_| RepetitionCounter::default());
+        Repetition { sampling, counters: counters.collect(), hasher: foldhash::fast::FixedState::default() }
+    }
 
     /// Whether this line is written, `now` after the start of the log.
     fn admits(&self, level: Level, message: &str, now: Duration) -> bool {
         let hash = self.hasher.hash_one((level_word(level), message));
         let counter = &self.counters[hash as usize % Repetition::COUNTERS];
         // Ticks count from 1, so that a fresh counter belongs to none.
-        let tick = 1 + now.as_secs() / Repetition::TICK.as_secs();
+        let ticks = now.as_nanos() / u128::from(self.sampling.tick_ns);
+        let tick = 1 + u64::try_from(ticks).unwrap_or(u64::MAX - 1);
         // Two threads that meet at the turn of a tick may write a line more; the bound is for people, not for the books.
         if counter.tick.swap(tick, Relaxed) != tick {
             counter.count.store(0, Relaxed);
         }
         let count = 1 + counter.count.fetch_add(1, Relaxed);
-        count <= Repetition::FIRST || (count - Repetition::FIRST).is_multiple_of(Repetition::THEREAFTER)
+        let (initial, thereafter) = (u64::from(self.sampling.initial), u64::from(self.sampling.thereafter));
+        count <= initial || (thereafter > 0 && (count - initial).is_multiple_of(thereafter))
     }
 }
 
 struct LogSubscriber {
     settings: LogSettings,
     logs: Logs,
-    repetition: Repetition,
+    /// `None` if equal lines are all written.
+    repetition: Option<Repetition>,
     started: Instant,
+}
+
+impl LogSubscriber {
+    fn new(settings: LogSettings, logs: Logs) -> LogSubscriber {
+        let repetition = settings.sampling.map(Repetition::new);
+        LogSubscriber { settings, logs, repetition, started: Instant::now() }
+    }
 }
 
 impl Subscriber for LogSubscriber {
@@ -175,7 +200,9 @@ impl Subscriber for LogSubscriber {
         let mut said = Said::default();
         event.record(&mut said);
         let metadata = event.metadata();
-        if !self.repetition.admits(*metadata.level(), &said.message, self.started.elapsed()) {
+        let admits =
+            |repetition: &Repetition| repetition.admits(*metadata.level(), &said.message, self.started.elapsed());
+        if !self.repetition.as_ref().is_none_or(admits) {
             self.logs.counts.suppressed.fetch_add(1, Relaxed);
             return;
         }
@@ -183,8 +210,8 @@ impl Subscriber for LogSubscriber {
         let line = Line {
             unix_ms: u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX),
             level: level_word(*metadata.level()),
-            caller: caller(metadata.file().unwrap_or(metadata.target()), metadata.line()),
-            said,
+            caller: self.settings.caller.then(|| caller(metadata.file().unwrap_or(metadata.target()), metadata.line())),
+            said: said.with_initial(&self.settings.fields),
         };
         let text = if self.settings.json { line.json() } else { line.console() };
         if self.logs.lines.try_send(Message::Line(text)).is_err() {
@@ -214,6 +241,16 @@ struct Said {
 }
 
 impl Said {
+    /// Puts the fields of every line before this one's own, which win.
+    fn with_initial(mut self, initial: &[(String, Value)]) -> Said {
+        if !initial.is_empty() {
+            let mut fields: Map<String, Value> = initial.iter().cloned().collect();
+            fields.extend(self.fields);
+            self.fields = fields;
+        }
+        self
+    }
+
     fn note(&mut self, field: &Field, value: Value) {
         match (field.name(), value) {
             ("message", Value::String(text)) => self.message = text,
@@ -272,13 +309,18 @@ impl fmt::Write for BoundedText {
 struct Line {
     unix_ms: u64,
     level: &'static str,
-    caller: String,
+    /// `None` if it is not shown.
+    caller: Option<String>,
     said: Said,
 }
 
 impl Line {
     fn console(&self) -> String {
-        let mut line = format!("{}\t{}\t{}\t", timestamp(self.unix_ms), self.level, self.caller);
+        let mut line = format!("{}\t{}\t", timestamp(self.unix_ms), self.level);
+        if let Some(caller) = &self.caller {
+            line.push_str(caller);
+            line.push('\t');
+        }
         // One event is one line, whatever a peer put into its message.
         for character in self.said.message.chars() {
             match character {
@@ -300,7 +342,9 @@ impl Line {
         let mut object = Map::new();
         object.insert("level".to_owned(), Value::from(self.level));
         object.insert("ts".to_owned(), Value::from(timestamp(self.unix_ms)));
-        object.insert("caller".to_owned(), Value::from(self.caller.as_str()));
+        if let Some(caller) = &self.caller {
+            object.insert("caller".to_owned(), Value::from(caller.as_str()));
+        }
         object.insert("msg".to_owned(), Value::from(self.said.message.as_str()));
         object.extend(self.said.fields.clone());
         format!("{}\n", Value::Object(object))
@@ -363,22 +407,32 @@ mod tests {
         Line {
             unix_ms: 1_700_000_000_123,
             level: "warn",
-            caller: caller("engine/src/receiver/otlp.rs", Some(12)),
+            caller: Some(caller("engine/src/receiver/otlp.rs", Some(12))),
             said: Said { message: message.to_owned(), fields },
         }
     }
 
     /// A log that writes nowhere, and what it would have written.
     fn recorded(json: bool, level: LogLevel, speak: impl FnOnce()) -> (Vec<String>, Logs) {
+        recorded_with(LogSettings { json, level, ..settings() }, speak)
+    }
+
+    fn settings() -> LogSettings {
+        LogSettings {
+            level: LogLevel::Info,
+            json: false,
+            caller: true,
+            sampling: Some(LogSampling::default()),
+            fields: Vec::new(),
+            outputs: vec![LogOutput::Stderr],
+        }
+    }
+
+    fn recorded_with(settings: LogSettings, speak: impl FnOnce()) -> (Vec<String>, Logs) {
         let (lines, waiting) = sync_channel(64);
         let counts = Arc::default();
         let logs = Logs { counts, lines };
-        let subscriber = LogSubscriber {
-            settings: LogSettings { level, json },
-            logs: logs.clone(),
-            repetition: Repetition::default(),
-            started: Instant::now(),
-        };
+        let subscriber = LogSubscriber::new(settings, logs.clone());
         tracing::subscriber::with_default(subscriber, speak);
         let written = waiting.try_iter().map(|message| match message {
             Message::Line(line) => line,
@@ -437,8 +491,43 @@ mod tests {
     }
 
     #[test]
+    fn sampling_is_as_configured_or_off() {
+        let lines = |sampling| {
+            let speak = || (0..20u64).for_each(|attempt| tracing::warn!(target: "engine::exporter", attempt, "again"));
+            recorded_with(LogSettings { sampling, ..settings() }, speak).0.len()
+        };
+        let second_ns = 1_000_000_000;
+        assert_eq!(lines(Some(LogSampling { tick_ns: 100 * second_ns, initial: 2, thereafter: 6 })), 2 + 3);
+        assert_eq!(lines(Some(LogSampling { tick_ns: 100 * second_ns, initial: 2, thereafter: 0 })), 2);
+        assert_eq!(lines(None), 20);
+    }
+
+    #[test]
+    fn initial_fields_are_on_every_line_and_the_callers_place_can_be_left_out() {
+        let fields = vec![("cluster".to_owned(), Value::from("eu")), ("port".to_owned(), Value::from(1))];
+        let speak = || tracing::info!(target: "engine::receiver", port = 4317u64, "listening");
+        let (lines, _) = recorded_with(LogSettings { caller: false, fields, ..settings() }, speak);
+        assert!(lines[0].ends_with("Z\tinfo\tlistening\t{\"cluster\":\"eu\",\"port\":4317}\n"), "{lines:?}");
+    }
+
+    #[test]
+    fn lines_go_to_every_output_and_a_file_that_cannot_be_opened_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("gateway.log");
+        std::fs::write(&path, "before\n").unwrap();
+        let open = |path: &std::path::Path| Output::open(&LogOutput::File(path.to_owned()));
+        let (lines, waiting) = sync_channel(2);
+        lines.send(Message::Line("a line\n".to_owned())).unwrap();
+        drop(lines);
+        write_lines(&waiting, vec![open(&path).unwrap(), open(&path).unwrap()]);
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "before\na line\na line\n");
+        let error = open(&folder.path().join("missing/gateway.log")).err().unwrap();
+        assert!(error.contains("missing/gateway.log") && error.contains("output_paths"), "{error}");
+    }
+
+    #[test]
     fn the_next_tick_starts_counting_again() {
-        let repetition = Repetition::default();
+        let repetition = Repetition::new(LogSampling::default());
         let admitted = |now_s| {
             let admits = |_: &u32| repetition.admits(Level::WARN, "again", Duration::from_secs(now_s));
             (0..50).filter(admits).count()

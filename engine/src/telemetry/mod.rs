@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! metrics (declared once) -> schema -> cells of each shard -> fold -> ledger (the two books), exposition (text)
-//! logs: events of any thread -> repetition bound -> bounded channel -> one writer thread -> standard error
+//! logs: events of any thread -> repetition bound -> bounded channel -> one writer thread -> outputs
 //! ```
 
 pub mod cells;
@@ -10,4 +10,5 @@ pub mod exposition;
 pub mod ledger;
 pub mod logs;
 pub mod metrics;
+pub mod naming;
 pub mod process;

@@ -138,7 +138,7 @@ impl Ending {
 }
 
 impl Gateway {
-    /// Starts one with this configuration and these variables; every port in it is 0. Returns when it is ready.
+    /// A gateway over a whole configuration whose ports are 0, with these variables. Returns when it is ready.
     pub fn start(configuration: &str, environment: &[(&str, &str)]) -> Gateway {
         let mut file = tempfile::Builder::new().suffix(".yaml").tempfile().expect("a temporary file");
         file.write_all(configuration.as_bytes()).expect("a temporary file can be written");
@@ -195,6 +195,15 @@ impl Gateway {
         self.metrics = after("metrics");
         self.admin = after("admin");
         Some(())
+    }
+
+    /// Where an extension listens, as the first lines say.
+    pub fn address_of(&self, extension: &str) -> SocketAddr {
+        let said = self.said();
+        let line = said.lines().find_map(|line| line.trim_start().strip_prefix(extension));
+        let url = line.and_then(|line| line.trim_start().strip_prefix("http://"));
+        let address = url.and_then(|url| url.split('/').next()).and_then(|address| address.parse().ok());
+        address.unwrap_or_else(|| panic!("no address of {extension} in {said}"))
     }
 
     /// All it has said so far.

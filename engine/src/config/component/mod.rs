@@ -12,13 +12,16 @@ pub(crate) mod client;
 pub(crate) mod debug;
 pub(crate) mod endpoint;
 pub(crate) mod headers_setter;
+pub(crate) mod health_check;
 pub(crate) mod memory;
 pub(crate) mod memory_limiter;
 pub(crate) mod nop;
 pub(crate) mod otlp_exporter;
 pub(crate) mod otlp_receiver;
+pub(crate) mod pprof;
 pub(crate) mod resource;
 pub(crate) mod tail_sampling;
+pub(crate) mod zpages;
 
 use super::checked::ComponentId;
 use super::diagnostic::{Severity, nearest, shown};
@@ -96,14 +99,13 @@ const USE_TRANSFORM: &str = "`resource` sets resource attributes; for anything e
 const USE_TAIL: &str = "`tail_sampling` with a `probabilistic` policy samples by trace id too";
 const USE_OTLP_METRICS: &str = "metrics pipelines are not built yet: leave metrics with the Collector";
 const NO_CONNECTORS: &str = "keep the Collector for this pipeline";
-const PROBE: &str = "probe the admin address instead (`service.engine.admin`)";
 const NO_STORAGE: &str = "queues are in memory for now: remove `storage`, and drain before stopping";
 const NO_AUTH: &str = "`bearertokenauth` and `basicauth` work on both sides; for a receiver a proxy may check more";
 
 /// Every component that is known by name, sorted by kind.
 pub(crate) const COMPONENTS: &[Component] = &[
     component(Receiver, "otlp", Built),
-    component(Receiver, "nop", Later("use `otlp`; it is idle until somebody sends")),
+    component(Receiver, "nop", Built),
     component(Receiver, "kafka", Later("let the senders speak OTLP")),
     component(Receiver, "jaeger", Elsewhere(SEND_OTLP)),
     component(Receiver, "zipkin", Elsewhere(SEND_OTLP)),
@@ -189,7 +191,7 @@ pub(crate) const COMPONENTS: &[Component] = &[
     component(Exporter, "awsemf", Elsewhere(EXPORT_OTLP)),
     component(Exporter, "googlecloud", Elsewhere(EXPORT_OTLP)),
     component(Exporter, "azuremonitor", Elsewhere(EXPORT_OTLP)),
-    component(Connector, "forward", Later("name the receiver in both pipelines")),
+    component(Connector, "forward", Built),
     component(Connector, "spanmetrics", Later(NO_CONNECTORS)),
     component(Connector, "span_metrics", Later(NO_CONNECTORS)),
     component(Connector, "servicegraph", Elsewhere(NO_CONNECTORS)),
@@ -201,10 +203,10 @@ pub(crate) const COMPONENTS: &[Component] = &[
     component(Connector, "failover", Elsewhere(NO_CONNECTORS)),
     component(Connector, "roundrobin", Elsewhere(NO_CONNECTORS)),
     component(Connector, "round_robin", Elsewhere(NO_CONNECTORS)),
-    component(Extension, "health_check", Later(PROBE)),
-    component(Extension, "healthcheckv2", Later(PROBE)),
-    component(Extension, "zpages", Later("look at the admin address instead (`service.engine.admin`)")),
-    component(Extension, "pprof", Later("profile the process with `perf`")),
+    component(Extension, "health_check", Built),
+    component(Extension, "healthcheckv2", Built),
+    component(Extension, "zpages", Built),
+    component(Extension, "pprof", Built),
     component(Extension, "file_storage", Later(NO_STORAGE)),
     component(Extension, "db_storage", Elsewhere(NO_STORAGE)),
     component(Extension, "redis_storage", Elsewhere(NO_STORAGE)),
@@ -226,6 +228,68 @@ pub(crate) const COMPONENTS: &[Component] = &[
     component(Extension, "jaegerremotesampling", Elsewhere("configure samplers in the SDKs")),
     component(Extension, "k8s_leader_elector", Elsewhere("a gateway needs no leader: remove it")),
 ];
+
+const NOT_SPANS: &str = "it works on metrics or logs, which are not built yet: leave them with the Collector";
+const ENCODING: &str = "encodings belong to receivers that we lack: remove it with them";
+const CLOUD_AUTH: &str = "let a proxy that has the credential stand before the backend";
+
+/// Components that no gateway needs, or that another speaks for: names with spaces between them, and the answer.
+const FOREIGN: &[(Kind, &str, &str)] = &[
+    (
+        Receiver,
+        "activedirectoryds aerospike apache apachespark awscontainerinsightreceiver awsecscontainermetrics bigip \
+         chrony collectd couchdb elasticsearch expvar file_stats filestats flinkmetrics haproxy iis jmx \
+         k8s_objects kafkametrics kubelet_stats memcached mongodb namedpipe nginx ntp oracledb otlpjsonfile \
+         otlp_json_file podman_stats prometheus_simple rabbitmq receiver_creator riak saphana simpleprometheus \
+         snmp snowflake sqlquery sql_query sqlserver sshcheck systemd tcpcheck tlscheck udplog vcenter \
+         windowseventlog windowsperfcounters windowsservice zookeeper",
+        AGENT,
+    ),
+    (
+        Receiver,
+        "awscloudwatch awsfirehose awss3 azureblob azureeventhub azuremonitor carbon cloudflare cloudfoundry faro \
+         github gitlab googlecloudmonitoring googlecloudspanner libhoney loki mongodbatlas netflow \
+         prometheusremotewrite pulsar purefa sapm signalfx solace splunkenterprise stef wavefront webhookevent",
+        SEND_OTLP,
+    ),
+    (
+        Processor,
+        "cumulative_to_delta deltatorate delta_to_cumulative delta_to_rate logstransform log_dedup \
+         metricsgeneration metrics_generation metrics_transform metricstarttime metric_start_time",
+        NOT_SPANS,
+    ),
+    (Processor, "group_by_attrs", "remove it: `batch` merges equal resources as they arrive"),
+    (Processor, "group_by_trace", "`tail_sampling` groups by trace itself: remove it"),
+    (Processor, "coralogix dnslookup isolationforest lookup sumologic unroll", USE_TRANSFORM),
+    (
+        Exporter,
+        "alertmanager alibabacloud_logservice awscloudwatchlogs awskinesis awss3 azureblob azuredataexplorer \
+         bmchelix carbon cassandra coralogix dataset doris faro googlecloudpubsub googlecloudstorage \
+         googlemanagedprometheus honeycombmarker influxdb logicmonitor logzio mezmo opencensus pulsar rabbitmq \
+         sapm sematext sentry signalfx stef sumologic syslog tencentcloud_logservice tinybird",
+        EXPORT_OTLP,
+    ),
+    (Connector, "datadog grafanacloud metricsaslogs otlpjson signaltometrics signal_to_metrics slowsql", NO_CONNECTORS),
+    (Extension, "cfgarden_observer ecs_observer ecs_task_observer kafkatopics_observer", AGENT),
+    (
+        Extension,
+        "avro_log_encoding jaeger_encoding json_log_encoding otlp_encoding skywalking_encoding text_encoding \
+         zipkin_encoding",
+        ENCODING,
+    ),
+    (Extension, "azure_auth azureauth googleclientauth", CLOUD_AUTH),
+    (Extension, "ack awsproxy http_forwarder remotetap solarwindsapmsettings", "remove it"),
+    (Extension, "cgroupruntime", "remove it: shards and memory follow the cgroup anyway"),
+];
+
+/// What we have for a type; `None` if nobody knows it.
+fn availability(kind: Kind, name: &str) -> Option<Availability> {
+    let known = COMPONENTS.iter().find(|component| component.kind == kind && component.name == name);
+    let foreign = || {
+        FOREIGN.iter().find(|(of, names, _)| *of == kind && names.split_ascii_whitespace().any(|known| known == name))
+    };
+    known.map(|component| component.availability).or_else(|| foreign().map(|(_, _, instead)| Elsewhere(instead)))
+}
 
 /// Components that run, as `section/type`, in the order of the table.
 pub(crate) fn built() -> impl Iterator<Item = String> {
@@ -256,8 +320,7 @@ pub(crate) fn component_id(text: &str) -> Result<ComponentId, String> {
 
 /// Whether a component of this type runs here; says why not if it does not.
 pub(crate) fn is_built(kind: Kind, id: &ComponentId, field: &Field<'_>) -> bool {
-    let known = COMPONENTS.iter().find(|component| component.kind == kind && component.name == id.kind);
-    let (reason, instead) = match known.map(|component| component.availability) {
+    let (reason, instead) = match availability(kind, &id.kind) {
         Some(Built) => return true,
         Some(Later(instead)) => (format!("the {} `{}` is not built yet", kind.word(), id.kind), instead),
         Some(Elsewhere(instead)) => (format!("Tracegate has no {} `{}`", kind.word(), id.kind), instead),
@@ -271,6 +334,10 @@ pub(crate) fn is_built(kind: Kind, id: &ComponentId, field: &Field<'_>) -> bool 
             return false;
         }
     };
+    if kind == Kind::Extension && !field.used {
+        // As in the Collector: what `service.extensions` does not list does nothing, and nothing is said.
+        return false;
+    }
     let (severity, message) = match kind {
         // Extensions serve the process, not a pipeline.
         Kind::Extension => (Severity::Warning, format!("{reason}; the gateway starts without it")),
@@ -313,6 +380,9 @@ mod tests {
     #[test]
     fn the_table_names_each_component_once() {
         let mut names: Vec<_> = COMPONENTS.iter().map(|component| (component.kind, component.name)).collect();
+        names.extend(
+            FOREIGN.iter().flat_map(|(kind, names, _)| names.split_ascii_whitespace().map(|name| (*kind, name))),
+        );
         names.sort_unstable();
         let count = names.len();
         names.dedup();
