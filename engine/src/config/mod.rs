@@ -18,14 +18,19 @@ mod conflicts;
 mod diagnostic;
 mod duration;
 mod expand;
+mod known;
 mod merge;
+pub mod otelcol;
 mod print;
 mod proxy;
+pub mod review;
 mod scalar;
 mod section;
 mod service;
 mod yaml;
 
+#[cfg(test)]
+mod corpus;
 #[cfg(test)]
 mod tests;
 

@@ -11,3 +11,4 @@ pub mod ledger;
 pub mod logs;
 pub mod metrics;
 pub mod process;
+pub mod samples;
