@@ -16,7 +16,6 @@ from parts.ports import free_port
 from parts.sinks import GrpcSink
 
 LEFT_OUT = {
-    "otelcol_processor_batch_metadata_cardinality": "one batch on each core; metadata keys are not built",
     "otelcol_processor_tail_sampling_sampling_policy_execution_time_sum": "a policy has no time of its own",
     "otelcol_processor_tail_sampling_sampling_late_span_age": "a decided trace leaves the table at once",
     "otelcol_processor_tail_sampling_sampling_trace_removal_age": "a decided trace leaves the table at once",
