@@ -3,11 +3,14 @@
 //! ```text
 //! tracegate [--config FILE]... [--set KEY=VALUE]...     runs the gateway; without --config the built-in configuration
 //!           validate | print-config | components        look at a configuration without starting anything
+//!           migrate FILE [--from URL]                   what becomes of a Collector's configuration and traffic
 //!           traces [TRACE_ID]                           ask a running gateway what it kept, and why
 //! ```
 
 pub mod banner;
 pub mod components;
+pub mod migrate;
+pub mod old_gateway;
 pub mod port_owner;
 pub mod print_config;
 pub mod run;
@@ -52,6 +55,8 @@ pub enum Command {
     PrintConfig(print_config::Arguments),
     /// Lists the components that are built in, one a line.
     Components(components::Arguments),
+    /// Says what becomes of each part of a Collector's configuration here, and what its traffic would need.
+    Migrate(migrate::Arguments),
     /// Shows the traces that a running gateway kept, and why.
     Traces(traces::Arguments),
 }
@@ -88,7 +93,7 @@ impl ConfigArguments {
 /// What a sub-command says, and how it ends.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Report {
-    /// Exit code: 0, or 1 if the configuration is wrong.
+    /// Exit code: 0, or 1 if the configuration is wrong, or 2 if something else kept the command from its answer.
     pub exit_code: u8,
     /// For standard output.
     pub output: String,
@@ -121,6 +126,7 @@ pub fn main() -> ExitCode {
             print_config::run(&sources, &arguments, &config::look_up, &machine, color).tell()
         }
         Some(Command::Components(arguments)) => components::run(&arguments).tell(),
+        Some(Command::Migrate(arguments)) => migrate::run(&sources, &arguments, &config::look_up, &machine).tell(),
         Some(Command::Traces(arguments)) => traces::run(&arguments),
     }
 }

@@ -118,7 +118,7 @@ mod tests {
     fn printing_merges_expands_and_hides_secrets() {
         let config = arguments(&[], &["exporters.otlp={endpoint: 'a:1', headers: {authorization: '${TOKEN}'}}"]);
         let environment = |name: &str| (name == "TOKEN").then(|| "opensesame".to_owned());
-        let mut arguments = print_config::Arguments { mode: print_config::Mode::Redacted };
+        let mut arguments = print_config::Arguments { mode: print_config::Mode::Redacted, reader: None };
         let hidden = print_config::run(&config, &arguments, &environment, &MACHINE, false);
         assert_eq!(hidden.exit_code, 0);
         assert!(hidden.output.contains("authorization: \"[REDACTED]\"\n"), "{}", hidden.output);

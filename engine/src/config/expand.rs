@@ -20,6 +20,9 @@ const TOTAL_BYTES_MAX: usize = 16 << 20;
 /// Most references that are looked up; bounds variables that multiply into nothing.
 const REFERENCES_MAX: usize = 100_000;
 
+/// End of the warning about a variable that is not set: a fact about where the file is read, not about the file.
+pub(crate) const UNSET: &str = " is not set; the value is empty";
+
 /// Expands every scalar of a tree in place.
 pub(crate) fn expand(node: &mut Node, environment: &dyn Fn(&str) -> Option<String>, report: &Report) {
     let mut expansion = Expansion { environment, report, bytes: 0, references: 0 };
@@ -192,7 +195,7 @@ impl Expansion<'_> {
             self.report.warning(
                 place,
                 path,
-                format!("the variable {name} is not set; the value is empty"),
+                format!("the variable {name}{UNSET}"),
                 format!("set {name}, or give a default: `${{env:{name}:-value}}`"),
             );
         }
@@ -237,6 +240,11 @@ fn whole_reference(text: &str) -> Option<&str> {
         Some((inner, "")) => Some(inner),
         _ => None,
     }
+}
+
+/// Whether a text is nothing but one reference.
+pub(crate) fn is_reference(text: &str) -> bool {
+    whole_reference(text).is_some()
 }
 
 /// The inside of the reference at the start of a text, and what follows it. References inside are skipped over.

@@ -20,9 +20,12 @@ mod duration;
 mod expand;
 mod fetch;
 mod forwards;
+mod known;
 mod merge;
+pub mod otelcol;
 mod print;
 mod proxy;
+pub mod review;
 mod scalar;
 mod section;
 mod service;
@@ -30,6 +33,8 @@ mod sources;
 mod telemetry;
 mod yaml;
 
+#[cfg(test)]
+mod corpus;
 #[cfg(test)]
 mod tests;
 

@@ -3,6 +3,7 @@
 //! The idea: text is written plain only if it would be read back as that text; otherwise it is quoted. Dollar signs that
 //! would be expanded again are doubled. This file never looks at what a key means, except whether it is a secret.
 
+use super::expand;
 use super::scalar::{self, Meaning};
 use super::yaml::{Entry, Node, Scalar, Value};
 
@@ -44,23 +45,37 @@ pub(crate) fn is_secret_map(key: &str) -> bool {
     SECRET_MAPS.contains(&key)
 }
 
-/// Replaces every secret of a tree.
+/// What a dollar sign in the text of a tree means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Dollars {
+    /// The tree is expanded: a dollar sign is one, and is doubled where it would be expanded again.
+    Doubled,
+    /// The tree is as written: references are printed as they are, and one that stands for a whole secret hides nothing.
+    AsWritten,
+}
+
+/// Replaces every secret of an expanded tree.
 pub(crate) fn redact(node: &mut Node) {
+    redact_with(node, Dollars::Doubled);
+}
+
+/// Replaces every secret of a tree.
+pub(crate) fn redact_with(node: &mut Node, dollars: Dollars) {
     match &mut node.value {
         Value::Scalar(scalar) => {
             if let Some(redacted) = without_user(&scalar.text) {
                 *scalar = text(redacted);
             }
         }
-        Value::List(items) => items.iter_mut().for_each(redact),
+        Value::List(items) => items.iter_mut().for_each(|item| redact_with(item, dollars)),
         Value::Map(entries) => {
             for Entry { key, node, .. } in entries {
                 if is_secret_map(key) {
-                    hide_values(node, false);
+                    hide_values(node, false, dollars);
                 } else if is_secret_key(key) {
-                    hide(node);
+                    hide(node, dollars);
                 } else {
-                    redact(node);
+                    redact_with(node, dollars);
                 }
             }
         }
@@ -97,24 +112,35 @@ fn values<'n>(node: &'n Node, in_list: bool, found: &mut Vec<&'n Node>) {
 }
 
 /// Hides every scalar, except the names in a list of `{name, value}`.
-fn hide_values(node: &mut Node, in_list: bool) {
+fn hide_values(node: &mut Node, in_list: bool, dollars: Dollars) {
     match &mut node.value {
-        Value::Scalar(_) => hide(node),
-        Value::List(items) => items.iter_mut().for_each(|item| hide_values(item, true)),
+        Value::Scalar(_) => hide(node, dollars),
+        Value::List(items) => items.iter_mut().for_each(|item| hide_values(item, true, dollars)),
         Value::Map(entries) => {
             for Entry { key, node, .. } in entries {
                 if !(in_list && NAMES.contains(&key.as_str())) {
-                    hide_values(node, false);
+                    hide_values(node, false, dollars);
                 }
             }
         }
     }
 }
 
-fn hide(node: &mut Node) {
-    if !node.is_null() {
+fn hide(node: &mut Node, dollars: Dollars) {
+    let refers = dollars == Dollars::AsWritten && is_reference(node);
+    if !node.is_null() && !refers {
         node.value = Value::Scalar(text(REDACTED.to_owned()));
     }
+}
+
+/// Whether a scalar is nothing but a reference, perhaps behind the scheme of an `Authorization` header.
+fn is_reference(node: &Node) -> bool {
+    let Value::Scalar(Scalar { text, .. }) = &node.value else {
+        return false;
+    };
+    let credential = ["Bearer ", "Basic "].into_iter().find_map(|scheme| text.strip_prefix(scheme)).unwrap_or(text);
+    // A default in it would be the secret itself.
+    expand::is_reference(credential) && !credential.contains(":-")
 }
 
 fn text(text: String) -> Scalar {
@@ -129,40 +155,51 @@ fn without_user(url: &str) -> Option<String> {
     Some(format!("{scheme}://{REDACTED}{}", &rest[at..]))
 }
 
-/// The tree as YAML.
+/// An expanded tree as YAML.
 pub(crate) fn yaml(node: &Node) -> String {
-    let mut out = String::new();
+    yaml_with(node, Dollars::Doubled)
+}
+
+/// A tree as YAML.
+pub(crate) fn yaml_with(node: &Node, dollars: Dollars) -> String {
+    let mut out = Out { text: String::new(), dollars };
     match &node.value {
         Value::Map(entries) if !entries.is_empty() => map(entries, 0, &mut out),
         Value::List(items) if !items.is_empty() => list(items, 0, &mut out),
         _ => {
-            out.push_str(&inline(node));
-            out.push('\n');
+            out.text.push_str(&inline(node, dollars));
+            out.text.push('\n');
         }
     }
-    out
+    out.text
 }
 
-fn map(entries: &[Entry], indent: usize, out: &mut String) {
+/// What is being written.
+struct Out {
+    text: String,
+    dollars: Dollars,
+}
+
+fn map(entries: &[Entry], indent: usize, out: &mut Out) {
     for entry in entries {
-        out.push_str(&" ".repeat(indent));
-        out.push_str(&quoted_if_needed(&entry.key));
-        out.push(':');
+        out.text.push_str(&" ".repeat(indent));
+        out.text.push_str(&quoted_if_needed(&entry.key));
+        out.text.push(':');
         value(&entry.node, indent + 2, out);
     }
 }
 
-fn list(items: &[Node], indent: usize, out: &mut String) {
+fn list(items: &[Node], indent: usize, out: &mut Out) {
     for item in items {
-        out.push_str(&" ".repeat(indent));
-        out.push('-');
+        out.text.push_str(&" ".repeat(indent));
+        out.text.push('-');
         match &item.value {
             // The first entry of a map stands on the line of the dash.
             Value::Map(entries) if !entries.is_empty() => {
-                let mut inner = String::new();
+                let mut inner = Out { text: String::new(), dollars: out.dollars };
                 map(entries, indent + 2, &mut inner);
-                out.push(' ');
-                out.push_str(&inner[indent + 2..]);
+                out.text.push(' ');
+                out.text.push_str(&inner.text[indent + 2..]);
             }
             _ => value(item, indent + 2, out),
         }
@@ -170,31 +207,32 @@ fn list(items: &[Node], indent: usize, out: &mut String) {
 }
 
 /// What follows a key or a dash, with the end of the line.
-fn value(node: &Node, indent: usize, out: &mut String) {
+fn value(node: &Node, indent: usize, out: &mut Out) {
     match &node.value {
         Value::Map(entries) if !entries.is_empty() => {
-            out.push('\n');
+            out.text.push('\n');
             map(entries, indent, out);
         }
         Value::List(items) if !items.is_empty() => {
-            out.push('\n');
+            out.text.push('\n');
             list(items, indent, out);
         }
         _ => {
-            out.push(' ');
-            out.push_str(&inline(node));
-            out.push('\n');
+            out.text.push(' ');
+            out.text.push_str(&inline(node, out.dollars));
+            out.text.push('\n');
         }
     }
 }
 
-fn inline(node: &Node) -> String {
+fn inline(node: &Node, dollars: Dollars) -> String {
     match &node.value {
         Value::Map(_) => "{}".to_owned(),
         Value::List(_) => "[]".to_owned(),
         Value::Scalar(scalar) => match scalar.meaning() {
             Meaning::Null => "null".to_owned(),
-            Meaning::Text(text) => quoted_if_needed(&escape_dollars(text)),
+            Meaning::Text(text) if dollars == Dollars::Doubled => quoted_if_needed(&escape_dollars(text)),
+            Meaning::Text(text) => quoted_if_needed(text),
             _ => scalar.text.clone(),
         },
     }

@@ -132,7 +132,8 @@ fn every_file_under_configs_loads_or_is_a_fragment() {
         for entry in std::fs::read_dir(&folder).unwrap() {
             let path = entry.unwrap().path();
             if path.is_dir() {
-                folders.push(path);
+                // The corpus has a test of its own, which knows what is expected of each file.
+                folders.extend((!path.ends_with("corpus")).then_some(path));
                 continue;
             }
             let name = path.file_name().unwrap().to_str().unwrap().to_owned();

@@ -28,6 +28,12 @@ impl Batch {
         self.index.spans.len() as u64
     }
 
+    /// Bytes of its spans and envelopes, close to what a request of it weighs before compression.
+    pub fn bytes(&self) -> u64 {
+        let spans: u64 = self.index.spans.iter().map(|span| u64::from(span.length)).sum();
+        spans + self.index.envelopes.len() as u64
+    }
+
     /// A second batch over the same bytes, with parts of its own: one for each branch of a fan-out.
     pub fn fork(&self) -> Batch {
         Batch {

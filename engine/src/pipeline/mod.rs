@@ -182,8 +182,12 @@ impl Pipeline {
                 return;
             }
             turn.cells.add(self.items[position].incoming_items, batch.spans());
+            let started = self.items[position].internal_duration_ns.map(|series| (series, turn.clock.now_ns()));
             let node = &mut self.nodes[position];
             node.take(turn, batch, &mut out);
+            if let Some((series, start_ns)) = started {
+                turn.cells.observe(series, turn.clock.now_ns() - start_ns);
+            }
             if node.owns() && self.has_room_from(position + 1) {
                 self.nodes[position].leave_if_full(turn, &mut out);
             }

@@ -175,6 +175,7 @@ impl Batcher {
         group.deadline_ns = turn.now_ns.saturating_add(self.settings.timeout_ns);
         self.spans -= leaving.spans();
         turn.cells.observe(self.series.send_size, leaving.spans());
+        turn.cells.observe(self.series.send_size_bytes, leaving.bytes());
         out.push(leaving);
         self.note(number);
         !self.full.is_empty() || (drain && self.spans > 0) || self.is_due(turn.now_ns)

@@ -80,10 +80,12 @@ impl TailSampling {
         news(series.policy_evaluation_error, |counters| counters.evaluation_errors);
         news(series.traces_decided_early, |counters| counters.traces_decided_early);
         news(series.spans_without_trace_id, |counters| counters.idless_spans_kept + counters.idless_spans_dropped);
-        for (policy, series) in series.policies.iter().enumerate() {
+        for (policy, (series, executions)) in series.policies.iter().zip(&series.policy_executions).enumerate() {
             let (now, shown) = (&now.policies[policy], &self.shown.policies[policy]);
             cells.add(series.sampled, now.sampled - shown.sampled);
             cells.add(series.not_sampled, now.not_sampled - shown.not_sampled);
+            let before = shown.sampled + shown.not_sampled + shown.dropped;
+            cells.add(*executions, now.sampled + now.not_sampled + now.dropped - before);
         }
         // Raised and lowered, not set: two pipelines may share one tail_sampling, and so its series.
         let pending = self.sampler.pending_traces() as u64;

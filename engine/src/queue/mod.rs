@@ -47,6 +47,11 @@ impl ExportRequest {
         self.batch.spans()
     }
 
+    /// Bytes of its spans and envelopes.
+    pub fn bytes(&self) -> u64 {
+        self.batch.bytes()
+    }
+
     /// The batch itself, for exporters that do not speak OTLP.
     pub fn batch(&self) -> &Batch {
         &self.batch
@@ -156,6 +161,8 @@ impl Queue {
         if let Some(outcome) = self.exporter.deliver_at_once(&item.request, &self.shard) {
             return self.settle(item, outcome);
         }
+        self.shard.cells.observe(self.series.enqueue_size, item.request.spans());
+        self.shard.cells.observe(self.series.enqueue_size_bytes, item.request.bytes());
         branch.held.set(branch.held.get() + item.request.spans());
         self.waiting.borrow_mut().push_back(item);
         self.show_size();

@@ -112,7 +112,7 @@ impl OtlpReceiver {
     }
 
     fn reject(&self, reason: RejectReason, status: Status) -> Status {
-        self.shard.cells.add(self.series.rejected_requests(reason), 1);
+        self.series.count_rejected(&self.shard.cells, reason);
         status
     }
 
@@ -204,7 +204,7 @@ impl RequestHandler for OtlpReceiver {
     }
 
     fn rejected(&self, reason: RejectReason) {
-        self.shard.cells.add(self.series.rejected_requests(reason), 1);
+        self.series.count_rejected(&self.shard.cells, reason);
     }
 
     async fn handle(&self, request: ReceivedRequest) -> Result<(), Status> {

@@ -93,7 +93,8 @@ impl Declared {
         let receivers = receivers.collect();
         let processors = config.processors.iter().map(|processor| {
             let id = processor.id.to_string();
-            let common = ProcessorSeries::declare(&mut schema, &id);
+            let level = config.telemetry.metrics_level;
+            let common = ProcessorSeries::declare(&mut schema, &id).measured(&mut schema, &id, level);
             let own = match &processor.kind {
                 ProcessorKind::MemoryLimiter { .. } => {
                     OwnSeries::MemoryLimiter(MemoryLimiterSeries::declare(&mut schema, &id))

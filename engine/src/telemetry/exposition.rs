@@ -62,6 +62,7 @@ impl Exposition<'_> {
             }
         }
         self.write_target_info(&mut text);
+        write_handler_errors(&mut text);
         text
     }
 
@@ -94,6 +95,16 @@ impl Exposition<'_> {
         let labels = self.resource.iter();
         let labels: Vec<Label> = labels.map(|(name, value)| (name.as_str(), value.as_str())).collect();
         write_sample(text, "target_info", "", &labels, Value::Whole(1));
+    }
+}
+
+/// What the Collector's handler of this page counts: a page that could not be made. Ours is made from values that are
+/// there, so these stay 0; they are here because alerts select them.
+fn write_handler_errors(text: &mut String) {
+    const NAME: &str = "promhttp_metric_handler_errors_total";
+    push(text, format_args!("# HELP {NAME} Pages that could not be made; stays 0.\n# TYPE {NAME} counter\n"));
+    for cause in ["encoding", "gathering"] {
+        write_sample(text, NAME, "", &[("cause", cause)], Value::Whole(0));
     }
 }
 

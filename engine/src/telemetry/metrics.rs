@@ -5,8 +5,8 @@
 //! id, before any shard starts, and shards count into their own cells with it. `docs/metrics.md` describes each
 //! metric; a test compares. No series ever carries `job`, `instance` or `pod`: those belong to the scraper.
 
-use super::cells::{Bounds, Counter, Gauge, Histogram, Kind, Metric, Schema};
-use crate::config::checked::MetricsLevel::{self, Basic, Normal};
+use super::cells::{Bounds, Cells, Counter, Gauge, Histogram, Kind, Metric, Schema};
+use crate::config::checked::MetricsLevel::{self, Basic, Detailed, Normal};
 use crate::shard::budget::Holder;
 
 const fn declare(name: &'static str, kind: Kind, level: MetricsLevel, help: &'static str) -> Metric {
@@ -34,8 +34,48 @@ static BATCH_SPANS: Bounds = Bounds {
     per_unit: 1,
 };
 
+/// Bytes of a batch or of a request in a queue (the Collector's bounds: powers of two).
+static REQUEST_BYTES: Bounds = Bounds {
+    upper: &[
+        1 << 7,
+        1 << 8,
+        1 << 9,
+        1 << 10,
+        1 << 11,
+        1 << 12,
+        1 << 13,
+        1 << 14,
+        1 << 15,
+        1 << 16,
+        1 << 17,
+        1 << 18,
+        1 << 19,
+        1 << 20,
+        1 << 21,
+        1 << 22,
+        1 << 23,
+        1 << 24,
+    ],
+    per_unit: 1,
+};
+
+const MICROSECOND_NS: u64 = 1_000;
 const MILLISECOND_NS: u64 = 1_000_000;
 const SECOND_NS: u64 = 1_000_000_000;
+
+/// Time of one batch in one processor, observed in ns, shown in s. The Collector's bounds begin at 5 s and say nothing.
+static NODE_TIME: Bounds = Bounds {
+    upper: &[
+        MICROSECOND_NS,
+        10 * MICROSECOND_NS,
+        100 * MICROSECOND_NS,
+        MILLISECOND_NS,
+        10 * MILLISECOND_NS,
+        100 * MILLISECOND_NS,
+        SECOND_NS,
+    ],
+    per_unit: SECOND_NS,
+};
 
 /// Duration of one decision tick, observed in ns, shown in ms (the Collector's bounds).
 static DECISION_TICK: Bounds = Bounds {
@@ -76,6 +116,8 @@ metrics! {
         "Spans answered with a temporary error; the sender may retry.";
     RECEIVER_REJECTED_SPANS: Kind::Counter, Basic, "otelcol_receiver_rejected_spans",
         "Spans that could be counted and were answered with a permanent error.";
+    RECEIVER_FAILED_SPANS: Kind::Counter, Basic, "otelcol_receiver_failed_spans",
+        "Requests that could not be read, each counted as one span: its spans are not known.";
     RECEIVER_UNANSWERED_SPANS: Kind::Gauge, Basic, "otelcol_receiver_unanswered_spans",
         "Offered spans whose request has no answer yet.";
     RECEIVER_REFUSED_REQUESTS: Kind::Counter, Basic, "otelcol_receiver_refused_requests",
@@ -89,6 +131,8 @@ metrics! {
         "Items that left a processor towards the next node.";
     PROCESSOR_DROPPED_SPANS: Kind::Counter, Basic, "otelcol_processor_dropped_spans",
         "Spans lost inside a processor by overload or failure; never spans that a policy dropped.";
+    PROCESSOR_INTERNAL_DURATION: Kind::Histogram(&NODE_TIME), Detailed, "otelcol_processor_internal_duration",
+        "Seconds a processor worked on one batch.";
     MEMORY_LIMITER_ACCEPTED_SPANS: Kind::Counter, Basic, "otelcol_processor_memory_limiter_accepted_spans",
         "Spans admitted while memory was below the soft limit.";
     MEMORY_LIMITER_REFUSED_SPANS: Kind::Counter, Basic, "otelcol_processor_memory_limiter_refused_spans",
@@ -96,6 +140,8 @@ metrics! {
 
     BATCH_SEND_SIZE: Kind::Histogram(&BATCH_SPANS), Normal, "otelcol_processor_batch_batch_send_size",
         "Spans of a batch when it is sent.";
+    BATCH_SEND_SIZE_BYTES: Kind::Histogram(&REQUEST_BYTES), Detailed, "otelcol_processor_batch_batch_send_size_bytes",
+        "Bytes of a batch when it is sent.";
     BATCH_SIZE_TRIGGER_SEND: Kind::Counter, Normal, "otelcol_processor_batch_batch_size_trigger_send",
         "Batches sent because they were large enough.";
     BATCH_METADATA_CARDINALITY: Kind::Highest, Normal, "otelcol_processor_batch_metadata_cardinality",
@@ -118,6 +164,9 @@ metrics! {
     TAIL_POLICY_EVALUATION_ERROR: Kind::Counter, Normal,
         "otelcol_processor_tail_sampling_sampling_policy_evaluation_error",
         "Policies that failed on a trace and had no say in its decision.";
+    TAIL_POLICY_EXECUTION_COUNT: Kind::Counter, Normal,
+        "otelcol_processor_tail_sampling_sampling_policy_execution_count",
+        "Traces that a policy had a say in, whatever it said.";
     TAIL_DROPPED_TOO_EARLY: Kind::Counter, Normal,
         "otelcol_processor_tail_sampling_sampling_trace_dropped_too_early",
         "Traces that left the trace table undecided; their spans are lost.";
@@ -136,6 +185,10 @@ metrics! {
         "Spans given up after a permanent error or the last retry.";
     EXPORTER_ENQUEUE_FAILED_SPANS: Kind::Counter, Basic, "otelcol_exporter_enqueue_failed_spans",
         "Spans that a full queue did not take.";
+    EXPORTER_ENQUEUE_SIZE: Kind::Histogram(&BATCH_SPANS), Detailed, "otelcol_exporter_enqueue_size",
+        "Spans of a request when it enters the queue.";
+    EXPORTER_ENQUEUE_SIZE_BYTES: Kind::Histogram(&REQUEST_BYTES), Detailed, "otelcol_exporter_enqueue_size_bytes",
+        "Bytes of a request when it enters the queue, before compression.";
     EXPORTER_QUEUE_SIZE: Kind::Gauge, Basic, "otelcol_exporter_queue_size",
         "Requests that wait in the queue or are under way.";
     EXPORTER_QUEUE_CAPACITY: Kind::Gauge, Basic, "otelcol_exporter_queue_capacity",
@@ -299,6 +352,7 @@ pub struct ReceiverSeries {
     pub rejected: Counter,
     /// Offered and not answered yet; 0 after a drain.
     pub unanswered: Gauge,
+    failed: Counter,
     refused_requests: [Counter; RefuseReason::ALL.len()],
     rejected_requests: [Counter; RejectReason::ALL.len()],
 }
@@ -314,6 +368,7 @@ impl ReceiverSeries {
             refused: schema.counter(&RECEIVER_REFUSED_SPANS, &own),
             rejected: schema.counter(&RECEIVER_REJECTED_SPANS, &own),
             unanswered: schema.gauge(&RECEIVER_UNANSWERED_SPANS, &own),
+            failed: schema.counter(&RECEIVER_FAILED_SPANS, &own),
             refused_requests: RefuseReason::ALL
                 .map(|reason| schema.counter(&RECEIVER_REFUSED_REQUESTS, &because(reason.label()))),
             rejected_requests: RejectReason::ALL
@@ -330,6 +385,12 @@ impl ReceiverSeries {
     pub fn rejected_requests(&self, reason: RejectReason) -> Counter {
         self.rejected_requests[reason as usize]
     }
+
+    /// Counts a request that is rejected for `reason`, under our name and under the Collector's.
+    pub fn count_rejected(&self, cells: &Cells, reason: RejectReason) {
+        cells.add(self.rejected_requests(reason), 1);
+        cells.add(self.failed, 1);
+    }
 }
 
 /// What every processor counts.
@@ -341,6 +402,8 @@ pub struct ProcessorSeries {
     pub outgoing_items: Counter,
     /// Spans shed or failed inside; never dropped by policy.
     pub dropped_spans: Counter,
+    /// Nanoseconds of each batch; only where somebody looks, because it takes two readings of the clock.
+    pub internal_duration_ns: Option<Histogram>,
 }
 
 impl ProcessorSeries {
@@ -351,7 +414,16 @@ impl ProcessorSeries {
             incoming_items: schema.counter(&PROCESSOR_INCOMING_ITEMS, &items),
             outgoing_items: schema.counter(&PROCESSOR_OUTGOING_ITEMS, &items),
             dropped_spans: schema.counter(&PROCESSOR_DROPPED_SPANS, &items[..1]),
+            internal_duration_ns: None,
         }
+    }
+
+    /// Declares the series that are measured only if they are shown.
+    pub fn measured(self, schema: &mut Schema, processor_id: &str, level: MetricsLevel) -> ProcessorSeries {
+        let items = [("processor", processor_id), ("otel_signal", "traces")];
+        let shown = level >= PROCESSOR_INTERNAL_DURATION.level;
+        let internal_duration_ns = shown.then(|| schema.histogram(&PROCESSOR_INTERNAL_DURATION, &items));
+        ProcessorSeries { internal_duration_ns, ..self }
     }
 }
 
@@ -380,6 +452,8 @@ impl MemoryLimiterSeries {
 pub struct BatchSeries {
     /// Spans of each batch sent.
     pub send_size: Histogram,
+    /// Bytes of each batch sent.
+    pub send_size_bytes: Histogram,
     /// Batches sent because they were large enough.
     pub size_trigger: Counter,
     /// Batches sent because their time was over.
@@ -394,6 +468,7 @@ impl BatchSeries {
         let own = [("processor", processor_id)];
         BatchSeries {
             send_size: schema.histogram(&BATCH_SEND_SIZE, &own),
+            send_size_bytes: schema.histogram(&BATCH_SEND_SIZE_BYTES, &own),
             size_trigger: schema.counter(&BATCH_SIZE_TRIGGER_SEND, &own),
             timeout_trigger: schema.counter(&BATCH_TIMEOUT_TRIGGER_SEND, &own),
             metadata_cardinality: schema.gauge(&BATCH_METADATA_CARDINALITY, &own),
@@ -417,6 +492,8 @@ pub struct SampledSeries {
 pub struct TailSamplingSeries {
     /// Verdicts, one pair per policy, in the order of the settings.
     pub policies: Vec<SampledSeries>,
+    /// Verdicts of whatever kind, per policy, in the same order.
+    pub policy_executions: Vec<Counter>,
     /// Decisions.
     pub decisions: SampledSeries,
     /// Late spans answered from the remembered decision.
@@ -447,8 +524,13 @@ impl TailSamplingSeries {
             Some((_, name)) => format!("{name}."),
             None => String::new(),
         };
+        let shown = |policy: &String| format!("{prefix}{policy}");
+        let policy_executions = policies
+            .iter()
+            .map(|policy| schema.counter(&TAIL_POLICY_EXECUTION_COUNT, &[("policy", &shown(policy))]))
+            .collect();
         let mut verdicts = |policy: &String| {
-            let policy = format!("{prefix}{policy}");
+            let policy = shown(policy);
             let mut verdict = |sampled: &str, decision: &str| {
                 let labels = [("policy", policy.as_str()), ("sampled", sampled), ("decision", decision)];
                 schema.counter(&TAIL_COUNT_TRACES_SAMPLED, &labels)
@@ -459,6 +541,7 @@ impl TailSamplingSeries {
         let decided = &TAIL_GLOBAL_COUNT_TRACES_SAMPLED;
         TailSamplingSeries {
             policies,
+            policy_executions,
             decisions: SampledSeries {
                 sampled: schema.counter(decided, &[("sampled", "true"), ("decision", "sampled")]),
                 not_sampled: schema.counter(decided, &[("sampled", "false"), ("decision", "not_sampled")]),
@@ -488,6 +571,10 @@ pub struct ExporterSeries {
     pub send_failed: Counter,
     /// Spans a full queue did not take.
     pub enqueue_failed: Counter,
+    /// Spans of each request that entered the queue.
+    pub enqueue_size: Histogram,
+    /// Bytes of each request that entered the queue.
+    pub enqueue_size_bytes: Histogram,
     /// Requests sent and not yet answered.
     pub in_flight_requests: Gauge,
     /// Requests waiting or under way on this shard.
@@ -507,7 +594,9 @@ impl ExporterSeries {
             sent: schema.counter(&EXPORTER_SENT_SPANS, &own),
             send_failed: schema.counter(&EXPORTER_SEND_FAILED_SPANS, &own),
             enqueue_failed: schema.counter(&EXPORTER_ENQUEUE_FAILED_SPANS, &own),
-            in_flight_requests: schema.gauge(&EXPORTER_IN_FLIGHT_REQUESTS, &own),
+            enqueue_size: schema.histogram(&EXPORTER_ENQUEUE_SIZE, &own),
+            enqueue_size_bytes: schema.histogram(&EXPORTER_ENQUEUE_SIZE_BYTES, &own),
+            in_flight_requests: schema.gauge(&EXPORTER_IN_FLIGHT_REQUESTS, &queue),
             queue_size: schema.gauge(&EXPORTER_QUEUE_SIZE, &queue),
             queue_capacity: schema.gauge(&EXPORTER_QUEUE_CAPACITY, &queue),
             queue_fullest_percent: schema.gauge(&EXPORTER_QUEUE_FULLEST, &queue),
@@ -695,12 +784,7 @@ mod tests {
         let suffixed: Vec<_> = suffixed.collect();
         known.extend(suffixed.iter().map(|name| &**name));
         // Pages also say which of the Collector's metrics are left out.
-        let left_out = [
-            "otelcol_",
-            "otelcol_processor_batch_batch_send_size_bytes",
-            "otelcol_processor_batch_metadata_cardinality",
-            "otelcol_processor_internal_duration",
-        ];
+        let left_out = ["otelcol_", "otelcol_processor_batch_metadata_cardinality"];
         for page in [include_str!("../../../docs/metrics.md"), include_str!("../../../docs/ledger.md")] {
             for name in names_in(page) {
                 let family = name == "tracegate_" || left_out.contains(&name);
@@ -726,7 +810,7 @@ mod tests {
     fn series_carry_the_collectors_names_and_labels_and_none_of_the_scrapers() {
         let mut schema = Schema::default();
         ReceiverSeries::declare(&mut schema, "otlp", "grpc");
-        ProcessorSeries::declare(&mut schema, "batch");
+        ProcessorSeries::declare(&mut schema, "batch").measured(&mut schema, "batch", Detailed);
         MemoryLimiterSeries::declare(&mut schema, "memory_limiter");
         BatchSeries::declare(&mut schema, "batch");
         TailSamplingSeries::declare(&mut schema, "tail_sampling/eu", &["errors".to_owned()]);
@@ -753,6 +837,7 @@ mod tests {
             "otelcol_exporter_sent_spans{exporter=otlp/jaeger}",
             "otelcol_exporter_send_failed_spans{exporter=otlp/jaeger}",
             "otelcol_exporter_enqueue_failed_spans{exporter=otlp/jaeger}",
+            "otelcol_exporter_in_flight_requests{exporter=otlp/jaeger,data_type=traces}",
             "otelcol_exporter_queue_size{exporter=otlp/jaeger,data_type=traces}",
             "otelcol_exporter_queue_capacity{exporter=otlp/jaeger,data_type=traces}",
         ] {

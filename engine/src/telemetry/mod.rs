@@ -12,3 +12,4 @@ pub mod logs;
 pub mod metrics;
 pub mod naming;
 pub mod process;
+pub mod samples;

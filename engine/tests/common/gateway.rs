@@ -9,6 +9,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 
@@ -142,10 +143,28 @@ impl Gateway {
     pub fn start(configuration: &str, environment: &[(&str, &str)]) -> Gateway {
         let mut file = tempfile::Builder::new().suffix(".yaml").tempfile().expect("a temporary file");
         file.write_all(configuration.as_bytes()).expect("a temporary file can be written");
+        Gateway::launch(file, &[], environment, configuration)
+    }
+
+    /// Starts it from a file as it is, but for `sets` (`key=value`), and returns when it is ready.
+    pub fn of_file(path: &Path, sets: &[&str]) -> Gateway {
+        let text = std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let mut file = tempfile::Builder::new().suffix(".yaml").tempfile().expect("a temporary file");
+        file.write_all(text.as_bytes()).expect("a temporary file can be written");
+        Gateway::launch(file, sets, &[], &text)
+    }
+
+    fn launch(
+        file: tempfile::NamedTempFile,
+        sets: &[&str],
+        environment: &[(&str, &str)],
+        configuration: &str,
+    ) -> Gateway {
         let mut child = Command::new(env!("CARGO_BIN_EXE_tracegate"))
             .arg("--config")
             .arg(file.path())
             .envs(environment.iter().copied())
+            .args(sets.iter().flat_map(|set| ["--set", set]))
             .env("NO_COLOR", "1")
             .env("RUST_BACKTRACE", "1")
             .stdin(Stdio::null())
@@ -310,6 +329,11 @@ impl Metrics {
             .filter(|(series, _)| labels.iter().all(|label| series.contains(label)))
             .map(|(_, value)| value)
             .sum()
+    }
+
+    /// Every series of this name, with its labels as they stand in the page.
+    pub fn series(&self, name: &str) -> Vec<&str> {
+        self.of(name).map(|(series, _)| series).collect()
     }
 
     fn of(&self, name: &str) -> impl Iterator<Item = (&str, f64)> {

@@ -210,6 +210,11 @@ pub(crate) const COMPONENTS: &[Component] = &[
     component(Extension, "file_storage", Later(NO_STORAGE)),
     component(Extension, "db_storage", Elsewhere(NO_STORAGE)),
     component(Extension, "redis_storage", Elsewhere(NO_STORAGE)),
+    component(
+        Extension,
+        "memory_ballast",
+        Elsewhere("remove it, as the Collector did: memory is bounded by its budget"),
+    ),
     component(Extension, "memory_limiter", Later("use the `memory_limiter` processor")),
     component(Extension, "opamp", Later("restart with a new file to change the configuration")),
     component(Extension, "headers_setter", Built),
