@@ -27,6 +27,16 @@ fn shaped_requests() {
 }
 
 #[test]
+fn requests_in_json() {
+    replay("json", codecs::fuzzing::fuzz_json);
+}
+
+#[test]
+fn shaped_requests_in_json() {
+    replay("json_shaped", codecs::fuzzing::fuzz_json_shaped);
+}
+
+#[test]
 fn other_messages() {
     replay("messages", codecs::fuzzing::fuzz_messages);
 }

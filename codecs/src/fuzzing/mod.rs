@@ -3,9 +3,11 @@
 //! Not part of the interface. The checks live beside the code so that a corpus file, a property test and a fuzzer's
 //! find are judged by the same lines.
 
+mod json_twin;
 mod schema;
 mod twin;
 
+pub use json_twin::{check_json, json_from};
 pub use schema::{ANY_VALUE, FieldKind, KEY_VALUE, MESSAGES, Message, REQUEST, SPAN, request_from, wrap};
 pub use twin::{check_merge, check_request, check_subset};
 
@@ -29,6 +31,19 @@ pub fn fuzz_index_shaped(choices: &[u8]) {
     check_request(&bytes);
     check_subset(&bytes, |number| choices.get(number as usize).is_some_and(|choice| choice % 2 == 0));
     check_merge(&bytes, choices);
+}
+
+/// Any bytes as a request in JSON: the transcoder agrees with the twin.
+pub fn fuzz_json(bytes: &[u8]) {
+    check_json(bytes);
+    let _ = crate::json::read_response(bytes);
+    let _ = Status::decode_json(bytes);
+    let _ = crate::json::write_request(bytes, &mut Vec::new());
+}
+
+/// Any bytes as choices of a JSON request's shape: deeper places than random bytes reach.
+pub fn fuzz_json_shaped(choices: &[u8]) {
+    check_json(json_from(choices).as_bytes());
 }
 
 /// Any bytes as a resource envelope and as the answer of a server.
