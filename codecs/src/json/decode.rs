@@ -23,7 +23,7 @@ type Read<T> = Result<T, Box<JsonError>>;
 pub(super) fn transcode(message: &'static Message, json: &[u8], out: &mut Vec<u8>) -> Result<(), JsonError> {
     let before = out.len();
     let mut transcoder = Transcoder { cursor: Cursor::new(json), out, scratch: Vec::new() };
-    let read = transcoder.message(message, 0).and_then(|()| transcoder.cursor.expect_end());
+    let read = transcoder.message(message, false, 0).and_then(|()| transcoder.cursor.expect_end());
     if let Err(error) = read {
         out.truncate(before);
         return Err(*error);
@@ -40,8 +40,9 @@ struct Transcoder<'a, 'o> {
 }
 
 impl Transcoder<'_, '_> {
-    /// The fields of an object. `depth` counts lists and maps around it inside an attribute value.
-    fn message(&mut self, message: &'static Message, depth: u32) -> Read<()> {
+    /// The fields of an object; those with their default only if `is_again`: then the same message was there before, and
+    /// this one may take back what that one said. `depth` counts lists and maps around it inside an attribute value.
+    fn message(&mut self, message: &'static Message, is_again: bool, depth: u32) -> Read<()> {
         let depth = depth + u32::from(message.deepens);
         if depth > VALUE_DEPTH_MAX {
             return Err(self.cursor.too_deep("lists and maps in a value", VALUE_DEPTH_MAX));
@@ -59,7 +60,7 @@ impl Transcoder<'_, '_> {
                 Name::Known(place) => {
                     let field = &message.fields[place];
                     // A default is left out, unless it takes back what the same field said before.
-                    let is_wanted = message.is_one_of || seen >> place & 1 == 1;
+                    let is_wanted = is_again || message.is_one_of || seen >> place & 1 == 1;
                     seen |= 1 << place;
                     next = place + 1;
                     if !self.cursor.take_null() {
@@ -116,7 +117,7 @@ impl Transcoder<'_, '_> {
                     self.fixed(number, WireType::Fixed64, &value.to_le_bytes());
                 }
             }
-            Kind::One(message) => self.nested(number, message, depth)?,
+            Kind::One(message) => self.nested(number, message, is_wanted, depth)?,
             Kind::Many(message) => self.list(number, message, depth)?,
         }
         Ok(())
@@ -131,7 +132,7 @@ impl Transcoder<'_, '_> {
             if self.cursor.take_null() {
                 write_length_field(self.out, number, &[]);
             } else {
-                self.nested(number, message, depth).map_err(|error| error.in_element(index))?;
+                self.nested(number, message, false, depth).map_err(|error| error.in_element(index))?;
             }
             if !self.cursor.has_next(b']')? {
                 break;
@@ -141,13 +142,13 @@ impl Transcoder<'_, '_> {
     }
 
     /// A message with its tag and length.
-    fn nested(&mut self, number: u32, message: &'static Message, depth: u32) -> Read<()> {
+    fn nested(&mut self, number: u32, message: &'static Message, is_again: bool, depth: u32) -> Read<()> {
         // Inside nested values a wrong guess would move the same bytes at every level.
         let room = if depth > 1 { LENGTH_BYTES_DEEP } else { message.length_bytes };
         write_tag(self.out, number, WireType::Length);
         let start = self.out.len();
         self.out.extend_from_slice(&[0; LENGTH_BYTES_DEEP][..room]);
-        self.message(message, depth)?;
+        self.message(message, is_again, depth)?;
         fill_in_length(self.out, start, room);
         Ok(())
     }

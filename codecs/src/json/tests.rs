@@ -164,6 +164,7 @@ fn of_a_field_written_twice_the_last_counts() {
     );
     assert_eq!((span.kind, span.flags), (0, 0));
     assert!(span.name.is_empty() && span.span_id.is_empty());
+    assert_eq!(read_span(r#""status":{"code":2},"status":{"code":0}"#).status.unwrap().code, 0);
     assert_eq!(read_span(r#""attributes":[{"key":"a"}],"attributes":[{"key":"b"}]"#).attributes.len(), 2);
 }
 
