@@ -47,6 +47,21 @@ fn compressed_bodies() {
 }
 
 #[test]
+fn zlib_bodies() {
+    replay("zlib", codecs::fuzzing::fuzz_zlib);
+}
+
+#[test]
+fn snappy_bodies() {
+    replay("snappy", codecs::fuzzing::fuzz_snappy);
+}
+
+#[test]
+fn lz4_bodies() {
+    replay("lz4", codecs::fuzzing::fuzz_lz4);
+}
+
+#[test]
 fn grpc() {
     replay("grpc", codecs::fuzzing::fuzz_grpc);
 }
