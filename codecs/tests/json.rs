@@ -10,7 +10,7 @@ use prost::Message;
 
 fn json_of(request: &ExportTraceServiceRequest) -> Vec<u8> {
     let mut json = Vec::new();
-    write_request(&request.encode_to_vec(), &mut json).unwrap();
+    write_request(&request.encode_to_vec(), &mut json).expect("a sound request");
     json
 }
 
