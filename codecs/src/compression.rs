@@ -1,11 +1,13 @@
 //! Compressed bodies: whole bodies in, whole bodies out, never more than the caller's bound.
 //!
-//! gzip is libdeflate's one-shot decoder (about 1.8x of a streaming one), zstd is the reference implementation. Contexts
-//! are made at first use and reused; a bomb costs at most the bound in memory.
+//! gzip and zlib are libdeflate's one-shot decoder (about 1.8x of a streaming one), zstd is the reference implementation.
+//! Contexts are made at first use and reused; a bomb costs at most the bound in memory.
 //!
-//! Sizes announced by a body are a hint for the first allocation, never believed beyond the bound.
+//! Sizes announced by a body are a hint for the first allocation, never believed beyond the bound. An empty body: formats
+//! that are a row of frames (zstd, lz4, framed snappy) have none in it, so it is an empty plain body, as for the Go
+//! decoders of the Collector; the others need a header, so it is broken.
 
-use std::io::Read;
+use std::io::{self, Read, Write};
 
 use flate2::read::MultiGzDecoder;
 use libdeflater::{CompressionLvl, DecompressionError};
@@ -21,35 +23,69 @@ pub enum Compression {
     Gzip,
     /// RFC 8878.
     Zstd,
+    /// RFC 1950.
+    Zlib,
+    /// RFC 1950 under the name that HTTP has for it (RFC 9110, 8.4.1.2). Raw deflate, which some senders mean by it, is not
+    /// read, as in the Collector.
+    Deflate,
+    /// Snappy as one block. A framed body is read as well: which of both the name means differs between senders.
+    Snappy,
+    /// Snappy in its framing format.
+    SnappyFramed,
+    /// LZ4 in its frame format.
+    Lz4,
 }
 
 impl Compression {
-    /// The name in `content-encoding` and `grpc-encoding`.
+    /// The name in `content-encoding`.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Self::None => "identity",
             Self::Gzip => "gzip",
             Self::Zstd => "zstd",
+            Self::Zlib => "zlib",
+            Self::Deflate => "deflate",
+            Self::Snappy => "snappy",
+            Self::SnappyFramed => "x-snappy-framed",
+            Self::Lz4 => "lz4",
         }
+    }
+
+    /// The name in `grpc-encoding`: there `snappy` is the framing format, as the Collector's gRPC library has it.
+    #[must_use]
+    pub fn grpc_name(self) -> &'static str {
+        if self == Self::SnappyFramed { Self::Snappy.name() } else { self.name() }
     }
 
     /// The compression of a name in a header or a configuration, in any case; `none` and the empty name are
     /// [`Compression::None`]. `None` if it is not supported.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
-        let named = |known: &str| name.eq_ignore_ascii_case(known);
-        if name.is_empty() || named("identity") || named("none") {
-            Some(Self::None)
-        } else if named("gzip") {
-            Some(Self::Gzip)
-        } else if named("zstd") {
-            Some(Self::Zstd)
-        } else {
-            None
+        if name.is_empty() || name.eq_ignore_ascii_case("none") {
+            return Some(Self::None);
         }
+        ALL.into_iter().find(|compression| name.eq_ignore_ascii_case(compression.name()))
+    }
+
+    /// The compression of a name in `grpc-encoding`: those that the Collector registers there, gzip, zstd and snappy.
+    #[must_use]
+    pub fn from_grpc_name(name: &str) -> Option<Self> {
+        let known = [Self::None, Self::Gzip, Self::Zstd, Self::Snappy];
+        Self::from_name(name).filter(|compression| known.contains(compression))
     }
 }
+
+const ALL: [Compression; 8] = [
+    Compression::None,
+    Compression::Gzip,
+    Compression::Zstd,
+    Compression::Zlib,
+    Compression::Deflate,
+    Compression::Snappy,
+    Compression::SnappyFramed,
+    Compression::Lz4,
+];
 
 /// Why a body could not be decompressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -68,14 +104,15 @@ pub enum DecompressError {
 /// Decompresses bodies; one per shard.
 #[derive(Default)]
 pub struct Decompressor {
-    gzip: Option<libdeflater::Decompressor>,
+    /// For gzip and zlib.
+    inflate: Option<libdeflater::Decompressor>,
     zstd: Option<DCtx<'static>>,
 }
 
 impl std::fmt::Debug for Decompressor {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { gzip, zstd } = self;
-        f.debug_struct("Decompressor").field("gzip", &gzip.is_some()).field("zstd", &zstd.is_some()).finish()
+        let Self { inflate, zstd } = self;
+        f.debug_struct("Decompressor").field("inflate", &inflate.is_some()).field("zstd", &zstd.is_some()).finish()
     }
 }
 
@@ -97,6 +134,10 @@ impl Decompressor {
             Compression::None => copy(body, bytes_max, out),
             Compression::Gzip => self.gunzip(body, bytes_max, out),
             Compression::Zstd => self.unzstd(body, bytes_max, out),
+            Compression::Zlib | Compression::Deflate => self.inflate(compression, body, bytes_max, out),
+            Compression::Snappy if !body.starts_with(SNAPPY_STREAM_IDENTIFIER) => unsnap_block(body, bytes_max, out),
+            Compression::Snappy | Compression::SnappyFramed => unsnap_frames(compression, body, bytes_max, out),
+            Compression::Lz4 => unlz4(body, bytes_max, out),
         };
         if result.is_err() {
             out.clear();
@@ -104,30 +145,42 @@ impl Decompressor {
         result
     }
 
-    /// The one-shot decoder with a guessed size, grown until it fits; several members go to the streaming decoder.
+    /// Several members go to the streaming decoder.
     fn gunzip(&mut self, body: &[u8], bytes_max: usize, out: &mut Vec<u8>) -> Result<(), DecompressError> {
-        let gzip = self.gzip.get_or_insert_with(libdeflater::Decompressor::new);
-        let mut size = gunzip_guess(body).min(bytes_max);
+        self.inflate(Compression::Gzip, body, bytes_max, out)?;
+        if is_single_member(body, out) {
+            return Ok(());
+        }
+        gunzip_members(body, bytes_max, out)
+    }
+
+    /// The one-shot decoder with a guessed size, grown until it fits.
+    fn inflate(
+        &mut self,
+        compression: Compression,
+        body: &[u8],
+        bytes_max: usize,
+        out: &mut Vec<u8>,
+    ) -> Result<(), DecompressError> {
+        let inflate = self.inflate.get_or_insert_with(libdeflater::Decompressor::new);
+        let is_gzip = compression == Compression::Gzip;
+        let guess = if is_gzip { gunzip_guess(body) } else { body.len().saturating_mul(6) };
+        let mut size = guess.min(bytes_max);
         loop {
             out.resize(size, 0);
-            match gzip.gzip_decompress(body, out) {
+            let read = if is_gzip { inflate.gzip_decompress(body, out) } else { inflate.zlib_decompress(body, out) };
+            match read {
                 Ok(length) => {
                     out.truncate(length);
-                    break;
+                    return Ok(());
                 }
-                Err(DecompressionError::BadData) => {
-                    return Err(DecompressError::Broken(Compression::Gzip));
-                }
+                Err(DecompressionError::BadData) => return Err(DecompressError::Broken(compression)),
                 Err(DecompressionError::InsufficientSpace) if size >= bytes_max => {
                     return Err(DecompressError::TooLarge { bytes_max });
                 }
                 Err(DecompressionError::InsufficientSpace) => size = size.saturating_mul(4).clamp(1024, bytes_max),
             }
         }
-        if is_single_member(body, out) {
-            return Ok(());
-        }
-        gunzip_members(body, bytes_max, out)
     }
 
     fn unzstd(&mut self, body: &[u8], bytes_max: usize, out: &mut Vec<u8>) -> Result<(), DecompressError> {
@@ -203,13 +256,79 @@ fn holds_member_start(bytes: &[u8]) -> bool {
 
 /// All members, one after the other; what follows the last must be nothing, as for Go's decoder.
 fn gunzip_members(body: &[u8], bytes_max: usize, out: &mut Vec<u8>) -> Result<(), DecompressError> {
-    out.clear();
-    let read = MultiGzDecoder::new(body).take((bytes_max as u64).saturating_add(1)).read_to_end(out);
-    match read {
-        Ok(length) if length > bytes_max => Err(DecompressError::TooLarge { bytes_max }),
-        Ok(_) => Ok(()),
-        Err(_) => Err(DecompressError::Broken(Compression::Gzip)),
+    read_bounded(MultiGzDecoder::new(body), bytes_max, out).map_err(|()| DecompressError::Broken(Compression::Gzip))?;
+    check_length(out, bytes_max)
+}
+
+/// What a framed snappy stream begins with (framing format, section 4.1).
+const SNAPPY_STREAM_IDENTIFIER: &[u8] = b"\xff\x06\x00\x00sNaPpY";
+
+/// No snappy block is more than this many times as large as its bytes: three bytes repeat at most 64.
+const SNAPPY_RATIO_MAX: usize = 22;
+
+fn unsnap_block(body: &[u8], bytes_max: usize, out: &mut Vec<u8>) -> Result<(), DecompressError> {
+    let broken = DecompressError::Broken(Compression::Snappy);
+    let announced = snap::raw::decompress_len(body).map_err(|_| broken)?;
+    if announced > bytes_max {
+        return Err(DecompressError::TooLarge { bytes_max });
     }
+    // A few bytes must not make us clear megabytes.
+    if body.is_empty() || announced > body.len().saturating_mul(SNAPPY_RATIO_MAX) {
+        return Err(broken);
+    }
+    out.resize(announced, 0);
+    let length = snap::raw::Decoder::new().decompress(body, out).map_err(|_| broken)?;
+    out.truncate(length);
+    Ok(())
+}
+
+fn unsnap_frames(
+    compression: Compression,
+    body: &[u8],
+    bytes_max: usize,
+    out: &mut Vec<u8>,
+) -> Result<(), DecompressError> {
+    let plain = snap::read::FrameDecoder::new(body);
+    read_bounded(plain, bytes_max, out).map_err(|()| DecompressError::Broken(compression))?;
+    check_length(out, bytes_max)
+}
+
+/// All frames, one after the other.
+fn unlz4(body: &[u8], bytes_max: usize, out: &mut Vec<u8>) -> Result<(), DecompressError> {
+    let broken = DecompressError::Broken(Compression::Lz4);
+    out.clear();
+    let mut frames = lz4_flex::frame::FrameDecoder::new(Whole(body));
+    while !frames.get_ref().0.is_empty() {
+        let left = bytes_max - out.len();
+        let read = (&mut frames).take(left as u64 + 1).read_to_end(out).map_err(|_| broken)?;
+        if read > left {
+            return Err(DecompressError::TooLarge { bytes_max });
+        }
+    }
+    Ok(())
+}
+
+/// Bytes whose end nobody may ask for: the LZ4 decoder takes it for the end of a frame wherever it comes, and would hand
+/// out half a body without a word.
+struct Whole<'a>(&'a [u8]);
+
+impl Read for Whole<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.0.is_empty() && !buffer.is_empty() {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        self.0.read(buffer)
+    }
+}
+
+/// Replaces the contents of `out` by what a streaming decoder yields, stopping one byte beyond the bound.
+fn read_bounded(plain: impl Read, bytes_max: usize, out: &mut Vec<u8>) -> Result<(), ()> {
+    out.clear();
+    plain.take((bytes_max as u64).saturating_add(1)).read_to_end(out).map(drop).map_err(drop)
+}
+
+fn check_length(out: &[u8], bytes_max: usize) -> Result<(), DecompressError> {
+    if out.len() > bytes_max { Err(DecompressError::TooLarge { bytes_max }) } else { Ok(()) }
 }
 
 /// The first allocation: what the first frame announces, or a usual ratio; `None` if it announces more than the bound.
@@ -223,47 +342,56 @@ fn unzstd_guess(body: &[u8], bytes_max: usize) -> Option<usize> {
 /// Compresses bodies; one per shard.
 #[derive(Default)]
 pub struct Compressor {
-    gzip: Option<(i32, libdeflater::Compressor)>,
+    /// For gzip and zlib, at the level it was made for.
+    deflate: Option<(i32, libdeflater::Compressor)>,
     zstd: Option<zstd_safe::CCtx<'static>>,
 }
 
 impl std::fmt::Debug for Compressor {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { gzip, zstd } = self;
-        f.debug_struct("Compressor").field("gzip", &gzip.is_some()).field("zstd", &zstd.is_some()).finish()
+        let Self { deflate, zstd } = self;
+        f.debug_struct("Compressor").field("deflate", &deflate.is_some()).field("zstd", &zstd.is_some()).finish()
     }
 }
 
-/// gzip's level if none is configured: on spans level 6 takes 2.2 times as long and saves 1 % of the bytes.
-pub const GZIP_LEVEL_DEFAULT: i32 = 1;
+/// Level of gzip and zlib if none is configured: on spans level 6 takes 2.2 times as long and saves 1 % of the bytes.
+pub const DEFLATE_LEVEL_DEFAULT: i32 = 1;
 /// zstd's level if none is configured: on spans level 3 takes 1.5 to 2.3 times as long and saves 1.5 % of the bytes.
 pub const ZSTD_LEVEL_DEFAULT: i32 = 1;
 
 impl Compressor {
     /// Appends `plain`, compressed, to `out`. Levels beyond an encoder's range count as its nearest; `None` and -1 (Go's
-    /// "default") are the defaults above; gzip's range is 1 to 12, zstd's -7 to 22.
+    /// "default") are the defaults above; the range of gzip and zlib is 1 to 12, zstd's -7 to 22. Snappy and LZ4 have none.
     ///
     /// # Panics
-    /// The zstd library cannot allocate its context.
+    /// The zstd library cannot allocate its context, or a snappy block of 4 GiB: requests are bounded far below.
     pub fn compress(&mut self, compression: Compression, level: Option<i32>, plain: &[u8], out: &mut Vec<u8>) {
         match compression {
             Compression::None => out.extend_from_slice(plain),
-            Compression::Gzip => self.gzip(level, plain, out),
+            Compression::Gzip | Compression::Zlib | Compression::Deflate => {
+                self.deflate(compression == Compression::Gzip, level, plain, out);
+            }
             Compression::Zstd => self.zstd(level, plain, out),
+            Compression::Snappy => snap_block(plain, out),
+            Compression::SnappyFramed => snap_frames(plain, out),
+            Compression::Lz4 => lz4(plain, out),
         }
     }
 
-    fn gzip(&mut self, level: Option<i32>, plain: &[u8], out: &mut Vec<u8>) {
-        let level = level.filter(|level| *level != -1).unwrap_or(GZIP_LEVEL_DEFAULT).clamp(1, 12);
-        if self.gzip.as_ref().is_none_or(|(made_for, _)| *made_for != level) {
+    fn deflate(&mut self, is_gzip: bool, level: Option<i32>, plain: &[u8], out: &mut Vec<u8>) {
+        let level = level.filter(|level| *level != -1).unwrap_or(DEFLATE_LEVEL_DEFAULT).clamp(1, 12);
+        if self.deflate.as_ref().is_none_or(|(made_for, _)| *made_for != level) {
             let made = libdeflater::Compressor::new(CompressionLvl::new(level).unwrap_or_default());
-            self.gzip = Some((level, made));
+            self.deflate = Some((level, made));
         }
-        let (_, gzip) = self.gzip.as_mut().expect("made just above");
+        let (_, deflate) = self.deflate.as_mut().expect("made just above");
         let start = out.len();
-        out.resize(start + gzip.gzip_compress_bound(plain.len()), 0);
-        let length = gzip.gzip_compress(plain, &mut out[start..]).expect("the bound holds any outcome");
-        out.truncate(start + length);
+        let bound =
+            if is_gzip { deflate.gzip_compress_bound(plain.len()) } else { deflate.zlib_compress_bound(plain.len()) };
+        out.resize(start + bound, 0);
+        let room = &mut out[start..];
+        let written = if is_gzip { deflate.gzip_compress(plain, room) } else { deflate.zlib_compress(plain, room) };
+        out.truncate(start + written.expect("the bound holds any outcome"));
     }
 
     fn zstd(&mut self, level: Option<i32>, plain: &[u8], out: &mut Vec<u8>) {
@@ -278,13 +406,35 @@ impl Compressor {
     }
 }
 
+fn snap_block(plain: &[u8], out: &mut Vec<u8>) {
+    let start = out.len();
+    out.resize(start + snap::raw::max_compress_len(plain.len()), 0);
+    let length = snap::raw::Encoder::new().compress(plain, &mut out[start..]).expect("the bound holds any outcome");
+    out.truncate(start + length);
+}
+
+/// The stream identifier comes with the first data; of no data a stream is nothing at all, which readers take for empty.
+fn snap_frames(plain: &[u8], out: &mut Vec<u8>) {
+    let mut frames = snap::write::FrameEncoder::new(out);
+    frames.write_all(plain).and_then(|()| frames.flush()).expect("memory takes everything");
+}
+
+fn lz4(plain: &[u8], out: &mut Vec<u8>) {
+    let mut frame = lz4_flex::frame::FrameEncoder::new(out);
+    frame.write_all(plain).expect("memory takes everything");
+    frame.finish().expect("memory takes everything");
+}
+
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
-
     use super::*;
 
-    const BOTH: [Compression; 2] = [Compression::Gzip, Compression::Zstd];
+    /// Those whose bodies have frames or members that may follow each other.
+    const ROWS: [Compression; 4] = [Compression::Gzip, Compression::Zstd, Compression::SnappyFramed, Compression::Lz4];
+    const COMPRESSED: [Compression; 7] = {
+        let [_, compressed @ ..] = ALL;
+        compressed
+    };
     const BYTES_MAX: usize = 1 << 20;
 
     fn compressed(compression: Compression, plain: &[u8]) -> Vec<u8> {
@@ -313,7 +463,7 @@ mod tests {
         let mut decompressor = Decompressor::default();
         let mut plain = Vec::new();
         for length in [0, 1, 100, 1000, 65_535, 65_536, 300_000] {
-            for compression in [Compression::None, Compression::Gzip, Compression::Zstd] {
+            for compression in ALL {
                 for level in [None, Some(-1), Some(0), Some(6), Some(100)] {
                     let mut body = b"kept".to_vec();
                     compressor.compress(compression, level, &text(length), &mut body);
@@ -327,7 +477,7 @@ mod tests {
 
     #[test]
     fn the_bound_is_exact() {
-        for compression in [Compression::None, Compression::Gzip, Compression::Zstd] {
+        for compression in ALL {
             let plain = text(5000);
             let body = compressed(compression, &plain);
             check(compression, &body, 5000, Ok(&plain));
@@ -340,7 +490,7 @@ mod tests {
     fn a_bomb_stops_at_the_bound() {
         let zeros = vec![0; 64 << 20];
         let too_large = Err(DecompressError::TooLarge { bytes_max: BYTES_MAX });
-        for compression in BOTH {
+        for compression in COMPRESSED {
             check(compression, &compressed(compression, &zeros), BYTES_MAX, too_large);
         }
         // Without an announced size, and with a false one.
@@ -353,7 +503,7 @@ mod tests {
 
     #[test]
     fn several_members_or_frames_are_one_body() {
-        for compression in BOTH {
+        for compression in ROWS {
             // Equal members have equal trailers: the case that a look at the last trailer alone would get wrong.
             for (first, second) in [(text(900), text(900)), (text(10), text(50_000)), (text(50_000), Vec::new())] {
                 let body = [compressed(compression, &first), compressed(compression, &second)].concat();
@@ -394,15 +544,16 @@ mod tests {
 
     #[test]
     fn a_body_cut_anywhere_is_broken() {
-        for compression in BOTH {
+        for compression in COMPRESSED {
             let body = compressed(compression, &text(3000));
             let mut out = Vec::new();
             let mut decompressor = Decompressor::default();
             for length in 0..body.len() {
                 let result = decompressor.decompress(compression, &body[..length], BYTES_MAX, &mut out);
-                // No frame at all is an empty zstd body; no member is no gzip body.
-                let empty_zstd = compression == Compression::Zstd && length == 0;
-                assert_eq!(result.is_ok(), empty_zstd, "{compression:?} cut at {length}");
+                // A row of no frames is an empty body, and so is one cut after a whole frame.
+                let is_row = compression != Compression::Gzip && ROWS.contains(&compression);
+                let is_identifier = compression == Compression::SnappyFramed && length == 10;
+                assert_eq!(result.is_ok(), is_row && length == 0 || is_identifier, "{compression:?} cut at {length}");
             }
             decompressor.decompress(compression, &body, BYTES_MAX, &mut out).unwrap();
             assert_eq!(out, text(3000), "broken bodies leave no trace in the decompressor");
@@ -411,7 +562,7 @@ mod tests {
 
     #[test]
     fn what_follows_the_last_member_is_not_accepted() {
-        for compression in BOTH {
+        for compression in ROWS {
             for garbage in [&b"\0"[..], b"garbage", &[0x1f, 0x8b, 8, 0], &[0; 600]] {
                 let body = [&compressed(compression, &text(3000)), garbage].concat();
                 check(compression, &body, BYTES_MAX, Err(DecompressError::Broken(compression)));
@@ -421,7 +572,7 @@ mod tests {
 
     #[test]
     fn flipped_bits_never_panic() {
-        for compression in BOTH {
+        for compression in COMPRESSED {
             let body = compressed(compression, &text(500));
             let mut decompressor = Decompressor::default();
             let mut out = Vec::new();
@@ -437,6 +588,37 @@ mod tests {
     }
 
     #[test]
+    fn snappy_is_read_framed_or_not() {
+        let plain = text(100_000);
+        check(Compression::Snappy, &compressed(Compression::SnappyFramed, &plain), BYTES_MAX, Ok(&plain));
+        check(Compression::Snappy, &compressed(Compression::Snappy, &plain), BYTES_MAX, Ok(&plain));
+        let broken = Err(DecompressError::Broken(Compression::SnappyFramed));
+        check(Compression::SnappyFramed, &compressed(Compression::Snappy, &plain), BYTES_MAX, broken);
+    }
+
+    #[test]
+    fn a_snappy_block_that_announces_more_than_it_can_hold_is_refused_before_it_gets_memory() {
+        // Varints: 1 MiB, 4 GiB - 1.
+        let broken = Err(DecompressError::Broken(Compression::Snappy));
+        check(Compression::Snappy, &[0x80, 0x80, 0x40, 0, 0], BYTES_MAX, broken);
+        let too_large = Err(DecompressError::TooLarge { bytes_max: BYTES_MAX });
+        check(Compression::Snappy, &[0xff, 0xff, 0xff, 0xff, 0x0f, 0], BYTES_MAX, too_large);
+        check(Compression::Snappy, &[], BYTES_MAX, broken);
+    }
+
+    #[test]
+    fn zlib_of_a_streaming_encoder_is_read_and_raw_deflate_is_not() {
+        let plain = text(200_000);
+        let mut body = Vec::new();
+        flate2::bufread::ZlibEncoder::new(&plain[..], flate2::Compression::new(6)).read_to_end(&mut body).unwrap();
+        check(Compression::Deflate, &body, BYTES_MAX, Ok(&plain));
+        check(Compression::Zlib, &body, BYTES_MAX, Ok(&plain));
+        let mut body = Vec::new();
+        flate2::bufread::DeflateEncoder::new(&plain[..], flate2::Compression::new(6)).read_to_end(&mut body).unwrap();
+        check(Compression::Deflate, &body, BYTES_MAX, Err(DecompressError::Broken(Compression::Deflate)));
+    }
+
+    #[test]
     fn names_are_those_of_headers_and_configurations() {
         for (name, compression) in [
             ("gzip", Some(Compression::Gzip)),
@@ -445,9 +627,27 @@ mod tests {
             ("identity", Some(Compression::None)),
             ("none", Some(Compression::None)),
             ("", Some(Compression::None)),
-            ("snappy", None),
+            ("Deflate", Some(Compression::Deflate)),
+            ("zlib", Some(Compression::Zlib)),
+            ("snappy", Some(Compression::Snappy)),
+            ("x-snappy-framed", Some(Compression::SnappyFramed)),
+            ("lz4", Some(Compression::Lz4)),
+            ("br", None),
         ] {
             assert_eq!(Compression::from_name(name), compression, "{name}");
         }
+        for compression in ALL {
+            assert_eq!(Compression::from_name(compression.name()), Some(compression));
+        }
+        for (name, compression) in [
+            ("snappy", Some(Compression::Snappy)),
+            ("identity", Some(Compression::None)),
+            ("deflate", None),
+            ("lz4", None),
+            ("x-snappy-framed", None),
+        ] {
+            assert_eq!(Compression::from_grpc_name(name), compression, "{name}");
+        }
+        assert_eq!(Compression::SnappyFramed.grpc_name(), "snappy");
     }
 }

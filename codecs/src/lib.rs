@@ -1,7 +1,8 @@
 //! Bytes <-> meaning. In the order data flows:
 //!
 //! ```text
-//! body --compression--> bytes --otlp (one checked pass)--> SpanIndex --encode--> bytes --grpc--> frame
+//! body --compression--> bytes --json, if it is JSON--> protobuf --otlp (one checked pass)--> SpanIndex
+//! SpanIndex --encode--> bytes --grpc--> frame
 //! ```
 //!
 //! Everything here is pure: no clock, no I/O, no threads, no configuration. Nothing panics on a peer's bytes:
@@ -11,5 +12,6 @@ pub mod compression;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod grpc;
+pub mod json;
 pub mod otlp;
 pub mod wire;

@@ -27,6 +27,16 @@ fn shaped_requests() {
 }
 
 #[test]
+fn requests_in_json() {
+    replay("json", codecs::fuzzing::fuzz_json);
+}
+
+#[test]
+fn shaped_requests_in_json() {
+    replay("json_shaped", codecs::fuzzing::fuzz_json_shaped);
+}
+
+#[test]
 fn other_messages() {
     replay("messages", codecs::fuzzing::fuzz_messages);
 }
@@ -34,6 +44,21 @@ fn other_messages() {
 #[test]
 fn compressed_bodies() {
     replay("compression", codecs::fuzzing::fuzz_compression);
+}
+
+#[test]
+fn zlib_bodies() {
+    replay("zlib", codecs::fuzzing::fuzz_zlib);
+}
+
+#[test]
+fn snappy_bodies() {
+    replay("snappy", codecs::fuzzing::fuzz_snappy);
+}
+
+#[test]
+fn lz4_bodies() {
+    replay("lz4", codecs::fuzzing::fuzz_lz4);
 }
 
 #[test]

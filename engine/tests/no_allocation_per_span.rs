@@ -10,6 +10,7 @@ mod common;
 
 use bytes::Bytes;
 use codecs::compression::Compression;
+use codecs::otlp::Format;
 use common::traces::{Kind, Trace, request_of};
 use engine::auth::Authenticators;
 use engine::config::checked::{ComponentId, ExporterKind, ExporterSettings, HeadSettings, QueueSettings, Wanted};
@@ -191,7 +192,16 @@ fn allocations(spans: u32, compression: Compression) -> f64 {
             let mut body = receiver.take_buffer(wire.len());
             body.extend_from_slice(wire);
             let body = Body::Gathered(body);
-            receiver.handle(ReceivedRequest { body, compression, transport: Transport::Grpc, client }).await.unwrap();
+            receiver
+                .handle(ReceivedRequest {
+                    body,
+                    compression,
+                    format: Format::Protobuf,
+                    transport: Transport::Grpc,
+                    client,
+                })
+                .await
+                .unwrap();
             while pipelines.borrow_mut().turn(false) {}
         }
         let allocations = ALLOCATIONS.get() - before;

@@ -3,9 +3,11 @@
 //! Not part of the interface. The checks live beside the code so that a corpus file, a property test and a fuzzer's
 //! find are judged by the same lines.
 
+mod json_twin;
 mod schema;
 mod twin;
 
+pub use json_twin::{check_json, json_from};
 pub use schema::{ANY_VALUE, FieldKind, KEY_VALUE, MESSAGES, Message, REQUEST, SPAN, request_from, wrap};
 pub use twin::{check_merge, check_request, check_subset};
 
@@ -29,6 +31,19 @@ pub fn fuzz_index_shaped(choices: &[u8]) {
     check_request(&bytes);
     check_subset(&bytes, |number| choices.get(number as usize).is_some_and(|choice| choice % 2 == 0));
     check_merge(&bytes, choices);
+}
+
+/// Any bytes as a request in JSON: the transcoder agrees with the twin.
+pub fn fuzz_json(bytes: &[u8]) {
+    check_json(bytes);
+    let _ = crate::json::read_response(bytes);
+    let _ = Status::decode_json(bytes);
+    let _ = crate::json::write_request(bytes, &mut Vec::new());
+}
+
+/// Any bytes as choices of a JSON request's shape: deeper places than random bytes reach.
+pub fn fuzz_json_shaped(choices: &[u8]) {
+    check_json(json_from(choices).as_bytes());
 }
 
 /// Any bytes as a resource envelope and as the answer of a server.
@@ -59,28 +74,50 @@ pub fn fuzz_messages(bytes: &[u8]) {
 
 /// Any bytes as a compressed body and as a plain one.
 pub fn fuzz_compression(bytes: &[u8]) {
-    const BYTES_MAX: usize = 1 << 16;
-    let mut decompressor = Decompressor::default();
-    let mut out = Vec::new();
     for compression in [Compression::None, Compression::Gzip, Compression::Zstd] {
-        let read = decompressor.decompress(compression, bytes, BYTES_MAX, &mut out);
-        assert!(out.len() <= BYTES_MAX, "the bound holds");
-        if compression == Compression::Gzip {
-            check_gunzip(bytes, BYTES_MAX, read, &out);
-        }
-        let mut body = Vec::new();
-        Compressor::default().compress(compression, None, bytes, &mut body);
-        decompressor.decompress(compression, &body, bytes.len(), &mut out).expect("what was compressed is plain again");
-        assert_eq!(out, bytes);
+        check_compression(compression, bytes);
     }
 }
 
+/// Any bytes as a zlib body and as a plain one.
+pub fn fuzz_zlib(bytes: &[u8]) {
+    check_compression(Compression::Deflate, bytes);
+}
+
+/// Any bytes as a snappy body, framed or not, and as a plain one.
+pub fn fuzz_snappy(bytes: &[u8]) {
+    check_compression(Compression::Snappy, bytes);
+    check_compression(Compression::SnappyFramed, bytes);
+}
+
+/// Any bytes as an LZ4 body and as a plain one.
+pub fn fuzz_lz4(bytes: &[u8]) {
+    check_compression(Compression::Lz4, bytes);
+}
+
+fn check_compression(compression: Compression, bytes: &[u8]) {
+    const BYTES_MAX: usize = 1 << 16;
+    let mut decompressor = Decompressor::default();
+    let mut out = Vec::new();
+    let read = decompressor.decompress(compression, bytes, BYTES_MAX, &mut out);
+    assert!(out.len() <= BYTES_MAX, "the bound holds");
+    match compression {
+        Compression::Gzip => check_streamed(flate2::read::MultiGzDecoder::new(bytes), BYTES_MAX, read, &out),
+        Compression::Deflate => check_streamed(flate2::read::ZlibDecoder::new(bytes), BYTES_MAX, read, &out),
+        _ => {}
+    }
+    let mut body = Vec::new();
+    Compressor::default().compress(compression, None, bytes, &mut body);
+    decompressor.decompress(compression, &body, bytes.len(), &mut out).expect("what was compressed is plain again");
+    assert_eq!(out, bytes);
+}
+
 /// What the one-shot decoder accepts, a streaming decoder reads as the same bytes.
-fn check_gunzip(body: &[u8], bytes_max: usize, read: Result<(), DecompressError>, plain: &[u8]) {
+fn check_streamed(streamed: impl Read, bytes_max: usize, read: Result<(), DecompressError>, plain: &[u8]) {
     if read.is_ok() {
         let mut twin = Vec::new();
-        let members = flate2::read::MultiGzDecoder::new(body).take(bytes_max as u64 + 1).read_to_end(&mut twin);
-        assert!(members.is_err() || twin == plain, "both decoders agree");
+        let whole = streamed.take(bytes_max as u64 + 1).read_to_end(&mut twin);
+        assert!(whole.is_err() || twin == plain, "both decoders agree");
     }
 }
 

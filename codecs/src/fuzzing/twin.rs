@@ -29,6 +29,8 @@ pub fn check_request(bytes: &[u8]) {
         (Ok(()), Ok(request)) => {
             let segments = [Bytes::new(), Bytes::copy_from_slice(bytes)];
             check_index(&index, &segments, bytes, &request);
+            let written = crate::json::write_request(bytes, &mut Vec::new());
+            assert_eq!(written, Ok(()), "what the index takes can be written as JSON");
         }
         (Err(malformed), decoded) => {
             assert!(malformed.offset <= bytes.len(), "{malformed}: outside the {} bytes", bytes.len());

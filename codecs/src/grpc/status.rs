@@ -8,6 +8,7 @@ use std::time::Duration;
 use prost::Message;
 
 use super::base64;
+use crate::json;
 use crate::otlp::proto::{Any, ProtoDuration, RETRY_INFO_URL, RetryInfo, RpcStatus, text};
 
 /// A gRPC status code.
@@ -229,6 +230,32 @@ impl Status {
         })
     }
 
+    /// A google.rpc.Status in JSON: the body of an HTTP error where the request was JSON.
+    #[must_use]
+    pub fn encode_json(&self) -> Vec<u8> {
+        let mut out = format!("{{\"code\":{},\"message\":", self.code.number()).into_bytes();
+        json::write_text(self.message.as_bytes(), &mut out);
+        if let Some(delay) = self.retry_delay {
+            // google.protobuf.Duration in JSON: seconds, with 0 or 9 digits behind the point.
+            let delay = match delay.subsec_nanos() {
+                0 => format!("{}s", delay.as_secs()),
+                nanos => format!("{}.{nanos:09}s", delay.as_secs()),
+            };
+            let details = format!(",\"details\":[{{\"@type\":\"{RETRY_INFO_URL}\",\"retryDelay\":\"{delay}\"}}]");
+            out.extend_from_slice(details.as_bytes());
+        }
+        out.push(b'}');
+        out
+    }
+
+    /// Reads a google.rpc.Status in JSON, without its details; `None` if the bytes are none.
+    #[must_use]
+    pub fn decode_json(bytes: &[u8]) -> Option<Self> {
+        let mut protobuf = Vec::new();
+        json::read_status(bytes, &mut protobuf).ok()?;
+        Self::decode(&protobuf)
+    }
+
     /// The value of `grpc-status-details-bin`.
     #[must_use]
     pub fn details_header(&self) -> String {
@@ -290,6 +317,22 @@ fn hex_digit(character: u8) -> Option<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_status_in_json_is_what_protobuf_s_mapping_says() {
+        let status = Status::new(Code::InvalidArgument, "no \"request\"\n");
+        assert_eq!(status.encode_json(), br#"{"code":3,"message":"no \"request\"\n"}"#);
+        assert_eq!(Status::decode_json(&status.encode_json()), Some(status));
+        let status = Status::new(Code::Unavailable, "later").retry_after(Duration::from_millis(1500));
+        let json = concat!(
+            r#"{"code":14,"message":"later","details":[{"@type":"type.googleapis.com/google.rpc.RetryInfo","#,
+            r#""retryDelay":"1.500000000s"}]}"#
+        );
+        assert_eq!(String::from_utf8(status.encode_json()).unwrap(), json);
+        let read = Status::decode_json(json.as_bytes()).unwrap();
+        assert_eq!((read.code, &read.message[..], read.retry_delay), (Code::Unavailable, "later", None));
+        assert_eq!(Status::decode_json(b"<html>"), None);
+    }
 
     #[test]
     fn codes_have_the_numbers_of_grpc() {

@@ -7,6 +7,7 @@
 pub mod attributes;
 mod edit;
 mod encode;
+mod format;
 mod index;
 mod message;
 pub mod proto;
@@ -17,6 +18,7 @@ mod span;
 pub use attributes::{Edit, EditChange, EditSource, Scalar, edit_resource};
 pub use attributes::{resource_attribute, resource_attributes, span_attributes};
 pub use encode::{Encoder, Selection};
+pub use format::Format;
 pub use index::{ByteRange, EnvelopeMap, ScopeEntry, SpanIndex, span_bytes};
 pub use message::VALUE_DEPTH_MAX;
 pub use response::{PartialSuccess, SUCCESS, read_response, write_response};

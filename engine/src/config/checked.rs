@@ -454,7 +454,9 @@ pub struct OtlpExporterSettings {
     pub traces_path: String,
     /// `None`: plain text.
     pub tls: Option<TlsClientSettings>,
-    /// Encoding of requests.
+    /// HTTP only: `encoding`. gRPC is always protobuf.
+    pub format: codecs::otlp::Format,
+    /// How requests are compressed.
     pub compression: codecs::compression::Compression,
     /// `compression_params.level`; `None`: the codec's default.
     pub compression_level: Option<i32>,

@@ -19,6 +19,7 @@ use crate::transport::tls::TlsClient;
 use bytes::Bytes;
 use codecs::compression::Compression;
 use codecs::grpc::PREFIX_BYTES;
+use codecs::otlp::Format;
 use memory::{KeptTrace, MemoryBounds, MemoryTraces};
 use outcome::Outcome;
 use std::cell::RefCell;
@@ -33,7 +34,7 @@ const KEPT_BYTES_MAX: usize = 16 << 20;
 pub struct EncodedRequest {
     /// gRPC prefix and message; HTTP leaves the prefix away.
     pub body: Bytes,
-    /// How the message is encoded.
+    /// How the message is compressed.
     pub compression: Compression,
     /// Spans in it.
     pub spans: u64,
@@ -60,19 +61,23 @@ enum Kind {
 }
 
 /// How an exporter wants its requests.
-#[derive(Clone, Copy, Debug)]
-struct Encoding {
-    compression: Compression,
-    level: Option<i32>,
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Encoding {
+    /// Protobuf or JSON.
+    pub format: Format,
+    /// Of the whole message.
+    pub compression: Compression,
+    /// `None`: the codec's default.
+    pub level: Option<i32>,
 }
 
 impl Encoding {
     fn of(settings: &OtlpExporterSettings) -> Encoding {
-        Encoding { compression: settings.compression, level: settings.compression_level }
+        Encoding { format: settings.format, compression: settings.compression, level: settings.compression_level }
     }
 
     fn of_request(self, request: &ExportRequest, shard: &ShardContext) -> EncodedRequest {
-        request.encoded(self.compression, self.level, shard)
+        request.encoded(self, shard)
     }
 }
 
@@ -136,7 +141,7 @@ impl Exporter {
         match &self.kind {
             Kind::OtlpGrpc(..) | Kind::OtlpHttp(..) => None,
             Kind::Debug(verbosity) => {
-                let encoded = request.encoded(Compression::None, None, shard);
+                let encoded = request.encoded(Encoding::default(), shard);
                 eprint!("{}", debug::render(*verbosity, &encoded.body[PREFIX_BYTES..]));
                 Some(Outcome::Delivered)
             }

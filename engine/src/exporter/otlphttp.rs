@@ -50,7 +50,8 @@ impl OtlpHttpExporter {
             timeout: check_duration(settings.timeout_ns),
             first_address: shard,
         };
-        let client = HttpClient::new(&peer, &settings.traces_path).map_err(|error| format!("{sender}: {error}"))?;
+        let client = HttpClient::new(&peer, &settings.traces_path, settings.format)
+            .map_err(|error| format!("{sender}: {error}"))?;
         let url = format!("{scheme}://{}{}", host_and_port(&settings.endpoint), settings.traces_path);
         Ok(OtlpHttpExporter { client, shown, peer: format!("{sender} to {url}") })
     }
@@ -96,6 +97,7 @@ mod tests {
     use crate::transport::client::test_peers::*;
     use crate::transport::client::{ANSWER_BYTES_MAX, Problem};
     use codecs::compression::Compression;
+    use codecs::otlp::Format;
     use std::time::Duration;
     use tokio::io::AsyncReadExt;
 
@@ -167,6 +169,26 @@ mod tests {
             assert!(!head.contains("content-encoding"), "{head}");
             assert_eq!(body, b"spans");
             assert!(second.contains("\r\ncontent-encoding: zstd\r\n"), "{second}");
+        });
+    }
+
+    #[test]
+    fn a_request_in_json_says_so_and_its_answer_is_read() {
+        on_both(async || {
+            let listener = Listener::bind();
+            let mut settings = exporter_settings(listener.port());
+            settings.format = Format::Json;
+            let exporter = exporter(&settings);
+            spawn(async move {
+                let mut stream = listener.accept().await;
+                let (head, _) = read_http1(&mut stream).await;
+                assert!(head.contains("\r\ncontent-type: application/json\r\n"), "{head}");
+                let body = r#"{"partialSuccess":{"rejectedSpans":"2","errorMessage":"too old"}}"#;
+                let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json; charset=utf-8\r\n";
+                write_http1(&mut stream, &format!("{head}content-length: {}\r\n\r\n{body}", body.len())).await;
+            });
+            let outcome = exporter.attempt(&request()).await;
+            assert_eq!(outcome, Outcome::PartiallyRejected { rejected: 2, message: "too old".to_owned() });
         });
     }
 

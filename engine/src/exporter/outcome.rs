@@ -8,8 +8,10 @@ use super::EncodedRequest;
 use crate::auth::backend::BackendHeaders;
 use crate::transport::client::{ClientError, Problem};
 use codecs::grpc::{Code, Status, http_is_retryable};
-use codecs::otlp::{PartialSuccess, read_response};
+use codecs::json;
+use codecs::otlp::{Format, PartialSuccess, read_response};
 use http::{HeaderMap, StatusCode};
+use std::fmt::Display;
 use std::time::{Duration, SystemTime};
 
 /// Text of a peer that is passed on into logs.
@@ -132,7 +134,7 @@ pub fn from_client_error(error: ClientError) -> Outcome {
 /// A gRPC answer; `peer` says who answered whom, `message` is the unframed response.
 pub fn from_grpc(peer: &str, status: &Status, message: &[u8]) -> Outcome {
     if status.code == Code::Ok {
-        return from_response(peer, message);
+        return from_response(peer, read_response(message));
     }
     let reason = ErrorWord::Grpc(status.code);
     let text = format!("{peer}: the peer answers {}: {}", status.code.name(), peer_text(&status.message));
@@ -159,19 +161,26 @@ pub struct HttpAnswer<'a> {
 
 /// An HTTP answer; `peer` says who answered whom, `now` is the wall time that a date in `Retry-After` is read against.
 pub fn from_http(peer: &str, answer: HttpAnswer<'_>, now: SystemTime) -> Outcome {
-    let is_protobuf = is_content_type(answer.content_type, "application/x-protobuf");
+    let format = Format::from_content_type(answer.content_type);
     if answer.status.is_success() {
-        // A success in another type (a proxy's empty page, JSON) is a success; its body says nothing we can use.
-        return if is_protobuf { from_response(peer, answer.body) } else { Outcome::Delivered };
+        return match format {
+            Some(Format::Protobuf) => from_response(peer, read_response(answer.body)),
+            Some(Format::Json) if !answer.body.is_empty() => from_response(peer, json::read_response(answer.body)),
+            // A success in another type (a proxy's empty page) is a success; its body says nothing we can use.
+            _ => Outcome::Delivered,
+        };
     }
     let number = answer.status.as_u16();
     let reason = ErrorWord::Http(number);
-    let said = if is_protobuf {
-        Status::decode(answer.body).map(|status| peer_text(&status.message)).unwrap_or_default()
-    } else if is_text(answer.content_type) {
-        peer_text(&String::from_utf8_lossy(answer.body))
-    } else {
-        String::new()
+    let status = match format {
+        Some(Format::Protobuf) => Status::decode(answer.body),
+        Some(Format::Json) => Status::decode_json(answer.body).filter(|status| !status.message.is_empty()),
+        None => None,
+    };
+    let said = match status {
+        Some(status) => peer_text(&status.message),
+        None if is_text(answer.content_type) => peer_text(&String::from_utf8_lossy(answer.body)),
+        None => String::new(),
     };
     let colon = if said.is_empty() { "" } else { ": " };
     let message = format!("{peer}: the peer answers HTTP status {}{colon}{said}", answer.status);
@@ -183,8 +192,8 @@ pub fn from_http(peer: &str, answer: HttpAnswer<'_>, now: SystemTime) -> Outcome
 }
 
 /// The body of a success.
-fn from_response(peer: &str, message: &[u8]) -> Outcome {
-    match read_response(message) {
+fn from_response<E: Display>(peer: &str, read: Result<Option<PartialSuccess>, E>) -> Outcome {
+    match read {
         Ok(None) => Outcome::Delivered,
         Ok(Some(PartialSuccess { rejected_spans, error_message })) => Outcome::PartiallyRejected {
             // Negative numbers mean nothing in the protocol.

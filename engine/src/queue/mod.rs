@@ -13,13 +13,12 @@ pub mod retry;
 
 use crate::config::checked::{QueueSettings, RetrySettings};
 use crate::exporter::outcome::Outcome;
-use crate::exporter::{EncodedRequest, Exporter};
+use crate::exporter::{EncodedRequest, Encoding, Exporter};
 use crate::pipeline::ack::{self, Ack};
 use crate::pipeline::batch::Batch;
 use crate::shard::ShardContext;
 use crate::shard::runtime;
 use crate::telemetry::metrics::{BookSeries, ExporterSeries};
-use codecs::compression::Compression;
 use codecs::grpc::{Code, Status};
 use retry::Backoff;
 use std::cell::{Cell, RefCell};
@@ -31,8 +30,8 @@ use std::time::Duration;
 #[derive(Debug)]
 pub struct ExportRequest {
     batch: Batch,
-    /// One entry per compression in use: fan-out never encodes or compresses twice.
-    encoded: RefCell<Vec<(Compression, Option<i32>, EncodedRequest)>>,
+    /// One entry per encoding in use: fan-out never encodes or compresses twice.
+    encoded: RefCell<Vec<(Encoding, EncodedRequest)>>,
 }
 
 impl ExportRequest {
@@ -57,15 +56,14 @@ impl ExportRequest {
         &self.batch
     }
 
-    /// The request's bytes in one compression, made at the first call.
-    pub fn encoded(&self, compression: Compression, level: Option<i32>, shard: &ShardContext) -> EncodedRequest {
+    /// The request's bytes in one encoding, made at the first call.
+    pub fn encoded(&self, encoding: Encoding, shard: &ShardContext) -> EncodedRequest {
         let mut encoded = self.encoded.borrow_mut();
-        let known = encoded.iter().find(|(kind, at, _)| *kind == compression && *at == level);
-        if let Some((_, _, request)) = known {
+        if let Some((_, request)) = encoded.iter().find(|(known, _)| *known == encoding) {
             return request.clone();
         }
-        let request = shard.encode(&self.batch, compression, level);
-        encoded.push((compression, level, request.clone()));
+        let request = shard.encode(&self.batch, encoding);
+        encoded.push((encoding, request.clone()));
         request
     }
 }

@@ -1,7 +1,7 @@
 //! `otlp`: takes export calls, whatever protocol brought them.
 //!
 //! ```text
-//! body --decompress--> bytes --index--> batch --fork per pipeline--> consume; wait for the ack
+//! body --decompress--> bytes --(JSON: to protobuf)--> index --> batch --fork per pipeline--> consume; wait for the ack
 //!   |                    |
 //!   refused (not now)    rejected (malformed, never)
 //! ```
@@ -26,6 +26,7 @@ use crate::transport::{Body, ReceivedRequest, RequestHandler, Transport};
 use bytes::Bytes;
 use codecs::compression::{Compression, DecompressError, Decompressor};
 use codecs::grpc::{Code, Status};
+use codecs::otlp::Format;
 use std::cell::RefCell;
 use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -71,9 +72,15 @@ impl OtlpReceiver {
     }
 
     /// Takes a request on this shard, whichever shard its connection belongs to.
-    pub async fn take(&self, body: Bytes, compression: Compression, client: Option<Rc<Client>>) -> Result<(), Status> {
+    pub async fn take(
+        &self,
+        body: Bytes,
+        compression: Compression,
+        format: Format,
+        client: Option<Rc<Client>>,
+    ) -> Result<(), Status> {
         let _in_hand = self.balance.take_in_hand();
-        let mut batch = self.index(body, compression)?;
+        let mut batch = self.index(body, compression, format)?;
         batch.client = client;
         let spans = batch.spans();
         if spans == 0 {
@@ -94,10 +101,14 @@ impl OtlpReceiver {
     }
 
     /// Bytes -> checked batch. What fails here fails for ever, and is counted as rejected.
-    fn index(&self, body: Bytes, compression: Compression) -> Result<Batch, Status> {
+    fn index(&self, body: Bytes, compression: Compression, format: Format) -> Result<Batch, Status> {
         let plain = match compression {
             Compression::None => body,
             _ => self.decompress(compression, &body)?,
+        };
+        let plain = match format {
+            Format::Protobuf => plain,
+            Format::Json => self.transcode(&plain)?,
         };
         let mut index = self.shard.indexes.take();
         let read = catch_unwind(AssertUnwindSafe(|| index.read_request(&plain, 0)));
@@ -126,6 +137,20 @@ impl OtlpReceiver {
             Ok(Ok(())) => Ok(plain.freeze()),
             Ok(Err(error)) => Err(self.decompress_status(compression, &error)),
             Err(_) => Err(self.our_fault("decompressing")),
+        }
+    }
+
+    /// JSON -> the protobuf that the index reads; it never takes more bytes.
+    fn transcode(&self, json: &[u8]) -> Result<Bytes, Status> {
+        // Names of fields are most of the JSON that SDKs write.
+        let mut protobuf = self.shard.buffers.take(json.len() / 2);
+        match catch_unwind(AssertUnwindSafe(|| codecs::json::read_request(json, &mut protobuf))) {
+            Ok(Ok(())) => Ok(protobuf.freeze()),
+            Ok(Err(error)) => {
+                let message = format!("not an ExportTraceServiceRequest in JSON: {error}");
+                Err(self.reject(RejectReason::Malformed, Status::new(Code::InvalidArgument, message)))
+            }
+            Err(_) => Err(self.our_fault("reading")),
         }
     }
 
@@ -212,8 +237,9 @@ impl RequestHandler for OtlpReceiver {
             Body::Gathered(buffer) => buffer.freeze(),
             Body::Whole(bytes) => self.shard.buffers.adopt(bytes),
         };
-        match self.balance.hand_over(self.handler, &body, request.compression, request.client.as_deref()) {
-            None => self.take(body, request.compression, request.client).await,
+        let ReceivedRequest { compression, format, client, .. } = request;
+        match self.balance.hand_over(self.handler, &body, compression, format, client.as_deref()) {
+            None => self.take(body, compression, format, client).await,
             Some(answer) => match answer.await {
                 Ok(result) => result,
                 Err(_) => Err(busy("the gateway is shutting down")),

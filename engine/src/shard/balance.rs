@@ -15,6 +15,7 @@ use crate::receiver::otlp::OtlpReceiver;
 use bytes::Bytes;
 use codecs::compression::Compression;
 use codecs::grpc::{Code, Status};
+use codecs::otlp::Format;
 use slab::Slab;
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
@@ -61,6 +62,7 @@ impl Balance {
         handler: usize,
         body: &Bytes,
         compression: Compression,
+        format: Format,
         client: Option<&Client>,
     ) -> Option<oneshot::Receiver<Result<(), Status>>> {
         let mut mesh = self.mesh.borrow_mut();
@@ -71,6 +73,7 @@ impl Balance {
             receiver: u32::try_from(handler).ok()?,
             body: body.clone(),
             compression,
+            format,
             ticket: u32::try_from(entry.key()).ok()?,
             client: client.cloned().map(Box::new),
         };
@@ -145,7 +148,7 @@ impl Balance {
     /// Takes a peer's request as if it had come here, and sends the answer home.
     async fn take_for_peer(&self, from: usize, request: Box<Request>, handler: &OtlpReceiver) {
         let client = request.client.as_deref().cloned().map(Rc::new);
-        let result = handler.take(request.body.clone(), request.compression, client).await;
+        let result = handler.take(request.body.clone(), request.compression, request.format, client).await;
         let outcome = match result {
             Ok(()) => Outcome::Taken,
             Err(status) => Outcome::Failed(Box::new(Failure {

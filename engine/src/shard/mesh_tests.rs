@@ -363,6 +363,7 @@ fn request(ticket: u32) -> Box<Request> {
         receiver: 0,
         body: Bytes::from_static(b"body"),
         compression: Compression::Gzip,
+        format: codecs::otlp::Format::Json,
         ticket,
         client: None,
     })

@@ -31,7 +31,7 @@ pub mod run;
 pub mod runtime;
 mod sync;
 
-use crate::exporter::EncodedRequest;
+use crate::exporter::{EncodedRequest, Encoding};
 use crate::pipeline::batch::Batch;
 use crate::telemetry::cells::Cells;
 use crate::transport::Draining;
@@ -40,7 +40,7 @@ use buffers::Buffers;
 use clock::Clock;
 use codecs::compression::{Compression, Compressor};
 use codecs::grpc;
-use codecs::otlp::{Encoder, Selection, SpanIndex};
+use codecs::otlp::{Encoder, Format, Selection, SpanIndex};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use tokio::sync::Notify;
@@ -80,6 +80,7 @@ struct Writers {
     encoder: Encoder,
     compressor: Compressor,
     plain: Vec<u8>,
+    json: Vec<u8>,
 }
 
 /// How soon the next turn comes: soon while there is work, seldom while there is none. Cloning shares it.
@@ -157,11 +158,20 @@ impl ShardContext {
     }
 
     /// The whole batch as one request, framed for gRPC; HTTP leaves the prefix away.
-    pub fn encode(&self, batch: &Batch, compression: Compression, level: Option<i32>) -> EncodedRequest {
+    pub fn encode(&self, batch: &Batch, encoding: Encoding) -> EncodedRequest {
+        let Encoding { format, compression, level } = encoding;
         let mut writers = self.writers.borrow_mut();
-        let Writers { encoder, compressor, plain } = &mut *writers;
+        let Writers { encoder, compressor, plain, json } = &mut *writers;
         plain.clear();
         encoder.encode(&batch.index, &batch.segments, &Selection::All, plain);
+        let plain = match format {
+            Format::Protobuf => &*plain,
+            Format::Json => {
+                json.clear();
+                codecs::json::write_request(plain, json).expect("every field of a batch was checked when it came");
+                &*json
+            }
+        };
         let mut body = self.buffers.take(grpc::PREFIX_BYTES + plain.len());
         body.extend_from_slice(&[0; grpc::PREFIX_BYTES]);
         match compression {

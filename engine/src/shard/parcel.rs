@@ -10,7 +10,7 @@
 use crate::pipeline::client::Client;
 use bytes::Bytes;
 use codecs::compression::Compression;
-use codecs::otlp::{ByteRange, ScopeEntry, SpanIndex, SpanItem};
+use codecs::otlp::{ByteRange, Format, ScopeEntry, SpanIndex, SpanItem};
 
 /// A parcel with this many spans is full: its index is then 256 KiB, and the owner reads it between two requests.
 pub const SPANS_MAX: usize = 4096;
@@ -82,6 +82,8 @@ pub struct Request {
     pub body: Bytes,
     /// How it is compressed.
     pub compression: Compression,
+    /// Which encoding it is in, once plain.
+    pub format: Format,
     /// The sender's number for who waits.
     pub ticket: u32,
     /// Who sent it, as far as somebody asks: a copy, because nothing else may leave its shard.

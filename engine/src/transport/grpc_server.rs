@@ -13,6 +13,7 @@ use crate::telemetry::metrics::RejectReason;
 use bytes::Bytes;
 use codecs::compression::Compression;
 use codecs::grpc::{self, Code, Deframer, Prefix, PrefixError, Status};
+use codecs::otlp::Format;
 use h2::RecvStream;
 use h2::server::SendResponse;
 use http::{HeaderMap, HeaderValue, Request, Response};
@@ -140,8 +141,8 @@ fn compression_of(request: &Request<RecvStream>) -> Result<Compression, Status> 
         None => return Ok(Compression::None),
         Some(value) => value.to_str().unwrap_or_default(),
     };
-    Compression::from_name(encoding).ok_or_else(|| {
-        let message = format!("grpc-encoding {encoding:?} is not supported; use gzip, zstd or identity");
+    Compression::from_grpc_name(encoding).ok_or_else(|| {
+        let message = format!("grpc-encoding {encoding:?} is not supported; use gzip, snappy, zstd or identity");
         Status::new(Code::Unimplemented, message)
     })
 }
@@ -198,7 +199,8 @@ async fn gather<H: RequestHandler>(
     match message {
         Some((body, prefix)) if body.len() == prefix.length => {
             let compression = if prefix.compressed { named } else { Compression::None };
-            Ok(ReceivedRequest { body, compression, transport: Transport::Grpc, client: None })
+            let format = Format::Protobuf;
+            Ok(ReceivedRequest { body, compression, format, transport: Transport::Grpc, client: None })
         }
         Some((body, prefix)) => {
             handler.rejected(RejectReason::Malformed);
@@ -290,7 +292,7 @@ fn answer_error(respond: &mut SendResponse<Bytes>, status: &Status) -> Result<()
         headers.insert("grpc-status-details-bin", details);
     }
     if status.code == Code::Unimplemented {
-        headers.insert("grpc-accept-encoding", HeaderValue::from_static("identity,gzip,zstd"));
+        headers.insert("grpc-accept-encoding", HeaderValue::from_static("identity,gzip,snappy,zstd"));
     }
     respond.send_response(response, true).map(drop)
 }

@@ -19,6 +19,8 @@ use crate::telemetry::metrics::RejectReason;
 use bytes::Bytes;
 use codecs::compression::Compression;
 use codecs::grpc::{Code, Status};
+use codecs::json;
+use codecs::otlp::{self, Format};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Incoming};
@@ -47,8 +49,6 @@ const FORGOTTEN_BYTES_MAX: usize = 64 << 20;
 /// complete, as long for the next byte of a body.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
 const LOOKS_WITHOUT_PROGRESS_MAX: u32 = 3;
-
-const PROTOBUF: &str = "application/x-protobuf";
 
 /// What the server needs to know of its listener.
 #[derive(Clone, Debug)]
@@ -120,15 +120,16 @@ impl HttpServer {
         let (head, mut body) = request.into_parts();
         let refusal = match self.enter(&head, &**handler).await {
             Err(refusal) => refusal,
-            Ok((compression, client)) => match self.gather(&mut body, &**handler).await {
-                Err(status) => Refusal::Status(status),
+            Ok((compression, format, client)) => match self.gather(&mut body, &**handler).await {
+                Err(status) => Refusal::Status(status, format),
                 Ok(body) => {
                     progress.enter(Phase::Answer);
                     let body = super::Body::Gathered(body);
-                    let received = ReceivedRequest { body, compression, transport: Transport::Http, client };
+                    let transport = Transport::Http;
+                    let received = ReceivedRequest { body, compression, format, transport, client };
                     return match handle(handler, received).await {
-                        Ok(()) => protobuf(StatusCode::OK, Bytes::new()),
-                        Err(status) => status_response(&status),
+                        Ok(()) => success(format),
+                        Err(status) => status_response(&status, format),
                     };
                 }
             },
@@ -146,19 +147,21 @@ impl HttpServer {
         &self,
         head: &http::request::Parts,
         handler: &H,
-    ) -> Result<(Compression, Option<Rc<Client>>), Refusal> {
-        let client = handler.enter(Head { headers: &head.headers, uri: &head.uri }).await.map_err(Refusal::Status)?;
-        let compression = self.check(head).inspect_err(|refusal| {
+    ) -> Result<(Compression, Format, Option<Rc<Client>>), Refusal> {
+        let client = handler.enter(Head { headers: &head.headers, uri: &head.uri }).await;
+        // Who is not let in may have sent anything.
+        let client = client.map_err(|status| Refusal::Status(status, format_of(head).unwrap_or_default()))?;
+        let (compression, format) = self.check(head).inspect_err(|refusal| {
             handler.rejected(match refusal {
                 Refusal::Text(..) => RejectReason::Route,
-                Refusal::Status(_) => RejectReason::Compression,
+                Refusal::Status(..) => RejectReason::Compression,
             });
         })?;
-        Ok((compression, client))
+        Ok((compression, format, client))
     }
 
     /// Checks the head, before a byte of the body is read.
-    fn check(&self, head: &http::request::Parts) -> Result<Compression, Refusal> {
+    fn check(&self, head: &http::request::Parts) -> Result<(Compression, Format), Refusal> {
         if head.uri.path() != self.traces_path {
             return Err(Refusal::Text(StatusCode::NOT_FOUND, "404 page not found"));
         }
@@ -167,20 +170,20 @@ impl HttpServer {
             return Err(Refusal::Text(StatusCode::METHOD_NOT_ALLOWED, text));
         }
         let text_of = |name| head.headers.get(name).map(|value: &HeaderValue| value.to_str().unwrap_or("?"));
-        let content_type = text_of(header::CONTENT_TYPE).unwrap_or_default();
-        let kind = content_type.split(';').next().unwrap_or_default().trim();
-        if !kind.eq_ignore_ascii_case(PROTOBUF) {
-            let text = "415 unsupported media type, supported: [application/x-protobuf]";
+        let Some(format) = format_of(head) else {
+            let text = "415 unsupported media type, supported: [application/json, application/x-protobuf]";
             return Err(Refusal::Text(StatusCode::UNSUPPORTED_MEDIA_TYPE, text));
-        }
+        };
         let encoding = text_of(header::CONTENT_ENCODING).unwrap_or_default().trim().to_ascii_lowercase();
         if encoding.is_empty() {
-            return Ok(Compression::None);
+            return Ok((Compression::None, format));
         }
-        Compression::from_name(&encoding).ok_or_else(|| {
-            let message = format!("unsupported Content-Encoding: {encoding:?}; use gzip, zstd or none");
-            Refusal::Status(Status::new(Code::InvalidArgument, message))
-        })
+        let compression = Compression::from_name(&encoding).ok_or_else(|| {
+            let known = "gzip, zstd, zlib, deflate, snappy, x-snappy-framed, lz4 or none";
+            let message = format!("unsupported Content-Encoding: {encoding:?}; use {known}");
+            Refusal::Status(Status::new(Code::InvalidArgument, message), format)
+        })?;
+        Ok((compression, format))
     }
 
     /// Gathers the body into a buffer of the shard.
@@ -222,6 +225,12 @@ impl HttpServer {
     }
 }
 
+/// The encoding that the request says its body is in.
+fn format_of(head: &http::request::Parts) -> Option<Format> {
+    let content_type = head.headers.get(header::CONTENT_TYPE)?;
+    Format::from_content_type(content_type.to_str().ok()?)
+}
+
 /// Has the request handled in a task of its own: hyper drops what answers a request when the connection breaks, and
 /// a request that was taken must be seen through.
 async fn handle<H: RequestHandler + 'static>(handler: &Rc<H>, request: ReceivedRequest) -> Result<(), Status> {
@@ -234,7 +243,8 @@ async fn handle<H: RequestHandler + 'static>(handler: &Rc<H>, request: ReceivedR
 /// An answer that needs no handler.
 enum Refusal {
     Text(StatusCode, &'static str),
-    Status(Status),
+    /// In the encoding of the request.
+    Status(Status, Format),
 }
 
 impl Refusal {
@@ -250,7 +260,7 @@ impl Refusal {
                 }
                 response
             }
-            Refusal::Status(status) => status_response(&status),
+            Refusal::Status(status, format) => status_response(&status, format),
         }
     }
 }
@@ -272,20 +282,34 @@ async fn forget(headers: &HeaderMap, body: &mut Incoming) -> bool {
     true
 }
 
-/// An error: `google.rpc.Status` in the body, `Retry-After` where the status says when to come back.
-fn status_response(status: &Status) -> Response<Full<Bytes>> {
+/// An error: `google.rpc.Status` in the body, in the encoding of the request; `Retry-After` where the status says when to
+/// come back.
+fn status_response(status: &Status, format: Format) -> Response<Full<Bytes>> {
     let http = StatusCode::from_u16(status.code.http_status()).expect("the table holds HTTP statuses");
-    let mut response = protobuf(http, status.encode().into());
+    let body = match format {
+        Format::Protobuf => status.encode(),
+        Format::Json => status.encode_json(),
+    };
+    let mut response = typed(http, format, body.into());
     if let Some(seconds) = status.retry_after_seconds() {
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
     }
     response
 }
 
-fn protobuf(status: StatusCode, body: Bytes) -> Response<Full<Bytes>> {
+/// Everything was taken: an empty ExportTraceServiceResponse.
+fn success(format: Format) -> Response<Full<Bytes>> {
+    let body = match format {
+        Format::Protobuf => otlp::SUCCESS,
+        Format::Json => json::SUCCESS,
+    };
+    typed(StatusCode::OK, format, Bytes::from_static(body))
+}
+
+fn typed(status: StatusCode, format: Format, body: Bytes) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(body));
     *response.status_mut() = status;
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(PROTOBUF));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(format.content_type()));
     response
 }
 
@@ -409,6 +433,7 @@ mod tests {
     #[derive(Default)]
     struct Receiver {
         taken: RefCell<Vec<(Vec<u8>, Compression)>>,
+        formats: RefCell<Vec<Format>>,
         refuse_admission: Option<Status>,
         refuse: Option<Status>,
         /// While set, requests wait for the notification.
@@ -431,6 +456,7 @@ mod tests {
                 gate.notified().await;
             }
             self.taken.borrow_mut().push((request.body.to_vec(), request.compression));
+            self.formats.borrow_mut().push(request.format);
             self.refuse.clone().map_or(Ok(()), Err)
         }
     }
@@ -499,6 +525,11 @@ mod tests {
             ("gzip", Compression::Gzip),
             ("zstd", Compression::Zstd),
             ("GZIP", Compression::Gzip),
+            ("deflate", Compression::Deflate),
+            ("zlib", Compression::Zlib),
+            ("snappy", Compression::Snappy),
+            ("x-snappy-framed", Compression::SnappyFramed),
+            ("lz4", Compression::Lz4),
             ("", Compression::None),
         ] {
             let (_, receiver) =
@@ -508,6 +539,28 @@ mod tests {
         let request = post(&format!("{TYPED}content-encoding: br\r\n"), "spans");
         check(&request, "400", "unsupported Content-Encoding: \"br\"");
         check(&request, "400", "content-type: application/x-protobuf\r\n");
+    }
+
+    #[test]
+    fn a_json_request_is_answered_in_json() {
+        for content_type in ["application/json", "Application/JSON; charset=utf-8"] {
+            let headers = format!("content-type: {content_type}\r\n");
+            let (answer, receiver) = exchange(Receiver::default(), post(&headers, "{}"));
+            assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+            assert!(answer.contains("content-type: application/json\r\n"), "{answer}");
+            assert!(answer.ends_with("\r\n\r\n{}"), "{answer}");
+            assert_eq!(receiver.formats.take(), [Format::Json]);
+        }
+        let headers = "content-type: application/json\r\n";
+        let busy = Status::new(Code::Unavailable, "not \"now\"").retry_after(Duration::from_secs(2));
+        let (answer, _) = exchange(Receiver { refuse: Some(busy), ..Receiver::default() }, post(headers, "{}"));
+        assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
+        assert!(answer.contains("content-type: application/json\r\n"), "{answer}");
+        assert!(answer.contains("retry-after: 2\r\n"), "{answer}");
+        assert!(answer.contains(r#"{"code":14,"message":"not \"now\"","details":["#), "{answer}");
+        let request = post(&format!("{headers}content-encoding: br\r\n"), "{}");
+        check(&request, "400", r#"{"code":3,"message":"unsupported Content-Encoding: \"br\""#);
+        check(post(headers, &"x".repeat(BODY_BYTES_MAX + 1)), "400", r#"{"code":3,"message":"request body too large"#);
     }
 
     #[test]
@@ -533,10 +586,8 @@ mod tests {
 
     #[test]
     fn another_content_type_is_unsupported() {
-        for headers in
-            ["", "content-type: application/json\r\n", "content-type: text/plain\r\n", "content-type: \u{ff}\r\n"]
-        {
-            let text = "\r\n\r\n415 unsupported media type, supported: [application/x-protobuf]";
+        for headers in ["", "content-type: text/plain\r\n", "content-type: \u{ff}\r\n"] {
+            let text = "\r\n\r\n415 unsupported media type, supported: [application/json, application/x-protobuf]";
             check(post(headers, "{}"), "415", text);
         }
     }

@@ -14,6 +14,7 @@ use crate::telemetry::metrics::RejectReason;
 use bytes::Bytes;
 use codecs::compression::Compression;
 use codecs::grpc::Status;
+use codecs::otlp::Format;
 use slab::Slab;
 use std::cell::{Cell, RefCell};
 use std::future::Future;
@@ -65,8 +66,10 @@ impl std::ops::Deref for Body {
 pub struct ReceivedRequest {
     /// The message, without framing.
     pub body: Body,
-    /// How it is encoded.
+    /// How it is compressed.
     pub compression: Compression,
+    /// Which encoding it is in, once plain.
+    pub format: Format,
     /// How it came.
     pub transport: Transport,
     /// Who sent it, as far as somebody asks.

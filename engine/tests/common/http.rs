@@ -16,12 +16,18 @@ pub struct Response {
 }
 
 impl Response {
+    /// Whether its body says to be JSON.
+    pub fn is_json(&self) -> bool {
+        self.headers.get("content-type").is_some_and(|kind| kind == "application/json")
+    }
+
     /// What it says of a trace request: the status is read from the body, as an exporter does.
     pub fn answer(&self) -> Answer {
         if self.status == 200 {
             return Answer::Taken;
         }
-        match Status::decode(&self.body) {
+        let status = if self.is_json() { Status::decode_json(&self.body) } else { Status::decode(&self.body) };
+        match status {
             Some(status) => Answer::Status(status),
             None => Answer::Broken(format!("HTTP {} without a status", self.status)),
         }
@@ -48,7 +54,11 @@ impl HttpSender {
     }
 
     pub fn send_encoded(&mut self, body: &[u8], encoding: Option<&str>) -> Response {
-        let mut headers = vec![("content-type", "application/x-protobuf")];
+        self.send_typed(body, "application/x-protobuf", encoding)
+    }
+
+    pub fn send_typed(&mut self, body: &[u8], content_type: &str, encoding: Option<&str>) -> Response {
+        let mut headers = vec![("content-type", content_type)];
         headers.extend(encoding.map(|encoding| ("content-encoding", encoding)));
         self.request("POST", "/v1/traces", &headers, body)
     }

@@ -152,23 +152,40 @@ pub(crate) fn is_own_header(name: &str) -> bool {
     crate::transport::client::OWN_HEADERS.contains(&name) || name.starts_with("grpc-")
 }
 
-/// `compression` and `compression_params.level`.
-pub(crate) fn compression(exporter: &Section<'_>) -> (Compression, Option<i32>) {
-    const BUILT: [&str; 4] = ["gzip", "zstd", "none", ""];
-    const LATER: [&str; 5] = ["snappy", "x-snappy-framed", "zlib", "deflate", "lz4"];
+/// What gRPC exporters can compress with; `snappy` is its framing format there.
+pub(crate) const GRPC_COMPRESSIONS: [(&str, Compression); 5] = [
+    ("gzip", Compression::Gzip),
+    ("zstd", Compression::Zstd),
+    ("snappy", Compression::SnappyFramed),
+    ("none", Compression::None),
+    ("", Compression::None),
+];
+/// What HTTP exporters can compress with.
+pub(crate) const HTTP_COMPRESSIONS: [(&str, Compression); 9] = [
+    ("gzip", Compression::Gzip),
+    ("zstd", Compression::Zstd),
+    ("zlib", Compression::Zlib),
+    ("deflate", Compression::Deflate),
+    ("snappy", Compression::Snappy),
+    ("x-snappy-framed", Compression::SnappyFramed),
+    ("lz4", Compression::Lz4),
+    ("none", Compression::None),
+    ("", Compression::None),
+];
+
+/// `compression`, one of `known`, and `compression_params.level`.
+pub(crate) fn compression(exporter: &Section<'_>, known: &[(&str, Compression)]) -> (Compression, Option<i32>) {
     let written = exporter.field("compression").filter(|field| !field.node.is_null());
     let mut compression = Compression::Gzip;
     if let Some(field) = written
         && let Some(text) = field.text()
     {
-        match text.as_str() {
-            "gzip" => {}
-            "zstd" => compression = Compression::Zstd,
-            "none" | "" => compression = Compression::None,
-            text if LATER.contains(&text) => {
-                field.lacking(format!("not built yet: compression `{text}`"), "use gzip, zstd or none")
+        match known.iter().find(|(name, _)| *name == text) {
+            Some((_, found)) => compression = *found,
+            None => {
+                let names: Vec<&str> = known.iter().map(|(name, _)| *name).filter(|name| !name.is_empty()).collect();
+                field.expected(&format!("one of {}", names.join(", ")), "write the word in small letters");
             }
-            _ => field.expected(&format!("one of {}", BUILT[..3].join(", ")), "write the word in small letters"),
         }
     }
     let level = exporter
@@ -178,14 +195,19 @@ pub(crate) fn compression(exporter: &Section<'_>) -> (Compression, Option<i32>) 
 }
 
 fn level(field: &Field<'_>, compression: Compression) -> Option<i32> {
-    let (range, codec) = match compression {
+    let codec = compression.name();
+    let range = match compression {
         Compression::None => {
             field.warning("has no effect without compression", "remove it");
             return None;
         }
+        Compression::Snappy | Compression::SnappyFramed | Compression::Lz4 => {
+            field.warning(format!("has no effect with {codec}, which has no levels"), "remove it");
+            return None;
+        }
         // 0 and -1 are the Collector's ways to say nothing.
-        Compression::Gzip => (-1..=9, "gzip"),
-        Compression::Zstd => (-1..=22, "zstd"),
+        Compression::Gzip | Compression::Zlib | Compression::Deflate => -1..=9,
+        Compression::Zstd => -1..=22,
     };
     let level = field.int(range)?;
     if level <= 0 {

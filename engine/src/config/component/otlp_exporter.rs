@@ -4,6 +4,8 @@ use super::{auth, client, endpoint};
 use crate::config::checked::{Endpoint, ExporterKind, OtlpExporterSettings};
 use crate::config::proxy;
 use crate::config::section::{Field, Idle, Section};
+use codecs::compression::Compression;
+use codecs::otlp::Format;
 
 const GRPC_TIMEOUT_NS: u64 = 5_000_000_000;
 const HTTP_TIMEOUT_NS: u64 = 30_000_000_000;
@@ -17,7 +19,7 @@ pub(crate) fn check_grpc(field: &Field<'_>) -> Option<ExporterKind> {
     let target = grpc_target(&section);
     let tls = client::tls(&section);
     grpc_keys_not_built(&section);
-    let shared = shared(&section, GRPC_TIMEOUT_NS);
+    let shared = shared(&section, GRPC_TIMEOUT_NS, &client::GRPC_COMPRESSIONS);
     let target = target?;
     let plain_text = match target.scheme {
         Scheme::Http => true,
@@ -39,11 +41,13 @@ pub(crate) fn check_http(field: &Field<'_>) -> Option<ExporterKind> {
     let tls = client::tls(&section);
     http_keys_not_built(&section);
     let proxy = section.field("proxy_url").and_then(|field| proxy::proxy_url(&field));
-    let shared = shared(&section, HTTP_TIMEOUT_NS);
+    let shared = shared(&section, HTTP_TIMEOUT_NS, &client::HTTP_COMPRESSIONS);
+    let format = format(&section);
     let target = target?;
     Some(ExporterKind::OtlpHttp(OtlpExporterSettings {
         endpoint: target.endpoint,
         traces_path: target.path,
+        format,
         // The scheme decides, as in the Collector; `tls.insecure` does not.
         tls: target.tls.then_some(tls.settings),
         proxy,
@@ -52,13 +56,14 @@ pub(crate) fn check_http(field: &Field<'_>) -> Option<ExporterKind> {
 }
 
 /// What both protocols have; endpoint, path and TLS are filled in by the caller.
-fn shared(section: &Section<'_>, timeout_ns: u64) -> OtlpExporterSettings {
+fn shared(section: &Section<'_>, timeout_ns: u64, compressions: &[(&str, Compression)]) -> OtlpExporterSettings {
     client::keys_not_built(section);
-    let (compression, compression_level) = client::compression(section);
+    let (compression, compression_level) = client::compression(section, compressions);
     OtlpExporterSettings {
         endpoint: Endpoint { host: String::new(), port: 0 },
         traces_path: String::new(),
         tls: None,
+        format: Format::Protobuf,
         compression,
         compression_level,
         headers: client::headers(section),
@@ -192,13 +197,22 @@ fn http_target(section: &Section<'_>) -> Option<endpoint::HttpUrl> {
     }
 }
 
+/// `encoding` of requests.
+fn format(section: &Section<'_>) -> Format {
+    let Some(field) = section.field("encoding").filter(|field| !field.node.is_null()) else {
+        return Format::Protobuf;
+    };
+    match field.text().as_deref() {
+        Some("json") => Format::Json,
+        Some("proto") | None => Format::Protobuf,
+        Some(_) => {
+            field.expected("`proto` or `json`", "write `encoding: proto`, or remove it");
+            Format::Protobuf
+        }
+    }
+}
+
 fn http_keys_not_built(section: &Section<'_>) {
-    section.unsupported(
-        "encoding",
-        Idle::Text(&["proto"]),
-        "requests in JSON",
-        "write `encoding: proto`, or remove it",
-    );
     section.unsupported("cookies", Idle::Disabled, "cookies", "remove it");
     let instead = "remove it: each shard keeps the connections it needs";
     section.no_effect("max_idle_conns", Idle::Int(100), instead);

@@ -292,7 +292,7 @@ impl Inner {
         *request.headers_mut() = headers.unwrap_or_else(|| self.headers.clone());
         if compression != Compression::None {
             let name = HeaderName::from_static("grpc-encoding");
-            request.headers_mut().insert(name, HeaderValue::from_static(compression.name()));
+            request.headers_mut().insert(name, HeaderValue::from_static(compression.grpc_name()));
         }
         request
     }

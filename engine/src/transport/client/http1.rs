@@ -17,6 +17,7 @@ use crate::shard::runtime::{sleep, spawn, timeout};
 use crate::transport::tls::Alpn;
 use bytes::{Bytes, BytesMut};
 use codecs::compression::Compression;
+use codecs::otlp::Format;
 use http::{HeaderMap, HeaderValue, Request, StatusCode, Uri, header};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
@@ -74,8 +75,9 @@ struct Line {
 }
 
 impl HttpClient {
-    /// Checks the settings; connects at the first post. `path` is absolute, a query included. Errors name the setting.
-    pub fn new(peer: &PeerSettings, path: &str) -> Result<HttpClient, String> {
+    /// Checks the settings; connects at the first post. `path` is absolute, a query included; all bodies are in `format`.
+    /// Errors name the setting.
+    pub fn new(peer: &PeerSettings, path: &str, format: Format) -> Result<HttpClient, String> {
         let uri = path.parse::<Uri>().ok().filter(|uri| uri.host().is_none() && uri.path().starts_with('/'));
         let mut uri = uri.ok_or_else(|| format!("endpoint: {path:?} is no path of a URL"))?;
         let mut headers = extra_headers(&peer.headers)?;
@@ -91,7 +93,7 @@ impl HttpClient {
         let host = wanted.map_or_else(|| host_header(peer), |(_, host)| host.clone());
         let host = HeaderValue::from_str(&host).map_err(|_| format!("endpoint: {host:?} is no host and port"))?;
         headers.insert(header::HOST, host);
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/x-protobuf"));
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(format.content_type()));
         if !headers.contains_key(header::USER_AGENT) {
             let agent = HeaderValue::from_str(&user_agent()).expect("the user agent is ASCII");
             headers.insert(header::USER_AGENT, agent);

@@ -260,6 +260,7 @@ pub(crate) fn exporter_settings(port: u16) -> OtlpExporterSettings {
         tls: None,
         compression: Compression::None,
         compression_level: None,
+        format: codecs::otlp::Format::Protobuf,
         headers: Vec::new(),
         authenticator: None,
         proxy: None,

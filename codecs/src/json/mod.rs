@@ -1,0 +1,78 @@
+//! OTLP in JSON: JSON <-> the protobuf bytes that everything else reads.
+//!
+//! ```text
+//! JSON --read_request (one pass, no tree)--> protobuf --otlp::SpanIndex--> ...
+//! protobuf --write_request--> JSON
+//! ```
+//!
+//! The one idea: a table of messages (`schema`) says which JSON name is which field, and both directions follow it. A
+//! further signal is a further table. What the OTLP specification says of JSON holds (OTLP 1.x, "JSON Protobuf
+//! Encoding"): trace and span ids are hex in any case, other bytes are base64, enums are numbers, 64-bit integers are
+//! strings or numbers, names are in lowerCamelCase, unknown ones are ignored. Taken beside that, as the Collector does:
+//! the names of the `.proto` files, names of enum values, `null` for a default, `"NaN"` and `"Infinity"`.
+//!
+//! No unknown field survives: JSON has none that protobuf could carry. Text is passed on as it is, UTF-8 or not.
+
+mod cursor;
+mod decode;
+mod encode;
+mod error;
+mod number;
+mod schema;
+
+pub use error::JsonError;
+
+use crate::otlp::{PartialSuccess, read_response as read_protobuf_response};
+use crate::wire::Malformed;
+
+/// The answer that says everything was taken: an ExportTraceServiceResponse without fields.
+pub const SUCCESS: &[u8] = b"{}";
+
+/// Appends an ExportTraceServiceRequest in JSON to `out` as protobuf. It takes at most as many bytes as the JSON. After
+/// an error `out` is as it was.
+///
+/// # Errors
+/// The bytes are no JSON or no ExportTraceServiceRequest; the error says where and what was expected.
+pub fn read_request(json: &[u8], out: &mut Vec<u8>) -> Result<(), JsonError> {
+    decode::transcode(&schema::REQUEST, json, out)
+}
+
+/// Appends an ExportTraceServiceRequest to `out` as JSON. Fields that OTLP does not name are left out; text that is not
+/// UTF-8 becomes the replacement character.
+///
+/// # Errors
+/// The bytes are no ExportTraceServiceRequest; `out` then holds a useless beginning.
+pub fn write_request(protobuf: &[u8], out: &mut Vec<u8>) -> Result<(), Malformed> {
+    encode::write(&schema::REQUEST, protobuf, out)
+}
+
+/// Reads the body of a successful answer; `None` if everything was taken without a word.
+///
+/// # Errors
+/// The bytes are no ExportTraceServiceResponse in JSON.
+pub fn read_response(json: &[u8]) -> Result<Option<PartialSuccess>, JsonError> {
+    let mut protobuf = Vec::new();
+    decode::transcode(&schema::RESPONSE, json, &mut protobuf)?;
+    Ok(read_protobuf_response(&protobuf).expect("what was transcoded is well-formed"))
+}
+
+/// Appends the answer of a server that took only a part.
+pub fn write_response(partial: &PartialSuccess, out: &mut Vec<u8>) {
+    let mut protobuf = Vec::new();
+    crate::otlp::write_response(partial, &mut protobuf);
+    encode::write(&schema::RESPONSE, &protobuf, out).expect("what was just encoded is well-formed");
+}
+
+/// Reads `code` and `message` of a google.rpc.Status in JSON as protobuf. Its details are left out: their types could be
+/// any, and what they say of retrying stands in a header as well.
+pub(crate) fn read_status(json: &[u8], out: &mut Vec<u8>) -> Result<(), JsonError> {
+    decode::transcode(&schema::STATUS, json, out)
+}
+
+/// Appends `text` in quotes, escaped.
+pub(crate) fn write_text(text: &[u8], out: &mut Vec<u8>) {
+    encode::text(text, out);
+}
+
+#[cfg(test)]
+mod tests;
