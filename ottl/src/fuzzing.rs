@@ -122,7 +122,7 @@ const TEMPLATES: &[&str] = &[
     r#"delete_key(attributes, "KEY")"#,
     r#"delete_key(resource.attributes, "KEY")"#,
     r#"delete_key(attributes["KEY"], "x")"#,
-    r#"delete_matching_keys(attributes, "[KEY]")"#,
+    r#"delete_matching_keys(attributes, "^[KEYz]")"#,
     r#"keep_keys(attributes, ["KEY", "a"])"#,
     r#"keep_matching_keys(attributes, "^[abKEY]")"#,
     r#"limit(attributes, 2, ["KEY"])"#,

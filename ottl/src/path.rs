@@ -141,13 +141,6 @@ pub(crate) struct Path {
     pub(crate) keys: Vec<Expr>,
 }
 
-impl Path {
-    /// Whether the whole path is a map of attributes or the cache, not an entry of it.
-    pub(crate) fn is_map(&self) -> bool {
-        self.keys.is_empty() && matches!(self.root, Root::Cache | Root::Field(_, Form::Map))
-    }
-}
-
 /// A row of the table of paths: name without prefix, field, form.
 type Row = (&'static str, Field, Form);
 
