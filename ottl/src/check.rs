@@ -6,6 +6,7 @@ use std::ops::Range;
 
 use crate::diagnostic::{Diagnostic, nearest};
 use crate::editor::{self, Editor};
+use crate::fault::Fault;
 use crate::function::{self, Function, Kind, Parameter, Prepared, converter_names};
 use crate::parser::{parse_condition, parse_statement};
 use crate::path::{Context, Form, Path, Root, field, field_names};
@@ -185,7 +186,8 @@ impl Checker {
     fn call(&self, call: &syntax::Call) -> Result<Expr, Diagnostic> {
         let is_editor = editor::TABLE.iter().any(|row| row.name == call.name);
         if is_editor {
-            let help = "an editor starts a statement; values are computed by converters, whose names start with a capital";
+            let help =
+                "an editor starts a statement; values are computed by converters, whose names start with a capital";
             return Err(Diagnostic::expected(call.name_at.clone(), "a converter", "an editor", help));
         }
         if call.name == "IsRootSpan" {
@@ -194,7 +196,12 @@ impl Checker {
                 Ok(Expr::IsRootSpan)
             } else {
                 let found = format!("the context {}", self.context);
-                Err(Diagnostic::expected(call.name_at.clone(), "a context with spans", &found, "use the context `span`"))
+                Err(Diagnostic::expected(
+                    call.name_at.clone(),
+                    "a context with spans",
+                    &found,
+                    "use the context `span`",
+                ))
             };
         }
         let Some(function) = function::find(&call.name) else {
@@ -221,7 +228,9 @@ impl Checker {
                 Some((name, name_at)) => {
                     has_names = true;
                     let names = || parameters.iter().map(|parameter| parameter.name);
-                    names().position(|known| known == name).ok_or_else(|| unknown(name_at, "an argument", name, names()))?
+                    names()
+                        .position(|known| known == name)
+                        .ok_or_else(|| unknown(name_at, "an argument", name, names()))?
                 }
                 None if has_names => {
                     let help = "arguments with a name come last";
@@ -270,7 +279,9 @@ impl Checker {
                 checked.target = Some(self.target(path, &value.at, parameter.kind)?);
                 return Ok(());
             }
-            (Kind::Target | Kind::MapTarget, other) => return wrong(other.describe(), "name what is changed".to_owned()),
+            (Kind::Target | Kind::MapTarget, other) => {
+                return wrong(other.describe(), "name what is changed".to_owned());
+            }
             _ => {}
         }
         let expr = self.value(value)?;
@@ -281,9 +292,12 @@ impl Checker {
             checked.arguments[place] = Some(expr);
             return Ok(());
         };
-        let is_late_nil = *literal == Value::Nil && !parameter.kind.is_literal();
-        if !is_late_nil && parameter.kind.admit(literal.clone()).is_err() {
-            return wrong(value.kind.describe(), String::new());
+        match parameter.kind.admit(literal.clone()) {
+            // Nil, or a text that is no number, fails when it runs, as if it came from an attribute.
+            Ok(_) => {}
+            Err(Fault::Nil) if !parameter.kind.is_literal() => {}
+            Err(Fault::Type { .. } | Fault::Nil) => return wrong(value.kind.describe(), String::new()),
+            Err(_) => {}
         }
         if let Err(why) = prepare(parameter.kind, literal, checked) {
             return Err(Diagnostic::new(value.at.clone(), why.0, why.1));
@@ -375,7 +389,9 @@ impl Checker {
             }
             return Ok((context, rest));
         }
-        if let ("otelcol" | "log" | "metric" | "datapoint" | "exemplar" | "profile", true) = (&*first.name, !rest.is_empty()) {
+        if let ("otelcol" | "log" | "metric" | "datapoint" | "exemplar" | "profile", true) =
+            (&*first.name, !rest.is_empty())
+        {
             let found = format!("`{}`", first.name);
             let help = "see docs/ottl-parity.md for what is supported";
             return Err(Diagnostic::expected(first.at.clone(), "resource, scope, span or spanevent", &found, help));
@@ -408,7 +424,8 @@ fn prepare(kind: Kind, literal: &Value<'static>, checked: &mut Checked) -> Resul
         (Kind::Pattern, Value::Text(text)) => {
             let help = "see https://github.com/google/re2/wiki/Syntax";
             let compiled = pattern::compile(text);
-            let regex = compiled.map_err(|why| (format!("expected a regular expression, found: {why}"), help.to_owned()))?;
+            let regex =
+                compiled.map_err(|why| (format!("expected a regular expression, found: {why}"), help.to_owned()))?;
             checked.prepared = Prepared::Pattern(regex);
         }
         (Kind::Glob, Value::Text(text)) => {

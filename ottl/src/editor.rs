@@ -151,7 +151,8 @@ pub(crate) fn run<E: Edit>(
         Verb::Set => {
             let Some(Some(value)) = editor.arguments.first() else { return Ok(()) };
             // A value that stands in the statement is not copied.
-            if let Expr::Literal(literal @ (Value::Text(_) | Value::Int(_) | Value::Bool(_) | Value::Double(_))) = value {
+            if let Expr::Literal(literal @ (Value::Text(_) | Value::Int(_) | Value::Bool(_) | Value::Double(_))) = value
+            {
                 return assign(target, literal, item, environment);
             }
             let found = if is_masking {
@@ -200,9 +201,7 @@ impl Editor {
         environment: &'v Environment,
     ) -> Result<Value<'v>, Fault> {
         match self.arguments.get(index) {
-            Some(Some(argument)) => {
-                self.row.parameters[index + 1].kind.admit(argument.evaluate(item, environment)?)
-            }
+            Some(Some(argument)) => self.row.parameters[index + 1].kind.admit(argument.evaluate(item, environment)?),
             _ => Ok(Value::Nil),
         }
     }
@@ -311,12 +310,7 @@ fn read_map<E: Edit>(target: &Path, item: &E, environment: &Environment) -> Resu
 }
 
 /// Sets what is at `target`.
-fn assign<E: Edit>(
-    target: &Path,
-    value: &Value<'_>,
-    item: &mut E,
-    environment: &mut Environment,
-) -> Result<(), Fault> {
+fn assign<E: Edit>(target: &Path, value: &Value<'_>, item: &mut E, environment: &mut Environment) -> Result<(), Fault> {
     if value.text_bytes() > VALUE_BYTES_MAX {
         return Err(Fault::invalid(format!("the value would have more than {VALUE_BYTES_MAX} bytes")));
     }
@@ -329,7 +323,8 @@ fn assign<E: Edit>(
     let Some((first, rest)) = target.keys.split_first() else {
         return assign_whole(target, value, item, environment);
     };
-    if let (Expr::Literal(Value::Text(key)), [], Root::Field(Field::Attributes(level), _)) = (first, rest, target.root) {
+    if let (Expr::Literal(Value::Text(key)), [], Root::Field(Field::Attributes(level), _)) = (first, rest, target.root)
+    {
         item.set_attribute(level, key, value);
         return Ok(());
     }
@@ -485,17 +480,15 @@ struct Replacement<'v> {
 
 impl<'v> Replacement<'v> {
     /// Reads the arguments from `index` on: replacement, function, format.
-    fn of<V: View>(
-        editor: &'v Editor,
-        index: usize,
-        item: &'v V,
-        environment: &'v Environment,
-    ) -> Result<Self, Fault> {
+    fn of<V: View>(editor: &'v Editor, index: usize, item: &'v V, environment: &'v Environment) -> Result<Self, Fault> {
         let format = match editor.argument(index + 2, item, environment)? {
             Value::Text(format) => Some(format),
             _ => None,
         };
-        if format.as_deref().is_some_and(|format| format.split(|byte| *byte == b'%').count() != 2 || !holds_verb(format)) {
+        if format
+            .as_deref()
+            .is_some_and(|format| format.split(|byte| *byte == b'%').count() != 2 || !holds_verb(format))
+        {
             return Err(Fault::invalid("the replacement format must hold %s once and no other verb"));
         }
         let text = editor.text(index, item, environment)?;
@@ -581,7 +574,12 @@ fn edit_map<E: Edit>(editor: &Editor, item: &mut E, environment: &mut Environmen
                 Value::Text(prefix) => prefix.into_owned(),
                 _ => Vec::new(),
             };
-            let mut flat = Flat { entries: Vec::new(), depth_max: count(1), counts: Vec::new(), numbers_all: flag(2) == Some(true) };
+            let mut flat = Flat {
+                entries: Vec::new(),
+                depth_max: count(1),
+                counts: Vec::new(),
+                numbers_all: flag(2) == Some(true),
+            };
             flat.map(entries, &prefix, 0);
             entries = flat.entries;
         }
@@ -622,12 +620,12 @@ fn limit(entries: &mut Entries<'static>, most: usize, priority: &[Vec<u8>]) {
 
 fn truncate_all(entries: &mut Entries<'static>, most: usize, is_utf8_safe: bool) {
     for (_, value) in entries {
-        if let Value::Text(text) = value {
-            if text.len() > most {
-                let is_boundary = |end: &usize| !is_utf8_safe || text[*end] & 0xc0 != 0x80;
-                let end = (0..=most).rev().find(is_boundary).unwrap_or(0);
-                text.to_mut().truncate(end);
-            }
+        if let Value::Text(text) = value
+            && text.len() > most
+        {
+            let is_boundary = |end: &usize| !is_utf8_safe || text[*end] & 0xc0 != 0x80;
+            let end = (0..=most).rev().find(is_boundary).unwrap_or(0);
+            text.to_mut().truncate(end);
         }
     }
 }

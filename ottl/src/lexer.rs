@@ -120,7 +120,12 @@ fn stranger(text: &str, position: usize) -> Diagnostic {
         '&' | '|' => "conditions are joined by `and` and `or`",
         _ => "remove it, or put text in double quotes",
     };
-    Diagnostic::expected(position..position + found.len_utf8(), "a name, a value or an operator", &format!("`{found}`"), help)
+    Diagnostic::expected(
+        position..position + found.len_utf8(),
+        "a name, a value or an operator",
+        &format!("`{found}`"),
+        help,
+    )
 }
 
 fn word_at(rest: &[u8]) -> (TokenKind, usize) {

@@ -169,17 +169,19 @@ impl<'a> Message<'a> {
     fn attributes(&self) -> impl Iterator<Item = Attribute<'_>> {
         let mut slots = self.slots.iter();
         let mut originals = self.originals();
-        std::iter::from_fn(move || loop {
-            if !self.is_indexed {
-                return originals.next();
-            }
-            match slots.next()? {
-                Slot::Original => return originals.next(),
-                Slot::Gone => drop(originals.next()),
-                Slot::Arena { key, value } => {
-                    // Beyond the last one that came this is a no-op.
-                    let _ = originals.next();
-                    return Some(Attribute { key: self.arena(key), value: self.arena(value) });
+        std::iter::from_fn(move || {
+            loop {
+                if !self.is_indexed {
+                    return originals.next();
+                }
+                match slots.next()? {
+                    Slot::Original => return originals.next(),
+                    Slot::Gone => drop(originals.next()),
+                    Slot::Arena { key, value } => {
+                        // Beyond the last one that came this is a no-op.
+                        let _ = originals.next();
+                        return Some(Attribute { key: self.arena(key), value: self.arena(value) });
+                    }
                 }
             }
         })
@@ -544,7 +546,8 @@ impl<'a> TraceItem<'a> {
 
     /// Starts over with the span's event number `index`, as it is after earlier edits; one that is not there is empty.
     pub fn begin_event(&mut self, index: u32) {
-        let changed = self.span.events.iter().find(|changed| changed.0 == index).map(|changed| self.span.arena(&changed.1));
+        let changed =
+            self.span.events.iter().find(|changed| changed.0 == index).map(|changed| self.span.arena(&changed.1));
         let mut events = Fields::of(self.span.body()).filter(|field| field.tag.number == EVENTS);
         let bytes = changed.or_else(|| events.nth(index as usize).map(|field| field.body)).unwrap_or(&[]).to_vec();
         self.event.begin(Cow::Owned(bytes));
@@ -612,7 +615,9 @@ impl<'a> TraceItem<'a> {
 /// The level a field lies in.
 pub(crate) fn level_of(field: Field) -> Context {
     match field {
-        Field::Attributes(level) | Field::DroppedAttributes(level) | Field::SchemaUrl(level) | Field::Name(level) => level,
+        Field::Attributes(level) | Field::DroppedAttributes(level) | Field::SchemaUrl(level) | Field::Name(level) => {
+            level
+        }
         Field::Version => Context::Scope,
         Field::EventTime | Field::EventIndex => Context::SpanEvent,
         _ => Context::Span,

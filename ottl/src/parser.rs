@@ -109,7 +109,11 @@ impl Parser<'_> {
     fn nested<T>(&mut self, inner: impl FnOnce(&mut Self) -> Result<T, Diagnostic>) -> Result<T, Diagnostic> {
         if self.depth == DEPTH_MAX {
             let message = format!("expected at most {DEPTH_MAX} levels of nesting, found one more");
-            return Err(Diagnostic::new(self.peek().at.clone(), message, "compute parts into `cache` in statements of their own"));
+            return Err(Diagnostic::new(
+                self.peek().at.clone(),
+                message,
+                "compute parts into `cache` in statements of their own",
+            ));
         }
         self.depth += 1;
         let result = inner(self);

@@ -229,16 +229,20 @@ const KINDS: [(&str, &str); 6] = [
 /// What a path in `form` shows of a field's raw value.
 pub(crate) fn show<'v>(form: Form, raw: Value<'v>) -> Value<'v> {
     match (form, raw) {
-        (Form::Id(length), Value::Bytes(id)) => Value::Bytes(if id.is_empty() { Cow::Owned(vec![0; length]) } else { id }),
+        (Form::Id(length), Value::Bytes(id)) => {
+            Value::Bytes(if id.is_empty() { Cow::Owned(vec![0; length]) } else { id })
+        }
         (Form::IdText(_), Value::Bytes(id)) => {
             Value::owned_text(if id.iter().all(|byte| *byte == 0) { String::new() } else { hex(&id) })
         }
-        (Form::KindText, Value::Int(kind)) => {
-            usize::try_from(kind).ok().and_then(|kind| KINDS.get(kind)).map_or(Value::text(""), |kind| Value::text(kind.0))
-        }
-        (Form::KindDeprecatedText, Value::Int(kind)) => {
-            usize::try_from(kind).ok().and_then(|kind| KINDS.get(kind)).map_or(Value::text(""), |kind| Value::text(kind.1))
-        }
+        (Form::KindText, Value::Int(kind)) => usize::try_from(kind)
+            .ok()
+            .and_then(|kind| KINDS.get(kind))
+            .map_or(Value::text(""), |kind| Value::text(kind.0)),
+        (Form::KindDeprecatedText, Value::Int(kind)) => usize::try_from(kind)
+            .ok()
+            .and_then(|kind| KINDS.get(kind))
+            .map_or(Value::text(""), |kind| Value::text(kind.1)),
         (Form::Time, Value::Int(time)) => Value::Time(time),
         (Form::Count, Value::Int(count)) => Value::List(vec![Value::Nil; usize::try_from(count).unwrap_or(0)]),
         (_, raw) => raw,
@@ -260,7 +264,9 @@ pub(crate) fn store<'v>(form: Form, value: Value<'v>) -> Result<Value<'v>, Fault
         (Form::Id(length), Value::Bytes(id)) if id.len() == length => Ok(Value::Bytes(id)),
         (Form::Id(_), Value::Bytes(_)) => Err(Fault::invalid("an id has 16 bytes (trace) or 8 (span)")),
         (Form::Id(_), other) => Err(Fault::wrong("an id", &other)),
-        (Form::IdText(length), Value::Text(digits)) => id_from_hex(&digits, length).map(|id| Value::Bytes(Cow::Owned(id))),
+        (Form::IdText(length), Value::Text(digits)) => {
+            id_from_hex(&digits, length).map(|id| Value::Bytes(Cow::Owned(id)))
+        }
         (Form::IdText(_), other) => Err(Fault::wrong("an id as a string", &other)),
         (Form::KindText | Form::KindDeprecatedText, Value::Text(name)) => {
             let is = |kind: &&(&str, &str)| if form == Form::KindText { kind.0 } else { kind.1 }.as_bytes() == &*name;
@@ -282,7 +288,11 @@ pub(crate) fn id_from_hex(digits: &[u8], length: usize) -> Result<Vec<u8>, Fault
         return Err(wrong());
     }
     let digit = |byte: u8| char::from(byte).to_digit(16).map(|digit| digit as u8);
-    digits.chunks_exact(2).map(|pair| Some(digit(pair[0])? << 4 | digit(pair[1])?)).collect::<Option<_>>().ok_or_else(wrong)
+    digits
+        .chunks_exact(2)
+        .map(|pair| Some(digit(pair[0])? << 4 | digit(pair[1])?))
+        .collect::<Option<_>>()
+        .ok_or_else(wrong)
 }
 
 /// The value of `key` in a W3C trace state.

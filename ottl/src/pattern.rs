@@ -66,7 +66,8 @@ fn translate(pattern: &str) -> String {
     let mut rest = pattern;
     let mut in_class = false;
     while let Some(letter) = rest.chars().next() {
-        let length = if letter == '\\' { 1 + rest[1..].chars().next().map_or(0, char::len_utf8) } else { letter.len_utf8() };
+        let length =
+            if letter == '\\' { 1 + rest[1..].chars().next().map_or(0, char::len_utf8) } else { letter.len_utf8() };
         let (token, after) = rest.split_at(length);
         rest = after;
         match token {

@@ -75,10 +75,10 @@ impl Statement {
     }
 
     fn try_run<E: Edit>(&self, item: &mut E, environment: &mut Environment) -> Result<Outcome, Fault> {
-        if let Some(condition) = &self.condition {
-            if !condition.holds(item, environment)? {
-                return Ok(Outcome::NotMatched);
-            }
+        if let Some(condition) = &self.condition
+            && !condition.holds(item, environment)?
+        {
+            return Ok(Outcome::NotMatched);
         }
         editor::run(&self.editor, self.masks, item, environment)?;
         Ok(Outcome::Applied)
@@ -397,4 +397,3 @@ pub(crate) fn list_index<V: View>(
         other => Err(Fault::wrong("an integer as index", &other)),
     }
 }
-

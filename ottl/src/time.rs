@@ -12,7 +12,17 @@ const DAY: i64 = 86_400 * SECOND;
 pub(crate) const DIRECTIVES: &str = "Y y m d e H I M S L f s p b h B a A j z T D F R Z n t %";
 
 const MONTHS: [&str; 12] = [
-    "January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November",
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
     "December",
 ];
 const WEEKDAYS: [&str; 7] = ["Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"];

@@ -212,7 +212,7 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
 /// Standard base64 with padding.
 pub(crate) fn base64_padded(bytes: &[u8]) -> String {
     let mut text = codecs::grpc::base64::encode(bytes);
-    while text.len() % 4 != 0 {
+    while !text.len().is_multiple_of(4) {
         text.push('=');
     }
     text
@@ -257,9 +257,9 @@ pub(crate) fn compare(operator: Comparison, left: &Value<'_>, right: &Value<'_>)
     let is_equality = matches!(operator, Comparison::Equal | Comparison::NotEqual);
     let order = match (left, right) {
         (Value::Bool(a), Value::Bool(b)) => Some(a.cmp(b)),
-        (Value::Int(a), Value::Int(b)) | (Value::Time(a), Value::Time(b)) | (Value::Duration(a), Value::Duration(b)) => {
-            Some(a.cmp(b))
-        }
+        (Value::Int(a), Value::Int(b))
+        | (Value::Time(a), Value::Time(b))
+        | (Value::Duration(a), Value::Duration(b)) => Some(a.cmp(b)),
         (Value::Int(a), Value::Double(b)) => (*a as f64).partial_cmp(b),
         (Value::Double(a), Value::Int(b)) => a.partial_cmp(&(*b as f64)),
         (Value::Double(a), Value::Double(b)) => a.partial_cmp(b),

@@ -156,7 +156,8 @@ fn run(statement: &str, context: Context) -> String {
         Err(diagnostic) => return format!("{}\n", diagnostic.render(statement)),
     };
     let (resource, scope, span) = item();
-    let (resource_bytes, scope_bytes, span_bytes) = (resource.encode_to_vec(), scope.encode_to_vec(), span.encode_to_vec());
+    let (resource_bytes, scope_bytes, span_bytes) =
+        (resource.encode_to_vec(), scope.encode_to_vec(), span.encode_to_vec());
     let mut item = TraceItem::default();
     item.begin_resource(&resource_bytes);
     item.begin_scope(&scope_bytes);

@@ -14,11 +14,9 @@ pub(super) const TABLE: &[Function] = &[
         let parsed = parse_duration(&arguments.letters(0));
         parsed.map(Value::Duration).ok_or(Fault::invalid("the string is no duration such as 1h30m or 1.5s"))
     }),
-    converter(
-        "FormatTime",
-        &[needed("time", Kind::Time), needed("format", Kind::TimeFormat)],
-        |arguments| Ok(Value::owned_text(format_time(arguments.int(0), &arguments.letters(1)))),
-    ),
+    converter("FormatTime", &[needed("time", Kind::Time), needed("format", Kind::TimeFormat)], |arguments| {
+        Ok(Value::owned_text(format_time(arguments.int(0), &arguments.letters(1))))
+    }),
     converter("Hour", TIME, |arguments| Ok(Value::Int(civil(arguments).hour))),
     converter("Hours", DURATION, |arguments| Ok(Value::Double(arguments.int(0) as f64 / 3.6e12))),
     converter("Microseconds", DURATION, |arguments| Ok(Value::Int(arguments.int(0) / 1000))),
@@ -41,11 +39,9 @@ pub(super) const TABLE: &[Function] = &[
         ],
         |arguments| parse_time(&arguments.letters(0), &arguments.letters(1)).map(Value::Time),
     ),
-    converter(
-        "TruncateTime",
-        &[needed("time", Kind::Time), needed("duration", Kind::Duration)],
-        |arguments| Ok(Value::Time(truncate(arguments.int(0), arguments.int(1)))),
-    ),
+    converter("TruncateTime", &[needed("time", Kind::Time), needed("duration", Kind::Duration)], |arguments| {
+        Ok(Value::Time(truncate(arguments.int(0), arguments.int(1))))
+    }),
     converter("Unix", &[needed("seconds", Kind::Int), optional("nanoseconds", Kind::Int)], |arguments| {
         let time = arguments.int(0).checked_mul(1_000_000_000);
         let time = time.and_then(|time| time.checked_add(arguments.int(1)));

@@ -24,11 +24,7 @@ pub(super) const TABLE: &[Function] = &[
         Value::Double(_) => Err(Fault::invalid("expected a number greater than zero")),
         _ => Err(Fault::Nil),
     }),
-    converter(
-        "Sort",
-        &[needed("target", Kind::List), optional("order", Kind::Choice(&["asc", "desc"]))],
-        sort,
-    ),
+    converter("Sort", &[needed("target", Kind::List), optional("order", Kind::Choice(&["asc", "desc"]))], sort),
     converter("Values", &[needed("target", Kind::Map)], |arguments| match arguments.value(0) {
         Value::Map(entries) => Ok(Value::List(entries.into_iter().map(|(_, value)| value).collect())),
         _ => Err(Fault::Nil),

@@ -11,9 +11,7 @@ use crate::value::{Value, hex};
 pub(super) const TABLE: &[Function] = &[
     converter("Bool", &[needed("target", Kind::BoolLike)], first),
     converter("Double", &[needed("target", Kind::DoubleLike)], first),
-    converter("Hex", &[needed("target", Kind::BytesLike)], |arguments| {
-        Ok(Value::owned_text(hex(&arguments.text(0))))
-    }),
+    converter("Hex", &[needed("target", Kind::BytesLike)], |arguments| Ok(Value::owned_text(hex(&arguments.text(0))))),
     converter("Int", &[needed("target", Kind::IntLike)], first),
     converter("IsBool", &[needed("target", Kind::Any)], |arguments| {
         Ok(Value::Bool(matches!(arguments.value(0), Value::Bool(_))))
@@ -136,9 +134,9 @@ fn is_in_cidr<'v>(arguments: &mut Arguments<'v>) -> Result<Value<'v>, Fault> {
     for network in arguments.list(1) {
         let Value::Text(network) = network else { continue };
         let network = super::letters(network);
-        let parsed = network.split_once('/').and_then(|(base, length)| {
-            Some((base.parse::<IpAddr>().ok()?, length.parse::<u32>().ok()?))
-        });
+        let parsed = network
+            .split_once('/')
+            .and_then(|(base, length)| Some((base.parse::<IpAddr>().ok()?, length.parse::<u32>().ok()?)));
         let (base, length) = parsed.ok_or(Fault::invalid("a network is written 10.0.0.0/8"))?;
         is_inside |= shares_prefix(address.to_canonical(), base.to_canonical(), length)?;
     }
@@ -170,5 +168,5 @@ fn is_valid_luhn<'v>(arguments: &mut Arguments<'v>) -> Result<Value<'v>, Fault> 
         sum += u64::from(doubled / 10 + doubled % 10);
         count += 1;
     }
-    Ok(Value::Bool(count > 0 && sum % 10 == 0))
+    Ok(Value::Bool(count > 0 && sum.is_multiple_of(10)))
 }

@@ -110,9 +110,8 @@ fn decode_as<'v>(arguments: &mut Arguments<'v>) -> Result<Value<'v>, Fault> {
 /// fewer digits than places, nothing is shown: every `#` becomes `*`.
 fn mask(value: &[u8], pattern: &str) -> String {
     let digits: Vec<u8> = value.iter().copied().filter(u8::is_ascii_digit).rev().collect();
-    let is_place = |letter: char| {
-        matches!(letter, '#' | '*') || !(letter.is_ascii_punctuation() || letter.is_whitespace())
-    };
+    let is_place =
+        |letter: char| matches!(letter, '#' | '*') || !(letter.is_ascii_punctuation() || letter.is_whitespace());
     let is_too_short = pattern.chars().filter(|letter| is_place(*letter)).count() > digits.len();
     let mut place = 0;
     let shown: Vec<char> = pattern

@@ -103,11 +103,7 @@ fn parse_key_value<'v>(arguments: &mut Arguments<'v>) -> Result<Value<'v>, Fault
     let mut entries: Entries<'v> = Vec::new();
     for pair in split_quoted(&text, &pairs)? {
         let (key, value) = pair.split_once(&between).ok_or(Fault::invalid("a pair has no delimiter"))?;
-        put(
-            &mut entries,
-            Cow::Owned(key.trim().as_bytes().to_vec()),
-            Value::owned_text(value.trim().to_owned()),
-        );
+        put(&mut entries, Cow::Owned(key.trim().as_bytes().to_vec()), Value::owned_text(value.trim().to_owned()));
     }
     Ok(Value::Map(entries))
 }
