@@ -269,3 +269,85 @@ fn masking_never_leaks() {
 fn mistakes_are_told_with_their_place() {
     check("messages.txt", Context::Span);
 }
+
+#[test]
+fn the_parity_page_names_every_function_there_is_and_every_one_there_is_not() {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/ottl-parity.md");
+    let page = fs::read_to_string(page).expect("the page is there");
+    let (there, not_there) = page.split_once("## Not there").expect("the page has both parts");
+    for name in ottl::editor_names().chain(ottl::converter_names()) {
+        assert!(there.contains(&format!("`{name}`")), "{name} is there and not named");
+    }
+    for name in ottl::NOT_SUPPORTED {
+        assert!(not_there.contains(&format!("`{name}`")), "{name} is not there and not named");
+    }
+}
+
+#[test]
+fn the_context_is_the_lowest_that_paths_name() {
+    let cases: [(&[&str], Option<Context>); 5] = [
+        (&["set(resource.attributes[\"a\"], 1)"], Some(Context::Resource)),
+        (&["set(span.name, \"x\") where resource.attributes[\"a\"] == 1"], Some(Context::Span)),
+        (&["set(resource.attributes[\"a\"], 1)", "set(span.attributes[spanevent.name], 1)"], Some(Context::SpanEvent)),
+        (&["set(instrumentation_scope.name, Concat([resource.schema_url], \"\"))"], Some(Context::Scope)),
+        (&["set(name, \"x\")"], None),
+    ];
+    for (statements, expected) in cases {
+        assert_eq!(ottl::infer_context(statements.iter().copied()).ok(), expected, "{statements:?}");
+    }
+}
+
+#[test]
+fn untouched_bytes_and_unknown_fields_leave_as_they_came() {
+    let (_, _, span) = item();
+    let mut bytes = span.encode_to_vec();
+    // Field 100, length-delimited, which nobody knows.
+    bytes.extend_from_slice(&[0xa2, 0x06, 2, 7, 7]);
+    let mut item = TraceItem::default();
+    item.begin_span(&bytes);
+    let mut environment = Environment::default();
+    let mut run = |item: &mut TraceItem<'_>, text: &str| {
+        let statement = check_statement(text, Context::Span, Paths::Bare).expect("a statement");
+        statement.run(item, &mut environment);
+    };
+    run(&mut item, "delete_key(attributes, \"missing\")");
+    run(&mut item, "set(attributes[\"a\"], 1) where name == \"other\"");
+    assert!(!item.is_changed(Context::Span), "nothing was changed");
+    run(&mut item, "delete_key(attributes, \"user.email\")");
+    let mut out = Vec::new();
+    item.write(Context::Span, &mut out);
+    let first = proto::Span { attributes: span.attributes[..1].to_vec(), ..Default::default() }.encode_to_vec();
+    let at = bytes.windows(first.len()).position(|window| window == first).expect("the attribute's bytes");
+    assert_eq!(out, [&bytes[..at], &bytes[at + first.len()..]].concat());
+}
+
+#[test]
+fn a_later_statement_reads_what_an_earlier_one_did_and_the_cache() {
+    let (_, _, span) = item();
+    let bytes = span.encode_to_vec();
+    let mut item = TraceItem::default();
+    item.begin_span(&bytes);
+    let mut environment = Environment::default();
+    for text in [
+        "set(cache[\"mail\"], attributes[\"user.email\"])",
+        "delete_key(attributes, \"user.email\")",
+        "set(attributes[\"count\"], attributes[\"http.status\"])",
+        "set(attributes[\"count\"], attributes[\"count\"] + 1)",
+        "set(attributes[\"count\"], attributes[\"count\"] * 2)",
+        "set(attributes[\"mail\"], cache[\"mail\"])",
+    ] {
+        if let Ok(statement) = check_statement(text, Context::Span, Paths::Bare) {
+            assert_eq!(statement.run(&mut item, &mut environment), Outcome::Applied, "{text}");
+        }
+    }
+    let mut out = Vec::new();
+    item.write(Context::Span, &mut out);
+    let after = proto::Span::decode(&*out).expect("decodes");
+    let value = |key: &str| {
+        let entry = after.attributes.iter().find(|entry| entry.key == key.as_bytes());
+        entry.map(|entry| shown(entry.value.as_ref()))
+    };
+    assert_eq!(value("count"), Some("810".to_owned()));
+    assert_eq!(value("mail"), Some("\"ann@example.com\"".to_owned()));
+    assert_eq!(value("user.email"), None);
+}

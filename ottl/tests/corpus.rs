@@ -34,7 +34,7 @@ fn unchecked_spans() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn a_random_edit_sequence_on_views_equals_the_same_edits_on_structs(choices in prop::collection::vec(any::<u8>(), 0..160)) {
