@@ -114,23 +114,27 @@ fn key_values(message: &[u8], number: u32) -> impl Iterator<Item = &[u8]> {
 
 /// A field of a checked message.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Field<'a> {
-    pub(super) tag: Tag,
+pub struct Field<'a> {
+    /// Number and encoding.
+    pub tag: Tag,
     /// The whole field, tag included.
-    pub(super) raw: &'a [u8],
+    pub raw: &'a [u8],
     /// The contents of a length-delimited field, else empty.
-    pub(super) body: &'a [u8],
+    pub body: &'a [u8],
     /// The bits of a number, else 0.
-    pub(super) number: u64,
+    pub number: u64,
 }
 
 /// The fields of a checked message, in order.
-pub(super) struct Fields<'a> {
+#[derive(Clone, Debug)]
+pub struct Fields<'a> {
     reader: Reader<'a>,
 }
 
 impl<'a> Fields<'a> {
-    pub(super) fn of(message: &'a [u8]) -> Self {
+    /// The fields of `message`; on bytes that were never checked they end at the first malformed one.
+    #[must_use]
+    pub fn of(message: &'a [u8]) -> Self {
         Self { reader: Reader::new("checked message", message) }
     }
 }
@@ -148,6 +152,7 @@ impl<'a> Iterator for Fields<'a> {
             }
             WireType::Varint => number = self.reader.varint().ok()?,
             WireType::Fixed64 => number = self.reader.fixed64().ok()?,
+            WireType::Fixed32 => number = u64::from(self.reader.fixed32().ok()?),
             _ => self.reader.skip(tag).ok()?,
         }
         let raw = self.reader.slice(tag.offset..self.reader.position());

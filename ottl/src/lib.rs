@@ -1,0 +1,40 @@
+//! The transformation language (OTTL): text -> checked program -> run over views.
+//!
+//! ```text
+//! text --lexer, parser--> tree --check--> Statement --run(item, environment)--> Outcome
+//!                                                       |
+//!                                       TraceItem: bytes as they came + staged edits, written once
+//! ```
+//!
+//! Pure: no clock, no I/O, no threads; the time of day is given. A statement is checked completely when it is read, so that
+//! what fails later is a value, never a name. Start reading at [`check_statement`], then [`Statement::run`].
+
+mod check;
+mod diagnostic;
+mod editor;
+mod fault;
+mod function;
+pub mod fuzzing;
+mod lexer;
+mod overlay;
+mod parser;
+mod path;
+mod pattern;
+mod program;
+mod syntax;
+mod time;
+mod value;
+mod view;
+
+pub use check::{NOT_SUPPORTED, Paths, check_condition, check_statement, infer_context};
+pub use diagnostic::Diagnostic;
+pub use editor::{VALUE_BYTES_MAX, editor_names};
+pub use fault::Fault;
+pub use function::converter_names;
+pub use lexer::STATEMENT_BYTES_MAX;
+pub use overlay::TraceItem;
+pub use parser::DEPTH_MAX;
+pub use path::{Context, Field};
+pub use program::{Condition, Environment, Outcome, Statement};
+pub use value::{Entries, Text, Value};
+pub use view::{Edit, View};

@@ -1,0 +1,30 @@
+//! What the evaluator asks of the item it runs on: reads through [`View`], staged changes through [`Edit`].
+//!
+//! Two implementations: the overlay over protobuf bytes, which runs in the gateway, and structs, its naive twin.
+
+use crate::path::{Context, Field};
+use crate::value::{Entries, Value};
+
+/// Reads the item, with every edit that was made before.
+pub trait View {
+    /// The raw value of `field`; [`Field`] says which type. What the item does not have is empty text, no bytes or 0.
+    fn read(&self, field: Field) -> Value<'_>;
+
+    /// The value of the first attribute of `level` called `key`; an attribute without a value is [`Value::Nil`].
+    fn attribute(&self, level: Context, key: &[u8]) -> Option<Value<'_>>;
+}
+
+/// Changes the item. Where a key occurs more than once (OTLP forbids it), a change applies to each.
+pub trait Edit: View {
+    /// Sets a field that is not a map; `value` has the field's raw type.
+    fn write(&mut self, field: Field, value: &Value<'_>);
+
+    /// Sets an attribute: the first one called `key`, or a new one at the end; further ones of that name go.
+    fn set_attribute(&mut self, level: Context, key: &[u8], value: &Value<'_>);
+
+    /// Removes the attributes whose key `keep` refuses.
+    fn retain_attributes(&mut self, level: Context, keep: &mut dyn FnMut(&[u8]) -> bool);
+
+    /// Replaces all attributes.
+    fn replace_attributes(&mut self, level: Context, entries: &Entries<'_>);
+}
