@@ -232,9 +232,8 @@ pub(crate) fn show<'v>(form: Form, raw: Value<'v>) -> Value<'v> {
         (Form::Id(length), Value::Bytes(id)) => {
             Value::Bytes(if id.is_empty() { Cow::Owned(vec![0; length]) } else { id })
         }
-        (Form::IdText(_), Value::Bytes(id)) => {
-            Value::owned_text(if id.iter().all(|byte| *byte == 0) { String::new() } else { hex(&id) })
-        }
+        (Form::IdText(length), Value::Bytes(id)) if id.is_empty() => Value::owned_text("00".repeat(length)),
+        (Form::IdText(_), Value::Bytes(id)) => Value::owned_text(hex(&id)),
         (Form::KindText, Value::Int(kind)) => usize::try_from(kind)
             .ok()
             .and_then(|kind| KINDS.get(kind))

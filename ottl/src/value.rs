@@ -228,7 +228,10 @@ fn float_text(value: f64) -> Result<String, Fault> {
         return Ok(format!("{value}"));
     }
     let text = format!("{value:e}");
-    Ok(if text.contains("e-") { text } else { text.replace('e', "e+") })
+    // Two digits of exponent at least.
+    let (digits, exponent) = text.split_once('e').unwrap_or((&text, "0"));
+    let sign = if exponent.starts_with('-') { '-' } else { '+' };
+    Ok(format!("{digits}e{sign}{:0>2}", exponent.trim_start_matches('-')))
 }
 
 fn write_json_text(text: &str, out: &mut String) {

@@ -129,7 +129,10 @@ fn parse_int<'v>(arguments: &mut Arguments<'v>) -> Result<Value<'v>, Fault> {
 }
 
 fn is_in_cidr<'v>(arguments: &mut Arguments<'v>) -> Result<Value<'v>, Fault> {
-    let address: IpAddr = arguments.letters(0).parse().map_err(|_| Fault::invalid("the string is no IP address"))?;
+    // What is no address lies in no network.
+    let Ok(address) = arguments.letters(0).parse::<IpAddr>() else {
+        return Ok(Value::Bool(false));
+    };
     let mut is_inside = false;
     for network in arguments.list(1) {
         let Value::Text(network) = network else { continue };
