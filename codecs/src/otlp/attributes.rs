@@ -12,6 +12,8 @@ pub(super) const RESOURCE: u32 = 1;
 pub(super) const RESOURCE_ATTRIBUTES: u32 = 1;
 /// Span.attributes.
 const SPAN_ATTRIBUTES: u32 = 9;
+/// Span.trace_state.
+const SPAN_TRACE_STATE: u32 = 3;
 
 /// One attribute of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,7 +27,25 @@ pub struct Attribute<'a> {
 impl<'a> Attribute<'a> {
     /// Reads a KeyValue; of repeated fields the last one counts.
     #[must_use]
+    #[inline]
     pub fn read(key_value: &'a [u8]) -> Self {
+        Self::read_plain(key_value).unwrap_or_else(|| Self::read_any(key_value))
+    }
+
+    /// The shape that every SDK writes: key, then value, each once, with lengths of one byte.
+    #[inline]
+    fn read_plain(key_value: &'a [u8]) -> Option<Self> {
+        let [0x0a, key_length @ 0..0x80, rest @ ..] = key_value else {
+            return None;
+        };
+        let (key, rest) = rest.split_at_checked(usize::from(*key_length))?;
+        let [0x12, value_length @ 0..0x80, value @ ..] = rest else {
+            return None;
+        };
+        (value.len() == usize::from(*value_length)).then_some(Self { key, value })
+    }
+
+    fn read_any(key_value: &'a [u8]) -> Self {
         let mut attribute = Self { key: &[], value: &[] };
         for field in Fields::of(key_value) {
             match field.tag.number {
@@ -88,7 +108,53 @@ pub fn resource_attributes(envelope: &[u8]) -> impl Iterator<Item = Attribute<'_
 
 /// The attributes of a span message, in order.
 pub fn span_attributes(span: &[u8]) -> impl Iterator<Item = Attribute<'_>> {
-    attributes(span, SPAN_ATTRIBUTES)
+    SpanAttributes { rest: span }
+}
+
+/// The W3C trace state of a span message; empty if it has none.
+#[must_use]
+pub fn span_trace_state(span: &[u8]) -> &[u8] {
+    key_values(span, SPAN_TRACE_STATE).last().unwrap_or_default()
+}
+
+/// Steps over fields with tags and lengths of one byte, which are nearly all, without looking at what they are.
+struct SpanAttributes<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Iterator for SpanAttributes<'a> {
+    type Item = Attribute<'a>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Attribute<'a>> {
+        const ATTRIBUTES: u8 = (SPAN_ATTRIBUTES << 3 | 2) as u8;
+        const _: () = assert!(SPAN_ATTRIBUTES < 16, "its tag is one byte");
+        loop {
+            let (tag, field) = self.rest.split_first()?;
+            // By the wire type: varint, 8 bytes, length-delimited, 4 bytes.
+            let size = match (*tag, field) {
+                (0x80.., _) => None,
+                (tag, [length @ 0..0x80, ..]) if tag & 7 == 2 => Some(1 + usize::from(*length)),
+                (tag, [0..0x80, ..]) if tag & 7 == 0 => Some(1),
+                (tag, _) if tag & 7 == 1 => Some(8),
+                (tag, _) if tag & 7 == 5 => Some(4),
+                _ => None,
+            };
+            let Some(size) = size else {
+                let field = Fields::of(self.rest).next()?;
+                self.rest = &self.rest[field.raw.len()..];
+                if field.tag.number == SPAN_ATTRIBUTES && field.tag.wire_type == WireType::Length {
+                    return Some(Attribute::read(field.body));
+                }
+                continue;
+            };
+            let (field, rest) = field.split_at_checked(size)?;
+            self.rest = rest;
+            if *tag == ATTRIBUTES {
+                return Some(Attribute::read(&field[1..]));
+            }
+        }
+    }
 }
 
 /// The text of the first resource attribute called `key`; `None` if there is none or it is no string.
