@@ -103,9 +103,13 @@ struct Key {
 
 #[derive(Clone, Debug)]
 enum Test {
+    /// Sorted.
     Text(Vec<Box<[u8]>>),
     Pattern(Vec<Pattern>),
-    Number { min: Option<Number>, max: Option<Number> },
+    Number {
+        min: Option<Number>,
+        max: Option<Number>,
+    },
     Bool(bool),
 }
 
@@ -223,7 +227,11 @@ fn length_bit(name: &[u8]) -> u64 {
 impl Test {
     fn new(test: &AttributeTest) -> Self {
         match test {
-            AttributeTest::Text(values) => Self::Text(values.iter().map(|value| value.as_bytes().into()).collect()),
+            AttributeTest::Text(values) => {
+                let mut values: Vec<Box<[u8]>> = values.iter().map(|value| value.as_bytes().into()).collect();
+                values.sort_unstable();
+                Self::Text(values)
+            }
             AttributeTest::Pattern(patterns) => Self::Pattern(patterns.clone()),
             AttributeTest::Number { min, max } => Self::Number { min: *min, max: *max },
             AttributeTest::Bool(value) => Self::Bool(*value),
@@ -234,7 +242,7 @@ impl Test {
     fn passes(&self, value: Value<'_>) -> bool {
         match (self, value) {
             (Self::Text(_) | Self::Pattern(_), Value::String(b"")) => false,
-            (Self::Text(values), Value::String(text)) => values.iter().any(|value| **value == *text),
+            (Self::Text(values), Value::String(text)) => values.binary_search_by(|value| (**value).cmp(text)).is_ok(),
             (Self::Pattern(patterns), Value::String(text)) => patterns.iter().any(|pattern| pattern.is_found_in(text)),
             (Self::Number { min, max }, Value::Int(number)) => is_between(Number::Int(number), *min, *max),
             (Self::Number { min, max }, Value::Double(number)) => is_between(Number::Double(number), *min, *max),
