@@ -4,6 +4,8 @@
 //! change what is kept. `translate` writes them out: `\d`, `\w`, `\s` and `\b` are ASCII, `\Q..\E` quotes, a brace that
 //! is no repetition and `[`, `&`, `~` in a class stand for themselves.
 
+use std::borrow::Cow;
+
 use regex::bytes::{Regex, RegexBuilder};
 
 /// Longest pattern, in bytes.
@@ -88,43 +90,41 @@ fn translate(pattern: &str) -> String {
     let mut rest = pattern;
     let mut in_class = false;
     while let Some(first) = rest.chars().next() {
+        let (one, behind_one) = rest.split_at(first.len_utf8());
         let (piece, behind) = match first {
-            '\\' => escape(rest, in_class, &mut out),
+            '\\' => escape(rest, in_class),
             '[' if !in_class => {
                 in_class = true;
                 // A bracket that closes at once stands for itself.
-                let opening = ["[^]", "[]", "[^", "["].into_iter().find(|opening| rest.starts_with(opening));
-                let opening = opening.expect("the last of them is what was matched");
-                (Some(opening), &rest[opening.len()..])
+                let opening = ["[^]", "[]", "[^"].into_iter().find(|opening| rest.starts_with(opening));
+                let opening = opening.unwrap_or(one);
+                (opening.into(), &rest[opening.len()..])
             }
             '[' => match named_class(rest) {
-                Some(name) => (Some(name), &rest[name.len()..]),
-                None => (Some("\\["), &rest[1..]),
+                Some(name) => (name.into(), &rest[name.len()..]),
+                None => ("\\[".into(), behind_one),
             },
             ']' if in_class => {
                 in_class = false;
-                (Some("]"), &rest[1..])
+                (one.into(), behind_one)
             }
-            '&' if in_class => (Some("\\&"), &rest[1..]),
-            '~' if in_class => (Some("\\~"), &rest[1..]),
-            '{' if !in_class && !is_repetition(rest) => (Some("\\{"), &rest[1..]),
-            _ => rest
-                .split_at_checked(first.len_utf8())
-                .map(|(piece, behind)| (Some(piece), behind))
-                .unwrap_or((None, "")),
+            '&' if in_class => ("\\&".into(), behind_one),
+            '~' if in_class => ("\\~".into(), behind_one),
+            '{' if !in_class && !is_repetition(rest) => ("\\{".into(), behind_one),
+            _ => (one.into(), behind_one),
         };
-        out.push_str(piece.unwrap_or_default());
+        out.push_str(&piece);
         rest = behind;
     }
     out
 }
 
-/// What the escape at the start of `rest` becomes, and what is behind it. A quotation writes itself to `out`.
-fn escape<'a>(rest: &'a str, in_class: bool, out: &mut String) -> (Option<&'a str>, &'a str) {
+/// What the escape at the start of `rest` becomes, and what is behind it.
+fn escape(rest: &str, in_class: bool) -> (Cow<'_, str>, &str) {
     let Some(escaped) = rest[1..].chars().next() else {
-        return (Some(rest), "");
+        return (rest.into(), "");
     };
-    let behind = &rest[1 + escaped.len_utf8()..];
+    let (whole, behind) = rest.split_at(1 + escaped.len_utf8());
     let piece = match escaped {
         'd' => "[0-9]",
         'D' => "[^0-9]",
@@ -136,12 +136,11 @@ fn escape<'a>(rest: &'a str, in_class: bool, out: &mut String) -> (Option<&'a st
         'B' if !in_class => "(?-u:\\B)",
         'Q' if !in_class => {
             let (quoted, behind) = behind.split_once("\\E").unwrap_or((behind, ""));
-            out.push_str(&regex::escape(quoted));
-            return (None, behind);
+            return (regex::escape(quoted).into(), behind);
         }
-        _ => &rest[..1 + escaped.len_utf8()],
+        _ => whole,
     };
-    (Some(piece), behind)
+    (piece.into(), behind)
 }
 
 /// `[:name:]` inside a class.

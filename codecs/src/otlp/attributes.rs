@@ -133,7 +133,7 @@ impl<'a> Iterator for SpanAttributes<'a> {
             let (tag, field) = self.rest.split_first()?;
             // By the wire type: varint, 8 bytes, length-delimited, 4 bytes.
             let size = match (*tag, field) {
-                (0x80.., _) => None,
+                (0..8 | 0x80.., _) => None,
                 (tag, [length @ 0..0x80, ..]) if tag & 7 == 2 => Some(1 + usize::from(*length)),
                 (tag, [0..0x80, ..]) if tag & 7 == 0 => Some(1),
                 (tag, _) if tag & 7 == 1 => Some(8),
@@ -223,6 +223,7 @@ impl<'a> Iterator for Fields<'a> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use prost::Message;
 
     use super::super::proto;
@@ -262,6 +263,48 @@ mod tests {
         let bytes = span.encode_to_vec();
         let found: Vec<_> = span_attributes(&bytes).map(|found| (found.key, Value::read(found.value))).collect();
         assert_eq!(found, [(&b"b"[..], Value::Int(1)), (b"a", Value::Bool(false))]);
+    }
+
+    /// Many fields with tags and lengths of one byte, some without, some cut off.
+    fn any_bytes() -> impl Strategy<Value = Vec<u8>> {
+        let body = prop_oneof![
+            8 => prop::collection::vec(any::<u8>(), 0..12),
+            2 => (0..4u8, 0..6u8).prop_map(|(key, value)| {
+                let mut body = vec![0x0a, key];
+                body.resize(body.len() + usize::from(key), b'k');
+                body.extend([0x12, value]);
+                body.resize(body.len() + usize::from(value), 7);
+                body
+            }),
+            1 => prop::collection::vec(any::<u8>(), 120..140),
+        ];
+        let length_delimited = (prop_oneof![3 => Just(0x4au8), 1 => any::<u8>()], body).prop_map(|(tag, body)| {
+            let mut field = vec![tag];
+            match u8::try_from(body.len()).unwrap() {
+                length @ 0..0x80 => field.push(length),
+                length => field.extend([length, 1]),
+            }
+            field.extend(body);
+            field
+        });
+        let field = prop_oneof![4 => length_delimited, 2 => prop::collection::vec(any::<u8>(), 0..10)];
+        prop::collection::vec(field, 0..8).prop_map(|fields| fields.concat())
+    }
+
+    proptest! {
+        #[test]
+        fn the_short_way_over_a_span_finds_what_the_long_way_does(bytes in any_bytes()) {
+            let by_the_book: Vec<_> = key_values(&bytes, SPAN_ATTRIBUTES).map(Attribute::read_any).collect();
+            prop_assert_eq!(span_attributes(&bytes).collect::<Vec<_>>(), by_the_book);
+        }
+    }
+
+    #[test]
+    fn the_trace_state_is_the_last_one_written() {
+        let span = proto::Span { trace_state: b"a=1".to_vec(), name: b"x".to_vec(), ..proto::Span::default() };
+        assert_eq!(span_trace_state(&span.encode_to_vec()), b"a=1");
+        assert_eq!(span_trace_state(&[0x1a, 1, b'a', 0x1a, 1, b'b']), b"b");
+        assert_eq!(span_trace_state(&[]), b"");
     }
 
     #[test]
