@@ -117,6 +117,8 @@ fn receiver() -> (Rc<OtlpReceiver>, Rc<RefCell<Pipelines>>) {
         decision_wait_ns: 0,
         decision_wait_after_root_ns: None,
         traces_max: None,
+        trace_bytes_max: None,
+        drop_pending_in_drain: false,
         sample_on_first_match: false,
         policies: vec![Policy {
             name: policies[0].clone(),

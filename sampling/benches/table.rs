@@ -97,6 +97,8 @@ fn run(name: &str, pending: u64, rules: Vec<Rule>) {
         decision_wait_ns: pending,
         decision_wait_after_root_ns: None,
         traces_max: None,
+        trace_bytes_max: None,
+        drop_pending_in_drain: false,
         sample_on_first_match: false,
         policies: policies.collect(),
     };

@@ -23,8 +23,12 @@ pub struct Counters {
     pub traces_new: u64,
     /// Traces decided: sampled. Late spans do not count again.
     pub traces_sampled: u64,
-    /// Traces decided: not sampled.
+    /// Traces decided: not sampled, because no policy wanted them.
     pub traces_not_sampled: u64,
+    /// Traces decided: dropped by a policy, whatever others wanted.
+    pub traces_dropped: u64,
+    /// Of the not sampled: before their deadline, because they outgrew `trace_bytes_max`. No policy was asked.
+    pub traces_too_large: u64,
     /// Of the decided: before their deadline, because the table held `traces_max` traces.
     pub traces_decided_early: u64,
     /// Of the decided: before their deadline, because the caller asked for everything (drain).
@@ -42,7 +46,7 @@ pub struct Counters {
 impl Counters {
     /// Traces decided so far.
     pub fn traces_decided(&self) -> u64 {
-        self.traces_sampled + self.traces_not_sampled
+        self.traces_sampled + self.traces_not_sampled + self.traces_dropped
     }
 }
 
@@ -53,8 +57,18 @@ pub struct Verdicts {
     pub sampled: u64,
     /// The policy did not ask for the trace.
     pub not_sampled: u64,
-    /// The policy wanted the trace dropped. None of today's policies does.
+    /// The policy wanted the trace dropped.
     pub dropped: u64,
+}
+
+impl Verdicts {
+    /// `drops`: what the policy wants, it wants dropped.
+    #[inline]
+    pub(crate) fn count(&mut self, wanted: bool, drops: bool) {
+        self.sampled += u64::from(wanted && !drops);
+        self.dropped += u64::from(wanted && drops);
+        self.not_sampled += u64::from(!wanted);
+    }
 }
 
 /// A histogram of `now - deadline` over all traces decided because their deadline had come.

@@ -10,14 +10,18 @@
 //! span again. No clock, no threads, no I/O: the caller passes the monotonic time in and takes what is released.
 
 pub mod counters;
+pub mod rates;
 pub mod release;
 pub mod sampler;
 pub mod settings;
 
+mod pattern;
 mod policy;
+mod sizes;
 mod table;
 
 pub use counters::Counters;
+pub use rates::SharedRates;
 pub use release::{KeptTrace, Release};
 pub use sampler::{Limits, Sampler, Select};
 pub use settings::Settings;

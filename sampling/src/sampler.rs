@@ -13,12 +13,14 @@
 
 use bytes::Bytes;
 
-use codecs::otlp::{SpanIndex, SpanItem, TraceId};
+use codecs::otlp::{ByteRange, SpanIndex, SpanItem, TraceId};
 
 use crate::counters::{Counters, Verdicts};
 use crate::policy::{Conditions, Decision, Facts, Rules, START_UNKNOWN};
+use crate::rates::SharedRates;
 use crate::release::{KeptTrace, Release};
 use crate::settings::Settings;
+use crate::sizes::Sizes;
 use crate::table::{EnvelopePair, Known, List, NONE, Run, SCOPES_MAX, ScopeHandle, Seed, SpanScope, TraceTable};
 
 /// Spans looked up together: their cache misses overlap, and what was fetched is still near when it is used.
@@ -63,6 +65,8 @@ pub struct Sampler {
     decision_wait_ns: u64,
     decision_wait_after_root_ns: Option<u64>,
     traces_max: usize,
+    trace_bytes_max: u64,
+    drop_pending_in_drain: bool,
     rules: Rules,
     first_reason: u16,
     seed: Seed,
@@ -71,6 +75,7 @@ pub struct Sampler {
     session: u64,
     now_ns: u64,
     table: TraceTable,
+    sizes: Sizes,
     counters: Counters,
     lookups: [Lookup; BLOCK_SPANS],
     request: RequestScopes,
@@ -89,6 +94,17 @@ struct Lookup {
 #[derive(Debug, Default)]
 struct RequestScopes {
     scopes: Vec<RequestScope>,
+    /// What each resource answers, if policies ask about resources.
+    resources: Vec<Conditions>,
+}
+
+/// Which pending traces are due, and why.
+#[derive(Clone, Copy, Debug)]
+enum Due {
+    /// Those whose deadline has come.
+    Now,
+    /// All of them.
+    Drain,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -119,7 +135,21 @@ impl Sampler {
 
     /// As [`Sampler::new`], with other limits than the default ones.
     pub fn with_limits(settings: &Settings, hash_seed: u64, first_reason: u16, limits: Limits) -> Self {
-        let rules = Rules::new(settings);
+        Self::sharing(settings, hash_seed, first_reason, limits, &SharedRates::new(settings))
+    }
+
+    /// As [`Sampler::with_limits`], one of several samplers that keep their rate limits together.
+    ///
+    /// # Panics
+    /// `rates` were made for other settings.
+    pub fn sharing(
+        settings: &Settings,
+        hash_seed: u64,
+        first_reason: u16,
+        limits: Limits,
+        rates: &SharedRates,
+    ) -> Self {
+        let rules = Rules::new(settings, rates);
         assert!(
             usize::from(first_reason) + rules.len() <= usize::from(u16::MAX),
             "reasons are 16 bits, and the memory of decisions uses the last value"
@@ -129,12 +159,15 @@ impl Sampler {
             decision_wait_ns: settings.decision_wait_ns,
             decision_wait_after_root_ns: settings.decision_wait_after_root_ns,
             traces_max: settings.traces_max.map_or(usize::MAX, |traces| traces.max(1) as usize),
+            trace_bytes_max: settings.trace_bytes_max.unwrap_or(u64::MAX),
+            drop_pending_in_drain: settings.drop_pending_in_drain,
             first_reason,
             seed: seed.clone(),
             name: hash_seed,
             session: 0,
             now_ns: 0,
             table: TraceTable::new(seed, limits.scopes_max.min(SCOPES_MAX), limits.decisions_max),
+            sizes: Sizes::new(settings.trace_bytes_max.is_some() || rules.ask_for_bytes()),
             counters: Counters { policies: vec![Verdicts::default(); rules.len()], ..Counters::default() },
             rules,
             lookups: [Lookup { hash: 0, known: Known::No }; BLOCK_SPANS],
@@ -158,7 +191,7 @@ impl Sampler {
     ) {
         self.now_ns = self.now_ns.max(now_ns);
         out.begin(self.name, &mut self.session);
-        self.request.begin(index.scopes.len());
+        self.request.begin(index, &self.rules);
         let spans = match select {
             Select::All => index.spans.len(),
             Select::Some(positions) => positions.len(),
@@ -238,7 +271,7 @@ impl Sampler {
                 lookup.known = self.find_or_create(lookup.hash, &item.trace_id);
             }
             match lookup.known {
-                Known::Pending(slot) => self.store(slot, index, item, bytes),
+                Known::Pending(slot) => self.store(slot, lookup.hash, index, item, bytes),
                 Known::Decided(decision) => self.follow_decision(decision, index, item, bytes, out),
                 Known::No => unreachable!("find_or_create has made it known"),
             }
@@ -256,7 +289,9 @@ impl Sampler {
             self.decide_first_early();
         }
         self.counters.traces_new += 1;
-        Known::Pending(self.table.create(hash, *trace_id, self.now_ns.saturating_add(self.decision_wait_ns)))
+        let slot = self.table.create(hash, *trace_id, self.now_ns.saturating_add(self.decision_wait_ns));
+        self.sizes.begin(slot);
+        Known::Pending(slot)
     }
 
     #[cold]
@@ -268,16 +303,31 @@ impl Sampler {
     }
 
     #[inline]
-    fn store(&mut self, slot: u32, index: &SpanIndex, item: &SpanItem, bytes: &[u8]) {
+    fn store(&mut self, slot: u32, hash: u64, index: &SpanIndex, item: &SpanItem, bytes: &[u8]) {
         let scope = self.request.scope(index, item.scope, &mut self.table);
         self.table.append(slot, item, scope, bytes, || envelopes(index, item.scope));
         let record = self.table.record_mut(slot);
         record.conditions |= self.rules.conditions_of(item).0;
+        if self.rules.look_into_spans() {
+            record.conditions |= self.request.resource_conditions(index, item.scope).0;
+            record.conditions |= self.rules.look_into(item, bytes, Conditions(record.conditions)).0;
+        }
         record.first_start_ns = record.first_start_ns.min(start_of(item));
         record.last_end_ns = record.last_end_ns.max(item.end_ns);
         if let (Some(wait_ns), false) = (self.decision_wait_after_root_ns, item.has_parent) {
             self.table.shorten_wait(slot, self.now_ns.saturating_add(wait_ns));
         }
+        if self.sizes.are_kept() && self.sizes.add(slot, bytes.len()) > self.trace_bytes_max {
+            self.drop_too_large(slot, hash);
+        }
+    }
+
+    #[cold]
+    fn drop_too_large(&mut self, slot: u32, hash: u64) {
+        self.table.take_undecided(slot);
+        self.counters.traces_too_large += 1;
+        self.counters.traces_not_sampled += 1;
+        self.drop_trace(slot, hash);
     }
 
     /// A late span shares its trace's fate.
@@ -295,7 +345,7 @@ impl Sampler {
                 self.counters.late_spans_kept += 1;
                 self.pass_on(policy, index, item, bytes, out);
             }
-            Decision::NotSampled => {
+            Decision::NotSampled | Decision::Dropped => {
                 self.counters.late_spans_dropped += 1;
                 self.counters.spans_dropped += 1;
             }
@@ -305,18 +355,26 @@ impl Sampler {
     /// A span without a trace id is a trace of its own: nothing tells what else would belong to it.
     #[cold]
     fn decide_alone(&mut self, index: &SpanIndex, item: &SpanItem, bytes: &[u8], out: &mut Release) {
+        let mut conditions = self.rules.conditions_of(item);
+        if self.rules.look_into_spans() {
+            conditions.0 |= self.request.resource_conditions(index, item.scope).0;
+            conditions.0 |= self.rules.look_into(item, bytes, conditions).0;
+        }
         let facts = Facts {
             trace_id: item.trace_id,
             first_start_ns: start_of(item),
             last_end_ns: item.end_ns,
-            conditions: self.rules.conditions_of(item),
+            conditions,
+            spans: 1,
+            bytes: bytes.len() as u64,
+            now_ns: self.now_ns,
         };
         match self.rules.decide(&facts, None) {
             Decision::Sampled { policy } => {
                 self.counters.idless_spans_kept += 1;
                 self.pass_on(policy, index, item, bytes, out);
             }
-            Decision::NotSampled => {
+            Decision::NotSampled | Decision::Dropped => {
                 self.counters.idless_spans_dropped += 1;
                 self.counters.spans_dropped += 1;
             }
@@ -338,17 +396,22 @@ impl Sampler {
     /// dropped or released or `out` is full. True if more is due.
     pub fn decide_due(&mut self, now_ns: u64, spans_max: usize, out: &mut Release) -> bool {
         self.now_ns = self.now_ns.max(now_ns);
-        self.decide_until(self.now_ns, spans_max, out)
+        self.decide_until(Due::Now, spans_max, out)
     }
 
-    /// As [`Sampler::decide_due`], but every pending trace is due: for a drain. True if more is pending.
+    /// As [`Sampler::decide_due`], but every pending trace is due: for a drain. With `drop_pending_in_drain` they are
+    /// dropped and no policy is asked. True if more is pending.
     pub fn decide_all(&mut self, now_ns: u64, spans_max: usize, out: &mut Release) -> bool {
         self.now_ns = self.now_ns.max(now_ns);
-        self.decide_until(u64::MAX, spans_max, out)
+        self.decide_until(Due::Drain, spans_max, out)
     }
 
-    fn decide_until(&mut self, due_ns: u64, spans_max: usize, out: &mut Release) -> bool {
+    fn decide_until(&mut self, due: Due, spans_max: usize, out: &mut Release) -> bool {
         out.begin(self.name, &mut self.session);
+        let due_ns = match due {
+            Due::Now => self.now_ns,
+            Due::Drain => u64::MAX,
+        };
         let mut spans_left = spans_max;
         let is_more = loop {
             spans_left -= self.release(spans_left, out);
@@ -357,7 +420,7 @@ impl Sampler {
             if spans_left == 0 || !is_released || !is_due {
                 break is_due || !is_released;
             }
-            let spans_dropped = self.decide_some(due_ns, spans_left);
+            let spans_dropped = self.decide_some(due, due_ns, spans_left);
             spans_left = spans_left.saturating_sub(spans_dropped);
         };
         self.table.evacuate();
@@ -368,22 +431,23 @@ impl Sampler {
     /// Decides a few due traces of about `spans_max` spans together. Returns the number of spans dropped.
     ///
     /// Passes, as in `insert_block`: those that touch, then the one that finds all near.
-    fn decide_some(&mut self, due_ns: u64, spans_max: usize) -> usize {
-        let mut due = [NONE; DECIDED_TOGETHER];
-        let due = self.table.take_due(due_ns, spans_max, &mut due);
+    fn decide_some(&mut self, due: Due, due_ns: u64, spans_max: usize) -> usize {
+        let drops = self.drop_pending_in_drain && matches!(due, Due::Drain);
+        let mut taken = [NONE; DECIDED_TOGETHER];
+        let taken = self.table.take_due(due_ns, spans_max, &mut taken);
         let mut hashes = [0; DECIDED_TOGETHER];
-        for (slot, hash) in due.iter().zip(&mut hashes) {
+        for (slot, hash) in taken.iter().zip(&mut hashes) {
             *hash = self.seed.trace(&self.table.record(*slot).trace_id);
         }
         let mut touched = 0;
-        for (slot, hash) in due.iter().zip(hashes) {
+        for (slot, hash) in taken.iter().zip(hashes) {
             touched ^= self.table.touch(hash) ^ self.table.touch_node(*slot);
         }
         std::hint::black_box(touched);
         let mut spans_dropped = 0;
-        for (slot, hash) in due.iter().zip(hashes) {
+        for (slot, hash) in taken.iter().zip(hashes) {
             self.note_deadline(*slot);
-            spans_dropped += self.decide(*slot, hash);
+            spans_dropped += if drops { self.drop_undecided(*slot, hash) } else { self.decide(*slot, hash) };
         }
         spans_dropped
     }
@@ -406,6 +470,9 @@ impl Sampler {
             first_start_ns: record.first_start_ns,
             last_end_ns: record.last_end_ns,
             conditions: Conditions(record.conditions),
+            spans: record.spans,
+            bytes: self.sizes.of(slot),
+            now_ns: self.now_ns,
         }
     }
 
@@ -420,11 +487,26 @@ impl Sampler {
             }
             Decision::NotSampled => {
                 self.counters.traces_not_sampled += 1;
-                let spans = self.table.drop_trace(slot, hash);
-                self.counters.spans_dropped += u64::from(spans);
-                spans as usize
+                self.drop_trace(slot, hash)
+            }
+            Decision::Dropped => {
+                self.counters.traces_dropped += 1;
+                self.drop_trace(slot, hash)
             }
         }
+    }
+
+    #[cold]
+    fn drop_undecided(&mut self, slot: u32, hash: u64) -> usize {
+        self.counters.traces_not_sampled += 1;
+        self.drop_trace(slot, hash)
+    }
+
+    /// Returns the number of its spans.
+    fn drop_trace(&mut self, slot: u32, hash: u64) -> usize {
+        let spans = self.table.drop_trace(slot, hash);
+        self.counters.spans_dropped += u64::from(spans);
+        spans as usize
     }
 
     /// Copies spans of sampled traces to `out`, at most `spans_max`. Returns how many.
@@ -460,6 +542,7 @@ impl Sampler {
             self.window_ends_ns = self.now_ns.saturating_add(SHRINK_WINDOW_NS);
             self.table.rotate_window();
             self.request.scopes.shrink_to(BLOCK_SPANS);
+            self.request.resources.shrink_to(BLOCK_SPANS);
             self.releasing.runs.shrink_to(BLOCK_SPANS);
         }
         self.table.shrink()
@@ -486,7 +569,9 @@ impl Sampler {
     /// Memory held, in bytes: whole chunks, records, envelopes, the memory of decisions.
     pub fn bytes_held(&self) -> usize {
         self.table.bytes()
+            + self.sizes.bytes()
             + self.request.scopes.capacity() * size_of::<RequestScope>()
+            + self.request.resources.capacity() * size_of::<Conditions>()
             + self.releasing.runs.capacity() * size_of::<Run>()
     }
 
@@ -506,9 +591,20 @@ impl Sampler {
 }
 
 impl RequestScopes {
-    fn begin(&mut self, scopes: usize) {
+    fn begin(&mut self, index: &SpanIndex, rules: &Rules) {
         self.scopes.clear();
-        self.scopes.resize(scopes, RequestScope::NotAsked);
+        self.scopes.resize(index.scopes.len(), RequestScope::NotAsked);
+        self.resources.clear();
+        if rules.ask_about_resources() {
+            let resources = index.resources.iter().map(|range| rules.look_into_resource(envelope(index, *range)));
+            self.resources.extend(resources);
+        }
+    }
+
+    /// What the resource of a scope answers; nothing if nobody asks.
+    fn resource_conditions(&self, index: &SpanIndex, scope: u32) -> Conditions {
+        let resource = index.scopes[scope as usize].resource as usize;
+        self.resources.get(resource).copied().unwrap_or_default()
     }
 
     /// The scope's handle; `None` if its envelopes are not interned.
@@ -540,10 +636,11 @@ impl RequestScopes {
 fn envelopes(index: &SpanIndex, scope: u32) -> EnvelopePair<'_> {
     let entry = index.scopes[scope as usize];
     let resource = index.resources[entry.resource as usize];
-    EnvelopePair {
-        resource: &index.envelopes[resource.start as usize..resource.end as usize],
-        scope: &index.envelopes[entry.envelope.start as usize..entry.envelope.end as usize],
-    }
+    EnvelopePair { resource: envelope(index, resource), scope: envelope(index, entry.envelope) }
+}
+
+fn envelope(index: &SpanIndex, range: ByteRange) -> &[u8] {
+    &index.envelopes[range.start as usize..range.end as usize]
 }
 
 impl Releasing {

@@ -1,5 +1,8 @@
 //! What a tail sampler is told. Checked: holding one proves the ranges written here.
 
+pub use crate::pattern::{PATTERN_BYTES_MAX, Pattern, PatternError};
+pub use crate::policy::QUESTIONS_MAX;
+
 /// Settings of one `tail_sampling` processor.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
@@ -9,19 +12,32 @@ pub struct Settings {
     pub decision_wait_after_root_ns: Option<u64>,
     /// Most pending traces of this sampler; the oldest is decided early beyond it. `None`: only bytes limit.
     pub traces_max: Option<u32>,
+    /// Most bytes of the span messages of one pending trace: beyond it the trace is not sampled, whatever the policies
+    /// say, and its memory is free at once. `None`: no such limit.
+    pub trace_bytes_max: Option<u64>,
+    /// A drain drops what is pending instead of deciding it.
+    pub drop_pending_in_drain: bool,
     /// Stop at the first policy that says sampled.
     pub sample_on_first_match: bool,
-    /// At least one; names are unique and not empty.
+    /// At least one; names are unique and not empty. They ask at most [`QUESTIONS_MAX`] different questions of a span,
+    /// see [`Settings::questions`].
     pub policies: Vec<Policy>,
 }
 
 impl Settings {
-    /// The settings of one of `shards` equal samplers: together they hold the traces that one would.
+    /// The settings of one of `shards` equal samplers: together they hold the traces that one would. Rates stay whole:
+    /// the samplers share them, see [`crate::SharedRates`].
     #[must_use]
     pub fn share_of(&self, shards: usize) -> Self {
         let shards = u32::try_from(shards).unwrap_or(u32::MAX).max(1);
         let traces_max = self.traces_max.map(|traces| traces.div_ceil(shards).max(1));
         Self { traces_max, ..self.clone() }
+    }
+
+    /// How many different questions the policies ask about attributes and trace states of a span. Equal ones count once.
+    #[must_use]
+    pub fn questions(&self) -> usize {
+        crate::policy::questions(self)
     }
 }
 
@@ -35,14 +51,17 @@ pub struct Policy {
 }
 
 /// What a policy asks of a trace.
+///
+/// An attribute is looked for in a span and in its resource; the first of a name counts. One span or resource that
+/// matches is enough.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Rule {
     /// Every trace.
     AlwaysSample,
-    /// Traces whose duration (last end - first start, whole milliseconds) is at least `threshold_ms` or, with an upper
-    /// threshold, more than `threshold_ms` and at most the upper one.
+    /// Traces whose duration (last end - first start, whole milliseconds) is more than `threshold_ms` and at most the
+    /// upper one.
     Latency {
-        /// Shortest kept duration; with an upper threshold, longest duration that is too short.
+        /// Longest duration that is too short.
         threshold_ms: u64,
         /// Longest kept duration.
         upper_threshold_ms: Option<u64>,
@@ -63,4 +82,92 @@ pub enum Rule {
         /// UNSET is wanted.
         unset: bool,
     },
+    /// Traces with an attribute of this name that passes the test.
+    Attribute {
+        /// Its name.
+        key: String,
+        /// What is asked of its value.
+        test: AttributeTest,
+        /// Instead: traces without any such attribute.
+        invert_match: bool,
+    },
+    /// Traces with a span whose W3C trace state has this key with one of these values.
+    TraceState {
+        /// Key of a list member.
+        key: String,
+        /// Wanted values, whole.
+        values: Vec<String>,
+    },
+    /// Traces with a span whose W3C `sampled` flag is set.
+    TraceFlags,
+    /// Traces of so many spans.
+    SpanCount {
+        /// Least.
+        spans_min: u32,
+        /// Most. `None`: any number.
+        spans_max: Option<u32>,
+    },
+    /// Traces as long as a bucket has a token for each of their spans: all of them or none.
+    RateLimiting {
+        /// Tokens that come back, at least 1.
+        spans_per_second: u64,
+        /// Tokens of the full bucket. A trace with more spans never passes.
+        burst_spans: u64,
+    },
+    /// The same with the bytes of their span messages.
+    BytesLimiting {
+        /// Tokens that come back, at least 1.
+        bytes_per_second: u64,
+        /// Tokens of the full bucket. A trace with more bytes never passes.
+        burst_bytes: u64,
+    },
+    /// Traces that every rule wants, asked in order until one does not.
+    And(Vec<Rule>),
+    /// Traces that the rule does not want.
+    Not(Box<Rule>),
+    /// Traces that every rule wants are dropped, whatever other policies say. Only as a whole policy.
+    Drop(Vec<Rule>),
+    /// Traces of the first part that wants them, as long as this part and all together stay below their rates.
+    Composite {
+        /// Most spans of all parts in a second.
+        spans_per_second_max: u32,
+        /// Asked in this order.
+        parts: Vec<CompositePart>,
+    },
+}
+
+/// One part of [`Rule::Composite`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct CompositePart {
+    /// Which traces are its.
+    pub rule: Rule,
+    /// Most spans of it in a second.
+    pub spans_per_second: u32,
+}
+
+/// What is asked of an attribute's value. A value of another type never passes.
+#[derive(Clone, Debug, PartialEq)]
+pub enum AttributeTest {
+    /// A text that is one of these. The empty text never passes.
+    Text(Vec<String>),
+    /// A text in which one of these is found. The empty text never passes.
+    Pattern(Vec<Pattern>),
+    /// An integer or a double between these, ends included.
+    Number {
+        /// Least.
+        min: Option<Number>,
+        /// Most.
+        max: Option<Number>,
+    },
+    /// This truth.
+    Bool(bool),
+}
+
+/// A number as attributes have it, so that large integers stay exact.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Number {
+    /// Whole.
+    Int(i64),
+    /// Any.
+    Double(f64),
 }

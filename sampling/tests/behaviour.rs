@@ -54,8 +54,8 @@ fn failed(trace_id: u128, span_id: u64) -> Span {
 #[test]
 fn latency_is_that_of_the_whole_trace_however_its_spans_arrive() {
     let mut node = Node::new(&settings(&[slower_than_ms(5_000)]));
-    node.insert(0, &[lasting(1, 1, 0, 4_500), lasting(2, 1, 0, 5_000), lasting(3, 1, 2_500, 5_500)]);
-    node.insert(SECOND, &[lasting(3, 2, 0, 3_000), lasting(4, 1, 5_000, 0)]);
+    node.insert(0, &[lasting(1, 1, 0, 4_500), lasting(2, 1, 0, 5_001), lasting(3, 1, 2_500, 5_500)]);
+    node.insert(SECOND, &[lasting(3, 2, 0, 3_000), lasting(4, 1, 5_000, 0), lasting(5, 1, 0, 5_000)]);
     node.decide(WAIT + SECOND);
     assert_eq!(node.kept_traces(), [2, 3]);
 }

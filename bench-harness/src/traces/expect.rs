@@ -35,7 +35,7 @@ pub(crate) enum Rule {
     Always,
     /// A span with status ERROR.
     Error,
-    /// Last end - first start, in whole milliseconds, is at least this.
+    /// Last end - first start, in whole milliseconds, is more than this.
     LatencyMs(u64),
     /// FNV-1a of salt and trace id is at most this.
     Probabilistic {
@@ -84,7 +84,7 @@ impl Policies {
             let wants = match &policy.rule {
                 Rule::Always => true,
                 Rule::Error => has_error(cycle, sequence, id, accepted),
-                Rule::LatencyMs(threshold) => lasted_ms(cycle, sequence, accepted) >= *threshold,
+                Rule::LatencyMs(threshold) => lasted_ms(cycle, sequence, accepted) > *threshold,
                 Rule::Probabilistic { salt, threshold } => fnv1a(salt.as_bytes(), id) <= *threshold,
             };
             votes |= u64::from(wants) << number;

@@ -12,6 +12,8 @@ pub(super) const RESOURCE: u32 = 1;
 pub(super) const RESOURCE_ATTRIBUTES: u32 = 1;
 /// Span.attributes.
 const SPAN_ATTRIBUTES: u32 = 9;
+/// Span.trace_state.
+const SPAN_TRACE_STATE: u32 = 3;
 
 /// One attribute of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,7 +27,25 @@ pub struct Attribute<'a> {
 impl<'a> Attribute<'a> {
     /// Reads a KeyValue; of repeated fields the last one counts.
     #[must_use]
+    #[inline]
     pub fn read(key_value: &'a [u8]) -> Self {
+        Self::read_plain(key_value).unwrap_or_else(|| Self::read_any(key_value))
+    }
+
+    /// The shape that every SDK writes: key, then value, each once, with lengths of one byte.
+    #[inline]
+    fn read_plain(key_value: &'a [u8]) -> Option<Self> {
+        let [0x0a, key_length @ 0..0x80, rest @ ..] = key_value else {
+            return None;
+        };
+        let (key, rest) = rest.split_at_checked(usize::from(*key_length))?;
+        let [0x12, value_length @ 0..0x80, value @ ..] = rest else {
+            return None;
+        };
+        (value.len() == usize::from(*value_length)).then_some(Self { key, value })
+    }
+
+    fn read_any(key_value: &'a [u8]) -> Self {
         let mut attribute = Self { key: &[], value: &[] };
         for field in Fields::of(key_value) {
             match field.tag.number {
@@ -88,7 +108,53 @@ pub fn resource_attributes(envelope: &[u8]) -> impl Iterator<Item = Attribute<'_
 
 /// The attributes of a span message, in order.
 pub fn span_attributes(span: &[u8]) -> impl Iterator<Item = Attribute<'_>> {
-    attributes(span, SPAN_ATTRIBUTES)
+    SpanAttributes { rest: span }
+}
+
+/// The W3C trace state of a span message; empty if it has none.
+#[must_use]
+pub fn span_trace_state(span: &[u8]) -> &[u8] {
+    key_values(span, SPAN_TRACE_STATE).last().unwrap_or_default()
+}
+
+/// Steps over fields with tags and lengths of one byte, which are nearly all, without looking at what they are.
+struct SpanAttributes<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Iterator for SpanAttributes<'a> {
+    type Item = Attribute<'a>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Attribute<'a>> {
+        const ATTRIBUTES: u8 = (SPAN_ATTRIBUTES << 3 | 2) as u8;
+        const _: () = assert!(SPAN_ATTRIBUTES < 16, "its tag is one byte");
+        loop {
+            let (tag, field) = self.rest.split_first()?;
+            // By the wire type: varint, 8 bytes, length-delimited, 4 bytes.
+            let size = match (*tag, field) {
+                (0..8 | 0x80.., _) => None,
+                (tag, [length @ 0..0x80, ..]) if tag & 7 == 2 => Some(1 + usize::from(*length)),
+                (tag, [0..0x80, ..]) if tag & 7 == 0 => Some(1),
+                (tag, _) if tag & 7 == 1 => Some(8),
+                (tag, _) if tag & 7 == 5 => Some(4),
+                _ => None,
+            };
+            let Some(size) = size else {
+                let field = Fields::of(self.rest).next()?;
+                self.rest = &self.rest[field.raw.len()..];
+                if field.tag.number == SPAN_ATTRIBUTES && field.tag.wire_type == WireType::Length {
+                    return Some(Attribute::read(field.body));
+                }
+                continue;
+            };
+            let (field, rest) = field.split_at_checked(size)?;
+            self.rest = rest;
+            if *tag == ATTRIBUTES {
+                return Some(Attribute::read(&field[1..]));
+            }
+        }
+    }
 }
 
 /// The text of the first resource attribute called `key`; `None` if there is none or it is no string.
@@ -162,6 +228,7 @@ impl<'a> Iterator for Fields<'a> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use prost::Message;
 
     use super::super::proto;
@@ -201,6 +268,48 @@ mod tests {
         let bytes = span.encode_to_vec();
         let found: Vec<_> = span_attributes(&bytes).map(|found| (found.key, Value::read(found.value))).collect();
         assert_eq!(found, [(&b"b"[..], Value::Int(1)), (b"a", Value::Bool(false))]);
+    }
+
+    /// Many fields with tags and lengths of one byte, some without, some cut off.
+    fn any_bytes() -> impl Strategy<Value = Vec<u8>> {
+        let body = prop_oneof![
+            8 => prop::collection::vec(any::<u8>(), 0..12),
+            2 => (0..4u8, 0..6u8).prop_map(|(key, value)| {
+                let mut body = vec![0x0a, key];
+                body.resize(body.len() + usize::from(key), b'k');
+                body.extend([0x12, value]);
+                body.resize(body.len() + usize::from(value), 7);
+                body
+            }),
+            1 => prop::collection::vec(any::<u8>(), 120..140),
+        ];
+        let length_delimited = (prop_oneof![3 => Just(0x4au8), 1 => any::<u8>()], body).prop_map(|(tag, body)| {
+            let mut field = vec![tag];
+            match u8::try_from(body.len()).unwrap() {
+                length @ 0..0x80 => field.push(length),
+                length => field.extend([length, 1]),
+            }
+            field.extend(body);
+            field
+        });
+        let field = prop_oneof![4 => length_delimited, 2 => prop::collection::vec(any::<u8>(), 0..10)];
+        prop::collection::vec(field, 0..8).prop_map(|fields| fields.concat())
+    }
+
+    proptest! {
+        #[test]
+        fn the_short_way_over_a_span_finds_what_the_long_way_does(bytes in any_bytes()) {
+            let by_the_book: Vec<_> = key_values(&bytes, SPAN_ATTRIBUTES).map(Attribute::read_any).collect();
+            prop_assert_eq!(span_attributes(&bytes).collect::<Vec<_>>(), by_the_book);
+        }
+    }
+
+    #[test]
+    fn the_trace_state_is_the_last_one_written() {
+        let span = proto::Span { trace_state: b"a=1".to_vec(), name: b"x".to_vec(), ..proto::Span::default() };
+        assert_eq!(span_trace_state(&span.encode_to_vec()), b"a=1");
+        assert_eq!(span_trace_state(&[0x1a, 1, b'a', 0x1a, 1, b'b']), b"b");
+        assert_eq!(span_trace_state(&[]), b"");
     }
 
     #[test]

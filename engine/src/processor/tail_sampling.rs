@@ -49,7 +49,7 @@ impl TailSampling {
 
     /// Decides what is due; in a drain, everything.
     pub fn turn(&mut self, turn: Turn<'_>, drain: bool, out: &mut Vec<Batch>) -> bool {
-        let decided_before = self.shown.traces_sampled + self.shown.traces_not_sampled;
+        let decided_before = self.shown.traces_decided();
         let more = if drain {
             self.sampler.decide_all(turn.now_ns, RELEASE_SPANS_MAX, &mut self.release)
         } else {
@@ -61,7 +61,7 @@ impl TailSampling {
         }
         self.sampler.shrink(turn.now_ns);
         self.show(turn.cells);
-        if self.shown.traces_sampled + self.shown.traces_not_sampled > decided_before {
+        if self.shown.traces_decided() > decided_before {
             let spent_ns = turn.clock.now_ns() - turn.now_ns;
             turn.cells.observe(self.series.decision_timer_latency_ns, spent_ns);
         }
@@ -75,6 +75,8 @@ impl TailSampling {
         news(series.new_trace_id_received, |counters| counters.traces_new);
         news(series.decisions.sampled, |counters| counters.traces_sampled);
         news(series.decisions.not_sampled, |counters| counters.traces_not_sampled);
+        news(series.decisions.dropped, |counters| counters.traces_dropped);
+        news(series.traces_dropped_too_large, |counters| counters.traces_too_large);
         news(series.early_releases.sampled, |counters| counters.late_spans_kept);
         news(series.early_releases.not_sampled, |counters| counters.late_spans_dropped);
         news(series.policy_evaluation_error, |counters| counters.evaluation_errors);
@@ -84,6 +86,7 @@ impl TailSampling {
             let (now, shown) = (&now.policies[policy], &self.shown.policies[policy]);
             cells.add(series.sampled, now.sampled - shown.sampled);
             cells.add(series.not_sampled, now.not_sampled - shown.not_sampled);
+            cells.add(series.dropped, now.dropped - shown.dropped);
             let before = shown.sampled + shown.not_sampled + shown.dropped;
             cells.add(*executions, now.sampled + now.not_sampled + now.dropped - before);
         }

@@ -31,7 +31,7 @@ use crate::transport::Transport;
 use crate::transport::grpc_server::GrpcServer;
 use crate::transport::http1_server::HttpServer;
 use crate::transport::tls::TlsClient;
-use sampling::Sampler;
+use sampling::{Limits, Sampler, SharedRates};
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -54,6 +54,8 @@ pub struct Declared {
     memory: Vec<Option<MemoryExporterSeries>>,
     /// Per pipeline, one book per exporter, then one per connector.
     books: Vec<Vec<BookSeries>>,
+    /// Per pipeline and processor: what its samplers on all shards spend together.
+    rates: Vec<Vec<SharedRates>>,
     gauges: Gauges,
 }
 
@@ -130,7 +132,13 @@ impl Declared {
             mesh: MeshSeries::declare(&mut schema),
             shard: ShardSeries::declare(&mut schema),
         };
-        Declared { schema, receivers, processors, exporters, memory, books, gauges }
+        let rates_of = |processor: &usize| match &config.processors[*processor].kind {
+            ProcessorKind::TailSampling(settings) => SharedRates::new(settings),
+            _ => SharedRates::default(),
+        };
+        let rates = config.pipelines.iter().map(|pipeline| pipeline.processors.iter().map(rates_of).collect());
+        let rates = rates.collect();
+        Declared { schema, receivers, processors, exporters, memory, books, rates, gauges }
     }
 }
 
@@ -237,7 +245,7 @@ impl Parts<'_> {
             if sampler && self.context.shards > 1 && crossing.is_none() {
                 crossing = Some(Crossing::new(place, position, Rc::clone(self.mesh), Rc::clone(self.news)));
             }
-            self.node(processor, next_reason)
+            self.node(processor, &self.declared.rates[position][place], next_reason)
         });
         let nodes = nodes.collect();
         let books = &self.declared.books[position];
@@ -247,7 +255,7 @@ impl Parts<'_> {
         Pipeline::new(nodes, items.collect(), branches.collect(), crossing)
     }
 
-    fn node(&self, processor: usize, next_reason: &mut u16) -> Processor {
+    fn node(&self, processor: usize, rates: &SharedRates, next_reason: &mut u16) -> Processor {
         let series = &self.declared.processors[processor];
         match (&self.config.processors[processor].kind, &series.own) {
             (ProcessorKind::MemoryLimiter { .. }, OwnSeries::MemoryLimiter(own)) => {
@@ -279,7 +287,7 @@ impl Parts<'_> {
                 let first_reason = *next_reason;
                 *next_reason += u16::try_from(settings.policies.len()).expect("at most 256 policies");
                 let settings = settings.share_of(self.context.shards);
-                let sampler = Sampler::new(&settings, self.hash_seed, first_reason);
+                let sampler = Sampler::sharing(&settings, self.hash_seed, first_reason, Limits::default(), rates);
                 Processor::TailSampling(Box::new(tail_sampling::TailSampling::new(sampler, own.clone())))
             }
             (kind, _) => unreachable!("{kind:?} was declared with series of its own"),

@@ -490,12 +490,12 @@ pub struct SampledSeries {
 /// As in the Collector these series carry no `processor` label; a processor with a name shows it in the policy label.
 #[derive(Clone, Debug)]
 pub struct TailSamplingSeries {
-    /// Verdicts, one pair per policy, in the order of the settings.
-    pub policies: Vec<SampledSeries>,
+    /// Verdicts of each policy, in the order of the settings.
+    pub policies: Vec<DecisionSeries>,
     /// Verdicts of whatever kind, per policy, in the same order.
     pub policy_executions: Vec<Counter>,
     /// Decisions.
-    pub decisions: SampledSeries,
+    pub decisions: DecisionSeries,
     /// Late spans answered from the remembered decision.
     pub early_releases: SampledSeries,
     /// Traces new to the table.
@@ -516,6 +516,28 @@ pub struct TailSamplingSeries {
     pub spans_without_trace_id: Counter,
 }
 
+/// What was said of traces.
+#[derive(Clone, Debug)]
+pub struct DecisionSeries {
+    /// Keep it.
+    pub sampled: Counter,
+    /// Nobody asks for it.
+    pub not_sampled: Counter,
+    /// Drop it, whoever asks for it.
+    pub dropped: Counter,
+}
+
+impl DecisionSeries {
+    /// `counter` is given the labels `sampled` and `decision`.
+    fn declare(mut counter: impl FnMut(&str, &str) -> Counter) -> DecisionSeries {
+        DecisionSeries {
+            sampled: counter("true", "sampled"),
+            not_sampled: counter("false", "not_sampled"),
+            dropped: counter("false", "dropped"),
+        }
+    }
+}
+
 impl TailSamplingSeries {
     /// Declares the series of one tail_sampling processor (`tail_sampling` or `tail_sampling/name`) and its policies.
     pub fn declare(schema: &mut Schema, processor_id: &str, policies: &[String]) -> TailSamplingSeries {
@@ -531,21 +553,19 @@ impl TailSamplingSeries {
             .collect();
         let mut verdicts = |policy: &String| {
             let policy = shown(policy);
-            let mut verdict = |sampled: &str, decision: &str| {
+            DecisionSeries::declare(|sampled, decision| {
                 let labels = [("policy", policy.as_str()), ("sampled", sampled), ("decision", decision)];
                 schema.counter(&TAIL_COUNT_TRACES_SAMPLED, &labels)
-            };
-            SampledSeries { sampled: verdict("true", "sampled"), not_sampled: verdict("false", "not_sampled") }
+            })
         };
         let policies = policies.iter().map(&mut verdicts).collect();
         let decided = &TAIL_GLOBAL_COUNT_TRACES_SAMPLED;
         TailSamplingSeries {
             policies,
             policy_executions,
-            decisions: SampledSeries {
-                sampled: schema.counter(decided, &[("sampled", "true"), ("decision", "sampled")]),
-                not_sampled: schema.counter(decided, &[("sampled", "false"), ("decision", "not_sampled")]),
-            },
+            decisions: DecisionSeries::declare(|sampled, decision| {
+                schema.counter(decided, &[("sampled", sampled), ("decision", decision)])
+            }),
             early_releases: SampledSeries {
                 sampled: schema.counter(&TAIL_EARLY_RELEASES, &[("sampled", "true")]),
                 not_sampled: schema.counter(&TAIL_EARLY_RELEASES, &[("sampled", "false")]),

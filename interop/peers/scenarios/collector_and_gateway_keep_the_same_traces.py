@@ -5,6 +5,8 @@ Every decision that depends on data or on the hash of the id; the Collector is t
 
 from contextlib import ExitStack
 
+from opentelemetry.proto.collector.trace.v1 import trace_service_pb2
+
 from parts import load, spans
 from parts.collector import Collector
 from parts.gateway import Gateway
@@ -28,11 +30,43 @@ def it_agrees_on_probabilities():
 
 
 def it_agrees_on_latency_and_status():
-    """Thresholds around the durations that occur (15 and 2101 ms; not at them, see docs/interop.md), and each status."""
-    for threshold_ms in (1, 14, 16, 2100, 2102):
+    """Thresholds at and around the durations that occur (15 and 2101 ms), and each status."""
+    for threshold_ms in (1, 14, 15, 16, 2100, 2101, 2102):
         check([policy("slow", "latency", threshold_ms=threshold_ms)])
     for codes in (["ERROR"], ["UNSET"], ["OK"], ["OK", "ERROR"]):
         check([policy("status", "status_code", status_codes=codes)])
+
+
+def it_agrees_on_attributes():
+    """Texts, patterns, whole numbers and truths, of spans and of resources, and without any match."""
+    for inverted in (False, True):
+        check([policy("tier", "string_attribute", key="tier", values=["gold", "silver"], invert_match=inverted)])
+        check([policy("status", "numeric_attribute", key="http.status", min_value=250, max_value=299, invert_match=inverted)])
+        check([policy("route", "string_attribute", key="route", values=[r"^/v\d+/\w+$", r"\Q[1]\E"],
+                      enabled_regex_matching=True, invert_match=inverted)])
+    check([policy("vip", "boolean_attribute", key="vip", value=True)])
+    check([policy("service", "string_attribute", key="service.name", values=["cart"])])
+    check([policy("no service", "string_attribute", key="service.name", values=["bank"])])
+
+
+def it_agrees_on_trace_context_and_counts():
+    """Trace states, flags, and numbers of spans."""
+    check([policy("vendor", "trace_state", key="vendor", values=["a", "b"])])
+    check([policy("flags", "trace_flags")])
+    for low, high in ((1, 7), (8, 8), (9, 0)):
+        check([policy("count", "span_count", min_spans=low, max_spans=high)])
+
+
+def it_agrees_on_policies_of_policies():
+    """All of them, none of them, and dropped whatever others say."""
+    gold = policy("gold", "string_attribute", key="tier", values=["gold"])
+    errors = policy("errors", "status_code", status_codes=["ERROR"])
+    some = policy("some", "probabilistic", sampling_percentage=50)
+    not_gold = policy("not gold", "not", not_sub_policy=gold)
+    check([policy("both", "and", and_sub_policy=[gold, some])])
+    check([not_gold])
+    check([errors, policy("away", "drop", drop_sub_policy=[not_gold, some])])
+    check([some, policy("away", "drop", drop_sub_policy=[gold])], sample_on_first_match=True)
 
 
 def it_agrees_on_all_policies_together():
@@ -52,8 +86,9 @@ def check(policies, **more):
         theirs, ours = stack.enter_context(GrpcSink()), stack.enter_context(GrpcSink())
         collector = stack.enter_context(Collector(exporter_to(theirs), {"tail_sampling": settings}))
         gateway = stack.enter_context(Gateway(exporter_to(ours), {"tail_sampling": settings}, engine_settings={"cores": 2}))
+        requests = [with_attributes(request) for request in made.requests]
         for target in (collector.grpc, gateway.grpc):
-            send_over_connections(target, made.requests, connections=2)
+            send_over_connections(target, requests, connections=2)
         # Both decide when they are stopped: with all spans, however busy the machine.
         collector.stop()
         gateway.stop()
@@ -61,6 +96,23 @@ def check(policies, **more):
         differing = kept_by_them ^ kept_by_us
         require(not differing, f"{policies}: {len(differing)} traces decided differently, such as {sorted(differing)[:3]}")
         require_equal(ours.span_count, theirs.span_count, f"{policies}: spans of the kept traces")
+
+
+def with_attributes(encoded):
+    """The request with attributes that follow from the ids: a trace differs from others, and so do its spans."""
+    request = trace_service_pb2.ExportTraceServiceRequest.FromString(encoded)
+    for resource in request.resource_spans:
+        for scope in resource.scope_spans:
+            for span in scope.spans:
+                of_trace, of_span = span.trace_id, span.span_id
+                span.attributes.add(key="tier").value.string_value = ("gold", "silver", "golden", "")[of_trace[0] % 4]
+                span.attributes.add(key="vip").value.bool_value = of_trace[1] % 3 == 0 and of_span[0] % 4 == 0
+                span.attributes.add(key="http.status").value.int_value = 200 + of_trace[2]
+                route = ("/v12/users", "/vx/users", "/v1/a-b", "/list[1]")[of_trace[3] % 4] if of_span[1] % 4 == 0 else "/"
+                span.attributes.add(key="route").value.string_value = route
+                span.trace_state = ("", "vendor=a", "other=1, vendor=b", "vendor=c", "vendor=a,broken")[of_trace[4] % 5]
+                span.flags = int(of_trace[5] % 2 == 0 and of_span[2] % 4 == 0)
+    return request.SerializeToString()
 
 
 def exporter_to(sink):

@@ -2,6 +2,8 @@
 //!
 //! The Collector compares while it walks the spans, so with an upper threshold a trace that is too long can still be
 //! sampled because a prefix of its spans was not. Here the whole trace is judged, whatever order its spans came in.
+//! A duration that equals the threshold is too short, as it is in the Collector since 0.158; before that it was so only
+//! with an upper threshold.
 
 use super::{Facts, START_UNKNOWN};
 
@@ -9,26 +11,19 @@ const NANOSECONDS_PER_MILLISECOND: u64 = 1_000_000;
 
 #[derive(Clone, Debug)]
 pub(super) struct Latency {
-    /// Whole milliseconds, both ends included.
-    shortest_ms: u64,
+    /// Whole milliseconds; the first is too short, the second is not too long.
+    threshold_ms: u64,
     longest_ms: u64,
 }
 
 impl Latency {
-    /// With an upper threshold the lower one is exclusive, as in the Collector.
     pub(super) fn new(threshold_ms: u64, upper_threshold_ms: Option<u64>) -> Self {
-        match upper_threshold_ms {
-            None => Self { shortest_ms: threshold_ms, longest_ms: u64::MAX },
-            Some(upper) => Self { shortest_ms: threshold_ms.saturating_add(1), longest_ms: upper },
-        }
+        Self { threshold_ms, longest_ms: upper_threshold_ms.unwrap_or(u64::MAX) }
     }
 
     #[inline]
     pub(super) fn samples(&self, facts: &Facts) -> bool {
-        match duration_ms(facts) {
-            Some(duration) => self.shortest_ms <= duration && duration <= self.longest_ms,
-            None => false,
-        }
+        duration_ms(facts).is_some_and(|duration| self.threshold_ms < duration && duration <= self.longest_ms)
     }
 }
 
@@ -44,14 +39,12 @@ fn duration_ms(facts: &Facts) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::Conditions;
-    use codecs::otlp::TraceId;
+    use crate::policy::tests::facts;
 
     const START_NS: u64 = 1_700_000_000_000_000_000;
 
     fn check(policy: &Latency, first_start_ns: u64, last_end_ns: u64, expected: bool) {
-        let conditions = Conditions::default();
-        let facts = Facts { trace_id: TraceId([1; 16]), first_start_ns, last_end_ns, conditions };
+        let facts = Facts { first_start_ns, last_end_ns, ..facts() };
         assert_eq!(policy.samples(&facts), expected, "{first_start_ns}..{last_end_ns}");
     }
 
@@ -60,13 +53,13 @@ mod tests {
     }
 
     #[test]
-    fn the_threshold_itself_is_long_enough() {
+    fn the_threshold_itself_is_too_short() {
         let policy = Latency::new(5_000, None);
         check_ms(&policy, 4_500, false);
-        check_ms(&policy, 4_999, false);
-        check_ms(&policy, 5_000, true);
+        check_ms(&policy, 5_000, false);
+        check_ms(&policy, 5_001, true);
         check_ms(&policy, 5_500, true);
-        check(&policy, START_NS, START_NS + 4_999_999_999, false);
+        check(&policy, START_NS, START_NS + 5_000_999_999, false);
     }
 
     #[test]
@@ -87,7 +80,8 @@ mod tests {
     }
 
     #[test]
-    fn a_threshold_of_zero_takes_a_trace_without_duration() {
-        check_ms(&Latency::new(0, None), 0, true);
+    fn a_threshold_of_zero_takes_traces_that_last_at_all() {
+        check_ms(&Latency::new(0, None), 0, false);
+        check_ms(&Latency::new(0, None), 1, true);
     }
 }

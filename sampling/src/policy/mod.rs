@@ -1,33 +1,57 @@
 //! Policies: compiled once, asked once per trace.
 //!
 //! ```text
-//! span arrives:    conditions of the trace |= conditions of the span     (one table lookup)
-//! trace decides:   every policy looks at the trace's facts               (mask test, subtraction or hash)
+//! span arrives:    conditions of the trace |= conditions of the span     (its status; questions about its contents)
+//! trace decides:   every policy looks at the trace's facts               (mask test, subtraction, hash, token bucket)
 //! ```
 //!
 //! The idea: whatever a policy asks of *a span* becomes one bit of `Conditions` and is answered when the span
 //! arrives; equal questions of several policies share a bit. A policy never sees a span.
+//!
+//! How verdicts become a decision: policies that drop are asked first, and the first that does decides. Then all others
+//! are asked, in the order of the settings; one that wants the trace is enough.
 
 mod always_sample;
+mod composite;
 mod latency;
 mod probabilistic;
+mod questions;
+mod span_count;
 mod status_code;
+mod trace_state;
 
 use codecs::otlp::{SpanItem, TraceId};
 
 use crate::counters::Verdicts;
+use crate::rates::{Cells, SharedRates, TokenBucket};
 use crate::settings::{Rule, Settings};
 
 use always_sample::AlwaysSample;
+use composite::Composite;
 use latency::Latency;
 use probabilistic::Probabilistic;
+use questions::{Catalogue, Questions};
+use span_count::SpanCount;
 use status_code::StatusCodes;
+
+pub use questions::QUESTIONS_MAX;
+
+/// See [`Settings::questions`].
+pub(crate) fn questions(settings: &Settings) -> usize {
+    Catalogue::new(settings).len()
+}
 
 /// One bit per question that policies ask of a span; set in a trace once any of its spans answered yes.
 ///
-/// Today only the three status codes are asked for; a set of 256 fits the trace record when attributes come.
+/// ```text
+/// bit   0 unset | 1 ok | 2 error | 3 W3C sampled flag | 4 to 63 the questions of this sampler's policies
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Conditions(pub(crate) u64);
+
+/// The W3C `sampled` flag, and the bit of [`Conditions`] it sets.
+const FLAG_SAMPLED: u32 = 1;
+const FLAG_SAMPLED_CONDITION: u64 = 1 << 3;
 
 /// What is known of a trace when it is decided.
 #[derive(Clone, Copy, Debug)]
@@ -38,6 +62,12 @@ pub(crate) struct Facts {
     /// Largest end of its spans; 0 if none had one.
     pub(crate) last_end_ns: u64,
     pub(crate) conditions: Conditions,
+    /// How many spans it has.
+    pub(crate) spans: u32,
+    /// Bytes of its span messages; 0 unless [`Rules::ask_for_bytes`].
+    pub(crate) bytes: u64,
+    /// When it is decided.
+    pub(crate) now_ns: u64,
 }
 
 /// No span had a start. OTLP writes an unset time as 0, which must not make a trace last since 1970.
@@ -48,15 +78,22 @@ pub(crate) const START_UNKNOWN: u64 = u64::MAX;
 pub(crate) enum Decision {
     /// Keep it; the reason is the first policy that wanted it.
     Sampled { policy: u16 },
-    /// Drop it.
+    /// Drop it: no policy wanted it.
     NotSampled,
+    /// Drop it: a policy said so, whatever others want.
+    Dropped,
 }
 
 /// All policies of a sampler, ready to be asked.
 #[derive(Clone, Debug)]
 pub(crate) struct Rules {
-    policies: Vec<Compiled>,
+    /// Those that drop first, then the others; with each its position in the settings.
+    policies: Vec<(u16, Compiled)>,
     stop_at_first_match: bool,
+    questions: Questions,
+    /// Any question is about more than a span's item.
+    looks_into_spans: bool,
+    asks_for_bytes: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -65,36 +102,92 @@ enum Compiled {
     Latency(Latency),
     Probabilistic(Probabilistic),
     StatusCode(StatusCodes),
+    /// Some span meets the condition.
+    Some(u64),
+    /// No span meets the condition.
+    None(u64),
+    SpanCount(SpanCount),
+    RateLimiting(TokenBucket),
+    BytesLimiting(TokenBucket),
+    And(Vec<Compiled>),
+    Not(Box<Compiled>),
+    Drop(Vec<Compiled>),
+    Composite(Composite),
 }
 
 impl Rules {
-    pub(crate) fn new(settings: &Settings) -> Self {
-        let policies = settings.policies.iter().map(|policy| Compiled::new(&policy.rule));
-        Self { policies: policies.collect(), stop_at_first_match: settings.sample_on_first_match }
+    /// `rates` were made for these settings.
+    pub(crate) fn new(settings: &Settings, rates: &SharedRates) -> Self {
+        let catalogue = Catalogue::new(settings);
+        let mut compiler =
+            Compiler { catalogue: &catalogue, cells: rates.cells(), looks_into_spans: false, asks_for_bytes: false };
+        let policies = settings.policies.iter().enumerate();
+        let policies = policies.map(|(position, policy)| (position as u16, compiler.compile(&policy.rule)));
+        let mut policies: Vec<_> = policies.collect();
+        // The sort is stable: both kinds stay in the order of the settings.
+        policies.sort_by_key(|(_, policy)| !matches!(policy, Compiled::Drop(_)));
+        Self {
+            policies,
+            stop_at_first_match: settings.sample_on_first_match,
+            looks_into_spans: compiler.looks_into_spans,
+            asks_for_bytes: compiler.asks_for_bytes,
+            questions: Questions::new(&catalogue),
+        }
     }
 
     pub(crate) fn len(&self) -> usize {
         self.policies.len()
     }
 
-    /// What `span` answers to every question asked of spans.
+    /// Whether [`Facts::bytes`] matter.
+    pub(crate) fn ask_for_bytes(&self) -> bool {
+        self.asks_for_bytes
+    }
+
+    /// What `span` answers to questions about its item.
     #[inline]
     pub(crate) fn conditions_of(&self, span: &SpanItem) -> Conditions {
         Conditions(status_code::condition_of(span.status))
     }
 
-    /// Asks the policies in order and combines their verdicts: sampled if any says so, and the first that does is the
-    /// reason. All are asked, so that each one's counts are true, unless the settings stop at the first match.
+    /// Whether [`Rules::look_into`] would find anything: if not, spans are stored unread.
+    #[inline]
+    pub(crate) fn look_into_spans(&self) -> bool {
+        self.looks_into_spans
+    }
+
+    /// What a span answers to all other questions but those `answered` with yes already.
+    pub(crate) fn look_into(&self, span: &SpanItem, bytes: &[u8], answered: Conditions) -> Conditions {
+        let is_flagged = span.flags & FLAG_SAMPLED != 0;
+        let flag = if is_flagged { FLAG_SAMPLED_CONDITION } else { 0 };
+        Conditions(flag | self.questions.ask_span(bytes, answered.0))
+    }
+
+    /// Whether resources have answers: if not, they need not be asked.
+    pub(crate) fn ask_about_resources(&self) -> bool {
+        self.questions.ask_about_resources()
+    }
+
+    /// What a resource answers for all its spans.
+    pub(crate) fn look_into_resource(&self, envelope: &[u8]) -> Conditions {
+        Conditions(self.questions.ask_resource(envelope))
+    }
+
+    /// Asks the policies and combines their verdicts. All are asked, so that each one's counts are true, unless one drops
+    /// the trace or the settings stop at the first match.
     pub(crate) fn decide(&self, facts: &Facts, mut counts: Option<&mut [Verdicts]>) -> Decision {
         let mut decision = Decision::NotSampled;
-        for (position, policy) in self.policies.iter().enumerate() {
-            let sampled = policy.samples(facts);
+        for (position, policy) in &self.policies {
+            let drops = matches!(policy, Compiled::Drop(_));
+            let wanted = policy.wants(facts);
             if let Some(counts) = counts.as_deref_mut() {
-                counts[position].sampled += u64::from(sampled);
-                counts[position].not_sampled += u64::from(!sampled);
+                counts[usize::from(*position)].count(wanted, drops);
             }
-            if sampled && decision == Decision::NotSampled {
-                decision = Decision::Sampled { policy: position as u16 };
+            if wanted && drops {
+                return Decision::Dropped;
+            }
+            if wanted && decision == Decision::NotSampled {
+                decision = Decision::Sampled { policy: *position };
                 if self.stop_at_first_match {
                     break;
                 }
@@ -104,50 +197,118 @@ impl Rules {
     }
 }
 
-impl Compiled {
-    fn new(rule: &Rule) -> Self {
+/// Compiles rules, and notes what they will ask for.
+struct Compiler<'a> {
+    catalogue: &'a Catalogue<'a>,
+    cells: Cells<'a>,
+    looks_into_spans: bool,
+    asks_for_bytes: bool,
+}
+
+impl Compiler<'_> {
+    fn compile(&mut self, rule: &Rule) -> Compiled {
         match rule {
-            Rule::AlwaysSample => Self::AlwaysSample(AlwaysSample),
+            Rule::AlwaysSample => Compiled::AlwaysSample(AlwaysSample),
             Rule::Latency { threshold_ms, upper_threshold_ms } => {
-                Self::Latency(Latency::new(*threshold_ms, *upper_threshold_ms))
+                Compiled::Latency(Latency::new(*threshold_ms, *upper_threshold_ms))
             }
             Rule::Probabilistic { hash_salt, sampling_percentage } => {
-                Self::Probabilistic(Probabilistic::new(hash_salt, *sampling_percentage))
+                Compiled::Probabilistic(Probabilistic::new(hash_salt, *sampling_percentage))
             }
-            Rule::StatusCode { ok, error, unset } => Self::StatusCode(StatusCodes::new(*ok, *error, *unset)),
+            Rule::StatusCode { ok, error, unset } => Compiled::StatusCode(StatusCodes::new(*ok, *error, *unset)),
+            Rule::Attribute { invert_match: true, .. } => Compiled::None(self.question(rule)),
+            Rule::Attribute { .. } | Rule::TraceState { .. } => Compiled::Some(self.question(rule)),
+            Rule::TraceFlags => {
+                self.looks_into_spans = true;
+                Compiled::Some(FLAG_SAMPLED_CONDITION)
+            }
+            Rule::SpanCount { spans_min, spans_max } => Compiled::SpanCount(SpanCount::new(*spans_min, *spans_max)),
+            Rule::RateLimiting { spans_per_second, burst_spans } => {
+                Compiled::RateLimiting(self.cells.bucket(*spans_per_second, *burst_spans))
+            }
+            Rule::BytesLimiting { bytes_per_second, burst_bytes } => {
+                self.asks_for_bytes = true;
+                Compiled::BytesLimiting(self.cells.bucket(*bytes_per_second, *burst_bytes))
+            }
+            Rule::And(rules) => Compiled::And(self.compile_all(rules)),
+            Rule::Not(rule) => Compiled::Not(Box::new(self.compile(rule))),
+            Rule::Drop(rules) => Compiled::Drop(self.compile_all(rules)),
+            Rule::Composite { spans_per_second_max, parts } => {
+                let total = self.cells.window(*spans_per_second_max);
+                let parts = parts.iter().map(|part| {
+                    let window = self.cells.window(part.spans_per_second);
+                    (self.compile(&part.rule), window)
+                });
+                Compiled::Composite(Composite::new(total, parts.collect()))
+            }
         }
     }
 
+    fn compile_all(&mut self, rules: &[Rule]) -> Vec<Compiled> {
+        rules.iter().map(|rule| self.compile(rule)).collect()
+    }
+
+    fn question(&mut self, rule: &Rule) -> u64 {
+        self.looks_into_spans = true;
+        self.catalogue.condition(rule)
+    }
+}
+
+impl Compiled {
+    /// Whether it wants the trace; for a policy that drops: whether it wants it dropped.
     #[inline]
-    fn samples(&self, facts: &Facts) -> bool {
+    fn wants(&self, facts: &Facts) -> bool {
         match self {
             Self::AlwaysSample(policy) => policy.samples(facts),
             Self::Latency(policy) => policy.samples(facts),
             Self::Probabilistic(policy) => policy.samples(facts),
             Self::StatusCode(policy) => policy.samples(facts),
+            Self::Some(condition) => facts.conditions.0 & condition != 0,
+            Self::None(condition) => facts.conditions.0 & condition == 0,
+            Self::SpanCount(policy) => policy.samples(facts),
+            Self::RateLimiting(bucket) => bucket.take(facts.now_ns, facts.spans.into()),
+            Self::BytesLimiting(bucket) => bucket.take(facts.now_ns, facts.bytes),
+            Self::And(policies) | Self::Drop(policies) => policies.iter().all(|policy| policy.wants(facts)),
+            Self::Not(policy) => !policy.wants(facts),
+            Self::Composite(policy) => policy.samples(facts),
         }
     }
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::settings::Policy;
+
+    /// A trace of one span that says nothing of itself.
+    pub(crate) fn facts() -> Facts {
+        Facts {
+            trace_id: TraceId([1; 16]),
+            first_start_ns: 0,
+            last_end_ns: 0,
+            conditions: Conditions::default(),
+            spans: 1,
+            bytes: 0,
+            now_ns: 0,
+        }
+    }
 
     const EVERY: Rule = Rule::AlwaysSample;
     const ERRORS: Rule = Rule::StatusCode { ok: false, error: true, unset: false };
 
     fn check(rules: &[Rule], stop_at_first_match: bool, expected: Decision, expected_counts: &[(u64, u64)]) {
         let policies = rules.iter().map(|rule| Policy { name: format!("{rule:?}"), rule: rule.clone() });
-        let rules = Rules::new(&Settings {
+        let settings = Settings {
             decision_wait_ns: 1,
             decision_wait_after_root_ns: None,
             traces_max: None,
+            trace_bytes_max: None,
+            drop_pending_in_drain: false,
             sample_on_first_match: stop_at_first_match,
             policies: policies.collect(),
-        });
-        let facts =
-            Facts { trace_id: TraceId([1; 16]), first_start_ns: 0, last_end_ns: 0, conditions: Conditions::default() };
+        };
+        let rules = Rules::new(&settings, &SharedRates::new(&settings));
+        let facts = facts();
         let mut counts = vec![Verdicts::default(); rules.len()];
         assert_eq!(rules.decide(&facts, Some(&mut counts)), expected);
         let counts: Vec<_> = counts.iter().map(|count| (count.sampled, count.not_sampled)).collect();

@@ -66,12 +66,11 @@ fn share_of_all_hashes(ratio: f64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::Conditions;
+    use crate::policy::tests;
     use codecs::otlp::TraceId;
 
     fn facts(id: u128) -> Facts {
-        let conditions = Conditions::default();
-        Facts { trace_id: TraceId(id.to_be_bytes()), first_start_ns: 0, last_end_ns: 0, conditions }
+        Facts { trace_id: TraceId(id.to_be_bytes()), ..tests::facts() }
     }
 
     #[test]

@@ -45,11 +45,11 @@ impl StatusCodes {
 mod tests {
     use super::*;
     use crate::policy::Conditions;
-    use codecs::otlp::TraceId;
+    use crate::policy::tests::facts;
 
     fn check(policy: &StatusCodes, statuses: &[StatusCode], expected: bool) {
         let conditions = Conditions(statuses.iter().fold(0, |bits, status| bits | condition_of(*status)));
-        let facts = Facts { trace_id: TraceId([1; 16]), first_start_ns: 0, last_end_ns: 0, conditions };
+        let facts = Facts { conditions, ..facts() };
         assert_eq!(policy.samples(&facts), expected, "{statuses:?}");
     }
 

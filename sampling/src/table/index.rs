@@ -160,7 +160,7 @@ impl Index {
         self.pending -= 1;
         let outcome = match decision {
             Decision::Sampled { policy } => u32::from(policy),
-            Decision::NotSampled => NOT_SAMPLED,
+            Decision::NotSampled | Decision::Dropped => NOT_SAMPLED,
         };
         let mask = self.buckets.len() - 1;
         let mut at = hash as usize & mask;

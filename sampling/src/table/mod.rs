@@ -171,6 +171,18 @@ impl TraceTable {
         queue.pop(&mut self.records)
     }
 
+    /// Takes this undecided trace out of its queue.
+    pub(crate) fn take_undecided(&mut self, slot: u32) {
+        let record = self.records.at_mut(slot);
+        let list = record.list;
+        record.list = List::Taken { after_root: list == List::AfterRoot };
+        match list {
+            List::Waiting => self.waiting.leave(&self.records),
+            List::AfterRoot => self.after_root.leave(&self.records),
+            List::Free | List::Taken { .. } | List::Leaving => unreachable!("an undecided trace waits in a queue"),
+        }
+    }
+
     /// As [`TraceTable::take_first_undecided`] for those whose deadline is not after `due_ns`, earliest first: no more
     /// than have room in `slots`, none after the first `spans_max` spans.
     pub(crate) fn take_due<'a>(&mut self, due_ns: u64, spans_max: usize, slots: &'a mut [u32]) -> &'a [u32] {

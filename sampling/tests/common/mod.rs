@@ -4,7 +4,9 @@
 #![allow(dead_code, unreachable_pub)]
 
 use bytes::Bytes;
+use codecs::otlp::proto::{self, AnyValue, KeyValue, Value};
 use codecs::otlp::{ByteRange, ScopeEntry, SpanIndex, SpanItem, SpanKind, StatusCode, TraceId};
+use prost::Message;
 use sampling::Release;
 use sampling::settings::{Policy, Rule, Settings};
 
@@ -41,6 +43,34 @@ pub fn span(trace_id: u128, span_id: u64) -> Span {
         resource: b"resource".to_vec(),
         scope: b"scope".to_vec(),
     }
+}
+
+/// Attributes by name.
+pub type Attributes = Vec<(String, Value)>;
+
+fn key_values(attributes: &Attributes) -> Vec<KeyValue> {
+    let key_value = |(key, value): &(String, Value)| KeyValue {
+        key: key.clone().into_bytes(),
+        value: Some(AnyValue { value: Some(value.clone()) }),
+    };
+    attributes.iter().map(key_value).collect()
+}
+
+/// The bytes of a span message with these contents; `name_bytes` make it large.
+pub fn contents(attributes: &Attributes, trace_state: &str, name_bytes: usize) -> Vec<u8> {
+    let span = proto::Span {
+        name: vec![b'n'; name_bytes],
+        trace_state: trace_state.into(),
+        attributes: key_values(attributes),
+        ..proto::Span::default()
+    };
+    span.encode_to_vec()
+}
+
+/// The envelope of a resource with these attributes.
+pub fn resource(attributes: &Attributes) -> Vec<u8> {
+    let resource = proto::Resource { attributes: key_values(attributes), ..proto::Resource::default() };
+    proto::ResourceSpans { resource: Some(resource), ..proto::ResourceSpans::default() }.encode_to_vec()
 }
 
 /// A request over `spans`, in two segments. Spans next to each other with equal envelopes share them.
@@ -118,6 +148,8 @@ pub fn settings(rules: &[Rule]) -> Settings {
         decision_wait_ns: 10 * SECOND,
         decision_wait_after_root_ns: None,
         traces_max: None,
+        trace_bytes_max: None,
+        drop_pending_in_drain: false,
         sample_on_first_match: false,
         policies: rules
             .iter()

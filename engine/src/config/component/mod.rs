@@ -20,6 +20,7 @@ pub(crate) mod otlp_exporter;
 pub(crate) mod otlp_receiver;
 pub(crate) mod pprof;
 pub(crate) mod resource;
+mod tail_policies;
 pub(crate) mod tail_sampling;
 pub(crate) mod zpages;
 

@@ -1,0 +1,233 @@
+//! Rates of the whole process: what policies that limit something per second have spent.
+//!
+//! One atomic word per limit, shared by the samplers of a node on all shards, because a rate belongs to the process: 1
+//! span a second stays 1 on 64 shards, which shares of the rate could not give. A refusal only reads the word; it is
+//! written for traces that are admitted, and their number is what is limited.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use crate::settings::{Rule, Settings};
+
+const NANOSECONDS_PER_SECOND: u64 = 1_000_000_000;
+
+/// A word on its own cache line.
+#[derive(Default)]
+#[repr(align(64))]
+struct Cell(AtomicU64);
+
+/// What the rate limits of one `tail_sampling` node have spent, over all its samplers.
+#[derive(Clone, Default)]
+pub struct SharedRates {
+    cells: Arc<[Cell]>,
+}
+
+impl SharedRates {
+    /// For samplers of these settings, nothing spent yet.
+    #[must_use]
+    pub fn new(settings: &Settings) -> Self {
+        let cells = settings.policies.iter().map(|policy| cells_of(&policy.rule)).sum();
+        Self { cells: (0..cells).map(|_| Cell::default()).collect() }
+    }
+
+    pub(crate) fn cells(&self) -> Cells<'_> {
+        Cells { rates: self, next: 0 }
+    }
+}
+
+impl fmt::Debug for SharedRates {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.cells.iter().map(|cell| cell.0.load(Relaxed))).finish()
+    }
+}
+
+/// Words that the limits of a rule need.
+fn cells_of(rule: &Rule) -> usize {
+    match rule {
+        Rule::RateLimiting { .. } | Rule::BytesLimiting { .. } => 1,
+        Rule::And(rules) | Rule::Drop(rules) => rules.iter().map(cells_of).sum(),
+        Rule::Not(rule) => cells_of(rule),
+        Rule::Composite { parts, .. } => 1 + parts.iter().map(|part| 1 + cells_of(&part.rule)).sum::<usize>(),
+        _ => 0,
+    }
+}
+
+/// Hands out the words, to every sampler in the same order.
+pub(crate) struct Cells<'a> {
+    rates: &'a SharedRates,
+    next: usize,
+}
+
+impl Cells<'_> {
+    fn next(&mut self) -> Shared {
+        let cell = self.next;
+        assert!(cell < self.rates.cells.len(), "shared rates are made for the settings of their samplers");
+        self.next += 1;
+        Shared { cells: Arc::clone(&self.rates.cells), cell }
+    }
+
+    pub(crate) fn bucket(&mut self, per_second: u64, burst: u64) -> TokenBucket {
+        let per_second = per_second.max(1);
+        TokenBucket { shared: self.next(), per_second, burst, burst_ns: duration_ns(burst, per_second) }
+    }
+
+    pub(crate) fn window(&mut self, per_second: u32) -> Window {
+        Window { shared: self.next(), per_second }
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Shared {
+    cells: Arc<[Cell]>,
+    cell: usize,
+}
+
+impl Shared {
+    /// Replaces the word by what `next` makes of it, until it says `None`. True if it was replaced.
+    fn update(&self, next: impl FnMut(u64) -> Option<u64>) -> bool {
+        self.cells[self.cell].0.fetch_update(Relaxed, Relaxed, next).is_ok()
+    }
+}
+
+impl fmt::Debug for Cell {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0.load(Relaxed))
+    }
+}
+
+/// A token bucket: full at first, refilled continuously.
+///
+/// The word is the time at which the bucket will be full again. Tokens cost time: taking `n` moves it by `n / rate`, and
+/// it may lie at most `burst / rate` ahead. So a bucket needs no refilling and no second word.
+#[derive(Clone, Debug)]
+pub(crate) struct TokenBucket {
+    shared: Shared,
+    per_second: u64,
+    burst: u64,
+    burst_ns: u64,
+}
+
+impl TokenBucket {
+    /// Takes `cost` tokens if there are so many.
+    pub(crate) fn take(&self, now_ns: u64, cost: u64) -> bool {
+        if cost > self.burst {
+            return false;
+        }
+        let cost_ns = duration_ns(cost, self.per_second);
+        self.shared.update(|full_at_ns| {
+            let full_at_ns = full_at_ns.max(now_ns).saturating_add(cost_ns);
+            (full_at_ns - now_ns <= self.burst_ns).then_some(full_at_ns)
+        })
+    }
+}
+
+/// In how many nanoseconds so many tokens come back, rounded down: so that a burst of small costs is never more than one
+/// large cost.
+fn duration_ns(tokens: u64, per_second: u64) -> u64 {
+    let duration_ns = u128::from(tokens) * u128::from(NANOSECONDS_PER_SECOND) / u128::from(per_second);
+    u64::try_from(duration_ns).unwrap_or(u64::MAX)
+}
+
+/// So much in each whole second, without bursts. The word is the second and what was spent in it.
+#[derive(Clone, Debug)]
+pub(crate) struct Window {
+    shared: Shared,
+    per_second: u32,
+}
+
+impl Window {
+    /// Spends `cost` if the second has so much left.
+    pub(crate) fn take(&self, now_ns: u64, cost: u32) -> bool {
+        let now = second(now_ns);
+        self.shared.update(|word| {
+            let (of, spent) = unpack(word);
+            // Another shard may have begun the next second already.
+            let (of, spent) = if of >= now { (of, spent) } else { (now, 0) };
+            let spent = spent.checked_add(cost)?;
+            (spent <= self.per_second).then_some(pack(of, spent))
+        })
+    }
+
+    /// Takes back what was spent at `now_ns`, if its second still runs.
+    pub(crate) fn give_back(&self, now_ns: u64, cost: u32) {
+        let now = second(now_ns);
+        self.shared.update(|word| {
+            let (of, spent) = unpack(word);
+            (of == now).then(|| pack(of, spent.saturating_sub(cost)))
+        });
+    }
+}
+
+/// 32 bits of seconds are 136 years.
+fn second(now_ns: u64) -> u32 {
+    (now_ns / NANOSECONDS_PER_SECOND) as u32
+}
+
+fn pack(second: u32, spent: u32) -> u64 {
+    u64::from(second) << 32 | u64::from(spent)
+}
+
+fn unpack(word: u64) -> (u32, u32) {
+    ((word >> 32) as u32, word as u32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: u64 = NANOSECONDS_PER_SECOND;
+
+    fn rates(cells: usize) -> SharedRates {
+        SharedRates { cells: (0..cells).map(|_| Cell::default()).collect() }
+    }
+
+    #[test]
+    fn a_bucket_starts_full_and_refills_with_time() {
+        let rates = rates(1);
+        let bucket = rates.cells().bucket(3, 6);
+        let taken = |now_ns, cost| bucket.take(now_ns, cost);
+        assert!((0..6).all(|_| taken(SECOND, 1)), "a burst of single tokens");
+        assert!(!taken(SECOND, 1));
+        assert!(!taken(SECOND + SECOND / 3 - 10, 1));
+        assert!(taken(SECOND + SECOND / 3, 1));
+        assert!(taken(10 * SECOND, 6), "never more than the burst, and all of it at once");
+        assert!(!taken(10 * SECOND, 1));
+        assert!(!taken(1_000 * SECOND, 7), "more than the burst never passes");
+    }
+
+    #[test]
+    fn a_bucket_admits_its_rate_for_any_rate() {
+        for per_second in [1, 3, 7, 1_000, 999_983, 1_000_000_007, 40_000_000_000] {
+            let rates = rates(1);
+            let bucket = rates.cells().bucket(per_second, per_second);
+            let cost = per_second.div_ceil(50);
+            let admitted: u64 = (0..10_000).map(|ms| u64::from(bucket.take(ms * 1_000_000, cost)) * cost).sum();
+            let expected = 11 * per_second;
+            assert!(admitted.abs_diff(expected) <= expected / 100 + 2 * cost, "{per_second}: {admitted}");
+        }
+    }
+
+    #[test]
+    fn samplers_that_share_a_bucket_share_its_tokens() {
+        let rates = rates(1);
+        let shards: Vec<_> = (0..4).map(|_| rates.clone().cells().bucket(1, 1)).collect();
+        let admitted =
+            (0..100u64).map(|tick| shards.iter().filter(|bucket| bucket.take(tick * SECOND / 10, 1)).count());
+        assert_eq!(admitted.sum::<usize>(), 10);
+    }
+
+    #[test]
+    fn a_window_starts_anew_with_each_second_and_not_for_a_clock_behind() {
+        let rates = rates(1);
+        let window = rates.cells().window(10);
+        assert!(window.take(SECOND, 10));
+        assert!(!window.take(2 * SECOND - 1, 1));
+        assert!(window.take(2 * SECOND, 9));
+        assert!(!window.take(SECOND, 2), "another shard is in the next second");
+        window.give_back(2 * SECOND, 4);
+        assert!(window.take(2 * SECOND, 5));
+        window.give_back(SECOND, 5);
+        assert!(!window.take(2 * SECOND, 1), "what was spent in another second does not come back");
+    }
+}
