@@ -23,12 +23,30 @@ pub(crate) fn check(config: &mut Config, tree: &Node, report: &Report) {
             Walk { held: Held::at_start(config, number), wanted: Wanted::default(), warnings: &mut warnings };
         walk.pipeline(config, &config.pipelines[number]);
         let wanted = walk.wanted;
-        for receiver in config.pipelines[number].receivers.clone() {
+        for receiver in receivers_of(config, number) {
             config.receivers[receiver].wanted.add(&wanted);
         }
     }
     for warning in warnings {
         report.warning(conflicts::place(tree, &warning.keys), &warning.keys.join("."), warning.message, warning.help);
+    }
+}
+
+/// Receivers of a pipeline and of those that feed it through a connector. What such a pipeline loses on the way is not
+/// looked at: it is empty at run time without a warning.
+fn receivers_of(config: &Config, pipeline: usize) -> BTreeSet<usize> {
+    let mut feeders = BTreeSet::from([pipeline]);
+    loop {
+        let feeds = |settings: &PipelineSettings| {
+            settings.forwards.iter().flat_map(|forward| &forward.targets).any(|target| feeders.contains(target))
+        };
+        let pipelines = config.pipelines.iter().enumerate();
+        let more: Vec<usize> = pipelines.filter(|(_, settings)| feeds(settings)).map(|(number, _)| number).collect();
+        let known = feeders.len();
+        feeders.extend(more);
+        if feeders.len() == known {
+            return feeders.iter().flat_map(|&number| config.pipelines[number].receivers.iter().copied()).collect();
+        }
     }
 }
 
@@ -70,7 +88,8 @@ enum Metadata {
 
 impl Held {
     fn at_start(config: &Config, pipeline: usize) -> Held {
-        let receivers = || config.pipelines[pipeline].receivers.iter().map(|&number| &config.receivers[number].otlp);
+        let numbers = receivers_of(config, pipeline);
+        let receivers = || numbers.iter().map(|&number| &config.receivers[number].otlp);
         let heads = || {
             let both = |otlp: &'_ super::checked::OtlpReceiverSettings| {
                 [otlp.grpc.as_ref().map(|grpc| grpc.head.clone()), otlp.http.as_ref().map(|http| http.head.clone())]

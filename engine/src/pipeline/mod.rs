@@ -90,7 +90,11 @@ impl Pipeline {
     pub fn admits(&mut self, now_ns: u64, client: Option<&Client>) -> bool {
         match self.nodes.iter_mut().find(|node| node.owns()) {
             Some(Processor::Batch(node)) => node.admits(now_ns, client),
-            _ => true,
+            Some(_) => true,
+            None => {
+                let mut targets = self.outlets.iter().flat_map(|outlet| &outlet.targets);
+                targets.all(|target| target.borrow_mut().admits(now_ns, client))
+            }
         }
     }
 
