@@ -220,7 +220,11 @@ fn numeric_attribute(settings: &Section<'_>) -> Option<Rule> {
         Number::Double(number) => number,
     };
     if min.is_none() && max.is_none() {
-        settings.error("neither `min_value` nor `max_value` is given", "add one of them or both; 0 is a value");
+        // A value that is no number was reported.
+        let is_given = |key| settings.field(key).is_some_and(|field| !field.node.is_null());
+        if !is_given("min_value") && !is_given("max_value") {
+            settings.error("neither `min_value` nor `max_value` is given", "add one of them or both; 0 is a value");
+        }
         return None;
     }
     if let (Some(min), Some(max)) = (min, max)
