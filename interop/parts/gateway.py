@@ -122,6 +122,11 @@ class Gateway(Child):
         self.wait_until(lambda: self.page("/ready")[0] == 200, READY_SECONDS)
         return self
 
+    def resident_bytes(self):
+        """What the process holds in memory, as the kernel counts it."""
+        status = Path(f"/proc/{self._process.pid}/status").read_text(encoding="ascii")
+        return int(re.search(r"^VmRSS:\s+(\d+) kB$", status, re.MULTILINE)[1]) * 1024
+
     def page(self, path):
         """(status, text) of an admin page; status 0 when nobody answers."""
         return fetch(f"http://127.0.0.1:{self.admin_port}{path}")

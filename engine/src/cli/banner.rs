@@ -13,6 +13,7 @@ use prost::Message;
 
 use super::port_owner::PortOwner;
 use crate::config::checked::{ExtensionKind, ExtensionSettings};
+use crate::transport::acceptor::ListenAddress;
 
 /// Facts of a gateway that is up.
 #[derive(Clone, Debug)]
@@ -57,7 +58,7 @@ pub struct Listening {
     /// What it speaks.
     pub protocol: Protocol,
     /// Where, as the kernel bound it.
-    pub address: SocketAddr,
+    pub address: ListenAddress,
     /// HTTP only: path of traces requests.
     pub traces_path: String,
 }
@@ -77,9 +78,14 @@ pub fn start(facts: &Start) -> String {
     lines.push("  Send to".to_owned());
     for listening in &facts.receivers {
         let Listening { receiver, protocol, address, .. } = listening;
-        let shown = match protocol {
-            Protocol::Grpc => format!("OTLP/gRPC  {address}"),
-            Protocol::Http => format!("OTLP/HTTP  http://{address}{}", listening.traces_path),
+        let shown = match (protocol, address) {
+            (Protocol::Grpc, _) => format!("OTLP/gRPC  {address}"),
+            (Protocol::Http, ListenAddress::Internet(address)) => {
+                format!("OTLP/HTTP  http://{address}{}", listening.traces_path)
+            }
+            (Protocol::Http, ListenAddress::Unix(_)) => {
+                format!("OTLP/HTTP  {address}, path {}", listening.traces_path)
+            }
         };
         lines.push(format!("    {shown}   ({receiver})"));
     }
@@ -139,9 +145,12 @@ fn traces_command(facts: &Start) -> String {
 
 /// A line for a shell that sends the example to the first HTTP listener; `None` without one.
 fn try_it(facts: &Start) -> Option<String> {
-    let http = facts.receivers.iter().find(|listening| listening.protocol == Protocol::Http)?;
+    let (http, address) = facts.receivers.iter().find_map(|listening| match &listening.address {
+        ListenAddress::Internet(address) if listening.protocol == Protocol::Http => Some((listening, *address)),
+        _ => None,
+    })?;
     let body = base64(&example_request(facts.unix_ns, facts.seed).encode_to_vec());
-    let (address, path) = (reachable(http.address), &http.traces_path);
+    let (address, path) = (reachable(address), &http.traces_path);
     Some(format!(
         "printf %s {body} | base64 -d | curl -sS -o /dev/null -w '%{{http_code}}\\n' \
          -H 'Content-Type: application/x-protobuf' --data-binary @- http://{address}{path}"
@@ -214,7 +223,11 @@ pub fn nothing_received(facts: &Start) -> String {
     let mut text = "Nothing was received in the first 30 s.".to_owned();
     let receivers = one_per_endpoint(&facts.receivers);
     for listening in &receivers {
-        let Listening { protocol, address, .. } = listening;
+        let (protocol, ListenAddress::Internet(address)) = (listening.protocol, &listening.address) else {
+            let address = &listening.address;
+            write!(text, "\n  A sender on this machine reaches {address}").expect("writing to a string cannot fail");
+            continue;
+        };
         let endpoint = reachable(*address);
         let hint = match protocol {
             Protocol::Grpc => format!("OTEL_EXPORTER_OTLP_PROTOCOL=grpc OTEL_EXPORTER_OTLP_ENDPOINT=http://{endpoint}"),
@@ -224,11 +237,18 @@ pub fn nothing_received(facts: &Start) -> String {
         };
         write!(text, "\n  An OpenTelemetry SDK sends here with {hint}").expect("writing to a string cannot fail");
     }
-    let only_loopback = receivers.iter().all(|listening| listening.address.ip().is_loopback());
-    if only_loopback && !receivers.is_empty() {
+    let ports: Vec<(&Listening, SocketAddr)> = receivers
+        .iter()
+        .filter_map(|listening| match listening.address {
+            ListenAddress::Internet(address) => Some((*listening, address)),
+            ListenAddress::Unix(_) => None,
+        })
+        .collect();
+    let only_loopback = ports.iter().all(|(_, address)| address.ip().is_loopback());
+    if only_loopback && !ports.is_empty() {
         text.push_str("\n  All listeners are on loopback: senders in other containers or machines cannot reach them.");
-        for listening in &receivers {
-            let (key, port) = (endpoint_key(listening), listening.address.port());
+        for (listening, address) in &ports {
+            let (key, port) = (endpoint_key(listening), address.port());
             write!(text, "\n    --set {key}=0.0.0.0:{port}").expect("writing to a string cannot fail");
         }
     }
@@ -327,6 +347,18 @@ pub fn cannot_listen(
     format!("{address}, wanted for {what}, is taken: {whose}.\nStop it, or move ours: --set {key}={free}")
 }
 
+/// The same for a Unix domain socket.
+pub fn cannot_listen_at_path(wanted: &PortUse, path: &str, error: &io::Error) -> String {
+    let (what, key) = (wanted.what(), wanted.key());
+    let why = match error.kind() {
+        io::ErrorKind::AddrInUse => "a file with this name exists, and it is no socket or somebody listens on it",
+        io::ErrorKind::NotFound => "its directory does not exist",
+        io::ErrorKind::PermissionDenied => "its directory may not be written to",
+        _ => return format!("unix:{path}, wanted for {what}, cannot be listened on: {error}.\nThe setting is {key}."),
+    };
+    format!("unix:{path}, wanted for {what}, cannot be listened on: {why}.\nThe setting is {key}.")
+}
+
 /// A port that is easily remembered with `port`: ten thousand higher where that exists.
 fn neighbour(port: u16) -> u16 {
     port.checked_add(10_000).unwrap_or_else(|| port - 10_000)
@@ -337,19 +369,23 @@ mod tests {
     use super::*;
     use codecs::otlp::{SpanIndex, StatusCode};
 
+    fn internet(address: &str) -> ListenAddress {
+        ListenAddress::Internet(address.parse().unwrap())
+    }
+
     fn facts() -> Start {
         Start {
             receivers: vec![
                 Listening {
                     receiver: "otlp".to_owned(),
                     protocol: Protocol::Grpc,
-                    address: "127.0.0.1:4317".parse().unwrap(),
+                    address: internet("127.0.0.1:4317"),
                     traces_path: String::new(),
                 },
                 Listening {
                     receiver: "otlp".to_owned(),
                     protocol: Protocol::Http,
-                    address: "0.0.0.0:4318".parse().unwrap(),
+                    address: internet("0.0.0.0:4318"),
                     traces_path: "/v1/traces".to_owned(),
                 },
             ],
@@ -451,11 +487,11 @@ Tracegate 0.1.0 is up (built-in configuration).
     fn a_quiet_gateway_tells_how_to_send_and_that_loopback_is_not_reachable_from_outside() {
         let mut facts = facts();
         assert!(!nothing_received(&facts).contains("loopback"), "one listener is open to others");
-        facts.receivers[1].address = "127.0.0.1:4318".parse().unwrap();
+        facts.receivers[1].address = internet("127.0.0.1:4318");
         let text = nothing_received(&facts);
         assert!(text.contains("OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:4317"));
         assert!(text.contains("--set receivers.otlp.protocols.http.endpoint=0.0.0.0:4318"));
-        let second = Listening { address: "[::1]:4318".parse().unwrap(), ..facts.receivers[1].clone() };
+        let second = Listening { address: internet("[::1]:4318"), ..facts.receivers[1].clone() };
         facts.receivers.push(second);
         assert_eq!(nothing_received(&facts), text, "both addresses of localhost are one endpoint");
     }

@@ -24,7 +24,7 @@ use crate::shard::placement::{self, Machine, Plan};
 use crate::shard::runtime::{self, Runtime};
 use crate::telemetry::ledger::Books;
 use crate::telemetry::logs::{self, Logs};
-use crate::transport::acceptor::{self, Listener};
+use crate::transport::acceptor::{self, ListenAddress, Listener};
 use crate::transport::tls::TlsClient;
 use std::process::ExitCode;
 use std::rc::Rc;
@@ -129,7 +129,10 @@ fn start_and_serve(config: Config, name: String) -> Result<(), String> {
 /// Whose port it is, and what moves ours.
 fn cannot_bind(error: &acceptor::BindError) -> String {
     let wanted = PortUse::Receiver { receiver: error.receiver.clone(), protocol: error.protocol };
-    banner::cannot_listen(&wanted, error.address, &error.error, port_owner::find)
+    match &error.address {
+        ListenAddress::Internet(address) => banner::cannot_listen(&wanted, *address, &error.error, port_owner::find),
+        ListenAddress::Unix(path) => banner::cannot_listen_at_path(&wanted, path, &error.error),
+    }
 }
 
 /// Everything that depends on the machine.

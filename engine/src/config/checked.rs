@@ -314,6 +314,64 @@ pub struct GrpcServerSettings {
     pub streams_max: Option<u32>,
     /// `auth` and `include_metadata`.
     pub head: HeadSettings,
+    /// `transport`: what the endpoint means.
+    pub family: SocketFamily,
+    /// `keepalive`.
+    pub keepalive: KeepaliveSettings,
+}
+
+/// What a server's endpoint means.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SocketFamily {
+    /// Host and port.
+    #[default]
+    Tcp,
+    /// Host and port; only addresses of IPv4.
+    Tcp4,
+    /// Host and port; only addresses of IPv6.
+    Tcp6,
+    /// A Unix domain socket; the host is its path (`@` in front: an abstract name), the port 0.
+    Unix,
+}
+
+/// `keepalive` of a server: when a connection is asked whether it lives, and when it has to go. `None`: never.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeepaliveSettings {
+    /// A connection without a call for this long has to go.
+    pub connection_idle_ns_max: Option<u64>,
+    /// A connection this old has to go; 10 % more or less, so that connections do not go together.
+    pub connection_age_ns_max: Option<u64>,
+    /// How long a connection that has to go may take to finish its calls.
+    pub connection_age_grace_ns: Option<u64>,
+    /// A peer that was silent for this long is asked for a sign of life (gRPC only). At least 1 s.
+    pub ping_after_ns: u64,
+    /// How long it may take to give one.
+    pub ping_timeout_ns: u64,
+    /// How often a peer may ask us (gRPC only); `None`: as often as it likes within the bound of control frames.
+    pub ping_policy: Option<PingPolicy>,
+}
+
+impl Default for KeepaliveSettings {
+    /// The defaults of the Collector's gRPC library.
+    fn default() -> KeepaliveSettings {
+        KeepaliveSettings {
+            connection_idle_ns_max: None,
+            connection_age_ns_max: None,
+            connection_age_grace_ns: None,
+            ping_after_ns: 7_200_000_000_000,
+            ping_timeout_ns: 20_000_000_000,
+            ping_policy: None,
+        }
+    }
+}
+
+/// `keepalive.enforcement_policy`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PingPolicy {
+    /// `min_time`: pings that come sooner after one another are counted against the peer.
+    pub interval_ns_min: u64,
+    /// `permit_without_stream`: without it, 2 hours are the least while no call is open.
+    pub without_calls: bool,
 }
 
 /// `protocols.http`.
@@ -327,6 +385,44 @@ pub struct HttpServerSettings {
     pub traces_path: String,
     /// `auth` and `include_metadata`.
     pub head: HeadSettings,
+    /// `transport`: what the endpoint means.
+    pub family: SocketFamily,
+    /// `keepalive`: the Collector has none for HTTP; ours knows when a connection has to go.
+    pub keepalive: KeepaliveSettings,
+    /// How long each part of a request may take.
+    pub timeouts: HttpTimeouts,
+    /// `keep_alives_enabled`: a connection serves more than one request.
+    pub keeps_alive: bool,
+    /// `cors`; `None`: browsers of other origins get no permission.
+    pub cors: Option<CorsSettings>,
+    /// `response_headers`, valid by the rules of HTTP, names in lower case.
+    pub response_headers: Vec<(String, String)>,
+}
+
+/// Timeouts of an HTTP server in nanoseconds. `None`: only what bounds a hostile peer.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HttpTimeouts {
+    /// `read_header_timeout`: for the head of a request.
+    pub read_header_ns: Option<u64>,
+    /// `read_timeout`: for the body of a request, and for its head if that has no timeout of its own.
+    pub read_ns: Option<u64>,
+    /// `write_timeout`: from the last byte of a request to the end of its answer.
+    pub write_ns: Option<u64>,
+    /// `idle_timeout`: between two requests; `read_timeout` if that is 0.
+    pub idle_ns: Option<u64>,
+}
+
+/// `cors` of an HTTP server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CorsSettings {
+    /// At least one; `*` stands for anything, once in each.
+    pub allowed_origins: Vec<String>,
+    /// Headers that a browser may send; `*` for any. Empty: the few of the Collector.
+    pub allowed_headers: Vec<String>,
+    /// Headers of answers that a script may read.
+    pub exposed_headers: Vec<String>,
+    /// For how many seconds a browser may remember the answer; `None`: it is not told.
+    pub seconds_max: Option<u64>,
 }
 
 /// `host:port` as written; `localhost` and names are resolved at start.

@@ -375,6 +375,11 @@ impl<'a> Section<'a> {
         self.field(key)?.section()
     }
 
+    /// Whether nothing is written in it.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
     /// The section of a key, empty if the key is absent, so that its defaults are read by the same lines.
     pub(crate) fn section_or_empty(&self, key: &'static str) -> Section<'a> {
         self.section(key).unwrap_or_else(|| Section {

@@ -385,12 +385,17 @@ fn servers_of(
             })
         };
         if let Some(grpc) = &receiver.otlp.grpc {
-            let server = GrpcServer { message_bytes_max: grpc.message_bytes_max, streams_max: grpc.streams_max };
+            let server = GrpcServer {
+                message_bytes_max: grpc.message_bytes_max,
+                streams_max: grpc.streams_max,
+                keepalive: grpc.keepalive.clone(),
+                clock: context.clock,
+            };
             let handler = handler(&servers, Transport::Grpc, grpc.message_bytes_max, grpc_series, &grpc.head);
             servers.push(Server::Grpc(server, handler));
         }
         if let Some(http) = &receiver.otlp.http {
-            let server = HttpServer { body_bytes_max: http.body_bytes_max, traces_path: http.traces_path.clone() };
+            let server = Box::new(HttpServer::new(http));
             let handler = handler(&servers, Transport::Http, http.body_bytes_max, http_series, &http.head);
             servers.push(Server::Http(server, handler));
         }

@@ -5,7 +5,7 @@
 
 use super::assemble::{self, ShardSeed};
 use super::inbox::{Command, DrainStep, INBOX_MAX, Inbox};
-use super::runtime::{self, Runtime};
+use super::runtime::{self, Runtime, Socket};
 use crate::admin::Shards;
 use crate::exporter::memory::KeptTrace;
 use std::rc::Rc;
@@ -62,7 +62,7 @@ impl Fleet {
     }
 
     /// Gives a connection to the shard with the fewest; ties go round, so that equal shards fill alike.
-    pub async fn place_connection(&self, listener: usize, socket: std::net::TcpStream) {
+    pub async fn place_connection(&self, listener: usize, socket: Socket) {
         let count = |shard: usize| self.connections[shard].load(Ordering::Relaxed);
         let shard = (0..self.shards()).min_by_key(|&shard| count(shard)).expect("there is at least one shard");
         self.connections[shard].fetch_add(1, Ordering::Relaxed);

@@ -1,7 +1,7 @@
 //! What the control thread may ask of a shard. Asked through a bounded queue, answered between two batches.
 
+use super::runtime::Socket;
 use crate::exporter::memory::KeptTrace;
-use std::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
 
 /// Requests that may wait for a shard; the control thread waits when there are more.
@@ -15,7 +15,7 @@ pub enum Command {
         /// Which listener accepted it.
         listener: usize,
         /// The socket.
-        socket: TcpStream,
+        socket: Socket,
     },
     /// All cells, as they are between two batches.
     Snapshot(oneshot::Sender<Vec<u64>>),

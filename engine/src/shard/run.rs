@@ -13,7 +13,7 @@ use super::balance::Balance;
 use super::budget::Holder;
 use super::inbox::{Command, DrainStep};
 use super::pipelines::Pipelines;
-use super::runtime::{self, Stream};
+use super::runtime::{self, Socket, Stream};
 use crate::exporter::memory::KeptTrace;
 use crate::receiver::otlp::OtlpReceiver;
 use crate::transport::{grpc_server::GrpcServer, http1_server::HttpServer};
@@ -37,7 +37,7 @@ pub enum Server {
     /// OTLP/gRPC.
     Grpc(GrpcServer, Rc<OtlpReceiver>),
     /// OTLP/HTTP.
-    Http(HttpServer, Rc<OtlpReceiver>),
+    Http(Box<HttpServer>, Rc<OtlpReceiver>),
 }
 
 impl Server {
@@ -101,11 +101,11 @@ impl Shard {
     }
 
     /// Serves one connection in a task of its own.
-    fn connect(self: &Rc<Self>, listener: usize, socket: std::net::TcpStream) {
+    fn connect(self: &Rc<Self>, listener: usize, socket: Socket) {
         let shard = Rc::clone(self);
         runtime::spawn(async move {
-            let peer = socket.peer_addr().ok().map(|address| address.ip());
-            if let Ok(stream) = Stream::from_std(socket) {
+            let peer = socket.peer();
+            if let Ok(stream) = Stream::from_socket(socket) {
                 shard.serve(listener, stream, peer).await;
             }
             shard.open_connections().fetch_sub(1, Ordering::Relaxed);

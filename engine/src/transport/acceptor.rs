@@ -1,9 +1,14 @@
 //! Listeners: bound before anything is promised, accepted on the control thread, served on shards.
 
 use crate::cli::banner::{Listening, Protocol};
-use crate::config::checked::{Config, Endpoint};
+use crate::config::checked::{Config, Endpoint, SocketFamily};
 use crate::shard::fleet::Fleet;
+use crate::shard::runtime::Socket;
+use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, ToSocketAddrs};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::fs::FileTypeExt;
+use std::os::unix::net::{SocketAddr as UnixAddress, UnixListener, UnixStream};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -22,10 +27,34 @@ pub struct Listener {
     /// HTTP only: path of traces requests.
     pub traces_path: String,
     /// Where it listens, with the port the kernel chose.
-    pub address: SocketAddr,
+    pub address: ListenAddress,
     /// The number by which shards know it.
     pub number: usize,
-    socket: std::net::TcpListener,
+    socket: Bound,
+}
+
+/// Where something listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ListenAddress {
+    /// Address and port.
+    Internet(SocketAddr),
+    /// Path of a Unix domain socket; `@` in front: an abstract name.
+    Unix(String),
+}
+
+impl std::fmt::Display for ListenAddress {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            ListenAddress::Internet(address) => address.fmt(f),
+            ListenAddress::Unix(path) => write!(f, "unix:{path}"),
+        }
+    }
+}
+
+#[derive(Debug)]
+enum Bound {
+    Tcp(std::net::TcpListener),
+    Unix(UnixListener),
 }
 
 /// A port that could not be had.
@@ -36,9 +65,9 @@ pub struct BindError {
     /// What was to be spoken on it.
     pub protocol: Protocol,
     /// What was asked for; all zero for a name without an address.
-    pub address: SocketAddr,
+    pub address: ListenAddress,
     /// The kernel's words.
-    pub error: std::io::Error,
+    pub error: io::Error,
 }
 
 impl Listener {
@@ -47,7 +76,7 @@ impl Listener {
         Listening {
             receiver: self.receiver.clone(),
             protocol: self.protocol,
-            address: self.address,
+            address: self.address.clone(),
             traces_path: self.traces_path.clone(),
         }
     }
@@ -58,12 +87,13 @@ pub fn bind_all(config: &Config) -> Result<Vec<Listener>, BindError> {
     let mut listeners = Vec::new();
     let mut number = 0;
     for receiver in &config.receivers {
-        let grpc = receiver.otlp.grpc.as_ref().map(|grpc| (Protocol::Grpc, &grpc.endpoint, ""));
+        let grpc = receiver.otlp.grpc.as_ref();
+        let grpc = grpc.map(|grpc| (Protocol::Grpc, &grpc.endpoint, grpc.family, ""));
         let http = receiver.otlp.http.as_ref();
-        let http = http.map(|http| (Protocol::Http, &http.endpoint, http.traces_path.as_str()));
-        for (protocol, endpoint, traces_path) in grpc.into_iter().chain(http) {
+        let http = http.map(|http| (Protocol::Http, &http.endpoint, http.family, http.traces_path.as_str()));
+        for (protocol, endpoint, family, traces_path) in grpc.into_iter().chain(http) {
             let failed = |(address, error)| BindError { receiver: receiver.id.to_string(), protocol, address, error };
-            for (address, socket) in bind(endpoint).map_err(failed)? {
+            for (address, socket) in bind_family(endpoint, family).map_err(failed)? {
                 let (receiver, traces_path) = (receiver.id.to_string(), traces_path.to_owned());
                 listeners.push(Listener { receiver, protocol, traces_path, address, number, socket });
             }
@@ -73,11 +103,56 @@ pub fn bind_all(config: &Config) -> Result<Vec<Listener>, BindError> {
     Ok(listeners)
 }
 
+/// Binds what an endpoint means in its family.
+fn bind_family(
+    endpoint: &Endpoint,
+    family: SocketFamily,
+) -> Result<Vec<(ListenAddress, Bound)>, (ListenAddress, io::Error)> {
+    if family == SocketFamily::Unix {
+        let address = ListenAddress::Unix(endpoint.host.clone());
+        return match listen_unix(&endpoint.host) {
+            Ok(socket) => Ok(vec![(address, Bound::Unix(socket))]),
+            Err(error) => Err((address, error)),
+        };
+    }
+    match bind(endpoint, family) {
+        Ok(bound) => {
+            let bound = bound.into_iter();
+            Ok(bound.map(|(address, socket)| (ListenAddress::Internet(address), Bound::Tcp(socket))).collect())
+        }
+        Err((address, error)) => Err((ListenAddress::Internet(address), error)),
+    }
+}
+
+/// Binds a Unix domain socket. A file that a gateway left behind when it was killed is replaced; one that somebody
+/// listens on is not.
+fn listen_unix(path: &str) -> io::Result<UnixListener> {
+    let listener = if let Some(name) = path.strip_prefix('@') {
+        UnixListener::bind_addr(&UnixAddress::from_abstract_name(name)?)?
+    } else {
+        let is_socket = std::fs::symlink_metadata(path).is_ok_and(|file| file.file_type().is_socket());
+        if is_socket && UnixStream::connect(path).is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused) {
+            std::fs::remove_file(path)?;
+        }
+        UnixListener::bind(path)?
+    };
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
 /// Binds every address that the name resolves to: `localhost` is two of them.
-fn bind(endpoint: &Endpoint) -> Result<Vec<(SocketAddr, std::net::TcpListener)>, (SocketAddr, std::io::Error)> {
+fn bind(
+    endpoint: &Endpoint,
+    family: SocketFamily,
+) -> Result<Vec<(SocketAddr, std::net::TcpListener)>, (SocketAddr, io::Error)> {
     let nowhere = SocketAddr::from(([0, 0, 0, 0], endpoint.port));
     let host = if endpoint.host.is_empty() { "::" } else { &endpoint.host };
     let addresses = (host, endpoint.port).to_socket_addrs().map_err(|error| (nowhere, error))?;
+    let addresses = addresses.filter(|address| match family {
+        SocketFamily::Tcp4 => address.is_ipv4(),
+        SocketFamily::Tcp6 => address.is_ipv6(),
+        SocketFamily::Tcp | SocketFamily::Unix => true,
+    });
     let mut bound: Vec<(SocketAddr, std::net::TcpListener)> = Vec::new();
     let mut missing = None;
     for mut address in addresses {
@@ -94,17 +169,20 @@ fn bind(endpoint: &Endpoint) -> Result<Vec<(SocketAddr, std::net::TcpListener)>,
     }
     match missing {
         Some(missing) if bound.is_empty() => Err(missing),
+        None if bound.is_empty() => {
+            Err((nowhere, io::Error::new(ErrorKind::AddrNotAvailable, "the name has no address of this family")))
+        }
         _ => Ok(bound),
     }
 }
 
 /// Whether the machine does not have such an address at all.
-fn is_missing(error: &std::io::Error) -> bool {
+fn is_missing(error: &io::Error) -> bool {
     let no_family = rustix::io::Errno::AFNOSUPPORT.raw_os_error();
-    error.kind() == std::io::ErrorKind::AddrNotAvailable || error.raw_os_error() == Some(no_family)
+    error.kind() == io::ErrorKind::AddrNotAvailable || error.raw_os_error() == Some(no_family)
 }
 
-fn listen(address: SocketAddr) -> std::io::Result<std::net::TcpListener> {
+fn listen(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     let socket = socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, None)?;
     // Connections of the last run in TIME_WAIT must not keep a restart from its port.
     socket.set_reuse_address(true)?;
@@ -119,19 +197,47 @@ fn listen(address: SocketAddr) -> std::io::Result<std::net::TcpListener> {
 
 /// Accepts until `stop` resolves, and gives every connection to a shard. Runs on the control thread.
 pub async fn accept(listener: Listener, fleet: Rc<Fleet>, mut stop: tokio::sync::watch::Receiver<bool>) {
-    let Listener { number, socket, .. } = listener;
-    let Ok(socket) = tokio::net::TcpListener::from_std(socket) else { return };
+    let Listener { number, socket, address, .. } = listener;
+    let Ok(socket) = Accepting::new(socket) else { return };
     loop {
         let accepted = tokio::select! {
             accepted = socket.accept() => accepted,
-            _ = stop.wait_for(|stopped| *stopped) => return,
+            _ = stop.wait_for(|stopped| *stopped) => break,
         };
-        match accepted.and_then(|(stream, _)| stream.into_std()) {
+        match accepted {
             Ok(stream) => fleet.place_connection(number, stream).await,
             Err(error) => {
                 tracing::warn!(%error, "a connection could not be accepted; raise the open files limit (ulimit -n)");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
+        }
+    }
+    if let ListenAddress::Unix(path) = address
+        && !path.starts_with('@')
+    {
+        // Whoever comes now learns at once that nobody listens.
+        drop(std::fs::remove_file(path));
+    }
+}
+
+/// A listener on the control thread's runtime.
+enum Accepting {
+    Tcp(tokio::net::TcpListener),
+    Unix(tokio::net::UnixListener),
+}
+
+impl Accepting {
+    fn new(socket: Bound) -> io::Result<Accepting> {
+        Ok(match socket {
+            Bound::Tcp(socket) => Accepting::Tcp(tokio::net::TcpListener::from_std(socket)?),
+            Bound::Unix(socket) => Accepting::Unix(tokio::net::UnixListener::from_std(socket)?),
+        })
+    }
+
+    async fn accept(&self) -> io::Result<Socket> {
+        match self {
+            Accepting::Tcp(socket) => socket.accept().await?.0.into_std().map(Socket::Tcp),
+            Accepting::Unix(socket) => socket.accept().await?.0.into_std().map(Socket::Unix),
         }
     }
 }

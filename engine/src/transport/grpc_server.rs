@@ -4,22 +4,33 @@
 //! h2 stream --headers--> which method, which encoding --DATA--> one buffer --handler--> outcome --> trailers
 //! ```
 //!
-//! One task per connection accepts streams, one task per stream reads and answers it. The message's length is known
-//! after five bytes: admission is asked then, before the rest is gathered. Never decompresses, never looks at a span.
+//! One task per connection accepts streams and looks at its peer now and then, one task per stream reads and answers it.
+//! The message's length is known after five bytes: admission is asked then, before the rest is gathered. Never
+//! decompresses, never looks at a span.
 
+use super::http2_guard::{Fault, Guard, Guarded};
+use super::traffic::{Traffic, Watched};
+use super::vigil::{Order, PROGRESS_BYTES_MIN, Pace, Sight, Vigil};
 use super::{Body, Draining, ReceivedRequest, RequestHandler, Transport};
+use crate::config::checked::KeepaliveSettings;
 use crate::pipeline::client::{Client, Head};
+use crate::shard::clock::Clock;
+use crate::shard::runtime::{sleep, spawn};
 use crate::telemetry::metrics::RejectReason;
 use bytes::Bytes;
 use codecs::compression::Compression;
 use codecs::grpc::{self, Code, Deframer, Prefix, PrefixError, Status};
 use codecs::otlp::Format;
 use h2::RecvStream;
-use h2::server::SendResponse;
-use http::{HeaderMap, HeaderValue, Request, Response};
+use h2::server::{Connection, SendResponse};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use slab::Slab;
+use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::pin::pin;
 use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 /// The one method of this signal (opentelemetry-proto, collector/trace/v1).
@@ -38,6 +49,9 @@ const STREAMS_MAX: u32 = 256;
 /// Streams a peer may reset before we have looked at them (rapid reset).
 const RESET_STREAMS_MAX: usize = 64;
 
+/// Room for a message at first, however long it says that it is; more is taken as it comes.
+const BODY_BYTES_FIRST: usize = 256 << 10;
+
 /// What the server needs to know of its listener.
 #[derive(Clone, Debug)]
 pub struct GrpcServer {
@@ -45,11 +59,39 @@ pub struct GrpcServer {
     pub message_bytes_max: usize,
     /// Streams of one connection at the same time; `None`: our own bound.
     pub streams_max: Option<u32>,
+    /// When a connection has to go.
+    pub keepalive: KeepaliveSettings,
+    /// The shard's clock.
+    pub clock: Clock,
 }
 
 impl GrpcServer {
-    /// Serves one connection until the peer leaves, an error ends it, or a drain has answered its last request.
+    /// Serves one connection until the peer leaves, an error ends it, it has to go, or a drain has answered its last
+    /// request.
     pub async fn serve<S, H>(&self, socket: S, handler: Rc<H>, draining: Draining)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + 'static,
+        H: RequestHandler + 'static,
+    {
+        self.serve_at(Pace::for_keepalive(&self.keepalive), socket, handler, draining).await;
+    }
+
+    async fn serve_at<S, H>(&self, pace: Pace, socket: S, handler: Rc<H>, draining: Draining)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + 'static,
+        H: RequestHandler + 'static,
+    {
+        let peer = Rc::new(Peer::new(self, pace));
+        let mut socket = Watched::new(socket, Rc::clone(&peer.traffic));
+        if !socket.speaks(Some(pace.stall_max), &draining).await {
+            return;
+        }
+        let socket = Guarded::new(socket, Rc::clone(&peer.guard));
+        // On the heap: a task is as large as all that it ever holds at once, for as long as it lives.
+        Box::pin(self.serve_http2(peer, socket, handler, draining)).await;
+    }
+
+    async fn serve_http2<S, H>(&self, peer: Rc<Peer>, socket: Guarded<S>, handler: Rc<H>, draining: Draining)
     where
         S: AsyncRead + AsyncWrite + Unpin + 'static,
         H: RequestHandler + 'static,
@@ -62,25 +104,183 @@ impl GrpcServer {
             .max_concurrent_streams(self.streams_max.unwrap_or(STREAMS_MAX))
             .max_concurrent_reset_streams(RESET_STREAMS_MAX)
             .max_pending_accept_reset_streams(RESET_STREAMS_MAX)
-            .handshake::<_, Bytes>(socket)
-            .await;
+            .handshake::<_, Bytes>(socket);
         // A peer that does not speak HTTP/2 is told so by h2 and closed; it is counted by the listener.
-        let Ok(mut connection) = handshake else { return };
+        let Some(Ok(mut connection)) = crate::shard::runtime::timeout(peer.pace.stall_max, handshake).await else {
+            return;
+        };
+        let mut pings = connection.ping_pong();
+        let mut vigil = Vigil::new(&self.keepalive, peer.pace, fastrand::f64());
         let mut drain = pin!(draining.started());
-        let mut leaving = false;
+        let mut look = pin!(sleep(peer.pace.look_every));
+        let (mut leaving, mut closing) = (false, false);
         loop {
             let next = poll_fn(|context| {
+                peer.traffic.begin_turn();
                 if !leaving && drain.as_mut().poll(context).is_ready() {
                     leaving = true;
+                    vigil.leave();
                     connection.graceful_shutdown();
                 }
-                connection.poll_accept(context)
+                while look.as_mut().poll(context).is_ready() {
+                    look.set(sleep(peer.pace.look_every));
+                    if closing {
+                        // Not even its last words could be written.
+                        return Poll::Ready(None);
+                    }
+                    match vigil.look(peer.sight(&connection)) {
+                        Order::Stay => {}
+                        Order::Ping => ask_for_life(pings.as_mut(), context),
+                        Order::Leave => {
+                            leaving = true;
+                            connection.graceful_shutdown();
+                        }
+                        Order::Close(fault) => {
+                            closing = true;
+                            peer.close(&mut connection, fault);
+                        }
+                    }
+                    peer.pass();
+                }
+                let polled = connection.poll_accept(context);
+                match peer.guard.fault() {
+                    Some(fault) if !closing => {
+                        closing = true;
+                        peer.close(&mut connection, fault);
+                        connection.poll_accept(context)
+                    }
+                    _ => polled,
+                }
             });
             let Some(Ok((request, respond))) = next.await else { return };
+            if closing {
+                continue;
+            }
             let handler = Rc::clone(&handler);
             let bytes_max = self.message_bytes_max;
-            crate::shard::runtime::spawn(async move { serve_stream(request, respond, &*handler, bytes_max).await });
+            let call = Call::begin(&peer);
+            spawn(async move { serve_stream(request, respond, &*handler, bytes_max, call).await });
         }
+    }
+}
+
+/// Sends a PING, whose answer is seen as bytes that are read.
+fn ask_for_life(pings: Option<&mut h2::PingPong>, context: &mut Context<'_>) {
+    if let Some(pings) = pings {
+        // The answer to the ping before has to be taken, or there cannot be another.
+        let _ = pings.poll_pong(context);
+        drop(pings.send_ping(h2::Ping::opaque()));
+    }
+}
+
+/// What the tasks of one connection share.
+#[derive(Debug)]
+struct Peer {
+    pace: Pace,
+    traffic: Rc<Traffic>,
+    guard: Rc<Guard>,
+    /// Time since the connection began, as the sum of looks.
+    passed: Cell<Duration>,
+    /// Calls that wait for bytes; each look wakes them.
+    waiting: RefCell<Slab<Waker>>,
+}
+
+impl Peer {
+    fn new(server: &GrpcServer, pace: Pace) -> Peer {
+        Peer {
+            pace,
+            traffic: Rc::default(),
+            guard: Rc::new(Guard::new(server.clock, server.keepalive.ping_policy)),
+            passed: Cell::default(),
+            waiting: RefCell::default(),
+        }
+    }
+
+    fn sight<S: AsyncRead + AsyncWrite + Unpin>(&self, connection: &Connection<S, Bytes>) -> Sight {
+        Sight {
+            bytes_read: self.traffic.bytes_read(),
+            bytes_written: self.traffic.bytes_written(),
+            write_waits: self.traffic.write_waits(),
+            calls: self.guard.calls(),
+            has_streams: connection.has_streams(),
+            inside_frame: self.guard.inside_frame(),
+        }
+    }
+
+    /// A look is over.
+    fn pass(&self) {
+        self.passed.set(self.passed.get() + self.pace.look_every);
+        self.guard.pass(self.pace.look_every);
+        for (_, waker) in self.waiting.borrow().iter() {
+            waker.wake_by_ref();
+        }
+    }
+
+    /// Ends the connection with the last words of `fault`.
+    fn close<S: AsyncRead + AsyncWrite + Unpin>(&self, connection: &mut Connection<S, Bytes>, fault: Fault) {
+        self.guard.say_last(fault);
+        // h2's own GOAWAY makes it write, which lets the guard speak instead of it.
+        connection.abrupt_shutdown(fault.reason());
+    }
+}
+
+/// One call of a connection, from its headers to its answer.
+#[derive(Debug)]
+struct Call {
+    peer: Rc<Peer>,
+    answered: bool,
+    /// Bytes of the body since the last progress, and when that was.
+    gained: u64,
+    progress_at: Duration,
+    /// The place among those that wait.
+    place: Option<usize>,
+}
+
+impl Call {
+    fn begin(peer: &Rc<Peer>) -> Call {
+        peer.guard.begin_call();
+        let progress_at = peer.passed.get();
+        Call { peer: Rc::clone(peer), answered: false, gained: 0, progress_at, place: None }
+    }
+
+    /// The next bytes of the body, `None` at its end.
+    fn poll_data(&mut self, body: &mut RecvStream, context: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Broken>> {
+        match body.poll_data(context) {
+            Poll::Ready(None) => Poll::Ready(Ok(None)),
+            Poll::Ready(Some(Err(_))) => Poll::Ready(Err(Broken::Stream)),
+            Poll::Ready(Some(Ok(chunk))) => {
+                self.gained += chunk.len() as u64;
+                if self.gained >= PROGRESS_BYTES_MIN {
+                    self.gained = 0;
+                    self.progress_at = self.peer.passed.get();
+                }
+                Poll::Ready(Ok(Some(chunk)))
+            }
+            Poll::Pending if self.peer.passed.get() - self.progress_at >= self.peer.pace.stall_max => {
+                Poll::Ready(Err(Broken::Stalled))
+            }
+            Poll::Pending => {
+                self.wait(context.waker());
+                Poll::Pending
+            }
+        }
+    }
+
+    fn wait(&mut self, waker: &Waker) {
+        let mut waiting = self.peer.waiting.borrow_mut();
+        match self.place {
+            Some(place) => waiting[place].clone_from(waker),
+            None => self.place = Some(waiting.insert(waker.clone())),
+        }
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        if let Some(place) = self.place {
+            self.peer.waiting.borrow_mut().remove(place);
+        }
+        self.peer.guard.end_call(self.answered);
     }
 }
 
@@ -90,19 +290,25 @@ async fn serve_stream<H: RequestHandler>(
     mut respond: SendResponse<Bytes>,
     handler: &H,
     bytes_max: usize,
+    mut call: Call,
 ) {
-    if !speaks_grpc(&request) {
+    if let Some((http, status)) = not_grpc(&request) {
         handler.rejected(RejectReason::Route);
-        drop(answer_not_grpc(&mut respond));
+        drop(answer_not_grpc(&mut respond, http, &status));
         return;
     }
     let outcome = match enter(&request, handler).await {
         Err(status) => Err(status),
         Ok((compression, client)) => {
             let mut body = request.into_body();
-            match gather(&mut body, handler, bytes_max, compression).await {
+            match gather(&mut body, handler, bytes_max, compression, &mut call).await {
                 Err(Broken::Stream) => return,
                 Err(Broken::Refused(status)) => Err(status),
+                Err(Broken::Stalled) => {
+                    handler.rejected(RejectReason::Malformed);
+                    let message = "the message came too slowly: fewer than 4096 bytes in 30 s, and not its end";
+                    Err(Status::new(Code::DeadlineExceeded, message))
+                }
                 Ok(received) => handler.handle(ReceivedRequest { client, ..received }).await,
             }
         }
@@ -112,7 +318,23 @@ async fn serve_stream<H: RequestHandler>(
         Err(status) => answer_error(&mut respond, &status),
     };
     // An answer that cannot be sent belongs to a stream that the peer has reset: nothing is left to do.
-    drop(sent);
+    call.answered = sent.is_ok();
+}
+
+/// What a client is told that does not speak gRPC, in the words of the Collector's library.
+fn not_grpc(request: &Request<RecvStream>) -> Option<(StatusCode, Status)> {
+    if !speaks_grpc(request) {
+        let content_type = request.headers().get(http::header::CONTENT_TYPE);
+        let content_type = content_type.and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let message = format!("invalid gRPC request content-type {content_type:?}");
+        return Some((StatusCode::UNSUPPORTED_MEDIA_TYPE, Status::new(Code::InvalidArgument, message)));
+    }
+    if request.method() != Method::POST {
+        let method = request.method().as_str();
+        let message = format!("Received a HEADERS frame with :method {method:?} which should be POST");
+        return Some((StatusCode::METHOD_NOT_ALLOWED, Status::new(Code::Internal, message)));
+    }
+    None
 }
 
 /// Whether the request says that it is gRPC (gRPC over HTTP/2, "Requests": `application/grpc`, `application/grpc+proto`).
@@ -150,6 +372,8 @@ fn compression_of(request: &Request<RecvStream>) -> Result<Compression, Status> 
 enum Broken {
     /// The peer reset the stream or the connection ended.
     Stream,
+    /// The body does not come.
+    Stalled,
     /// The answer is already known.
     Refused(Status),
 }
@@ -170,11 +394,11 @@ async fn gather<H: RequestHandler>(
     handler: &H,
     bytes_max: usize,
     named: Compression,
+    call: &mut Call,
 ) -> Result<ReceivedRequest, Broken> {
     let mut deframer = Deframer::new(bytes_max);
     let mut message: Option<(Body, Prefix)> = None;
-    while let Some(chunk) = poll_fn(|context| body.poll_data(context)).await {
-        let chunk = chunk?;
+    while let Some(chunk) = poll_fn(|context| call.poll_data(body, context)).await? {
         let mut rest = &chunk[..];
         if message.is_none()
             && let Some(prefix) = deframer.take(&mut rest).map_err(|error| reject_prefix(handler, &error))?
@@ -183,7 +407,7 @@ async fn gather<H: RequestHandler>(
             let body = if rest.len() == prefix.length && rest.len() >= WHOLE_BYTES_MIN {
                 Body::Whole(chunk.slice_ref(std::mem::take(&mut rest)))
             } else {
-                Body::Gathered(handler.take_buffer(prefix.length))
+                Body::Gathered(handler.take_buffer(prefix.length.min(BODY_BYTES_FIRST)))
             };
             message = Some((body, prefix));
         }
@@ -269,12 +493,13 @@ fn answer_ok(respond: &mut SendResponse<Bytes>) -> Result<(), h2::Error> {
 }
 
 /// A client that does not speak gRPC understands an HTTP status.
-fn answer_not_grpc(respond: &mut SendResponse<Bytes>) -> Result<(), h2::Error> {
+fn answer_not_grpc(respond: &mut SendResponse<Bytes>, http: StatusCode, status: &Status) -> Result<(), h2::Error> {
     let mut response = head();
-    *response.status_mut() = http::StatusCode::UNSUPPORTED_MEDIA_TYPE;
-    response.headers_mut().insert("grpc-status", HeaderValue::from(Code::Internal.number()));
-    let message = HeaderValue::from_static("content-type is not application/grpc");
-    response.headers_mut().insert("grpc-message", message);
+    *response.status_mut() = http;
+    response.headers_mut().insert("grpc-status", HeaderValue::from(status.code.number()));
+    if let Ok(message) = HeaderValue::from_str(&status.percent_encoded_message()) {
+        response.headers_mut().insert("grpc-message", message);
+    }
     respond.send_response(response, true).map(drop)
 }
 
@@ -301,4 +526,332 @@ fn head() -> Response<()> {
     let mut response = Response::new(());
     response.headers_mut().insert(http::header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::checked::PingPolicy;
+    use crate::shard::buffers::{Buffer, Buffers};
+    use crate::shard::runtime::{Runtime, run, yield_now};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+    use tokio::sync::Notify;
+
+    const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    const LOOK_EVERY: Duration = Duration::from_millis(2);
+    const PACE: Pace = Pace { look_every: LOOK_EVERY, stall_max: Duration::from_millis(6) };
+    const PATIENT: Pace = Pace { look_every: Duration::from_secs(10), stall_max: Duration::from_secs(30) };
+    const MESSAGE_BYTES_MAX: usize = 4 << 20;
+
+    /// A receiver that takes everything, unless told to wait.
+    #[derive(Default)]
+    struct Receiver {
+        taken: Cell<usize>,
+        rejected: Cell<usize>,
+        room: Cell<usize>,
+        gate: Option<Rc<Notify>>,
+    }
+
+    impl RequestHandler for Receiver {
+        fn admit(&self, _bytes: usize) -> Result<(), Status> {
+            Ok(())
+        }
+
+        fn take_buffer(&self, bytes: usize) -> Buffer {
+            self.room.set(bytes);
+            Buffers::new(0).take(bytes)
+        }
+
+        fn rejected(&self, _reason: RejectReason) {
+            self.rejected.set(self.rejected.get() + 1);
+        }
+
+        async fn handle(&self, _request: ReceivedRequest) -> Result<(), Status> {
+            if let Some(gate) = &self.gate {
+                gate.notified().await;
+            }
+            self.taken.set(self.taken.get() + 1);
+            Ok(())
+        }
+    }
+
+    fn server(keepalive: KeepaliveSettings) -> GrpcServer {
+        GrpcServer { message_bytes_max: MESSAGE_BYTES_MAX, streams_max: None, keepalive, clock: Clock::start() }
+    }
+
+    fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+        let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+        let mut bytes = vec![length[1], length[2], length[3], kind, flags];
+        bytes.extend(stream.to_be_bytes());
+        bytes.extend(payload);
+        bytes
+    }
+
+    /// HPACK without its tables: literal names and values.
+    fn headers(fields: &[(&str, &str)]) -> Vec<u8> {
+        let mut block = Vec::new();
+        for (name, value) in fields {
+            block.push(0);
+            for text in [name, value] {
+                block.push(u8::try_from(text.len()).unwrap());
+                block.extend(text.bytes());
+            }
+        }
+        block
+    }
+
+    fn call(stream: u32, method: &str, content_type: &str) -> Vec<u8> {
+        let fields =
+            [(":method", method), (":scheme", "http"), (":path", TRACES_METHOD), ("content-type", content_type)];
+        frame(1, 4, stream, &headers(&fields))
+    }
+
+    fn export(stream: u32) -> Vec<u8> {
+        [call(stream, "POST", "application/grpc"), frame(0, 1, stream, &[0, 0, 0, 0, 0])].concat()
+    }
+
+    fn hello() -> Vec<u8> {
+        [PREFACE.to_vec(), frame(4, 0, 0, &[])].concat()
+    }
+
+    /// Whole frames as (kind, flags, stream, payload).
+    fn frames(mut bytes: &[u8]) -> Vec<(u8, u8, u32, Vec<u8>)> {
+        let mut found = Vec::new();
+        while bytes.len() >= 9 {
+            let length = u32::from_be_bytes([0, bytes[0], bytes[1], bytes[2]]) as usize;
+            let stream = u32::from_be_bytes([bytes[5], bytes[6], bytes[7], bytes[8]]);
+            let end = 9 + length;
+            if end > bytes.len() {
+                break;
+            }
+            found.push((bytes[3], bytes[4], stream, bytes[9..end].to_vec()));
+            bytes = &bytes[end..];
+        }
+        found
+    }
+
+    /// The error code and the words of the last GOAWAY.
+    fn goaway(bytes: &[u8]) -> Option<(u32, String)> {
+        let (_, _, _, payload) = frames(bytes).into_iter().rfind(|(kind, ..)| *kind == 7)?;
+        let code = u32::from_be_bytes(payload[4..8].try_into().unwrap());
+        Some((code, String::from_utf8_lossy(&payload[8..]).into_owned()))
+    }
+
+    fn connect(server: GrpcServer, pace: Pace, receiver: &Rc<Receiver>, room: usize) -> DuplexStream {
+        let (near, far) = tokio::io::duplex(room);
+        let receiver = Rc::clone(receiver);
+        spawn(async move { server.serve_at(pace, far, receiver, Draining::default()).await });
+        near
+    }
+
+    /// Sends `bytes`, whatever becomes of them, and returns everything that comes until the server closes.
+    fn exchange(keepalive: KeepaliveSettings, pace: Pace, bytes: Vec<u8>) -> (Vec<u8>, Rc<Receiver>) {
+        let receiver = Rc::new(Receiver::default());
+        let serving = Rc::clone(&receiver);
+        let answer = run(Runtime::Epoll, None, async move {
+            let (mut reading, mut sending) = tokio::io::split(connect(server(keepalive), pace, &serving, 1 << 20));
+            spawn(async move {
+                drop(sending.write_all(&bytes).await);
+                std::future::pending::<()>().await;
+            });
+            let mut answer = Vec::new();
+            reading.read_to_end(&mut answer).await.unwrap();
+            answer
+        });
+        (answer.unwrap(), receiver)
+    }
+
+    const ENHANCE_YOUR_CALM: u32 = 11;
+
+    fn check_flood(bytes: Vec<u8>, words: &str) {
+        let (answer, _) = exchange(KeepaliveSettings::default(), PATIENT, [hello(), bytes].concat());
+        assert_eq!(goaway(&answer), Some((ENHANCE_YOUR_CALM, words.to_owned())));
+    }
+
+    #[test]
+    fn a_flood_of_frames_that_carry_nothing_ends_the_connection() {
+        let words = "too_many_control_frames";
+        check_flood(frame(6, 0, 0, &[7; 8]).repeat(2_100), words);
+        check_flood(frame(4, 0, 0, &[]).repeat(2_100), words);
+        check_flood(frame(8, 0, 0, &[0, 0, 0, 1]).repeat(2_100), words);
+        check_flood(frame(200, 0, 0, &[]).repeat(2_100), words);
+    }
+
+    #[test]
+    fn empty_data_ends_the_connection() {
+        let bytes = [call(1, "POST", "application/grpc"), frame(0, 0, 1, &[]).repeat(1000)].concat();
+        let (answer, _) = exchange(KeepaliveSettings::default(), PATIENT, [hello(), bytes].concat());
+        assert_eq!(goaway(&answer).map(|(code, _)| code), Some(ENHANCE_YOUR_CALM));
+    }
+
+    #[test]
+    fn rapid_reset_ends_the_connection() {
+        let reset = |stream| [call(stream, "POST", "application/grpc"), frame(3, 0, stream, &[0, 0, 0, 8])].concat();
+        let bytes: Vec<u8> = (0..20_000).flat_map(|number| reset(2 * number + 1)).collect();
+        let (answer, receiver) = exchange(KeepaliveSettings::default(), PATIENT, [hello(), bytes].concat());
+        assert_eq!(goaway(&answer).map(|(code, _)| code), Some(ENHANCE_YOUR_CALM));
+        assert_eq!(receiver.taken.get(), 0);
+    }
+
+    #[test]
+    fn a_list_of_headers_that_never_ends_ends_the_connection() {
+        let fields = headers(&[("x", "y"); 100]);
+        let bytes = [frame(1, 0, 1, &fields), frame(9, 0, 1, &fields).repeat(10_000)].concat();
+        let (answer, _) = exchange(KeepaliveSettings::default(), PATIENT, [hello(), bytes].concat());
+        assert_eq!(goaway(&answer).map(|(code, _)| code), Some(ENHANCE_YOUR_CALM));
+    }
+
+    #[test]
+    fn headers_that_are_too_many_are_refused_and_the_next_call_is_served() {
+        let many: Vec<(String, String)> = (0..200).map(|number| (format!("x-{number}"), "y".repeat(100))).collect();
+        let many: Vec<(&str, &str)> = many.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        let block = headers(&many);
+        let (first, rest) = block.split_at(16_000);
+        let bomb = [frame(1, 1, 1, first), frame(9, 4, 1, rest)].concat();
+        let receiver = Rc::new(Receiver::default());
+        let serving = Rc::clone(&receiver);
+        run(Runtime::Epoll, None, async move {
+            let mut peer = connect(server(KeepaliveSettings::default()), PATIENT, &serving, 1 << 20);
+            peer.write_all(&[hello(), bomb, export(3)].concat()).await.unwrap();
+            while serving.taken.get() == 0 {
+                yield_now().await;
+            }
+        })
+        .unwrap();
+    }
+
+    #[test]
+    fn pings_beyond_the_policy_end_the_connection_in_the_words_that_clients_know() {
+        let ping_policy = Some(PingPolicy { interval_ns_min: 3_600_000_000_000, without_calls: true });
+        let keepalive = KeepaliveSettings { ping_policy, ..KeepaliveSettings::default() };
+        let (answer, _) = exchange(keepalive, PATIENT, [hello(), frame(6, 0, 0, &[7; 8]).repeat(4)].concat());
+        assert_eq!(goaway(&answer), Some((ENHANCE_YOUR_CALM, "too_many_pings".to_owned())));
+    }
+
+    #[test]
+    fn a_connection_has_to_go_with_goaway_when_it_is_old_or_without_calls() {
+        let short_ns = Some(4_000_000);
+        for keepalive in [
+            KeepaliveSettings { connection_age_ns_max: short_ns, ..KeepaliveSettings::default() },
+            KeepaliveSettings { connection_idle_ns_max: short_ns, ..KeepaliveSettings::default() },
+        ] {
+            // This peer does not answer the ping that asks whether it has heard: the bound for that ends it.
+            let (answer, receiver) = exchange(keepalive, PACE, [hello(), export(1)].concat());
+            assert_eq!(goaway(&answer).map(|(code, _)| code), Some(0));
+            assert_eq!(receiver.taken.get(), 1);
+        }
+    }
+
+    #[test]
+    fn a_call_under_way_is_answered_before_an_old_connection_closes() {
+        let keepalive = KeepaliveSettings { connection_age_ns_max: Some(4_000_000), ..KeepaliveSettings::default() };
+        let gate = Rc::new(Notify::new());
+        let receiver = Rc::new(Receiver { gate: Some(Rc::clone(&gate)), ..Receiver::default() });
+        run(Runtime::Epoll, None, async move {
+            let mut peer =
+                connect(server(keepalive), Pace { stall_max: Duration::from_secs(30), ..PACE }, &receiver, 1 << 20);
+            peer.write_all(&[hello(), export(1)].concat()).await.unwrap();
+            let mut answer = Vec::new();
+            while goaway(&answer).is_none() {
+                peer.read_buf(&mut answer).await.unwrap();
+            }
+            gate.notify_one();
+            peer.read_to_end(&mut answer).await.unwrap();
+            let trailers = frames(&answer).into_iter().filter(|(kind, flags, ..)| (*kind, flags & 1) == (1, 1));
+            assert_eq!(trailers.count(), 1, "the call's answer");
+        })
+        .unwrap();
+    }
+
+    #[test]
+    fn a_peer_that_says_nothing_or_stops_within_a_frame_is_closed() {
+        let keepalive = KeepaliveSettings::default;
+        assert_eq!(exchange(keepalive(), PACE, Vec::new()).0, b"");
+        let (answer, _) = exchange(keepalive(), PACE, PREFACE[..9].to_vec());
+        assert!(!frames(&answer).iter().any(|(kind, ..)| *kind == 1), "no call was answered");
+        let half = call(1, "POST", "application/grpc");
+        let (answer, _) = exchange(keepalive(), PACE, [hello(), half[..half.len() - 1].to_vec()].concat());
+        assert_eq!(goaway(&answer), Some((ENHANCE_YOUR_CALM, "stalled".to_owned())));
+    }
+
+    #[test]
+    fn a_peer_that_asks_for_no_sign_of_life_and_gives_none_is_closed() {
+        let keepalive =
+            KeepaliveSettings { ping_after_ns: 4_000_000, ping_timeout_ns: 4_000_000, ..KeepaliveSettings::default() };
+        let (answer, _) = exchange(keepalive, PACE, hello());
+        assert!(frames(&answer).iter().any(|(kind, flags, ..)| (*kind, flags & 1) == (6, 0)), "a PING");
+        assert_eq!(goaway(&answer), Some((0, String::new())));
+    }
+
+    #[test]
+    fn a_message_that_does_not_come_is_refused_and_holds_little() {
+        let receiver = Rc::new(Receiver::default());
+        let serving = Rc::clone(&receiver);
+        run(Runtime::Epoll, None, async move {
+            let mut peer = connect(server(KeepaliveSettings::default()), PACE, &serving, 1 << 20);
+            let begun = frame(0, 0, 1, &[0, 0, 0x3f, 0xff, 0xff]);
+            peer.write_all(&[hello(), call(1, "POST", "application/grpc"), begun].concat()).await.unwrap();
+            let mut answer = Vec::new();
+            while !frames(&answer).iter().any(|(kind, ..)| *kind == 1) {
+                peer.read_buf(&mut answer).await.unwrap();
+            }
+        })
+        .unwrap();
+        assert_eq!((receiver.rejected.get(), receiver.taken.get()), (1, 0));
+        assert_eq!(receiver.room.get(), BODY_BYTES_FIRST, "4 MiB were announced");
+    }
+
+    #[test]
+    fn a_peer_that_opens_no_window_is_closed() {
+        let no_window = [PREFACE.to_vec(), frame(4, 0, 0, &[0, 4, 0, 0, 0, 0])].concat();
+        let (answer, receiver) = exchange(KeepaliveSettings::default(), PACE, [no_window, export(1)].concat());
+        assert_eq!(receiver.taken.get(), 1);
+        assert_eq!(goaway(&answer), Some((ENHANCE_YOUR_CALM, "stalled".to_owned())));
+    }
+
+    #[test]
+    fn a_peer_that_never_reads_is_closed_and_what_it_sends_stays_bounded() {
+        let receiver = Rc::new(Receiver::default());
+        run(Runtime::Epoll, None, async move {
+            let near = connect(server(KeepaliveSettings::default()), PACE, &receiver, 4 << 10);
+            let (_unread, mut sending) = tokio::io::split(near);
+            sending.write_all(&hello()).await.unwrap();
+            let mut stream = 1;
+            while sending.write_all(&export(stream)).await.is_ok() {
+                stream += 2;
+            }
+            assert!(receiver.taken.get() < 2000, "{} calls taken without an answer read", receiver.taken.get());
+        })
+        .unwrap();
+    }
+
+    /// The answer to a request of any kind, by h2's client.
+    fn answer_to(method: &str, content_type: &str) -> http::response::Parts {
+        let request = Request::builder().method(method).uri(format!("http://x{TRACES_METHOD}"));
+        let request = request.header("content-type", content_type).body(()).unwrap();
+        run(Runtime::Epoll, None, async move {
+            let near = connect(server(KeepaliveSettings::default()), PATIENT, &Rc::default(), 1 << 20);
+            let (mut client, connection) = h2::client::handshake(near).await.unwrap();
+            spawn(async move { drop(connection.await) });
+            let (response, _) = client.send_request(request, true).unwrap();
+            response.await.unwrap().into_parts().0
+        })
+        .unwrap()
+    }
+
+    #[test]
+    fn who_does_not_speak_grpc_is_told_so_in_http() {
+        let check = |method, content_type, status: u16, grpc_status, message: &str| {
+            let answer = answer_to(method, content_type);
+            assert_eq!(
+                (answer.status.as_u16(), &answer.headers["grpc-status"]),
+                (status, &HeaderValue::from(grpc_status))
+            );
+            assert_eq!(answer.headers["grpc-message"], message);
+        };
+        let grpc = "application/grpc";
+        check("GET", grpc, 405, 13, "Received a HEADERS frame with :method \"GET\" which should be POST");
+        check("POST", "text/plain", 415, 3, "invalid gRPC request content-type \"text/plain\"");
+        check("GET", "application/grpcx", 415, 3, "invalid gRPC request content-type \"application/grpcx\"");
+    }
 }

@@ -10,7 +10,11 @@
 //! Never decompresses, never looks at a span. An HTTP/2 peer (a gRPC client on the wrong port) is closed without an
 //! answer, which its library reports as a wrong protocol.
 
+use super::cors::Cors;
+use super::traffic::{Traffic, Watched};
+use super::vigil::{PROGRESS_BYTES_MIN, Pace};
 use super::{Draining, ReceivedRequest, RequestHandler, Transport};
+use crate::config::checked::HttpServerSettings;
 use crate::pipeline::client::{Client, Head};
 use crate::shard::buffers::Buffer;
 use crate::shard::hyper_io::HyperIo;
@@ -27,12 +31,11 @@ use hyper::body::{Body, Incoming};
 use std::cell::Cell;
 use std::convert::Infallible;
 use std::future::poll_fn;
-use std::io;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::task::{Context, Poll, ready};
+use std::task::Poll;
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::oneshot;
 
 /// Largest head of a request (431 beyond it).
@@ -45,10 +48,8 @@ const HEADERS_MAX: usize = 64;
 const CHUNKED_BYTES_FIRST: usize = 64 << 10;
 /// Bytes of a refused body that are read and forgotten. A longer one may see a reset instead of the answer.
 const FORGOTTEN_BYTES_MAX: usize = 64 << 20;
-/// How often a connection is looked at, and how many looks without progress it gets: 30 to 40 s for a head to become
-/// complete, as long for the next byte of a body.
-const LOOK_EVERY: Duration = Duration::from_secs(10);
-const LOOKS_WITHOUT_PROGRESS_MAX: u32 = 3;
+/// Room for a body at first, however long it says that it is; more is taken as it comes.
+const BODY_BYTES_FIRST: usize = 256 << 10;
 
 /// What the server needs to know of its listener.
 #[derive(Clone, Debug)]
@@ -57,57 +58,160 @@ pub struct HttpServer {
     pub body_bytes_max: usize,
     /// The one path, `/v1/traces` unless configured.
     pub traces_path: String,
+    cors: Option<Cors>,
+    response_headers: HeaderMap,
+    keeps_alive: bool,
+    limits: Limits,
+}
+
+/// What a connection may take its time for. `None`: as long as it likes.
+#[derive(Clone, Debug)]
+struct Limits {
+    pace: Pace,
+    head_max: Duration,
+    body_max: Option<Duration>,
+    /// From the last byte of a request to the end of its answer.
+    answer_max: Option<Duration>,
+    idle_max: Option<Duration>,
+    age_max: Option<Duration>,
+    grace: Option<Duration>,
+}
+
+impl Limits {
+    fn new(settings: &HttpServerSettings) -> Limits {
+        let (timeouts, keepalive) = (&settings.timeouts, &settings.keepalive);
+        let head_ns = timeouts.read_header_ns.or(timeouts.read_ns);
+        let idle_ns = timeouts.idle_ns.or(keepalive.connection_idle_ns_max).or(timeouts.read_ns);
+        let (age_ns, grace_ns) = (keepalive.connection_age_ns_max, keepalive.connection_age_grace_ns);
+        let pace = Pace::for_limits([head_ns, timeouts.read_ns, timeouts.write_ns, idle_ns, age_ns, grace_ns]);
+        Limits {
+            pace,
+            head_max: head_ns.map_or(pace.stall_max, Duration::from_nanos),
+            body_max: timeouts.read_ns.map(Duration::from_nanos),
+            answer_max: timeouts.write_ns.map(Duration::from_nanos),
+            idle_max: idle_ns.map(Duration::from_nanos),
+            age_max: age_ns.map(Duration::from_nanos),
+            grace: grace_ns.map(Duration::from_nanos),
+        }
+    }
 }
 
 impl HttpServer {
-    /// Serves one connection until the peer leaves, stalls or breaks the protocol, or a drain has answered its last
-    /// request.
+    /// A server by these settings.
+    pub fn new(settings: &HttpServerSettings) -> HttpServer {
+        let headers = settings.response_headers.iter();
+        let valid = headers.filter_map(|(name, value)| {
+            Some((header::HeaderName::try_from(name).ok()?, HeaderValue::try_from(value).ok()?))
+        });
+        HttpServer {
+            body_bytes_max: settings.body_bytes_max,
+            traces_path: settings.traces_path.clone(),
+            cors: settings.cors.as_ref().map(Cors::new),
+            response_headers: valid.collect(),
+            keeps_alive: settings.keeps_alive,
+            limits: Limits::new(settings),
+        }
+    }
+
+    /// Serves one connection until the peer leaves, stalls or breaks the protocol, it has to go, or a drain has answered
+    /// its last request.
     pub async fn serve<S, H>(&self, socket: S, handler: Rc<H>, draining: Draining)
     where
         S: AsyncRead + AsyncWrite + Unpin + 'static,
         H: RequestHandler + 'static,
     {
-        self.serve_looking(socket, handler, draining, LOOK_EVERY).await;
+        let progress = Rc::new(Progress::default());
+        let mut socket = Watched::new(socket, Rc::clone(&progress.traffic));
+        while socket.speaks(progress.patience(&self.limits), &draining).await {
+            // On the heap: a task is as large as all that it ever holds at once, for as long as it lives.
+            match Box::pin(self.serve_http1(socket, &handler, &draining, &progress)).await {
+                None => return,
+                Some(parked) => socket = parked,
+            }
+        }
     }
 
-    async fn serve_looking<S, H>(&self, socket: S, handler: Rc<H>, draining: Draining, look_every: Duration)
+    /// Serves requests until the connection ends, or until it is idle, when it gives its socket back: hyper's buffers
+    /// are 16 KiB, and most connections are idle most of the time.
+    async fn serve_http1<S, H>(
+        &self,
+        socket: Watched<S>,
+        handler: &Rc<H>,
+        draining: &Draining,
+        progress: &Progress,
+    ) -> Option<Watched<S>>
     where
         S: AsyncRead + AsyncWrite + Unpin + 'static,
         H: RequestHandler + 'static,
     {
-        let progress = Rc::new(Progress::default());
-        let watched = HyperIo(Watched { socket, progress: Rc::clone(&progress) });
-        let service = hyper::service::service_fn(async |request| {
-            let response = self.answer(request, &handler, &progress).await;
+        let service = hyper::service::service_fn(async |request: Request<Incoming>| {
+            let response = self.answer_any(request, handler, progress).await;
             progress.enter(Phase::Head);
             Ok::<_, Infallible>(response)
         });
-        let mut connection = pin!(
-            hyper::server::conn::http1::Builder::new()
-                .max_buf_size(READ_BYTES_MAX)
-                .max_header_size(HEAD_BYTES_MAX)
-                .max_headers(HEADERS_MAX)
-                // hyper's own timer would have to be Send; `stalled` bounds the head and the body as well.
-                .header_read_timeout(None)
-                // A peer that has sent its last request and closed its half still gets the answer.
-                .half_close(true)
-                .serve_connection(watched, service)
-        );
-        let mut drain = pin!(draining.started());
-        let mut stalled = pin!(progress.stalled(look_every));
-        let mut leaving = false;
-        poll_fn(|context| {
-            if !leaving && drain.as_mut().poll(context).is_ready() {
-                leaving = true;
-                connection.as_mut().graceful_shutdown();
+        let mut connection = hyper::server::conn::http1::Builder::new()
+            .max_buf_size(READ_BYTES_MAX)
+            .max_header_size(HEAD_BYTES_MAX)
+            .max_headers(HEADERS_MAX)
+            .keep_alive(self.keeps_alive)
+            // hyper's own timer would have to be Send; `watch` bounds the head and the body as well.
+            .header_read_timeout(None)
+            // A peer that has sent its last request and closed its half still gets the answer.
+            .half_close(true)
+            .serve_connection(HyperIo(socket), service);
+        let ending = {
+            let mut drain = pin!(draining.started());
+            let mut watch = pin!(progress.watch(&self.limits));
+            let mut leaving = false;
+            poll_fn(|context| {
+                progress.traffic.begin_turn();
+                if let Poll::Ready(ending) = watch.as_mut().poll(context) {
+                    return Poll::Ready(ending);
+                }
+                if !leaving && (progress.has_to_leave.get() || drain.as_mut().poll(context).is_ready()) {
+                    leaving = true;
+                    Pin::new(&mut connection).graceful_shutdown();
+                }
+                // What ended the connection concerns nobody else; its requests have been counted by the handler.
+                Pin::new(&mut connection).poll(context).map(|_| Ending::Close)
+            })
+            .await
+        };
+        if ending == Ending::Close {
+            return None;
+        }
+        let parts = connection.into_parts();
+        let mut socket = parts.io.0;
+        socket.put_back(parts.read_buf);
+        Some(socket)
+    }
+
+    /// What stands in front of every answer: headers of the configuration, and permission for other origins.
+    async fn answer_any<H: RequestHandler + 'static>(
+        &self,
+        request: Request<Incoming>,
+        handler: &Rc<H>,
+        progress: &Progress,
+    ) -> Response<Full<Bytes>> {
+        let (method, headers) = (request.method(), request.headers());
+        let preflight = self.cors.as_ref().and_then(|cors| cors.preflight(method, headers));
+        let permission = self.cors.as_ref().filter(|_| preflight.is_none()).map(|cors| cors.of_answer(method, headers));
+        let mut response = match preflight {
+            Some(headers) => {
+                let mut response = Response::new(Full::new(Bytes::new()));
+                *response.status_mut() = StatusCode::NO_CONTENT;
+                *response.headers_mut() = headers;
+                response
             }
-            // What ended the connection concerns nobody else; its requests have been counted by the handler.
-            if connection.as_mut().poll(context).is_ready() {
-                return Poll::Ready(());
-            }
-            stalled.as_mut().poll(context)
-        })
-        .await;
+            None => self.answer(request, handler, progress).await,
+        };
+        let headers = response.headers_mut();
+        headers.extend(permission.unwrap_or_default());
+        for (name, value) in &self.response_headers {
+            // What an answer says of itself wins, as in the Collector.
+            headers.entry(name).or_insert_with(|| value.clone());
+        }
+        response
     }
 
     async fn answer<H: RequestHandler + 'static>(
@@ -194,7 +298,7 @@ impl HttpServer {
             return Err(self.too_large(handler));
         }
         handler.admit(room)?;
-        let mut buffer = handler.take_buffer(room);
+        let mut buffer = handler.take_buffer(room.min(BODY_BYTES_FIRST));
         while let Some(frame) = body.frame().await {
             let frame = frame.map_err(|error| {
                 handler.rejected(RejectReason::Malformed);
@@ -328,99 +432,113 @@ enum Phase {
 /// How far a connection has come, to tell a slow peer from a stalled one.
 #[derive(Debug, Default)]
 struct Progress {
+    traffic: Rc<Traffic>,
     phase: Cell<Phase>,
     /// Phases entered so far.
     phases: Cell<u64>,
-    bytes_read: Cell<u64>,
     bytes_read_before_phase: Cell<u64>,
+    /// The connection is too old for another request.
+    has_to_leave: Cell<bool>,
+    /// How old it is, as far as it was looked at.
+    age: Cell<Duration>,
+}
+
+/// How a look at a connection ends the serving of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ending {
+    /// For good.
+    Close,
+    /// Until the peer speaks again.
+    Park,
+}
+
+/// What a peer keeps a connection for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wait {
+    /// The next request, if it likes.
+    Idle,
+    Head,
+    Body,
+    Answer,
 }
 
 impl Progress {
     fn enter(&self, phase: Phase) {
         self.phase.set(phase);
         self.phases.set(self.phases.get() + 1);
-        self.bytes_read_before_phase.set(self.bytes_read.get());
+        self.bytes_read_before_phase.set(self.traffic.bytes_read());
     }
 
-    /// What must have changed by the next look, if anything must.
-    fn owed(&self) -> Option<(u64, u64)> {
+    fn waits_for(&self) -> Wait {
         match self.phase.get() {
-            Phase::Answer => None,
-            Phase::Body => Some((self.phases.get(), self.bytes_read.get())),
+            Phase::Answer => Wait::Answer,
+            Phase::Body => Wait::Body,
             Phase::Head => {
-                let begun = self.bytes_read.get() > self.bytes_read_before_phase.get();
+                let begun = self.traffic.bytes_read() > self.bytes_read_before_phase.get();
                 let first = self.phases.get() == 0;
                 // A head that has begun must become complete, however many bytes trickle in; between requests a
-                // connection may wait as long as its peer likes. A head whose beginning came in one read with the
-                // request before it passes for that: it holds a connection, nothing more.
-                (begun || first).then_some((self.phases.get(), 0))
+                // connection may wait. A head whose beginning came in one read with the request before it passes for
+                // that: it holds a connection, nothing more.
+                if begun || first { Wait::Head } else { Wait::Idle }
             }
         }
     }
 
-    /// Resolves when the peer has made no progress for too long.
-    async fn stalled(&self, look_every: Duration) {
-        let mut looks = 0;
-        let mut before = self.owed();
-        while looks < LOOKS_WITHOUT_PROGRESS_MAX {
-            sleep(look_every).await;
-            let now = self.owed();
-            looks = if now.is_some() && now == before { looks + 1 } else { 0 };
-            before = now;
+    /// How long the peer may take to speak. The looks before a connection is parked are given to it.
+    fn patience(&self, limits: &Limits) -> Option<Duration> {
+        if self.phases.get() == 0 {
+            return Some(limits.head_max);
         }
-    }
-}
-
-/// A socket that counts what is read.
-#[derive(Debug)]
-struct Watched<S> {
-    socket: S,
-    progress: Rc<Progress>,
-}
-
-impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        ready!(Pin::new(&mut self.socket).poll_read(context, buffer))?;
-        let count = buffer.filled().len() - before;
-        self.progress.bytes_read.set(self.progress.bytes_read.get() + count as u64);
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
-    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.socket).poll_write(context, bytes)
+        let age_left = limits.age_max.map(|age_max| age_max.saturating_sub(self.age.get()));
+        limits.idle_max.into_iter().chain(age_left).min()
     }
 
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.socket).poll_write_vectored(context, slices)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.socket.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_shutdown(context)
+    /// Looks at the connection now and then. Resolves when the peer has taken too long, or has nothing to say for a whole
+    /// look; says when it has to leave.
+    async fn watch(&self, limits: &Limits) -> Ending {
+        let step = limits.pace.look_every;
+        let mut before = (self.phases.get(), self.waits_for());
+        let (mut waited, mut untaken) = (Duration::ZERO, Duration::ZERO);
+        let (mut starved, mut gained_from, mut written) = (Duration::ZERO, 0, 0);
+        loop {
+            sleep(step).await;
+            let age = self.age.get() + step;
+            self.age.set(age);
+            let now = (self.phases.get(), self.waits_for());
+            let lasts = now == before;
+            waited = if lasts { waited + step } else { Duration::ZERO };
+            let gained = self.traffic.bytes_read() - gained_from;
+            starved = if lasts && gained < PROGRESS_BYTES_MIN { starved + step } else { Duration::ZERO };
+            if starved.is_zero() {
+                gained_from = self.traffic.bytes_read();
+            }
+            let stuck = self.traffic.write_waits() && self.traffic.bytes_written() == written;
+            untaken = if stuck { untaken + step } else { Duration::ZERO };
+            (before, written) = (now, self.traffic.bytes_written());
+            let over = |limit: Option<Duration>| limit.is_some_and(|limit| waited >= limit);
+            let too_long = match now.1 {
+                Wait::Idle => over(limits.idle_max),
+                Wait::Head => over(Some(limits.head_max)),
+                Wait::Body => over(limits.body_max) || starved >= limits.pace.stall_max,
+                Wait::Answer => over(limits.answer_max),
+            };
+            let age_max = limits.age_max.filter(|age_max| age >= *age_max);
+            self.has_to_leave.set(age_max.is_some());
+            let overstayed = age_max.zip(limits.grace).is_some_and(|(age_max, grace)| age >= age_max + grace);
+            if too_long || overstayed || untaken >= limits.answer_max.unwrap_or(limits.pace.stall_max) {
+                return Ending::Close;
+            }
+            if now.1 == Wait::Idle && lasts && !self.traffic.write_waits() && !self.has_to_leave.get() {
+                return Ending::Park;
+            }
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::checked::{CorsSettings, Endpoint, HeadSettings, HttpTimeouts, KeepaliveSettings, SocketFamily};
     use crate::shard::buffers::Buffers;
     use crate::shard::runtime::{Runtime, run, yield_now};
     use std::cell::RefCell;
@@ -428,6 +546,7 @@ mod tests {
     use tokio::sync::Notify;
 
     const BODY_BYTES_MAX: usize = 1000;
+    const LOOK_EVERY: Duration = Duration::from_secs(10);
 
     /// A receiver that takes everything, unless told otherwise.
     #[derive(Default)]
@@ -461,13 +580,35 @@ mod tests {
         }
     }
 
+    fn settings() -> HttpServerSettings {
+        HttpServerSettings {
+            endpoint: Endpoint { host: "localhost".to_owned(), port: 4318 },
+            body_bytes_max: BODY_BYTES_MAX,
+            traces_path: "/v1/traces".to_owned(),
+            head: HeadSettings::default(),
+            family: SocketFamily::Tcp,
+            keepalive: KeepaliveSettings::default(),
+            timeouts: HttpTimeouts::default(),
+            keeps_alive: true,
+            cors: None,
+            response_headers: Vec::new(),
+        }
+    }
+
     /// A connection to a server with this receiver.
     fn connect(receiver: &Rc<Receiver>, draining: &Draining, look_every: Duration) -> DuplexStream {
+        let mut server = HttpServer::new(&settings());
+        let stall_max = 3 * look_every;
+        server.limits.pace = Pace { look_every, stall_max };
+        server.limits.head_max = stall_max;
+        connect_to(server, receiver, draining)
+    }
+
+    fn connect_to(server: HttpServer, receiver: &Rc<Receiver>, draining: &Draining) -> DuplexStream {
         let (near, far) = tokio::io::duplex(1 << 20);
         let (receiver, draining) = (Rc::clone(receiver), draining.clone());
         spawn(async move {
-            let server = HttpServer { body_bytes_max: BODY_BYTES_MAX, traces_path: "/v1/traces".to_owned() };
-            server.serve_looking(far, receiver, draining, look_every).await;
+            server.serve(far, receiver, draining).await;
         });
         near
     }
@@ -772,6 +913,160 @@ mod tests {
             assert_eq!(receiver.taken.borrow().len(), 1);
             idle.read_to_end(&mut Vec::new()).await.unwrap();
             between.read_to_end(&mut Vec::new()).await.unwrap();
+        })
+        .unwrap();
+    }
+    /// What comes back for `bytes` from a server with these settings.
+    fn exchange_with(settings: HttpServerSettings, bytes: String) -> String {
+        run(Runtime::Epoll, None, async move {
+            let server = HttpServer::new(&settings);
+            let mut peer = connect_to(server, &Rc::new(Receiver::default()), &Draining::default());
+            peer.write_all(bytes.as_bytes()).await.unwrap();
+            let mut answer = Vec::new();
+            peer.read_to_end(&mut answer).await.unwrap();
+            String::from_utf8_lossy(&answer).into_owned()
+        })
+        .unwrap()
+    }
+
+    #[test]
+    fn configured_headers_are_on_every_answer_and_never_replace_its_own() {
+        let pairs = [("strict-transport-security", "max-age=1"), ("content-type", "text/html")];
+        let response_headers = pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
+        for (request, status) in [(post(TYPED, "x"), "200"), (post(TYPED, "x").replace("/v1", "/v2"), "404")] {
+            let answer =
+                exchange_with(HttpServerSettings { response_headers: response_headers.clone(), ..settings() }, request);
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{answer}");
+            assert!(answer.contains("strict-transport-security: max-age=1\r\n"), "{answer}");
+            assert!(!answer.contains("text/html"), "{answer}");
+        }
+    }
+
+    fn with_cors() -> HttpServerSettings {
+        let cors = CorsSettings {
+            allowed_origins: vec!["https://*.example.com".to_owned()],
+            allowed_headers: Vec::new(),
+            exposed_headers: Vec::new(),
+            seconds_max: Some(600),
+        };
+        HttpServerSettings { cors: Some(cors), ..settings() }
+    }
+
+    #[test]
+    fn a_preflight_is_answered_whatever_its_path() {
+        let request = "OPTIONS /any HTTP/1.1\r\nhost: x\r\nconnection: close\r\norigin: https://a.example.com\r\n\
+                       access-control-request-method: POST\r\naccess-control-request-headers: content-type\r\n\r\n";
+        let answer = exchange_with(with_cors(), request.to_owned());
+        assert!(answer.starts_with("HTTP/1.1 204"), "{answer}");
+        assert!(answer.contains("access-control-allow-origin: https://a.example.com\r\n"), "{answer}");
+        assert!(answer.contains("access-control-max-age: 600\r\n"), "{answer}");
+        let without = exchange_with(settings(), request.replace("/any", "/v1/traces"));
+        assert!(without.starts_with("HTTP/1.1 405"), "{without}");
+    }
+
+    #[test]
+    fn a_script_of_an_allowed_origin_may_read_the_answer() {
+        let origin = |origin: &str| exchange_with(with_cors(), post(&format!("{TYPED}origin: {origin}\r\n"), "spans"));
+        let allowed = origin("https://a.example.com");
+        assert!(allowed.starts_with("HTTP/1.1 200"), "{allowed}");
+        assert!(allowed.contains("access-control-allow-origin: https://a.example.com\r\n"), "{allowed}");
+        assert!(allowed.contains("vary: Origin\r\n"), "{allowed}");
+        assert!(!origin("https://evil.org").contains("access-control-allow-origin"));
+    }
+
+    #[test]
+    fn without_keep_alives_a_connection_serves_one_request() {
+        let kept = post(TYPED, "x").replace("connection: close\r\n", "");
+        let answer = exchange_with(HttpServerSettings { keeps_alive: false, ..settings() }, format!("{kept}{kept}"));
+        assert_eq!(answer.matches("HTTP/1.1 200").count(), 1, "{answer}");
+        assert!(answer.contains("connection: close\r\n"), "{answer}");
+    }
+
+    const SHORT_NS: Option<u64> = Some(20_000_000);
+
+    /// A peer that sends `bytes` and waits: it is closed after `answers`.
+    fn check_timeout(settings: HttpServerSettings, bytes: &str, answers: usize) {
+        let answer = exchange_with(settings, bytes.to_owned());
+        assert_eq!(answer.matches("HTTP/1.1").count(), answers, "{answer}");
+    }
+
+    #[test]
+    fn configured_timeouts_end_a_connection() {
+        let with = |timeouts| HttpServerSettings { timeouts, ..settings() };
+        let kept = post(TYPED, "x").replace("connection: close\r\n", "");
+        let half = post(TYPED, "spans").replace("\r\n\r\nspans", "\r\n\r\nsp");
+        let (head, body) = ("POST /v1/tr", half.as_str());
+        check_timeout(with(HttpTimeouts { read_header_ns: SHORT_NS, ..HttpTimeouts::default() }), head, 0);
+        check_timeout(with(HttpTimeouts { read_ns: SHORT_NS, ..HttpTimeouts::default() }), head, 0);
+        check_timeout(with(HttpTimeouts { read_ns: SHORT_NS, ..HttpTimeouts::default() }), body, 0);
+        check_timeout(with(HttpTimeouts { idle_ns: SHORT_NS, ..HttpTimeouts::default() }), &kept, 1);
+        check_timeout(with(HttpTimeouts { read_ns: SHORT_NS, ..HttpTimeouts::default() }), &kept, 1);
+    }
+
+    #[test]
+    fn an_answer_that_takes_too_long_ends_the_connection_and_not_the_request() {
+        let timeouts = HttpTimeouts { write_ns: SHORT_NS, ..HttpTimeouts::default() };
+        run(Runtime::Epoll, None, async move {
+            let gate = Rc::new(Notify::new());
+            let receiver = Rc::new(Receiver { gate: Some(Rc::clone(&gate)), ..Receiver::default() });
+            let server = HttpServer::new(&HttpServerSettings { timeouts, ..settings() });
+            let mut peer = connect_to(server, &receiver, &Draining::default());
+            peer.write_all(post(TYPED, "spans").as_bytes()).await.unwrap();
+            assert_eq!(peer.read_to_end(&mut Vec::new()).await.unwrap(), 0);
+            gate.notify_one();
+            while receiver.taken.borrow().is_empty() {
+                yield_now().await;
+            }
+        })
+        .unwrap();
+    }
+
+    #[test]
+    fn a_connection_that_is_too_old_closes_between_requests() {
+        let keepalive = KeepaliveSettings { connection_age_ns_max: SHORT_NS, ..KeepaliveSettings::default() };
+        check_timeout(
+            HttpServerSettings { keepalive, ..settings() },
+            &post(TYPED, "x").replace("connection: close\r\n", ""),
+            1,
+        );
+    }
+
+    #[test]
+    fn a_peer_that_never_reads_is_closed_and_what_it_sends_stays_bounded() {
+        run(Runtime::Epoll, None, async {
+            let receiver = Rc::new(Receiver::default());
+            let (near, far) = tokio::io::duplex(4 << 10);
+            let mut server = HttpServer::new(&settings());
+            server.limits.pace = Pace { look_every: Duration::from_millis(2), stall_max: Duration::from_millis(6) };
+            let serving = Rc::clone(&receiver);
+            spawn(async move { server.serve(far, serving, Draining::default()).await });
+            let (_unread, mut sending) = tokio::io::split(near);
+            let kept = post(TYPED, "x").replace("connection: close\r\n", "");
+            while sending.write_all(kept.as_bytes()).await.is_ok() {}
+            let taken = receiver.taken.borrow().len();
+            assert!(taken < 10_000, "{taken} requests taken without an answer read");
+        })
+        .unwrap();
+    }
+    #[test]
+    fn a_connection_that_was_parked_serves_the_next_request() {
+        run(Runtime::Epoll, None, async {
+            let receiver = Rc::new(Receiver::default());
+            let mut peer = connect(&receiver, &Draining::default(), Duration::from_millis(2));
+            let kept = post(TYPED, "spans").replace("connection: close\r\n", "");
+            for _ in 0..5 {
+                peer.write_all(kept.as_bytes()).await.unwrap();
+                let mut answer = Vec::new();
+                while !answer.ends_with(b"\r\n\r\n") {
+                    peer.read_buf(&mut answer).await.unwrap();
+                }
+                assert!(answer.starts_with(b"HTTP/1.1 200"));
+                // Longer than it takes to be parked; however long it is, the answer must be the same.
+                sleep(Duration::from_millis(10)).await;
+            }
+            peer.write_all(post(TYPED, "last").as_bytes()).await.unwrap();
+            peer.read_to_end(&mut Vec::new()).await.unwrap();
+            assert_eq!(receiver.taken.borrow().len(), 6);
         })
         .unwrap();
     }

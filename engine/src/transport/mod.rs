@@ -3,10 +3,14 @@
 
 pub mod acceptor;
 pub mod client;
+pub mod cors;
 pub mod grpc_server;
 pub mod http1_server;
+pub mod http2_guard;
 mod resolve;
 pub mod tls;
+pub mod traffic;
+pub mod vigil;
 
 use crate::pipeline::client::{Client, Head};
 use crate::shard::buffers::Buffer;

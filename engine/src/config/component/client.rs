@@ -99,7 +99,12 @@ pub(crate) fn retry(exporter: &Section<'_>) -> Option<RetrySettings> {
 
 /// `headers`: a map, or a list of `{name, value}`.
 pub(crate) fn headers(exporter: &Section<'_>) -> Vec<(String, String)> {
-    let Some(field) = exporter.field("headers") else {
+    headers_of(exporter, "headers")
+}
+
+/// Headers below `key`, as a map or as a list of `name` and `value`.
+pub(crate) fn headers_of(section: &Section<'_>, key: &'static str) -> Vec<(String, String)> {
+    let Some(field) = section.field(key) else {
         return Vec::new();
     };
     let mut headers: Vec<(String, String)> = Vec::new();
@@ -122,7 +127,7 @@ pub(crate) fn headers(exporter: &Section<'_>) -> Vec<(String, String)> {
         section.keys_are_names();
     }
     if headers.len() > HEADERS_MAX {
-        field.error(format!("more than {HEADERS_MAX} headers"), "remove some; backends refuse requests with that many");
+        field.error(format!("more than {HEADERS_MAX} headers"), "remove some; others refuse messages with that many");
     }
     headers
 }

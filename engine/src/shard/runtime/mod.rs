@@ -8,7 +8,7 @@ mod epoll;
 mod stream;
 mod uring;
 
-pub use stream::Stream;
+pub use stream::{Socket, Stream};
 
 use std::cell::Cell;
 use std::future::Future;
