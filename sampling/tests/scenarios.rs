@@ -13,6 +13,8 @@
 //! Times are seconds; traces wait 10. What leaves is compared with the lines that say `keeps`, all of them; every other
 //! trace is dropped.
 
+#![allow(clippy::unwrap_used, reason = "the whole file is a test; clippy only knows the functions marked as such")]
+
 mod common;
 
 use std::collections::BTreeSet;

@@ -1,5 +1,7 @@
 //! The sampler against a naive twin: a map of vectors that walks all spans of a trace to decide it.
 
+#![allow(clippy::unwrap_used, reason = "the whole file is a test; clippy only knows the functions marked as such")]
+
 mod common;
 
 use std::collections::{BTreeSet, HashMap};
