@@ -2,7 +2,7 @@
 //!
 //! The one idea: a server knows requests, only the socket knows bytes. What a peer does with bytes alone (dribble, never
 //! read, flood) is seen here and judged by the server, which looks at the counts now and then. A connection that always
-//! has something to read gives way to the others after [`TURN_BYTES_MAX`]. A connection that has nothing to say waits here,
+//! has something to read gives way to the others after `TURN_BYTES_MAX`. A connection that has nothing to say waits here,
 //! without the buffers of a protocol. Never looks into a byte.
 
 use super::Draining;

@@ -20,7 +20,7 @@ const LOOK_EVERY_MIN: Duration = Duration::from_millis(10);
 const LOOKS_PER_LIMIT: u32 = 4;
 /// A peer that owes something and makes no progress for this long has stalled.
 const STALL_MAX: Duration = Duration::from_secs(30);
-/// Bytes of a body or a frame that count as progress: with [`STALL_MAX`] the least speed of a peer, unless it ends.
+/// Bytes of a body or a frame that count as progress: with `STALL_MAX` the least speed of a peer, unless it ends.
 pub const PROGRESS_BYTES_MIN: u64 = 4 << 10;
 /// A connection that was told to leave and has no call left closes as soon as its peer has heard it; how long a peer
 /// may take that does not listen.
