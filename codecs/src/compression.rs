@@ -11,6 +11,7 @@ use std::io::{self, Read, Write};
 
 use flate2::read::MultiGzDecoder;
 use libdeflater::{CompressionLvl, DecompressionError};
+use lz4_flex::frame::FrameDecoder;
 use zstd::zstd_safe::{self, CParameter, DCtx, DParameter, InBuffer, OutBuffer};
 
 /// How a body is encoded on the wire.
@@ -178,7 +179,7 @@ impl Decompressor {
                 Err(DecompressionError::InsufficientSpace) if size >= bytes_max => {
                     return Err(DecompressError::TooLarge { bytes_max });
                 }
-                Err(DecompressionError::InsufficientSpace) => size = size.saturating_mul(4).clamp(1024, bytes_max),
+                Err(DecompressionError::InsufficientSpace) => size = size.saturating_mul(4).max(1024).min(bytes_max),
             }
         }
     }
@@ -293,20 +294,34 @@ fn unsnap_frames(
     check_length(out, bytes_max)
 }
 
-/// All frames, one after the other.
+/// All frames, one after the other, each with a decoder of its own: one decoder does not take a second frame with blocks of
+/// another size. It stops at a block without bytes as it does at the end of a frame; what tells them apart is that a frame
+/// begins with a number that no block's length can be.
 fn unlz4(body: &[u8], bytes_max: usize, out: &mut Vec<u8>) -> Result<(), DecompressError> {
     let broken = DecompressError::Broken(Compression::Lz4);
     out.clear();
-    let mut frames = lz4_flex::frame::FrameDecoder::new(Whole(body));
-    while !frames.get_ref().0.is_empty() {
-        let left = bytes_max - out.len();
-        let read = (&mut frames).take(left as u64 + 1).read_to_end(out).map_err(|_| broken)?;
-        if read > left {
-            return Err(DecompressError::TooLarge { bytes_max });
+    let mut frames = 0;
+    let mut frame = FrameDecoder::new(Whole(body));
+    while let rest @ [_, ..] = frame.get_ref().0 {
+        if rest.starts_with(LZ4_FRAME_MAGIC) {
+            frames += 1;
+            frame = FrameDecoder::new(Whole(rest));
         }
+        if frames > LZ4_FRAMES_MAX {
+            return Err(broken);
+        }
+        let room = (bytes_max - out.len()) as u64 + 1;
+        (&mut frame).take(room).read_to_end(out).map_err(|_| broken)?;
+        check_length(out, bytes_max)?;
     }
     Ok(())
 }
+
+/// What a frame begins with (LZ4 frame format, "General Structure of LZ4 Frame Format").
+const LZ4_FRAME_MAGIC: &[u8] = &0x184d_2204_u32.to_le_bytes();
+
+/// Frames in one LZ4 body: senders write one, and each makes room for its blocks anew.
+const LZ4_FRAMES_MAX: usize = 64;
 
 /// Bytes whose end nobody may ask for: the LZ4 decoder takes it for the end of a frame wherever it comes, and would hand
 /// out half a body without a word.
@@ -604,6 +619,31 @@ mod tests {
         let too_large = Err(DecompressError::TooLarge { bytes_max: BYTES_MAX });
         check(Compression::Snappy, &[0xff, 0xff, 0xff, 0xff, 0x0f, 0], BYTES_MAX, too_large);
         check(Compression::Snappy, &[], BYTES_MAX, broken);
+    }
+
+    #[test]
+    fn lz4_frames_may_have_blocks_of_different_sizes_but_not_be_endless() {
+        let of_size = |block_size| {
+            let info = lz4_flex::frame::FrameInfo::new().block_size(block_size);
+            let mut frame = lz4_flex::frame::FrameEncoder::with_frame_info(info, Vec::new());
+            frame.write_all(&text(100_000)).unwrap();
+            frame.finish().unwrap()
+        };
+        use lz4_flex::frame::BlockSize;
+        let body = [of_size(BlockSize::Max64KB), of_size(BlockSize::Max4MB), of_size(BlockSize::Max64KB)].concat();
+        check(Compression::Lz4, &body, BYTES_MAX, Ok(&text(100_000).repeat(3)));
+        let small = compressed(Compression::Lz4, b"x");
+        check(Compression::Lz4, &small.repeat(LZ4_FRAMES_MAX), BYTES_MAX, Ok(&[b'x'; LZ4_FRAMES_MAX]));
+        let broken = Err(DecompressError::Broken(Compression::Lz4));
+        check(Compression::Lz4, &small.repeat(LZ4_FRAMES_MAX + 1), BYTES_MAX, broken);
+    }
+
+    #[test]
+    fn a_bound_below_the_first_guess_is_no_mistake() {
+        let body = compressed(Compression::Zlib, &[0; 900]);
+        let too_large = |bytes_max| Err(DecompressError::TooLarge { bytes_max });
+        check(Compression::Zlib, &body, 899, too_large(899));
+        check(Compression::Zlib, &body, 900, Ok(&[0; 900]));
     }
 
     #[test]
