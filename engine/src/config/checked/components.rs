@@ -1,0 +1,346 @@
+//! Receivers, processors and exporters as the engine needs them; the first half, what is around them, is in
+//! [`super`]. Durations are nanoseconds, sizes bytes.
+
+use super::*;
+use codecs::otlp::Edit;
+
+/// A receiver.
+#[derive(Clone, Debug)]
+pub struct ReceiverSettings {
+    /// Its id.
+    pub id: ComponentId,
+    /// OTLP is the only kind that listens; `nop` is one without protocols.
+    pub otlp: OtlpReceiverSettings,
+    /// What its pipelines ask of a request's sender.
+    pub wanted: Wanted,
+}
+
+/// `otlp` receiver with at least one protocol, or `nop` without any.
+#[derive(Clone, Debug)]
+pub struct OtlpReceiverSettings {
+    /// `protocols.grpc`.
+    pub grpc: Option<GrpcServerSettings>,
+    /// `protocols.http`.
+    pub http: Option<HttpServerSettings>,
+}
+
+/// `protocols.grpc`.
+#[derive(Clone, Debug)]
+pub struct GrpcServerSettings {
+    /// Addresses the endpoint resolves to; all are listened on.
+    pub endpoint: Endpoint,
+    /// Largest message after decompression, default 4 MiB.
+    pub message_bytes_max: usize,
+    /// `max_concurrent_streams`; `None`: our own bound.
+    pub streams_max: Option<u32>,
+    /// `auth` and `include_metadata`.
+    pub head: HeadSettings,
+    /// `transport`: what the endpoint means.
+    pub family: SocketFamily,
+    /// `keepalive`.
+    pub keepalive: KeepaliveSettings,
+}
+
+/// What a server's endpoint means.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SocketFamily {
+    /// Host and port.
+    #[default]
+    Tcp,
+    /// Host and port; only addresses of IPv4.
+    Tcp4,
+    /// Host and port; only addresses of IPv6.
+    Tcp6,
+    /// A Unix domain socket; the host is its path (`@` in front: an abstract name), the port 0.
+    Unix,
+}
+
+/// `keepalive` of a server: when a connection is asked whether it lives, and when it has to go. `None`: never.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeepaliveSettings {
+    /// A connection without a call for this long has to go.
+    pub connection_idle_ns_max: Option<u64>,
+    /// A connection this old has to go; 10 % more or less, so that connections do not go together.
+    pub connection_age_ns_max: Option<u64>,
+    /// How long a connection that has to go may take to finish its calls.
+    pub connection_age_grace_ns: Option<u64>,
+    /// A peer that was silent for this long is asked for a sign of life (gRPC only). At least 1 s.
+    pub ping_after_ns: u64,
+    /// How long it may take to give one.
+    pub ping_timeout_ns: u64,
+    /// How often a peer may ask us (gRPC only); `None`: as often as it likes within the bound of control frames.
+    pub ping_policy: Option<PingPolicy>,
+}
+
+impl Default for KeepaliveSettings {
+    /// The defaults of the Collector's gRPC library.
+    fn default() -> KeepaliveSettings {
+        KeepaliveSettings {
+            connection_idle_ns_max: None,
+            connection_age_ns_max: None,
+            connection_age_grace_ns: None,
+            ping_after_ns: 7_200_000_000_000,
+            ping_timeout_ns: 20_000_000_000,
+            ping_policy: None,
+        }
+    }
+}
+
+/// `keepalive.enforcement_policy`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PingPolicy {
+    /// `min_time`: pings that come sooner after one another are counted against the peer.
+    pub interval_ns_min: u64,
+    /// `permit_without_stream`: without it, 2 hours are the least while no call is open.
+    pub without_calls: bool,
+}
+
+/// `protocols.http`.
+#[derive(Clone, Debug)]
+pub struct HttpServerSettings {
+    /// Where to listen.
+    pub endpoint: Endpoint,
+    /// Largest body before and after decompression, default 20 MiB.
+    pub body_bytes_max: usize,
+    /// Default `/v1/traces`.
+    pub traces_path: String,
+    /// `auth` and `include_metadata`.
+    pub head: HeadSettings,
+    /// `transport`: what the endpoint means.
+    pub family: SocketFamily,
+    /// `keepalive`: the Collector has none for HTTP; ours knows when a connection has to go.
+    pub keepalive: KeepaliveSettings,
+    /// How long each part of a request may take.
+    pub timeouts: HttpTimeouts,
+    /// `keep_alives_enabled`: a connection serves more than one request.
+    pub keeps_alive: bool,
+    /// `cors`; `None`: browsers of other origins get no permission.
+    pub cors: Option<CorsSettings>,
+    /// `response_headers`, valid by the rules of HTTP, names in lower case.
+    pub response_headers: Vec<(String, String)>,
+}
+
+/// Timeouts of an HTTP server in nanoseconds. `None`: only what bounds a hostile peer.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HttpTimeouts {
+    /// `read_header_timeout`: for the head of a request.
+    pub read_header_ns: Option<u64>,
+    /// `read_timeout`: for the body of a request, and for its head if that has no timeout of its own.
+    pub read_ns: Option<u64>,
+    /// `write_timeout`: from the last byte of a request to the end of its answer.
+    pub write_ns: Option<u64>,
+    /// `idle_timeout`: between two requests; `read_timeout` if that is 0.
+    pub idle_ns: Option<u64>,
+}
+
+/// `cors` of an HTTP server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CorsSettings {
+    /// At least one; `*` stands for anything, once in each.
+    pub allowed_origins: Vec<String>,
+    /// Headers that a browser may send; `*` for any. Empty: the few of the Collector.
+    pub allowed_headers: Vec<String>,
+    /// Headers of answers that a script may read.
+    pub exposed_headers: Vec<String>,
+    /// For how many seconds a browser may remember the answer; `None`: it is not told.
+    pub seconds_max: Option<u64>,
+}
+
+/// `host:port` as written; `localhost` and names are resolved at start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    /// Name or address, without brackets.
+    pub host: String,
+    /// 0 asks the kernel for a free one.
+    pub port: u16,
+}
+
+/// A processor.
+#[derive(Clone, Debug)]
+pub struct ProcessorSettings {
+    /// Its id.
+    pub id: ComponentId,
+    /// What it does.
+    pub kind: ProcessorKind,
+}
+
+/// What a processor does.
+#[derive(Clone, Debug)]
+pub enum ProcessorKind {
+    /// Refuses at the edge above the soft limit.
+    MemoryLimiter {
+        /// Hard limit.
+        limit_bytes: u64,
+        /// Soft limit = limit - spike.
+        spike_bytes: u64,
+    },
+    /// Collects spans into larger batches.
+    Batch {
+        /// 0: no timer, every batch leaves at once.
+        timeout_ns: u64,
+        /// Spans that trigger sending; 0: every batch leaves at once.
+        send_batch_size: u32,
+        /// Most spans of one batch; 0: no bound.
+        send_batch_max_size: u32,
+        /// Client metadata that batches never mix; in small letters, without repeats.
+        metadata_keys: Vec<String>,
+        /// Most combinations of their values at the same time, on each shard.
+        metadata_combinations_max: usize,
+    },
+    /// Edits resource attributes.
+    Resource {
+        /// In order.
+        edits: Vec<Edit>,
+        /// Places in `edits` whose value comes from the request's sender; the edits there have
+        /// [`codecs::otlp::EditSource::Nothing`].
+        from_context: Vec<ContextValue>,
+    },
+    /// Samples by whole trace.
+    TailSampling(sampling::settings::Settings),
+}
+
+/// An edit's value that comes from the request's sender.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ContextValue {
+    /// The place in the list of edits.
+    pub place: usize,
+    /// What of the sender.
+    pub source: ContextSource,
+    /// `default_value`: where the sender gave nothing.
+    pub default: Option<codecs::otlp::Scalar>,
+}
+
+/// `from_context`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ContextSource {
+    /// `metadata.KEY` or `KEY`: a header, in small letters; several values with `;` between them.
+    Metadata(String),
+    /// `auth.NAME`: what the receiver's authenticator knows.
+    Auth(String),
+    /// `client.address`.
+    Address,
+}
+
+/// An exporter.
+#[derive(Clone, Debug)]
+pub struct ExporterSettings {
+    /// Its id.
+    pub id: ComponentId,
+    /// Where it sends.
+    pub kind: ExporterKind,
+}
+
+/// Where an exporter sends.
+#[derive(Clone, Debug)]
+pub enum ExporterKind {
+    /// OTLP over gRPC.
+    OtlpGrpc(OtlpExporterSettings),
+    /// OTLP over HTTP.
+    OtlpHttp(OtlpExporterSettings),
+    /// Lines on standard error.
+    Debug {
+        /// How much of each batch.
+        verbosity: Verbosity,
+    },
+    /// Ours: the last kept traces, in memory, for `tracegate traces`.
+    Memory {
+        /// Oldest traces leave beyond it.
+        traces_max: usize,
+    },
+    /// Ours: the documented discard mode, the harness's floor.
+    Nop,
+}
+
+/// `debug.verbosity`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verbosity {
+    /// One line a batch.
+    Basic,
+    /// One line a span.
+    Normal,
+    /// Every field.
+    Detailed,
+}
+
+/// `otlp` and `otlphttp` exporters.
+#[derive(Clone, Debug)]
+pub struct OtlpExporterSettings {
+    /// Host and port. For HTTP the port defaults by scheme.
+    pub endpoint: Endpoint,
+    /// HTTP only: path of traces requests (`/v1/traces` appended to the base, or `traces_endpoint` literally).
+    pub traces_path: String,
+    /// `None`: plain text.
+    pub tls: Option<TlsClientSettings>,
+    /// HTTP only: `encoding`. gRPC is always protobuf.
+    pub format: codecs::otlp::Format,
+    /// How requests are compressed.
+    pub compression: codecs::compression::Compression,
+    /// `compression_params.level`; `None`: the codec's default.
+    pub compression_level: Option<i32>,
+    /// Sent with each request.
+    pub headers: Vec<(String, String)>,
+    /// `auth.authenticator`: what is shown to the backend.
+    pub authenticator: Option<ComponentId>,
+    /// The way out, if it leads through a proxy.
+    pub proxy: Option<ProxySettings>,
+    /// Per attempt; 0: none.
+    pub timeout_ns: u64,
+    /// `retry_on_failure`; `None` if disabled.
+    pub retry: Option<RetrySettings>,
+    /// `sending_queue`.
+    pub queue: QueueSettings,
+}
+
+/// TLS towards a backend.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsClientSettings {
+    /// PEM text of trusted roots; `None`: the system's.
+    pub ca: Option<PemSource>,
+    /// System roots beside `ca`.
+    pub include_system_roots: bool,
+    /// Client certificate.
+    pub cert: Option<PemSource>,
+    /// Its key.
+    pub key: Option<PemSource>,
+    /// Accept any certificate.
+    pub insecure_skip_verify: bool,
+    /// Name to verify and to send in SNI instead of the host.
+    pub server_name: Option<String>,
+}
+
+/// A PEM text or the file that holds it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PemSource {
+    /// `*_file`.
+    File(PathBuf),
+    /// `*_pem`.
+    Inline(String),
+}
+
+/// `retry_on_failure`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RetrySettings {
+    /// First delay.
+    pub initial_interval_ns: u64,
+    /// Share of the delay that is random, 0 to 1.
+    pub randomization_factor: f64,
+    /// Growth of the delay, at least 1.
+    pub multiplier: f64,
+    /// Longest delay.
+    pub max_interval_ns: u64,
+    /// When to give up; 0: never.
+    pub max_elapsed_ns: u64,
+}
+
+/// `sending_queue`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct QueueSettings {
+    /// Without it the pipeline waits for the export.
+    pub enabled: bool,
+    /// Requests exported at the same time, over all shards.
+    pub num_consumers: usize,
+    /// Requests that may wait or be under way, over all shards.
+    pub queue_size: usize,
+    /// A full queue makes its input wait instead of refusing it.
+    pub block_on_overflow: bool,
+}
