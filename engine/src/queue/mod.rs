@@ -202,6 +202,10 @@ impl Queue {
             let delay = Duration::from_nanos(delay_ns);
             tracing::info!(exporter = %self.exporter.id(), message, ?delay, "Exporting failed. Will retry the request after interval.");
             self.wait(delay).await;
+            // Another attempt could outlive the process, and nobody would know what became of it.
+            if self.shard.giving_up.has_begun() {
+                return outcome;
+            }
         }
     }
 
@@ -261,6 +265,11 @@ impl Queue {
     /// The traces that this exporter keeps in memory, if it is of that kind.
     pub fn kept_traces(&self) -> Vec<crate::exporter::memory::KeptTrace> {
         self.exporter.kept_traces()
+    }
+
+    /// Whether no request is between its first attempt and its outcome.
+    pub fn is_settled(&self) -> bool {
+        self.under_way.get() == 0
     }
 
     /// Ends a drain that ran out of time: what still waits is counted as failed.

@@ -31,6 +31,10 @@ const TURN: Duration = Duration::from_millis(10);
 /// The same while no node holds a span: nothing can become due, and the first span wakes the shard.
 const IDLE_TURN: Duration = Duration::from_secs(1);
 
+/// How often a drain that ran out of time looks again whether the last attempts have ended. One whose backend stays
+/// silent is told as still in flight.
+const LAST_TURNS: usize = 50;
+
 /// A listener as a shard knows it: which server speaks on it, and who handles its requests.
 #[derive(Debug)]
 pub enum Server {
@@ -213,10 +217,14 @@ impl Shard {
     /// Counts what is left as failed, so that the books balance.
     async fn give_up(&self) {
         self.context.giving_up.begin();
-        // Retries that were waiting see it now and settle.
-        runtime::yield_now().await;
         for queue in self.pipelines.borrow().queues() {
             queue.abandon();
+        }
+        for _ in 0..LAST_TURNS {
+            if self.pipelines.borrow().queues().iter().all(|queue| queue.is_settled()) {
+                break;
+            }
+            runtime::sleep(TURN).await;
         }
     }
 }
