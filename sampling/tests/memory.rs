@@ -78,6 +78,36 @@ fn a_forgotten_burst_is_given_back_without_waiting() {
 }
 
 #[test]
+fn a_burst_of_short_traces_can_be_given_back_while_long_ones_lie_between_their_bytes() {
+    let mut sampler =
+        Sampler::new(&Settings { decision_wait_after_root_ns: Some(SECOND), ..settings(&[ERRORS]) }, 3, 1);
+    let mut out = Release::default();
+    for request_number in 0..60u64 {
+        // Fifty traces whose root is missing get a span now and then; all others are complete and decided after a second.
+        let long = (0..5u64).map(|n| (1 + u128::from((request_number * 5 + n) % 50), request_number * 5 + n, true));
+        let first = u128::from(request_number) * 1_000 + 1_000;
+        let short = (0..95u64).map(|n| (first + u128::from(n), n, false));
+        let spans: Vec<Span> = long
+            .chain(short)
+            .map(|(trace_id, n, has_parent)| {
+                let status = if has_parent { 2 } else { 0 };
+                Span { has_parent, status, bytes: vec![n as u8; 4_000], ..span(trace_id, n) }
+            })
+            .collect();
+        let (index, segments) = request(&spans);
+        sampler.insert(0, &index, &segments, Select::All, &mut out);
+    }
+    sampler.decide_due(2 * SECOND, 100_000, &mut out);
+    sampler.forget_bursts();
+    for turn in 0..100 {
+        sampler.decide_due(2 * SECOND, 100, &mut out);
+        assert!(out.is_empty(), "turn {turn}");
+    }
+    assert_eq!(sampler.pending_traces(), 50);
+    assert_eq!(decide(&mut sampler, WAIT).len(), 300, "the long ones are whole");
+}
+
+#[test]
 fn one_call_gives_back_a_bounded_part() {
     let mut sampler = Sampler::new(&settings(&[ERRORS]), 3, 1);
     insert_traces(&mut sampler, 0, 0..6_000, 0);

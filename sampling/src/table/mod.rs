@@ -268,10 +268,12 @@ impl TraceTable {
         while offset < self.chunks.filled(chunk) {
             let stored = self.chunks.read(chunk, offset);
             let (slot, size) = (stored.slot, stored.size as u32);
-            let record = self.records.at_mut(slot);
+            // The bytes of a dropped trace lie here until the chunk is free; its record may be gone with its page.
+            let record = self.records.find_mut(slot);
             // Runs of leaving traces have a place in a release already and go soon.
-            let movable = matches!(record.list, List::Waiting | List::AfterRoot) && record.runs() <= RUNS_SEARCHED_MAX;
-            let run = if movable { record.run_mut(&mut self.nodes, chunk, offset) } else { None };
+            let record = record.filter(|record| matches!(record.list, List::Waiting | List::AfterRoot));
+            let record = record.filter(|record| record.runs() <= RUNS_SEARCHED_MAX);
+            let run = record.and_then(|record| record.run_mut(&mut self.nodes, chunk, offset));
             match run {
                 Some(run) => {
                     offset += run.length;

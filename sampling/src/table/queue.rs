@@ -60,14 +60,15 @@ impl Queue {
         self.trim(records);
     }
 
-    /// A record waits in one list only, and has another birth number than others that had its slot.
+    /// A record waits in one list only, and has another birth number than others that had its slot. The slot of a stale
+    /// entry may be free, and its page given back.
     #[inline]
     fn trim(&mut self, records: &Slab<Record>) {
         while self.stale > 0
             && let Some(first) = self.entries.front()
         {
-            let record = records.at(first.slot);
-            if record.list == self.list && record.birth == first.birth {
+            let record = records.find(first.slot);
+            if record.is_some_and(|record| record.list == self.list && record.birth == first.birth) {
                 break;
             }
             self.entries.pop_front();

@@ -74,6 +74,18 @@ impl<T: Copy + Default> Slab<T> {
         }
     }
 
+    /// What a slot that may have been freed holds; `None` if its page was given back since.
+    #[inline]
+    pub(crate) fn find(&self, slot: u32) -> Option<&T> {
+        self.pages[page_of(slot)].as_ref().map(|page| &page[slot as usize % PAGE_SLOTS])
+    }
+
+    /// As [`Slab::find`], to change it.
+    #[inline]
+    pub(crate) fn find_mut(&mut self, slot: u32) -> Option<&mut T> {
+        self.pages[page_of(slot)].as_mut().map(|page| &mut page[slot as usize % PAGE_SLOTS])
+    }
+
     #[cold]
     fn grow(&mut self) -> u32 {
         let items: Box<[T]> = vec![T::default(); PAGE_SLOTS].into_boxed_slice();
