@@ -6,9 +6,10 @@ use crate::verdict::{Expectation, Findings, LedgerLine};
 
 /// What the gateway's counters grew by in this run, and what we counted.
 ///
-/// `delivered` is what each exporter's sink had when the gateway was asked.
+/// `delivered` is what each exporter's sink had when the gateway was asked; every request had `spans_per_request`.
 pub(super) fn ledger(
     findings: &Findings,
+    spans_per_request: u64,
     delivered: &[u64],
     expectation: &Expectation,
     policies: Option<&Policies>,
@@ -24,10 +25,11 @@ pub(super) fn ledger(
             gateway,
         }
     };
-    let mut lines = vec![
-        line("otelcol_receiver_accepted_spans", &[], findings.load.accepted_spans),
-        line("otelcol_receiver_refused_spans", &[], findings.load.refused_spans),
-    ];
+    let mut refused = line("otelcol_receiver_refused_spans", &[], findings.load.refused_spans);
+    // A gateway short of memory refuses requests before it reads what is in them, and counts these by the request.
+    let unread = line("otelcol_receiver_refused_requests", &[], 0).gateway.unwrap_or(0);
+    refused.gateway = refused.gateway.map(|spans| spans + unread * spans_per_request);
+    let mut lines = vec![line("otelcol_receiver_accepted_spans", &[], findings.load.accepted_spans), refused];
     for (exporter, delivered) in findings.exporters.iter().zip(delivered) {
         let labels = [("exporter", exporter.id.as_str())];
         lines.push(line("otelcol_exporter_sent_spans", &labels, *delivered));

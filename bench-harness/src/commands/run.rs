@@ -256,7 +256,8 @@ fn report(plan: &Plan, run: &Run, times: LoadTimes, before: Option<&Metrics>, en
         (findings.load.late_p99_ms, findings.load.late_max_ms) = (0.0, 0.0);
     }
     if let (Some(before), Some(after)) = (before, &end.metrics) {
-        findings.ledger = ledger(&findings, &end.delivered, &expectation, policies, before, after);
+        let spans_per_request = u64::from(plan.arguments.spans_per_request);
+        findings.ledger = ledger(&findings, spans_per_request, &end.delivered, &expectation, policies, before, after);
     }
     let settled_ns = times.start_ns + warm_ns(plan.duration).max(settle_ns(plan.duration, run.wait_ns()));
     let window = Window::of(&run.samples.borrow(), settled_ns, times.end_ns);
