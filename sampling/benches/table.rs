@@ -95,12 +95,9 @@ fn run(name: &str, pending: u64, rules: Vec<Rule>) {
     let policies = rules.into_iter().map(|rule| Policy { name: format!("{rule:?}"), rule });
     let settings = Settings {
         decision_wait_ns: pending,
-        decision_wait_after_root_ns: None,
-        traces_max: None,
-        trace_bytes_max: None,
-        drop_pending_in_drain: false,
-        sample_on_first_match: false,
+        decide_when_certain: true,
         policies: policies.collect(),
+        ..Settings::default()
     };
     let mut sampler = Sampler::new(&settings, 0x5eed, 1);
     let mut load = Load::new();

@@ -11,10 +11,14 @@ pub struct Counters {
     pub spans_kept: u64,
     /// Spans dropped by policy, late ones and those without a trace id included.
     pub spans_dropped: u64,
-    /// Of the kept: arrived after their trace was decided.
+    /// Of the kept: arrived after their trace was decided when it was due.
     pub late_spans_kept: u64,
-    /// Of the dropped: arrived after their trace was decided.
+    /// Of the dropped: arrived after their trace was decided when it was due.
     pub late_spans_dropped: u64,
+    /// Of the kept: arrived after their trace was decided before its deadline because its decision was certain.
+    pub early_spans_kept: u64,
+    /// The same of the dropped.
+    pub early_spans_dropped: u64,
     /// Of the kept: had no trace id and were decided alone.
     pub idless_spans_kept: u64,
     /// Of the dropped: had no trace id and were decided alone.
@@ -35,6 +39,14 @@ pub struct Counters {
     pub traces_decided_by_drain: u64,
     /// Of the decided: a wait after the root span ended before the decision wait.
     pub traces_decided_after_root: u64,
+    /// Of the sampled: before their deadline, because no later span could change that.
+    pub traces_certainly_sampled: u64,
+    /// Of those not sampled or dropped: the same.
+    pub traces_certainly_dropped: u64,
+    /// Of the decided: before their deadline, because every parent was there and no span came for a while.
+    pub traces_complete: u64,
+    /// Of the decided: before their deadline, on what was there, because they grew larger than a sampler holds of one.
+    pub traces_cut: u64,
     /// Policies that could not be evaluated. None of today's policies can fail.
     pub evaluation_errors: u64,
     /// Verdicts per policy, in the order of the settings. Spans without a trace id are not counted here.

@@ -19,6 +19,7 @@ mod pattern;
 mod policy;
 mod sizes;
 mod table;
+mod traces;
 
 pub use counters::Counters;
 pub use rates::SharedRates;

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crate::settings::{Rule, Settings};
+use crate::traces::{SharedTraces, TraceLease};
 
 const NANOSECONDS_PER_SECOND: u64 = 1_000_000_000;
 
@@ -17,10 +18,11 @@ const NANOSECONDS_PER_SECOND: u64 = 1_000_000_000;
 #[repr(align(64))]
 struct Cell(AtomicU64);
 
-/// What the rate limits of one `tail_sampling` node have spent, over all its samplers.
+/// What the rate limits of one `tail_sampling` node have spent, over all its samplers, and how many traces they hold.
 #[derive(Clone, Default)]
 pub struct SharedRates {
     cells: Arc<[Cell]>,
+    traces: SharedTraces,
 }
 
 impl SharedRates {
@@ -28,7 +30,12 @@ impl SharedRates {
     #[must_use]
     pub fn new(settings: &Settings) -> Self {
         let cells = settings.policies.iter().map(|policy| cells_of(&policy.rule)).sum();
-        Self { cells: (0..cells).map(|_| Cell::default()).collect() }
+        Self { cells: (0..cells).map(|_| Cell::default()).collect(), traces: SharedTraces::new(settings.traces_max) }
+    }
+
+    /// Room for traces in one of the samplers.
+    pub(crate) fn traces(&self) -> TraceLease {
+        self.traces.lease()
     }
 
     pub(crate) fn cells(&self) -> Cells<'_> {
@@ -179,7 +186,7 @@ mod tests {
     const SECOND: u64 = NANOSECONDS_PER_SECOND;
 
     fn rates(cells: usize) -> SharedRates {
-        SharedRates { cells: (0..cells).map(|_| Cell::default()).collect() }
+        SharedRates { cells: (0..cells).map(|_| Cell::default()).collect(), ..SharedRates::default() }
     }
 
     #[test]

@@ -38,6 +38,8 @@ pub struct KeptTrace {
     pub trace_id: TraceId,
     /// The sampler's number for the first policy that sampled it.
     pub reason: u16,
+    /// It was decided before its deadline, on what was there, because it grew too large to wait.
+    pub is_cut: bool,
 }
 
 impl Release {

@@ -1,11 +1,14 @@
 //! The tail sampler: spans in, decisions when they are due, kept spans out.
 //!
 //! ```text
-//!                  known trace ---------------------> table
+//!                  known trace ---------------------> table --certain, complete, too large--+
 //! span -> id known? new trace: oldest early if full -> table --deadline--> rules --sampled--> leaving --> Release
 //!                  decided: as it was decided -------------------------------------------------------->   |
 //!                  no id: rules on this span alone ---------------------------------------------------> or dropped
 //! ```
+//!
+//! A trace is decided once: when it is due; before that as soon as no later span can change its decision; when it is
+//! complete and quiet; or when it grew larger than one trace may. Whatever comes of it later follows that decision.
 //!
 //! Time is monotonic nanoseconds from any origin, passed in. Work per call is bounded by the caller; what is left is
 //! done in the next call. A sampler refuses nothing: memory is the caller's to watch (`bytes_held`) and to relieve
@@ -16,12 +19,15 @@ use bytes::Bytes;
 use codecs::otlp::{ByteRange, SpanIndex, SpanItem, TraceId};
 
 use crate::counters::{Counters, Verdicts};
-use crate::policy::{Conditions, Decision, Facts, Rules, START_UNKNOWN};
+use crate::policy::{Conditions, Decision, Facts, Rules, START_UNKNOWN, Triggers};
 use crate::rates::SharedRates;
 use crate::release::{KeptTrace, Release};
 use crate::settings::Settings;
 use crate::sizes::Sizes;
-use crate::table::{EnvelopePair, Known, List, NONE, Run, SCOPES_MAX, ScopeHandle, Seed, SpanScope, TraceTable};
+use crate::table::{
+    EnvelopePair, Known, List, Memory, NONE, Record, Run, SCOPES_MAX, ScopeHandle, Seed, SpanScope, TraceTable, When,
+};
+use crate::traces::TraceLease;
 
 /// Spans looked up together: their cache misses overlap, and what was fetched is still near when it is used.
 const BLOCK_SPANS: usize = 256;
@@ -29,8 +35,17 @@ const BLOCK_SPANS: usize = 256;
 /// Traces decided together, for the same reason.
 const DECIDED_TOGETHER: usize = 128;
 
-/// Decisions remembered if the caller does not say: 10 MiB at most, taken only after as many decisions.
-const DECISIONS_MAX: usize = 500_000;
+/// Memory of kept traces if the settings do not say: the last 131072 of them.
+const KEPT_MEMORY_BYTES: u64 = 8 * 1024 * 1024;
+
+/// Memory of dropped traces if the settings do not say: the last 524288 of them, but for 1 in 128.
+const DROPPED_MEMORY_BYTES: u64 = 4 * 1024 * 1024;
+
+/// Bytes of one pending trace if the caller does not say.
+const GIANT_BYTES: u64 = 64 * 1024 * 1024;
+
+/// Looks at traces that may be complete, in one call at most.
+const LOOKS_MAX: usize = 4_096;
 
 /// After a burst, memory that was not needed for one window at least and two at most is given back.
 const SHRINK_WINDOW_NS: u64 = 25_000_000_000;
@@ -49,13 +64,13 @@ pub enum Select<'a> {
 pub struct Limits {
     /// Most distinct scopes whose envelopes are stored once; beyond it they are stored with each span.
     pub scopes_max: usize,
-    /// A decision is remembered for late spans until so many others were made.
-    pub decisions_max: usize,
+    /// Most bytes of one pending trace's span messages: beyond it the trace is decided at once, on what is there.
+    pub giant_bytes: u64,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { scopes_max: SCOPES_MAX, decisions_max: DECISIONS_MAX }
+        Self { scopes_max: SCOPES_MAX, giant_bytes: GIANT_BYTES }
     }
 }
 
@@ -64,10 +79,16 @@ impl Default for Limits {
 pub struct Sampler {
     decision_wait_ns: u64,
     decision_wait_after_root_ns: Option<u64>,
-    traces_max: usize,
+    /// Anybody asks when a trace's root span came.
+    asks_for_root: bool,
+    block_on_overflow: bool,
+    lease: TraceLease,
     trace_bytes_max: u64,
     drop_pending_in_drain: bool,
     rules: Rules,
+    /// When a decision may have become certain.
+    triggers: Triggers,
+    may_keep_early: bool,
     first_reason: u16,
     seed: Seed,
     /// Tells this sampler from others that may fill the same release.
@@ -155,10 +176,20 @@ impl Sampler {
             "reasons are 16 bits, and the memory of decisions uses the last value"
         );
         let seed = Seed::new(hash_seed);
+        let memory = Memory {
+            scopes_max: limits.scopes_max.min(SCOPES_MAX),
+            kept_bytes_max: bytes_of(settings.kept_memory_bytes, KEPT_MEMORY_BYTES),
+            dropped_bytes_max: bytes_of(settings.dropped_memory_bytes, DROPPED_MEMORY_BYTES),
+        };
+        // A trace that may still grow too large is not certain to be kept.
+        let may_keep_early = settings.trace_bytes_max.is_none();
+        let triggers = if settings.decide_when_certain { rules.triggers(may_keep_early) } else { Triggers::default() };
         Self {
             decision_wait_ns: settings.decision_wait_ns,
             decision_wait_after_root_ns: settings.decision_wait_after_root_ns,
-            traces_max: settings.traces_max.map_or(usize::MAX, |traces| traces.max(1) as usize),
+            asks_for_root: settings.decision_wait_after_root_ns.is_some() || settings.complete_quiet_ns.is_some(),
+            block_on_overflow: settings.block_on_overflow,
+            lease: rates.traces(),
             trace_bytes_max: settings.trace_bytes_max.unwrap_or(u64::MAX),
             drop_pending_in_drain: settings.drop_pending_in_drain,
             first_reason,
@@ -166,10 +197,12 @@ impl Sampler {
             name: hash_seed,
             session: 0,
             now_ns: 0,
-            table: TraceTable::new(seed, limits.scopes_max.min(SCOPES_MAX), limits.decisions_max),
-            sizes: Sizes::new(settings.trace_bytes_max.is_some() || rules.ask_for_bytes()),
+            table: TraceTable::new(seed, memory, settings.complete_quiet_ns),
+            sizes: Sizes::new(settings.trace_bytes_max.is_some() || rules.ask_for_bytes(), limits.giant_bytes),
             counters: Counters { policies: vec![Verdicts::default(); rules.len()], ..Counters::default() },
             rules,
+            triggers,
+            may_keep_early,
             lookups: [Lookup { hash: 0, known: Known::No }; BLOCK_SPANS],
             request: RequestScopes::default(),
             releasing: Releasing::default(),
@@ -241,9 +274,11 @@ impl Sampler {
             lookup.known = self.table.find(lookup.hash);
         }
         for lookup in &*lookups {
-            if let Known::Pending(slot) = lookup.known {
-                touched ^= self.table.record(slot).touch();
-            }
+            touched ^= match lookup.known {
+                Known::Pending(slot) => self.table.record(slot).touch(),
+                Known::No => self.table.touch_dropped(lookup.hash),
+                Known::Decided { .. } => 0,
+            };
         }
         for (item, lookup) in items.clone().zip(&mut *lookups) {
             if let Known::Pending(slot) = lookup.known
@@ -266,13 +301,23 @@ impl Sampler {
                 self.decide_alone(index, item, bytes, out);
                 continue;
             }
-            let mut lookup = self.lookups[position];
-            if lookup.known == Known::No || self.counters.traces_decided() != decisions {
-                lookup.known = self.find_or_create(lookup.hash, &item.trace_id);
+            let Lookup { hash, mut known } = self.lookups[position];
+            // Spans before this one may have changed what is known of its trace.
+            let is_still_true = match known {
+                Known::Pending(slot) => {
+                    self.counters.traces_decided() == decisions || self.table.is_pending(slot, &item.trace_id)
+                }
+                Known::Decided { .. } | Known::No => false,
+            };
+            if !is_still_true {
+                known = self.find_or_create(hash, &item.trace_id);
             }
-            match lookup.known {
-                Known::Pending(slot) => self.store(slot, lookup.hash, index, item, bytes),
-                Known::Decided(decision) => self.follow_decision(decision, index, item, bytes, out),
+            match known {
+                Known::Pending(slot) => self.store(slot, hash, index, item, bytes),
+                Known::Decided { decision, early } => {
+                    self.table.refresh(hash, decision);
+                    self.follow_decision(decision, early, index, item, bytes, out);
+                }
                 Known::No => unreachable!("find_or_create has made it known"),
             }
         }
@@ -282,10 +327,15 @@ impl Sampler {
     fn find_or_create(&mut self, hash: u64, trace_id: &TraceId) -> Known {
         match self.table.find(hash) {
             Known::Pending(slot) if self.table.has_id(slot, trace_id) => return Known::Pending(slot),
-            Known::Decided(decision) => return Known::Decided(decision),
-            Known::Pending(_) | Known::No => {}
+            decided @ Known::Decided { .. } => return decided,
+            Known::Pending(_) => {}
+            Known::No => {
+                if let decided @ Known::Decided { .. } = self.table.find_dropped(hash) {
+                    return decided;
+                }
+            }
         }
-        if self.table.traces() >= self.traces_max {
+        if !self.lease.make_room(self.table.traces()) && !self.block_on_overflow {
             self.decide_first_early();
         }
         self.counters.traces_new += 1;
@@ -296,10 +346,13 @@ impl Sampler {
 
     #[cold]
     fn decide_first_early(&mut self) {
-        let first = self.table.take_first_undecided().expect("a table at its limit has a trace");
+        // Other samplers may hold all there may be: then one more begins.
+        let Some(first) = self.table.take_first_undecided() else {
+            return;
+        };
         let hash = self.seed.trace(&self.table.record(first).trace_id);
         self.counters.traces_decided_early += 1;
-        self.decide(first, hash);
+        self.decide(first, hash, When::Due);
     }
 
     #[inline]
@@ -307,6 +360,7 @@ impl Sampler {
         let scope = self.request.scope(index, item.scope, &mut self.table);
         self.table.append(slot, item, scope, bytes, || envelopes(index, item.scope));
         let record = self.table.record_mut(slot);
+        let met_before = record.conditions;
         record.conditions |= self.rules.conditions_of(item).0;
         if self.rules.look_into_spans() {
             record.conditions |= self.request.resource_conditions(index, item.scope).0;
@@ -314,12 +368,52 @@ impl Sampler {
         }
         record.first_start_ns = record.first_start_ns.min(start_of(item));
         record.last_end_ns = record.last_end_ns.max(item.end_ns);
-        if let (Some(wait_ns), false) = (self.decision_wait_after_root_ns, item.has_parent) {
-            self.table.shorten_wait(slot, self.now_ns.saturating_add(wait_ns));
+        let met = record.conditions & !met_before;
+        let may_be_giant = self.sizes.may_be_giant(record, bytes.len());
+        if self.asks_for_root && !item.has_parent {
+            self.note_root(slot);
         }
         if self.sizes.are_kept() && self.sizes.add(slot, bytes.len()) > self.trace_bytes_max {
-            self.drop_too_large(slot, hash);
+            return self.drop_too_large(slot, hash);
         }
+        let may_be_certain = met & self.triggers.conditions != 0 || self.triggers.any_span;
+        if may_be_certain && self.decide_if_certain(slot, hash) {
+            return;
+        }
+        if may_be_giant && self.sizes.is_giant(slot, bytes.len(), &mut self.table) {
+            self.cut(slot, hash);
+        }
+    }
+
+    fn note_root(&mut self, slot: u32) {
+        if let Some(wait_ns) = self.decision_wait_after_root_ns {
+            self.table.shorten_wait(slot, self.now_ns.saturating_add(wait_ns));
+        }
+        self.table.note_root(self.now_ns, slot);
+    }
+
+    /// Decides the trace if no later span can change its decision. True if it did.
+    #[inline(never)]
+    fn decide_if_certain(&mut self, slot: u32, hash: u64) -> bool {
+        let Some(decision) = self.rules.foresee(&self.facts(slot), self.may_keep_early) else {
+            return false;
+        };
+        self.table.take_undecided(slot);
+        match decision {
+            Decision::Sampled { .. } => self.counters.traces_certainly_sampled += 1,
+            Decision::NotSampled | Decision::Dropped => self.counters.traces_certainly_dropped += 1,
+        }
+        self.decide(slot, hash, When::Early);
+        true
+    }
+
+    /// Decides a giant on what is there.
+    #[cold]
+    fn cut(&mut self, slot: u32, hash: u64) {
+        self.table.take_undecided(slot);
+        self.table.record_mut(slot).marks |= Record::IS_CUT;
+        self.counters.traces_cut += 1;
+        self.decide(slot, hash, When::Due);
     }
 
     #[cold]
@@ -327,14 +421,15 @@ impl Sampler {
         self.table.take_undecided(slot);
         self.counters.traces_too_large += 1;
         self.counters.traces_not_sampled += 1;
-        self.drop_trace(slot, hash);
+        self.drop_trace(slot, hash, When::Due);
     }
 
     /// A late span shares its trace's fate.
-    #[cold]
+    #[inline(never)]
     fn follow_decision(
         &mut self,
         decision: Decision,
+        early: bool,
         index: &SpanIndex,
         item: &SpanItem,
         bytes: &[u8],
@@ -342,11 +437,13 @@ impl Sampler {
     ) {
         match decision {
             Decision::Sampled { policy } => {
-                self.counters.late_spans_kept += 1;
+                self.counters.late_spans_kept += u64::from(!early);
+                self.counters.early_spans_kept += u64::from(early);
                 self.pass_on(policy, index, item, bytes, out);
             }
             Decision::NotSampled | Decision::Dropped => {
-                self.counters.late_spans_dropped += 1;
+                self.counters.late_spans_dropped += u64::from(!early);
+                self.counters.early_spans_dropped += u64::from(early);
                 self.counters.spans_dropped += 1;
             }
         }
@@ -413,19 +510,37 @@ impl Sampler {
             Due::Drain => u64::MAX,
         };
         let mut spans_left = spans_max;
+        let mut looks_left = LOOKS_MAX;
         let is_more = loop {
             spans_left -= self.release(spans_left, out);
             let is_released = self.releasing.is_done() && self.table.first_leaving().is_none();
+            let is_look_due = self.table.first_look_ns().is_some_and(|look_ns| look_ns <= self.now_ns);
             let is_due = self.table.first_deadline_ns().is_some_and(|deadline_ns| deadline_ns <= due_ns);
-            if spans_left == 0 || !is_released || !is_due {
-                break is_due || !is_released;
+            if spans_left == 0 || looks_left == 0 || !is_released || !(is_look_due || is_due) {
+                break is_look_due || is_due || !is_released;
             }
-            let spans_dropped = self.decide_some(due, due_ns, spans_left);
+            let spans_dropped = if is_look_due {
+                self.decide_one_complete(&mut looks_left)
+            } else {
+                self.decide_some(due, due_ns, spans_left)
+            };
             spans_left = spans_left.saturating_sub(spans_dropped);
         };
         self.table.evacuate();
+        self.lease.trim(self.table.traces());
         self.assert_ledger();
         is_more
+    }
+
+    /// Decides the next trace that is complete and quiet, if one of those that may be is. Returns the number of spans
+    /// dropped.
+    fn decide_one_complete(&mut self, looks_left: &mut usize) -> usize {
+        let Some(slot) = self.table.take_complete(self.now_ns, looks_left) else {
+            return 0;
+        };
+        self.counters.traces_complete += 1;
+        let hash = self.seed.trace(&self.table.record(slot).trace_id);
+        self.decide(slot, hash, When::Due)
     }
 
     /// Decides a few due traces of about `spans_max` spans together. Returns the number of spans dropped.
@@ -447,7 +562,7 @@ impl Sampler {
         let mut spans_dropped = 0;
         for (slot, hash) in taken.iter().zip(hashes) {
             self.note_deadline(*slot);
-            spans_dropped += if drops { self.drop_undecided(*slot, hash) } else { self.decide(*slot, hash) };
+            spans_dropped += if drops { self.drop_undecided(*slot, hash) } else { self.decide(*slot, hash, When::Due) };
         }
         spans_dropped
     }
@@ -477,21 +592,22 @@ impl Sampler {
     }
 
     /// Decides one trace. Returns the number of spans dropped.
-    fn decide(&mut self, slot: u32, hash: u64) -> usize {
+    fn decide(&mut self, slot: u32, hash: u64, when: When) -> usize {
         let decision = self.rules.decide(&self.facts(slot), Some(&mut self.counters.policies));
         match decision {
             Decision::Sampled { policy } => {
                 self.counters.traces_sampled += 1;
-                self.table.start_leaving(slot, hash, policy, self.first_reason + policy);
+                self.sizes.end(slot, self.table.record(slot));
+                self.table.start_leaving(slot, hash, policy, self.first_reason + policy, when);
                 0
             }
             Decision::NotSampled => {
                 self.counters.traces_not_sampled += 1;
-                self.drop_trace(slot, hash)
+                self.drop_trace(slot, hash, when)
             }
             Decision::Dropped => {
                 self.counters.traces_dropped += 1;
-                self.drop_trace(slot, hash)
+                self.drop_trace(slot, hash, when)
             }
         }
     }
@@ -499,12 +615,13 @@ impl Sampler {
     #[cold]
     fn drop_undecided(&mut self, slot: u32, hash: u64) -> usize {
         self.counters.traces_not_sampled += 1;
-        self.drop_trace(slot, hash)
+        self.drop_trace(slot, hash, When::Due)
     }
 
     /// Returns the number of its spans.
-    fn drop_trace(&mut self, slot: u32, hash: u64) -> usize {
-        let spans = self.table.drop_trace(slot, hash);
+    fn drop_trace(&mut self, slot: u32, hash: u64, when: When) -> usize {
+        self.sizes.end(slot, self.table.record(slot));
+        let spans = self.table.drop_trace(slot, hash, when);
         self.counters.spans_dropped += u64::from(spans);
         spans as usize
     }
@@ -531,7 +648,13 @@ impl Sampler {
         if !self.releasing.is_done() || self.table.first_leaving().is_some() {
             return Some(0);
         }
-        self.table.first_deadline_ns()
+        [self.table.first_deadline_ns(), self.table.first_look_ns()].into_iter().flatten().min()
+    }
+
+    /// Whether it should be given spans. No: `block_on_overflow` is set and the process holds as many traces as it may.
+    /// Nothing breaks if it is given some all the same: they are taken, and the limit is passed.
+    pub fn has_room(&self) -> bool {
+        !self.block_on_overflow || self.lease.has_room(self.table.traces())
     }
 
     /// Gives back memory that a burst left over: after 25 to 50 s, a bounded part per call. True if there is more.
@@ -651,7 +774,8 @@ impl Releasing {
     fn start(&mut self, slot: u32, table: &mut TraceTable, out: &mut Release) {
         let record = table.record(slot);
         (self.trace_id, self.reason) = (record.trace_id, record.reason);
-        out.traces.push(KeptTrace { trace_id: self.trace_id, reason: self.reason });
+        let is_cut = record.has(Record::IS_CUT);
+        out.traces.push(KeptTrace { trace_id: self.trace_id, reason: self.reason, is_cut });
         (self.run, self.offset) = (0, 0);
         self.runs.clear();
         table.take_runs(&mut self.runs);
@@ -673,6 +797,11 @@ impl Releasing {
             self.offset = 0;
         }
     }
+}
+
+/// `None`: the default. At most what a machine of 32 bits could address, too.
+fn bytes_of(configured: Option<u64>, default: u64) -> usize {
+    usize::try_from(configured.unwrap_or(default)).unwrap_or(usize::MAX)
 }
 
 /// When a span started, for the trace's smallest start: unset is no time.

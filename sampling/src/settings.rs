@@ -2,16 +2,30 @@
 
 pub use crate::pattern::{PATTERN_BYTES_MAX, Pattern, PatternError};
 pub use crate::policy::QUESTIONS_MAX;
+pub use crate::table::{BYTES_PER_DROPPED, BYTES_PER_KEPT, FALSE_POSITIVES_MAX};
 
-/// Settings of one `tail_sampling` processor.
-#[derive(Clone, Debug, PartialEq)]
+/// Settings of one `tail_sampling` processor. The default ones have no policy, which is for tests only.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Settings {
     /// From a trace's first span to its decision.
     pub decision_wait_ns: u64,
     /// From a trace's root span to its decision, if that is earlier. `None`: the root changes nothing.
     pub decision_wait_after_root_ns: Option<u64>,
-    /// Most pending traces of this sampler; the oldest is decided early beyond it. `None`: only bytes limit.
+    /// Decide as soon as no later span could change the decision or its reason.
+    pub decide_when_certain: bool,
+    /// Decide when the root span and the parent of every span are there and no span came for so long: after once to
+    /// twice this time. `None`: wait for the deadline.
+    pub complete_quiet_ns: Option<u64>,
+    /// Most pending traces of all samplers that share their limits; the oldest is decided early beyond it. `None`: only
+    /// bytes limit.
     pub traces_max: Option<u32>,
+    /// At `traces_max` no trace is decided early: the sampler has no room until one is due, see
+    /// [`crate::Sampler::has_room`].
+    pub block_on_overflow: bool,
+    /// Bytes to remember kept traces in, for their late spans.
+    pub kept_memory_bytes: Option<u64>,
+    /// Bytes to remember dropped traces in, for their late spans.
+    pub dropped_memory_bytes: Option<u64>,
     /// Most bytes of the span messages of one pending trace: beyond it the trace is not sampled, whatever the policies
     /// say, and its memory is free at once. `None`: no such limit.
     pub trace_bytes_max: Option<u64>,
@@ -25,13 +39,17 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// The settings of one of `shards` equal samplers: together they hold the traces that one would. Rates stay whole:
-    /// the samplers share them, see [`crate::SharedRates`].
+    /// The settings of one of `shards` equal samplers: together they remember as many decisions as one would. Rates and
+    /// the number of traces stay whole: the samplers share them, see [`crate::SharedRates`].
     #[must_use]
     pub fn share_of(&self, shards: usize) -> Self {
-        let shards = u32::try_from(shards).unwrap_or(u32::MAX).max(1);
-        let traces_max = self.traces_max.map(|traces| traces.div_ceil(shards).max(1));
-        Self { traces_max, ..self.clone() }
+        let shards = u64::try_from(shards).unwrap_or(u64::MAX).max(1);
+        let share = |bytes: Option<u64>| bytes.map(|bytes| bytes.div_ceil(shards));
+        Self {
+            kept_memory_bytes: share(self.kept_memory_bytes),
+            dropped_memory_bytes: share(self.dropped_memory_bytes),
+            ..self.clone()
+        }
     }
 
     /// How many different questions the policies ask about attributes and trace states of a span. Equal ones count once.

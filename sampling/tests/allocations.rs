@@ -9,8 +9,9 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
 use codecs::otlp::TraceId;
-use common::{ERRORS, SECOND, Span, request, settings, slower_than_ms, span};
-use sampling::{Limits, Release, Sampler, Select};
+use common::{Attributes, ERRORS, SECOND, Span, contents, request, settings, slower_than_ms, span};
+use sampling::settings::Settings;
+use sampling::{Release, Sampler, Select};
 
 struct Counting;
 
@@ -44,13 +45,24 @@ static ALLOCATOR: Counting = Counting;
 
 #[test]
 fn a_warm_sampler_does_not_allocate() {
-    let limits = Limits { decisions_max: 1_000, ..Limits::default() };
-    let mut sampler = Sampler::with_limits(&settings(&[ERRORS, slower_than_ms(100)]), 5, 1, limits);
+    check(&settings(&[ERRORS, slower_than_ms(100)]));
+}
+
+#[test]
+fn one_that_decides_early_does_not_either() {
+    let rules = [ERRORS, slower_than_ms(100)];
+    check(&Settings { decide_when_certain: true, complete_quiet_ns: Some(SECOND), ..settings(&rules) });
+}
+
+fn check(settings: &Settings) {
+    let settings = Settings { kept_memory_bytes: Some(6_400), dropped_memory_bytes: Some(8_000), ..settings.clone() };
+    let mut sampler = Sampler::new(&settings, 5, 1);
     let mut out = Release::default();
     let spans: Vec<Span> = (0..512u64)
         .map(|n| Span {
             status: if n % 100 == 0 { 2 } else { 0 },
-            bytes: vec![n as u8; 370],
+            bytes: contents(&Attributes::new(), "", 370),
+            has_parent: n >= 256,
             resource: vec![(n / 128) as u8; 300],
             ..span(1 + u128::from(n % 256), n)
         })

@@ -4,7 +4,7 @@ mod common;
 
 use common::{ERRORS, SECOND, Span, request, settings, slower_than_ms, span, take};
 use sampling::settings::{Rule, Settings};
-use sampling::{Release, Sampler, Select};
+use sampling::{Limits, Release, Sampler, Select, SharedRates};
 
 const FIRST_REASON: u16 = 7;
 const WAIT: u64 = 10 * SECOND;
@@ -297,10 +297,46 @@ fn two_samplers_do_not_fill_one_release() {
 }
 
 #[test]
-fn shards_share_the_trace_limit_of_the_process() {
-    let share = |traces_max, shards| Settings { traces_max, ..settings(&[ERRORS]) }.share_of(shards).traces_max;
-    assert_eq!(share(Some(100), 1), Some(100));
-    assert_eq!(share(Some(100), 3), Some(34));
-    assert_eq!(share(Some(2), 8), Some(1));
-    assert_eq!(share(None, 8), None);
+fn one_shard_may_hold_all_the_traces_of_the_process_and_no_more_of_them_are_pending() {
+    let settings = Settings { traces_max: Some(10), ..settings(&[Rule::AlwaysSample]) };
+    let rates = SharedRates::new(&settings);
+    let shard = |seed| {
+        let sampler = Sampler::sharing(&settings.share_of(2), seed, FIRST_REASON, Limits::default(), &rates);
+        Node { sampler, out: Release::default(), kept: Vec::new() }
+    };
+    let (mut busy, mut idle) = (shard(1), shard(2));
+    (1..=10).for_each(|id| busy.insert(id.try_into().unwrap(), &[span(id, 1)]));
+    assert_eq!(busy.sampler.counters().traces_decided_early, 0, "an idle shard takes no room");
+    busy.insert(11, &[span(11, 1)]);
+    assert_eq!((busy.sampler.pending_traces(), busy.sampler.counters().traces_decided_early), (10, 1));
+    idle.insert(12, &[span(20, 1), span(21, 1)]);
+    assert_eq!((idle.sampler.pending_traces(), idle.sampler.counters().traces_decided_early), (1, 1));
+    busy.decide(12 + WAIT);
+    idle.insert(13 + WAIT, &[span(22, 1), span(23, 1), span(24, 1)]);
+    assert_eq!((idle.sampler.pending_traces(), idle.sampler.counters().traces_decided_early), (4, 1), "room came back");
+}
+
+#[test]
+fn decisions_remembered_are_divided_among_shards() {
+    let whole = Settings { kept_memory_bytes: Some(100), dropped_memory_bytes: None, ..settings(&[ERRORS]) };
+    assert_eq!(whole.share_of(3).kept_memory_bytes, Some(34));
+    assert_eq!(whole.share_of(3).dropped_memory_bytes, None);
+}
+
+#[test]
+fn a_trace_that_is_certain_to_be_dropped_holds_nothing_and_one_certain_to_be_kept_leaves_with_the_next_decisions() {
+    let share = Rule::Probabilistic { hash_salt: String::new(), sampling_percentage: 50.0 };
+    let mut node = Node::new(&Settings { decide_when_certain: true, ..settings(&[share]) });
+    let spread = |n: u128| n.wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835);
+    let spans: Vec<Span> = (1..=1_000).map(|n| span(spread(n), 1)).collect();
+    node.insert(0, &spans);
+    assert_eq!(node.sampler.pending_traces(), 0);
+    assert_eq!(node.sampler.next_deadline_ns(), Some(0), "what is kept leaves now");
+    node.decide(0);
+    let kept = node.kept_traces();
+    assert!(kept.len() > 400 && kept.len() < 600, "{}", kept.len());
+    node.insert(1, &spans);
+    assert_eq!(node.kept_traces(), kept);
+    assert_eq!(node.kept.len(), 2 * kept.len(), "later spans pass through");
+    assert_eq!(node.sampler.counters().early_spans_dropped, 1_000 - kept.len() as u64);
 }

@@ -3,7 +3,7 @@
 mod common;
 
 use common::{ERRORS, SECOND, Span, request, settings, span, take};
-use sampling::settings::{Rule, Settings};
+use sampling::settings::{BYTES_PER_DROPPED, BYTES_PER_KEPT, Rule, Settings};
 use sampling::{Limits, Release, Sampler, Select};
 
 const WAIT: u64 = 10 * SECOND;
@@ -19,6 +19,15 @@ fn insert_traces(sampler: &mut Sampler, now_ns: u64, traces: std::ops::Range<u12
     sampler.insert(now_ns, &index, &segments, Select::All, &mut out);
 }
 
+/// Remembers so many traces of either kind.
+fn remembering(decisions: u64, rules: &[Rule]) -> Settings {
+    Settings {
+        kept_memory_bytes: Some(decisions * BYTES_PER_KEPT as u64),
+        dropped_memory_bytes: Some(decisions * BYTES_PER_DROPPED as u64),
+        ..settings(rules)
+    }
+}
+
 fn decide(sampler: &mut Sampler, now_ns: u64) -> Vec<Span> {
     let (mut out, mut kept) = (Release::default(), Vec::new());
     while sampler.decide_due(now_ns, 1_000, &mut out) {
@@ -30,8 +39,7 @@ fn decide(sampler: &mut Sampler, now_ns: u64) -> Vec<Span> {
 
 #[test]
 fn memory_does_not_grow_over_many_cycles() {
-    let limits = Limits { decisions_max: 600, ..Limits::default() };
-    let mut sampler = Sampler::with_limits(&settings(&[ERRORS]), 3, 1, limits);
+    let mut sampler = Sampler::new(&remembering(600, &[ERRORS]), 3, 1);
     let mut held = Vec::new();
     for cycle in 0..40u64 {
         let first = u128::from(cycle) * 300;
@@ -39,12 +47,12 @@ fn memory_does_not_grow_over_many_cycles() {
         decide(&mut sampler, (cycle + 1) * WAIT);
         held.push(sampler.bytes_held());
     }
-    assert_eq!(held[10..].iter().max(), held[..10].iter().max(), "{held:?}");
+    assert_eq!(held[20..].iter().max(), held[..20].iter().max(), "{held:?}");
 }
 
 #[test]
 fn a_burst_is_given_back_within_a_minute_and_what_is_in_use_stays() {
-    let mut sampler = Sampler::new(&settings(&[ERRORS]), 3, 1);
+    let mut sampler = Sampler::new(&remembering(1_000, &[ERRORS]), 3, 1);
     insert_traces(&mut sampler, 0, 0..6_000, 0);
     let burst = sampler.bytes_held();
     assert!(burst > 24_000_000);
@@ -67,7 +75,7 @@ fn a_burst_is_given_back_within_a_minute_and_what_is_in_use_stays() {
 
 #[test]
 fn a_forgotten_burst_is_given_back_without_waiting() {
-    let mut sampler = Sampler::new(&settings(&[ERRORS]), 3, 1);
+    let mut sampler = Sampler::new(&remembering(1_000, &[ERRORS]), 3, 1);
     insert_traces(&mut sampler, 0, 0..6_000, 0);
     decide(&mut sampler, WAIT);
     insert_traces(&mut sampler, WAIT, 100_000..100_100, 2);
@@ -109,7 +117,7 @@ fn a_burst_of_short_traces_can_be_given_back_while_long_ones_lie_between_their_b
 
 #[test]
 fn one_call_gives_back_a_bounded_part() {
-    let mut sampler = Sampler::new(&settings(&[ERRORS]), 3, 1);
+    let mut sampler = Sampler::new(&remembering(1_000, &[ERRORS]), 3, 1);
     insert_traces(&mut sampler, 0, 0..6_000, 0);
     decide(&mut sampler, WAIT);
     sampler.shrink(10 * SECOND);
@@ -122,7 +130,7 @@ fn one_call_gives_back_a_bounded_part() {
 #[test]
 fn a_few_long_traces_do_not_hold_the_memory_of_many_short_ones() {
     let mut sampler =
-        Sampler::new(&Settings { decision_wait_after_root_ns: Some(SECOND), ..settings(&[ERRORS]) }, 3, 1);
+        Sampler::new(&Settings { decision_wait_after_root_ns: Some(SECOND), ..remembering(1_000, &[ERRORS]) }, 3, 1);
     let mut out = Release::default();
     // Of 20 traces one waits for its root; the others are decided after a second.
     let mut long = Vec::new();
@@ -159,8 +167,7 @@ fn a_few_long_traces_do_not_hold_the_memory_of_many_short_ones() {
 
 #[test]
 fn envelopes_that_nobody_names_any_more_are_freed() {
-    let limits = Limits { decisions_max: 100, ..Limits::default() };
-    let mut sampler = Sampler::with_limits(&settings(&[Rule::AlwaysSample]), 3, 1, limits);
+    let mut sampler = Sampler::new(&remembering(100, &[Rule::AlwaysSample]), 3, 1);
     let mut out = Release::default();
     let mut held = Vec::new();
     for cycle in 0..40u64 {

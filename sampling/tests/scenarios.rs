@@ -21,15 +21,16 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use codecs::otlp::proto::Value;
-use common::{Attributes, SECOND, Span, contents, request, resource, settings, span, take};
-use sampling::settings::{AttributeTest, CompositePart, Number, Pattern, Policy, Rule, Settings};
-use sampling::{Release, Sampler, Select};
+use common::{Attributes, SECOND, Span, contents, request, resource, settings, span, take, with_parent};
+use sampling::settings::{AttributeTest, BYTES_PER_KEPT, CompositePart, Number, Pattern, Policy, Rule, Settings};
+use sampling::{Counters, Limits, Release, Sampler, Select};
 
 #[derive(Debug)]
 enum Event {
     Arrive(Vec<Span>),
     Drain,
     Pending(usize),
+    HasRoom(bool),
 }
 
 #[derive(Debug)]
@@ -40,6 +41,8 @@ struct Scenario {
     /// When, which trace, and by which policy.
     kept: BTreeSet<(u64, u128, String)>,
     counts: Vec<(String, [u64; 3])>,
+    totals: Vec<(String, u64)>,
+    giant_bytes: u64,
 }
 
 /// A sampler whose time is told by a scenario.
@@ -66,6 +69,7 @@ impl Stage<'_> {
                 self.sampler.insert(now_ns, &index, &segments, Select::All, &mut self.out);
             }
             Event::Drain => while self.sampler.decide_all(now_ns, 1_000, &mut self.out) {},
+            Event::HasRoom(expected) => assert_eq!(self.sampler.has_room(), *expected, "room at {now_ns}"),
             Event::Pending(expected) => assert_eq!(self.sampler.pending_traces(), *expected, "pending at {now_ns}"),
         }
         // A trace that was decided early, because the table was full, leaves with the next decisions.
@@ -86,7 +90,8 @@ impl Stage<'_> {
 fn check(text: &str) {
     let scenario = read(text);
     let settings = &scenario.settings;
-    let sampler = Sampler::new(settings, 3, 0);
+    let limits = Limits { giant_bytes: scenario.giant_bytes, ..Limits::default() };
+    let sampler = Sampler::with_limits(settings, 3, 0, limits);
     let mut stage = Stage { settings, sampler, out: Release::default(), kept: BTreeSet::new() };
     for (now_ns, event) in &scenario.events {
         stage.pass(*now_ns);
@@ -100,11 +105,37 @@ fn check(text: &str) {
         let verdicts = &stage.sampler.counters().policies[position];
         assert_eq!([verdicts.sampled, verdicts.not_sampled, verdicts.dropped], *expected, "counts of {name}");
     }
+    for (name, expected) in &scenario.totals {
+        assert_eq!(total(stage.sampler.counters(), name), *expected, "{name}");
+    }
+}
+
+fn total(counters: &Counters, name: &str) -> u64 {
+    match name {
+        "traces" => counters.traces_new,
+        "traces certainly kept" => counters.traces_certainly_sampled,
+        "traces certainly dropped" => counters.traces_certainly_dropped,
+        "traces complete" => counters.traces_complete,
+        "traces cut" => counters.traces_cut,
+        "traces too large" => counters.traces_too_large,
+        "traces early in a full table" => counters.traces_decided_early,
+        "late spans kept" => counters.late_spans_kept,
+        "late spans dropped" => counters.late_spans_dropped,
+        "spans after an early decision" => counters.early_spans_kept + counters.early_spans_dropped,
+        "spans dropped" => counters.spans_dropped,
+        _ => panic!("unknown total {name}"),
+    }
 }
 
 fn read(text: &str) -> Scenario {
-    let mut scenario =
-        Scenario { settings: settings(&[]), events: Vec::new(), kept: BTreeSet::new(), counts: Vec::new() };
+    let mut scenario = Scenario {
+        settings: settings(&[]),
+        events: Vec::new(),
+        kept: BTreeSet::new(),
+        counts: Vec::new(),
+        totals: Vec::new(),
+        giant_bytes: Limits::default().giant_bytes,
+    };
     for line in text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
         let (verb, rest) = line.split_once(' ').expect("a verb and more");
         match verb {
@@ -112,7 +143,14 @@ fn read(text: &str) -> Scenario {
                 let (name, text) = rest.split_once(": ").expect("NAME: RULE");
                 scenario.settings.policies.push(Policy { name: name.into(), rule: rule(text) });
             }
-            "setting" => set(&mut scenario.settings, rest),
+            "setting" => match rest.split_once(' ') {
+                Some(("giant_bytes", bytes)) => scenario.giant_bytes = bytes.parse().unwrap(),
+                _ => set(&mut scenario.settings, rest),
+            },
+            "total" => {
+                let (name, number) = rest.split_once(": ").expect("NAME: NUMBER");
+                scenario.totals.push((name.into(), number.parse().unwrap()));
+            }
             "counts" => {
                 let (name, numbers) = rest.split_once(": ").expect("NAME: NUMBERS");
                 let mut numbers = numbers.split(", ").map(|part| part.rsplit(' ').next().unwrap().parse().unwrap());
@@ -133,6 +171,11 @@ fn set(settings: &mut Settings, text: &str) {
         "traces" => settings.traces_max = Some(value.parse().unwrap()),
         "trace_bytes" => settings.trace_bytes_max = Some(value.parse().unwrap()),
         "first_match" => settings.sample_on_first_match = true,
+        "when_certain" => settings.decide_when_certain = true,
+        "quiet" => settings.complete_quiet_ns = Some(time_ns(value)),
+        "block" => settings.block_on_overflow = true,
+        "kept_memory" => settings.kept_memory_bytes = Some(value.parse::<u64>().unwrap() * BYTES_PER_KEPT as u64),
+        "dropped_memory_bytes" => settings.dropped_memory_bytes = Some(value.parse().unwrap()),
         "drop_pending" => settings.drop_pending_in_drain = true,
         _ => panic!("unknown setting {name}"),
     }
@@ -148,6 +191,7 @@ fn at(scenario: &mut Scenario, text: &str) {
             scenario.events.push((now_ns, Event::Arrive(spans(trace.parse().unwrap(), words))));
         }
         "drain" => scenario.events.push((now_ns, Event::Drain)),
+        "room" => scenario.events.push((now_ns, Event::HasRoom(rest == "yes"))),
         "pending" => scenario.events.push((now_ns, Event::Pending(rest.parse().unwrap()))),
         "keeps" => {
             let (trace, policy) = rest.split_once(" by ").expect("N by POLICY");
@@ -161,11 +205,11 @@ fn time_ns(text: &str) -> u64 {
     (text.parse::<f64>().expect("seconds") * SECOND as f64).round() as u64
 }
 
-/// `error ok root sampled 200ms x3 bytes:100 state:a=1 key="text" key=5 key=0.5 key=true resource.key=...`
+/// `error ok root sampled 200ms x3 id:7 parent:6 bytes:100 state:a=1 key="text" key=5 key=0.5 key=true resource.key=...`
 fn spans(trace_id: u128, words: &str) -> Vec<Span> {
     let mut arriving = span(trace_id, 1);
     let (mut own, mut of_resource, mut state) = (Attributes::new(), Attributes::new(), "");
-    let (mut count, mut name_bytes) = (1, 0);
+    let (mut count, mut name_bytes, mut parent) = (1, 0, None);
     for word in words.split_whitespace() {
         if word == "error" {
             arriving.status = 2;
@@ -175,6 +219,10 @@ fn spans(trace_id: u128, words: &str) -> Vec<Span> {
             arriving.has_parent = false;
         } else if word == "sampled" {
             arriving.flags |= 1;
+        } else if let Some(id) = word.strip_prefix("id:") {
+            arriving.span_id = id.parse().unwrap();
+        } else if let Some(id) = word.strip_prefix("parent:") {
+            parent = Some(id.parse().unwrap());
         } else if let Some(found) = word.strip_prefix("state:") {
             state = found;
         } else if let Some(bytes) = word.strip_prefix("bytes:") {
@@ -196,8 +244,11 @@ fn spans(trace_id: u128, words: &str) -> Vec<Span> {
     }
     arriving.flags &= if words.contains("sampled") { !0 } else { !1 };
     arriving.bytes = contents(&own, state, name_bytes);
+    if let Some(parent) = parent {
+        arriving.bytes = with_parent(arriving.bytes, parent);
+    }
     arriving.resource = resource(&of_resource);
-    (0..count).map(|number| Span { span_id: number + 1, ..arriving.clone() }).collect()
+    (0..count).map(|number| Span { span_id: arriving.span_id + number, ..arriving.clone() }).collect()
 }
 
 fn value_of(text: &str) -> Value {

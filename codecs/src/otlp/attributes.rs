@@ -14,6 +14,8 @@ pub(super) const RESOURCE_ATTRIBUTES: u32 = 1;
 const SPAN_ATTRIBUTES: u32 = 9;
 /// Span.trace_state.
 const SPAN_TRACE_STATE: u32 = 3;
+/// Span.parent_span_id.
+const SPAN_PARENT_ID: u32 = 4;
 
 /// One attribute of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,6 +117,13 @@ pub fn span_attributes(span: &[u8]) -> impl Iterator<Item = Attribute<'_>> {
 #[must_use]
 pub fn span_trace_state(span: &[u8]) -> &[u8] {
     key_values(span, SPAN_TRACE_STATE).last().unwrap_or_default()
+}
+
+/// The id of a span message's parent; `None` if it has none, which an id of zeros says too.
+#[must_use]
+pub fn span_parent_id(span: &[u8]) -> Option<[u8; 8]> {
+    let id: [u8; 8] = key_values(span, SPAN_PARENT_ID).last()?.try_into().ok()?;
+    (id != [0; 8]).then_some(id)
 }
 
 /// Steps over fields with tags and lengths of one byte, which are nearly all, without looking at what they are.

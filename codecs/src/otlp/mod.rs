@@ -16,7 +16,7 @@ mod response;
 mod span;
 
 pub use attributes::{Edit, EditChange, EditSource, Scalar, edit_resource};
-pub use attributes::{resource_attribute, resource_attributes, span_attributes, span_trace_state};
+pub use attributes::{resource_attribute, resource_attributes, span_attributes, span_parent_id, span_trace_state};
 pub use encode::{Encoder, Selection};
 pub use format::Format;
 pub use index::{ByteRange, EnvelopeMap, ScopeEntry, SpanIndex, span_bytes};

@@ -25,6 +25,16 @@ impl Latency {
     pub(super) fn samples(&self, facts: &Facts) -> bool {
         duration_ms(facts).is_some_and(|duration| self.threshold_ms < duration && duration <= self.longest_ms)
     }
+
+    /// Whether a trace can last too long.
+    pub(super) fn is_bounded(&self) -> bool {
+        self.longest_ms < u64::MAX
+    }
+
+    /// Whether it does.
+    pub(super) fn is_exceeded(&self, facts: &Facts) -> bool {
+        duration_ms(facts).is_some_and(|duration| duration > self.longest_ms)
+    }
 }
 
 /// `None` if the trace ended before it started (clocks of several machines) or no span says when it started.

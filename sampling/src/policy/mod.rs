@@ -12,6 +12,7 @@
 //! are asked, in the order of the settings; one that wants the trace is enough.
 
 mod always_sample;
+mod certain;
 mod composite;
 mod latency;
 mod probabilistic;
@@ -34,6 +35,7 @@ use questions::{Catalogue, Questions};
 use span_count::SpanCount;
 use status_code::StatusCodes;
 
+pub(crate) use certain::Triggers;
 pub use questions::QUESTIONS_MAX;
 
 /// See [`Settings::questions`].
@@ -293,20 +295,16 @@ pub(crate) mod tests {
         }
     }
 
+    pub(crate) fn settings(policies: Vec<Policy>) -> Settings {
+        Settings { decision_wait_ns: 1, policies, ..Settings::default() }
+    }
+
     const EVERY: Rule = Rule::AlwaysSample;
     const ERRORS: Rule = Rule::StatusCode { ok: false, error: true, unset: false };
 
     fn check(rules: &[Rule], stop_at_first_match: bool, expected: Decision, expected_counts: &[(u64, u64)]) {
         let policies = rules.iter().map(|rule| Policy { name: format!("{rule:?}"), rule: rule.clone() });
-        let settings = Settings {
-            decision_wait_ns: 1,
-            decision_wait_after_root_ns: None,
-            traces_max: None,
-            trace_bytes_max: None,
-            drop_pending_in_drain: false,
-            sample_on_first_match: stop_at_first_match,
-            policies: policies.collect(),
-        };
+        let settings = Settings { sample_on_first_match: stop_at_first_match, ..settings(policies.collect()) };
         let rules = Rules::new(&settings, &SharedRates::new(&settings));
         let facts = facts();
         let mut counts = vec![Verdicts::default(); rules.len()];

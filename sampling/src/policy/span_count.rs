@@ -17,4 +17,14 @@ impl SpanCount {
     pub(super) fn samples(&self, facts: &Facts) -> bool {
         (self.spans_min..=self.spans_max).contains(&facts.spans)
     }
+
+    /// Whether a trace can have too many spans.
+    pub(super) fn is_bounded(&self) -> bool {
+        self.spans_max < u32::MAX
+    }
+
+    /// Whether it has.
+    pub(super) fn is_exceeded(&self, facts: &Facts) -> bool {
+        facts.spans > self.spans_max
+    }
 }

@@ -39,6 +39,11 @@ impl StatusCodes {
     pub(super) fn samples(&self, facts: &Facts) -> bool {
         facts.conditions.0 & self.wanted != 0
     }
+
+    /// The conditions of which one is enough.
+    pub(super) fn conditions(&self) -> u64 {
+        self.wanted
+    }
 }
 
 #[cfg(test)]

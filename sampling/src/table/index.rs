@@ -1,14 +1,15 @@
-//! What is known of each trace id: pending in a record, or decided so.
+//! What is known of each trace id: pending in a record, or kept.
 //!
 //! ```text
 //! hash -> home bucket -> [fingerprint | state | decided at] ... linear probing; four buckets a cache line
 //! ```
 //!
-//! One table for both questions, because a span that arrives asks both and each table is a cache miss: a decision turns
-//! the trace's bucket from pending to decided and leaves it where it is. It answers for late spans until `decisions_max`
-//! later decisions were made; then it counts as empty, and a hand that sweeps over some buckets with each decision
-//! takes it out. Compared with a table that keeps tags apart from entries, a lookup is one miss instead of two, and short
-//! enough that the processor overlaps those of many spans.
+//! One table for both questions, because a span that arrives asks both and each table is a cache miss: a trace that is
+//! kept leaves its bucket where it is, turned from pending to decided. It answers for late spans until `kept_max` later
+//! traces were kept; then it counts as empty, and a hand that sweeps over some buckets with each decision takes it out.
+//! Its late spans keep it alive. A trace that is dropped gives its bucket back at once: there are many more of them, and
+//! [`super::dropped`] remembers them in a quarter of the memory. Compared with a table that keeps tags apart from
+//! entries, a lookup is one miss instead of two, and short enough that the processor overlaps those of many spans.
 //!
 //! A fingerprint is the seeded 64-bit hash of the trace id; among a million traces two share one about once in 10^7
 //! such millions. Then the later one follows the decision of the earlier, or, while that is pending (the caller compares
@@ -24,8 +25,13 @@ pub(crate) enum Known {
     No,
     /// It is pending in this record, if that record has its id.
     Pending(u32),
-    /// It was decided so, not long ago.
-    Decided(Decision),
+    /// It was decided, not long ago.
+    Decided {
+        /// So.
+        decision: Decision,
+        /// Before its deadline, because nothing could change the decision.
+        early: bool,
+    },
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -37,11 +43,16 @@ struct Bucket {
     decided_at: u32,
 }
 
-/// Set in the state of a decided trace; the low 16 bits are the policy, or [`NOT_SAMPLED`].
+/// Bytes that a kept trace takes in the table at most, on average: buckets are doubled when 5 of 8 are filled, and a
+/// quarter of what is forgotten lies about.
+pub const BYTES_PER_KEPT: usize = 64;
+
+/// Set in the state of a kept trace; the low 16 bits are the policy.
 const DECIDED: u32 = 1 << 31;
 /// The largest state that is not decided.
 const EMPTY: u32 = DECIDED - 1;
-const NOT_SAMPLED: u32 = 0xffff;
+/// Set beside [`DECIDED`] if the trace was decided before its deadline.
+const EARLY: u32 = 1 << 16;
 
 const VACANT: Bucket = Bucket { fingerprint: 0, state: EMPTY, decided_at: 0 };
 
@@ -50,7 +61,7 @@ const _: () = assert!(size_of::<Bucket>() == 16, "four buckets fill a cache line
 /// Buckets that are never given back.
 const BUCKETS_MIN: usize = 1_024;
 
-/// The hand goes round this often while `decisions_max` decisions are made, so a quarter of them lies about forgotten.
+/// The hand goes round this often while `kept_max` traces are kept, so a quarter of them lies about forgotten.
 const SWEEPS: usize = 4;
 
 #[derive(Debug)]
@@ -60,22 +71,22 @@ pub(crate) struct Index {
     /// Buckets that are not empty.
     filled: usize,
     pending: usize,
-    decisions_max: u32,
-    /// Decisions made, wrapping.
+    kept_max: u32,
+    /// Traces kept or remembered anew, wrapping.
     decisions: u32,
     hand: usize,
     watermark: Watermark,
 }
 
 impl Index {
-    pub(crate) fn new(decisions_max: usize) -> Self {
+    pub(crate) fn new(kept_max: usize) -> Self {
         // Far below 2^31, so that numbers of decisions may wrap.
-        let decisions_max = decisions_max.clamp(1, 1 << 28) as u32;
+        let kept_max = kept_max.clamp(1, 1 << 28) as u32;
         Self {
             buckets: vec![VACANT; BUCKETS_MIN],
             filled: 0,
             pending: 0,
-            decisions_max,
+            kept_max,
             decisions: 0,
             hand: 0,
             watermark: Watermark::default(),
@@ -120,15 +131,13 @@ impl Index {
         if self.is_forgotten(bucket) {
             return Known::No;
         }
-        Known::Decided(match bucket.state & NOT_SAMPLED {
-            NOT_SAMPLED => Decision::NotSampled,
-            policy => Decision::Sampled { policy: policy as u16 },
-        })
+        let decision = Decision::Sampled { policy: bucket.state as u16 };
+        Known::Decided { decision, early: bucket.state & EARLY != 0 }
     }
 
     #[inline]
     fn is_forgotten(&self, bucket: Bucket) -> bool {
-        bucket.state & DECIDED != 0 && self.decisions.wrapping_sub(bucket.decided_at) >= self.decisions_max
+        bucket.state & DECIDED != 0 && self.decisions.wrapping_sub(bucket.decided_at) >= self.kept_max
     }
 
     /// Notes a trace of which nothing is known as pending in `slot`.
@@ -153,30 +162,60 @@ impl Index {
         self.buckets[at] = Bucket { fingerprint: hash, state: slot, decided_at: 0 };
     }
 
-    /// The trace pending in `slot` is decided.
+    /// The trace pending in `slot` is kept; `early`: before its deadline.
     #[inline]
-    pub(crate) fn decide(&mut self, hash: u64, slot: u32, decision: Decision) {
+    pub(crate) fn keep(&mut self, hash: u64, slot: u32, policy: u16, early: bool) {
         self.decisions = self.decisions.wrapping_add(1);
         self.pending -= 1;
-        let outcome = match decision {
-            Decision::Sampled { policy } => u32::from(policy),
-            Decision::NotSampled | Decision::Dropped => NOT_SAMPLED,
-        };
+        let at = self.bucket_of(hash, slot);
+        self.buckets[at].state = DECIDED | u32::from(policy) | if early { EARLY } else { 0 };
+        self.buckets[at].decided_at = self.decisions;
+        self.sweep();
+    }
+
+    /// The trace pending in `slot` is dropped: nothing of it is known here any more.
+    #[inline]
+    pub(crate) fn drop(&mut self, hash: u64, slot: u32) {
+        self.pending -= 1;
+        let at = self.bucket_of(hash, slot);
+        self.remove(at);
+    }
+
+    fn bucket_of(&self, hash: u64, slot: u32) -> usize {
         let mask = self.buckets.len() - 1;
         let mut at = hash as usize & mask;
         while self.buckets[at].state != slot {
             assert_ne!(self.buckets[at].state, EMPTY, "an undecided trace is listed under its hash");
             at = (at + 1) & mask;
         }
-        self.buckets[at].state = DECIDED | outcome;
-        self.buckets[at].decided_at = self.decisions;
-        self.sweep();
+        at
+    }
+
+    /// A late span of a kept trace came. It is remembered as if it had been kept now, once it is half forgotten: so each
+    /// span need not push another trace out.
+    pub(crate) fn refresh(&mut self, hash: u64) {
+        let mask = self.buckets.len() - 1;
+        let mut at = hash as usize & mask;
+        loop {
+            let bucket = self.buckets[at];
+            if bucket.state == EMPTY {
+                return;
+            }
+            if bucket.fingerprint == hash && bucket.state & DECIDED != 0 {
+                break;
+            }
+            at = (at + 1) & mask;
+        }
+        if self.decisions.wrapping_sub(self.buckets[at].decided_at) >= self.kept_max.div_ceil(2) {
+            self.decisions = self.decisions.wrapping_add(1);
+            self.buckets[at].decided_at = self.decisions;
+        }
     }
 
     /// Takes forgotten decisions out of a few buckets.
     fn sweep(&mut self) {
         let mask = self.buckets.len() - 1;
-        for _ in 0..(self.buckets.len() * SWEEPS / self.decisions_max as usize + 1).min(self.buckets.len()) {
+        for _ in 0..(self.buckets.len() * SWEEPS / self.kept_max as usize + 1).min(self.buckets.len()) {
             if self.is_forgotten(self.buckets[self.hand]) {
                 self.remove(self.hand);
             } else {
@@ -248,24 +287,25 @@ mod tests {
     use super::*;
     use std::collections::HashMap;
 
-    fn decision(n: u64) -> Decision {
-        match n % 3 {
-            0 => Decision::NotSampled,
-            policy => Decision::Sampled { policy: policy as u16 },
-        }
+    fn kept(n: u64) -> Known {
+        Known::Decided { decision: Decision::Sampled { policy: n as u16 % 3 }, early: n.is_multiple_of(2) }
+    }
+
+    fn keep(index: &mut Index, hash: u64, slot: u32, n: u64) {
+        index.keep(hash, slot, n as u16 % 3, n.is_multiple_of(2));
     }
 
     #[test]
-    fn a_decision_is_remembered_until_as_many_others_were_made_and_then_gives_its_bucket_back() {
+    fn a_kept_trace_is_remembered_until_as_many_others_were_kept_and_then_gives_its_bucket_back() {
         let mut index = Index::new(10);
         let hash = |n: u64| n.wrapping_mul(0x9e37_79b9_7f4a_7c15);
         for n in 0..3_000 {
             assert_eq!(index.find(hash(n)), Known::No);
             index.insert(hash(n), n as u32);
             assert_eq!(index.find(hash(n)), Known::Pending(n as u32));
-            index.decide(hash(n), n as u32, decision(n));
+            keep(&mut index, hash(n), n as u32, n);
             for recent in n.saturating_sub(9)..=n {
-                assert_eq!(index.find(hash(recent)), Known::Decided(decision(recent)));
+                assert_eq!(index.find(hash(recent)), kept(recent));
             }
             if n >= 10 {
                 assert_eq!(index.find(hash(n - 10)), Known::No);
@@ -275,11 +315,25 @@ mod tests {
         assert_eq!(index.buckets.len(), BUCKETS_MIN);
     }
 
+    #[test]
+    fn a_kept_trace_whose_spans_still_come_is_not_forgotten() {
+        let mut index = Index::new(10);
+        index.insert(7, 1);
+        keep(&mut index, 7, 1, 4);
+        for n in 0..1_000 {
+            index.insert(1_000_000 + n, 2);
+            keep(&mut index, 1_000_000 + n, 2, n);
+            index.refresh(7);
+            assert_eq!(index.find(7), kept(4));
+            assert!(index.filled <= 20);
+        }
+    }
+
     /// Few distinct hashes, many of them with the same home, against a map.
     #[test]
     fn any_order_of_inserts_and_decisions_is_found_as_a_map_finds_it() {
-        for (decisions_max, homes) in [(3, 5), (40, 700), (1_000_000, 1_500)] {
-            let mut index = Index::new(decisions_max);
+        for (kept_max, homes) in [(3, 5), (40, 700), (1_000_000, 1_500)] {
+            let mut index = Index::new(kept_max);
             let mut map: HashMap<u64, (Known, u64)> = HashMap::new();
             let mut pending: Vec<(u64, u32)> = Vec::new();
             let (mut state, mut decisions) = (1u64, 0u64);
@@ -287,7 +341,7 @@ mod tests {
                 state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
                 let hash = ((state >> 33) % homes * 41) | ((state >> 62) << 40);
                 let expected = match map.get(&hash) {
-                    Some((Known::Decided(_), at)) if decisions - at >= decisions_max as u64 => Known::No,
+                    Some((Known::Decided { .. }, at)) if decisions - at >= kept_max as u64 => Known::No,
                     Some((known, _)) => *known,
                     None => Known::No,
                 };
@@ -299,9 +353,14 @@ mod tests {
                 }
                 if state >> 32 & 1 == 0 && !pending.is_empty() {
                     let (hash, slot) = pending.swap_remove((state >> 40) as usize % pending.len());
-                    decisions += 1;
-                    index.decide(hash, slot, decision(hash));
-                    map.insert(hash, (Known::Decided(decision(hash)), decisions));
+                    if state >> 50 & 1 == 0 {
+                        decisions += 1;
+                        keep(&mut index, hash, slot, hash);
+                        map.insert(hash, (kept(hash), decisions));
+                    } else {
+                        index.drop(hash, slot);
+                        map.remove(&hash);
+                    }
                 }
                 if step % 1_500 == 0 {
                     index.rotate_window();
@@ -317,7 +376,7 @@ mod tests {
         let hash = |n: u32| u64::from(n).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         (0..30_000).for_each(|n| index.insert(hash(n), n));
         let bytes = index.bytes();
-        (0..29_999).for_each(|n| index.decide(hash(n), n, Decision::NotSampled));
+        (0..29_999).for_each(|n| index.drop(hash(n), n));
         index.rotate_window();
         assert_eq!(index.bytes(), bytes);
         index.rotate_window();

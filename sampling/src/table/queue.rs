@@ -54,9 +54,14 @@ impl Queue {
         Some(first.slot)
     }
 
-    /// A record of this list went elsewhere.
-    pub(crate) fn leave(&mut self, records: &Slab<Record>) {
-        self.stale += 1;
+    /// The record in `slot` went elsewhere. If it was the last to come, it leaves nothing behind.
+    pub(crate) fn leave(&mut self, slot: u32, records: &Slab<Record>) {
+        let last = self.entries.back().expect("a record that leaves has an entry");
+        if last.slot == slot && last.birth == records.at(slot).birth {
+            self.entries.pop_back();
+        } else {
+            self.stale += 1;
+        }
         self.trim(records);
     }
 

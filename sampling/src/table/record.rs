@@ -39,6 +39,14 @@ pub(crate) enum List {
     Leaving,
 }
 
+impl List {
+    /// Whether a trace in it waits for its decision.
+    #[inline]
+    pub(crate) fn is_undecided(self) -> bool {
+        matches!(self, Self::Waiting | Self::AfterRoot)
+    }
+}
+
 const RUNS_INLINE: usize = 4;
 const RUNS_PER_NODE: usize = 5;
 
@@ -64,6 +72,8 @@ pub(crate) struct Record {
     closed: u32,
     open: Run,
     pub(crate) list: List,
+    /// Some of [`Record::HAS_ROOT`] and its like.
+    pub(crate) marks: u8,
     /// Why it was sampled; set when it starts leaving.
     pub(crate) reason: u16,
 
@@ -89,6 +99,7 @@ impl Default for Record {
             closed: 0,
             open: Run::default(),
             list: List::Free,
+            marks: 0,
             reason: 0,
             deadline_ns: 0,
             birth: 0,
@@ -99,6 +110,18 @@ impl Default for Record {
 }
 
 impl Record {
+    /// Mark: its root span came.
+    pub(crate) const HAS_ROOT: u8 = 1;
+    /// Mark: its bytes are counted, see [`crate::sizes`].
+    pub(crate) const IS_LARGE: u8 = 2;
+    /// Mark: it was decided on what was there, because it grew too large to wait.
+    pub(crate) const IS_CUT: u8 = 4;
+
+    #[inline]
+    pub(crate) fn has(&self, mark: u8) -> bool {
+        self.marks & mark != 0
+    }
+
     /// A trace without spans, in no list yet.
     pub(crate) fn new(trace_id: TraceId, deadline_ns: u64, birth: u32) -> Self {
         Self { trace_id, deadline_ns, birth, ..Self::default() }

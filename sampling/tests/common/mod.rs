@@ -3,6 +3,8 @@
 // Each test binary uses its own part of this file, and nobody else sees it.
 #![allow(dead_code, unreachable_pub)]
 
+pub mod twin;
+
 use bytes::Bytes;
 use codecs::otlp::proto::{self, AnyValue, KeyValue, Value};
 use codecs::otlp::{ByteRange, ScopeEntry, SpanIndex, SpanItem, SpanKind, StatusCode, TraceId};
@@ -65,6 +67,20 @@ pub fn contents(attributes: &Attributes, trace_state: &str, name_bytes: usize) -
         ..proto::Span::default()
     };
     span.encode_to_vec()
+}
+
+/// A span message that says who its parent is; 0: nobody.
+pub fn with_parent(mut span: Vec<u8>, parent_id: u64) -> Vec<u8> {
+    const PARENT_SPAN_ID: u8 = 4 << 3 | 2;
+    span.extend_from_slice(&[PARENT_SPAN_ID, 8]);
+    span.extend_from_slice(&parent_id.to_be_bytes());
+    span
+}
+
+/// The traces that a release names: id, reason, and whether it was cut.
+pub fn named(release: &Release) -> Vec<(u128, u16, bool)> {
+    let named = |trace: &sampling::KeptTrace| (u128::from_be_bytes(trace.trace_id.0), trace.reason, trace.is_cut);
+    release.traces.iter().map(named).collect()
 }
 
 /// The envelope of a resource with these attributes.
@@ -146,16 +162,12 @@ pub fn take(release: &mut Release) -> Vec<(Span, u16)> {
 pub fn settings(rules: &[Rule]) -> Settings {
     Settings {
         decision_wait_ns: 10 * SECOND,
-        decision_wait_after_root_ns: None,
-        traces_max: None,
-        trace_bytes_max: None,
-        drop_pending_in_drain: false,
-        sample_on_first_match: false,
         policies: rules
             .iter()
             .enumerate()
             .map(|(position, rule)| Policy { name: format!("policy {position}"), rule: rule.clone() })
             .collect(),
+        ..Settings::default()
     }
 }
 
