@@ -115,15 +115,12 @@ fn receiver() -> (Rc<OtlpReceiver>, Rc<RefCell<Pipelines>>) {
     let shard = ShardContext::new(0, 1, Clock::start(), Cells::new(&schema), Buffers::new(64 << 20), budget.lease());
     let settings = Settings {
         decision_wait_ns: 0,
-        decision_wait_after_root_ns: None,
-        traces_max: None,
-        trace_bytes_max: None,
-        drop_pending_in_drain: false,
-        sample_on_first_match: false,
+        decide_when_certain: true,
         policies: vec![Policy {
             name: policies[0].clone(),
             rule: Rule::Latency { threshold_ms: 3_600_000, upper_threshold_ms: None },
         }],
+        ..Settings::default()
     };
     let node = Processor::TailSampling(Box::new(TailSampling::new(Sampler::new(&settings, 7, 1), sampling)));
     let id = ComponentId { kind: "nop".to_owned(), name: None };

@@ -11,6 +11,10 @@ use crate::table::{EnvelopePair, Envelopes, ScopeHandle, SpanScope};
 /// A sampler adds no trace from its table to a release that has this many bytes; one span may go beyond.
 pub const RELEASE_BYTES_MAX: usize = 8 * 1024 * 1024;
 
+/// What the first span of a trace ends with if its trace was decided on what was there because it grew too large to wait:
+/// the attribute `tracegate.trace.cut`, true, as a field of a span message.
+pub const CUT_MARK: &[u8] = b"\x4a\x19\x0a\x13tracegate.trace.cut\x12\x02\x10\x01";
+
 /// Kept spans on their way to the next node.
 ///
 /// Between two calls of [`Release::clear`] it belongs to one sampler.
@@ -92,6 +96,13 @@ impl Release {
         let offset = u32::try_from(self.bytes.len()).expect("a release is cleared long before it has 4 GiB");
         self.bytes.extend_from_slice(bytes);
         self.index.spans.push(SpanItem { scope, offset, length: bytes.len() as u32, segment: 0, ..item });
+    }
+
+    /// Marks the last span's trace as cut.
+    pub(crate) fn mark_cut(&mut self) {
+        let last = self.index.spans.last_mut().expect("called for the span that was just added");
+        last.length += CUT_MARK.len() as u32;
+        self.bytes.extend_from_slice(CUT_MARK);
     }
 
     /// The position of a span's scope, written if need be.

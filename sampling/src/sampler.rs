@@ -140,6 +140,8 @@ enum RequestScope {
 struct Releasing {
     trace_id: TraceId,
     reason: u16,
+    /// Its first span is still to be marked.
+    is_cut: bool,
     runs: Vec<Run>,
     run: usize,
     offset: u32,
@@ -556,7 +558,7 @@ impl Sampler {
         }
         let mut touched = 0;
         for (slot, hash) in taken.iter().zip(hashes) {
-            touched ^= self.table.touch(hash) ^ self.table.touch_node(*slot);
+            touched ^= self.table.touch(hash) ^ self.table.touch_dropped(hash) ^ self.table.touch_node(*slot);
         }
         std::hint::black_box(touched);
         let mut spans_dropped = 0;
@@ -774,8 +776,8 @@ impl Releasing {
     fn start(&mut self, slot: u32, table: &mut TraceTable, out: &mut Release) {
         let record = table.record(slot);
         (self.trace_id, self.reason) = (record.trace_id, record.reason);
-        let is_cut = record.has(Record::IS_CUT);
-        out.traces.push(KeptTrace { trace_id: self.trace_id, reason: self.reason, is_cut });
+        self.is_cut = record.has(Record::IS_CUT);
+        out.traces.push(KeptTrace { trace_id: self.trace_id, reason: self.reason, is_cut: self.is_cut });
         (self.run, self.offset) = (0, 0);
         self.runs.clear();
         table.take_runs(&mut self.runs);
@@ -789,6 +791,9 @@ impl Releasing {
         let size = stored.size;
         let item = SpanItem { trace_id: self.trace_id, reason: self.reason, ..stored.item };
         out.push(item, scope, stored.bytes);
+        if std::mem::take(&mut self.is_cut) {
+            out.mark_cut();
+        }
         self.offset += size as u32;
         table.count_released();
         if self.offset == run.length {

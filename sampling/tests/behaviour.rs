@@ -2,7 +2,9 @@
 
 mod common;
 
-use common::{ERRORS, SECOND, Span, request, settings, slower_than_ms, span, take};
+use codecs::otlp::proto;
+use common::{Attributes, ERRORS, SECOND, Span, contents, request, settings, slower_than_ms, span, take};
+use prost::Message;
 use sampling::settings::{Rule, Settings};
 use sampling::{Limits, Release, Sampler, Select, SharedRates};
 
@@ -339,4 +341,21 @@ fn a_trace_that_is_certain_to_be_dropped_holds_nothing_and_one_certain_to_be_kep
     assert_eq!(node.kept_traces(), kept);
     assert_eq!(node.kept.len(), 2 * kept.len(), "later spans pass through");
     assert_eq!(node.sampler.counters().early_spans_dropped, 1_000 - kept.len() as u64);
+}
+
+#[test]
+fn a_giant_that_is_kept_says_in_its_first_span_that_it_was_decided_on_what_was_there() {
+    let limits = Limits { giant_bytes: 1_000, ..Limits::default() };
+    let sampler = Sampler::with_limits(&settings(&[Rule::AlwaysSample]), 11, FIRST_REASON, limits);
+    let mut node = Node { sampler, out: Release::default(), kept: Vec::new() };
+    let sized = |id| Span { bytes: contents(&Attributes::new(), "", 600), ..span(1, id) };
+    node.insert(0, &[sized(1), sized(2), sized(3)]);
+    node.decide(0);
+    let attributes = node.kept.iter().map(|(kept, _)| {
+        let decoded = proto::Span::decode(&*kept.bytes).expect("the mark is a field like any other");
+        (kept.span_id, decoded.attributes.into_iter().map(|attribute| attribute.key).collect::<Vec<_>>())
+    });
+    let mut attributes: Vec<_> = attributes.collect();
+    attributes.sort();
+    assert_eq!(attributes, [(1, vec![b"tracegate.trace.cut".to_vec()]), (2, vec![]), (3, vec![])]);
 }

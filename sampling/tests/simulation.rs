@@ -24,6 +24,7 @@ use std::ops::Range;
 use codecs::otlp::proto::Value;
 use common::twin::{FIRST_REASON, Memory, PATTERNS, Twin};
 use common::{Attributes, ERRORS, SECOND, Span, contents, named, request, resource, settings, take, with_parent};
+use sampling::release::CUT_MARK;
 use sampling::settings::{AttributeTest, CompositePart, Number, Pattern, Rule, Settings};
 use sampling::{Counters, Limits, Release, Sampler, Select, SharedRates};
 
@@ -412,6 +413,10 @@ impl<'a> Run<'a> {
     fn compare_end(&mut self) {
         let node = &mut self.nodes[0];
         self.twin_kept.append(&mut self.twin.kept);
+        // What the twin cuts, the sampler may have been certain of before.
+        for (span, _) in self.twin_kept.iter_mut().chain(&mut node.kept) {
+            *span = unmarked(span);
+        }
         self.twin_kept.sort();
         node.kept.sort();
         if node.kept != self.twin_kept {
@@ -435,7 +440,8 @@ impl<'a> Run<'a> {
         self.arrived.iter().for_each(|span| *left.entry(span).or_default() += 1);
         let kept = || self.nodes.iter().flat_map(|node| &node.kept);
         for (span, _) in kept() {
-            let copies = left.get_mut(span).expect("what leaves is what came");
+            let span = unmarked(span);
+            let copies = left.get_mut(&span).expect("what leaves is what came");
             *copies = copies.checked_sub(1).expect("what came once leaves once");
         }
         for node in &self.nodes {
@@ -472,6 +478,12 @@ impl<'a> Run<'a> {
         let new: u64 = self.nodes.iter().map(|node| node.sampler.counters().traces_new).sum();
         assert_eq!(new, came.len() as u64, "no trace begins twice");
     }
+}
+
+/// The span as it came.
+fn unmarked(span: &Span) -> Span {
+    let bytes = span.bytes.strip_suffix(CUT_MARK).unwrap_or(&span.bytes).to_vec();
+    Span { bytes, ..span.clone() }
 }
 
 /// What happened in some worlds: shows that they were worth running.

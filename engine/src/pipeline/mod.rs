@@ -123,13 +123,8 @@ impl Pipeline {
         let Processor::TailSampling(node) = &mut self.nodes[position] else {
             unreachable!("spans cross before a tail_sampling node only");
         };
-        let mut out = Vec::new();
-        node.insert(turn, &parcel.index, &parcel.segments, &mut out);
+        node.insert(turn, &parcel.index, &parcel.segments);
         turn.cells.add(self.items[position].incoming_items, parcel.spans() as u64);
-        self.count_outgoing(turn, position, &out);
-        for batch in out.drain(..) {
-            self.run(turn, position + 1, batch);
-        }
         self.book_dropped(turn);
     }
 

@@ -53,7 +53,7 @@ impl Processor {
             Processor::MemoryLimiter(node) => node.take(turn, batch, out),
             Processor::Batch(node) => node.take(turn, batch),
             Processor::Resource(node) => node.take(batch, out),
-            Processor::TailSampling(node) => node.take(turn, batch, out),
+            Processor::TailSampling(node) => node.take(turn, batch),
         }
     }
 
@@ -87,6 +87,7 @@ impl Processor {
     pub fn has_room(&self) -> bool {
         match self {
             Processor::Batch(node) => node.has_room(),
+            Processor::TailSampling(node) => node.has_room(),
             _ => true,
         }
     }

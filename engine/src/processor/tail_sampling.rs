@@ -2,7 +2,10 @@
 //!
 //! Only spans whose trace this shard owns arrive here; the pipeline has sent the others over the mesh. The trace table
 //! takes ownership on arrival, so the sender is answered at once. What a decision keeps leaves as a new batch whose
-//! bytes lie in one buffer of the shard.
+//! bytes lie in one buffer of the shard. Later spans of kept traces leave with the next turn: so they wait for room
+//! behind this node as all others do, and fill batches together instead of making one of each request.
+
+use std::collections::VecDeque;
 
 use super::Turn;
 use crate::pipeline::ack::Outcome;
@@ -11,6 +14,7 @@ use crate::telemetry::cells::{Cells, Counter};
 use crate::telemetry::metrics::TailSamplingSeries;
 use bytes::Bytes;
 use codecs::otlp::SpanIndex;
+use sampling::release::RELEASE_BYTES_MAX;
 use sampling::{Counters, Release, Sampler, Select};
 
 /// Kept spans in one outgoing batch: large enough to pay for its envelopes, small enough to leave between two requests.
@@ -20,7 +24,10 @@ const RELEASE_SPANS_MAX: usize = 4096;
 #[derive(Debug)]
 pub struct TailSampling {
     sampler: Sampler,
+    /// What leaves with the next turn.
     release: Release,
+    /// What was too much for one release; leaves before it.
+    full: VecDeque<Batch>,
     series: TailSamplingSeries,
     /// What the cells already know.
     shown: Counters,
@@ -31,24 +38,36 @@ impl TailSampling {
     /// The sampler counts for itself, because it is pure; `series` is where the shard shows it.
     pub fn new(sampler: Sampler, series: TailSamplingSeries) -> TailSampling {
         let shown = sampler.counters().clone();
-        TailSampling { sampler, release: Release::default(), series, shown, traces_shown: 0 }
+        TailSampling { sampler, release: Release::default(), full: VecDeque::new(), series, shown, traces_shown: 0 }
     }
 
-    /// Copies the spans into the trace table; late spans of kept traces leave at once.
-    pub fn take(&mut self, turn: Turn<'_>, mut batch: Batch, out: &mut Vec<Batch>) {
-        self.insert(turn, &batch.index, &batch.segments, out);
+    /// Copies the spans into the trace table; later spans of kept traces leave with the next turn.
+    pub fn take(&mut self, turn: Turn<'_>, mut batch: Batch) {
+        self.insert(turn, &batch.index, &batch.segments);
         batch.settle(&Outcome::Taken);
         turn.indexes.give_back(batch.index);
     }
 
     /// The same for spans that come from another shard.
-    pub fn insert(&mut self, turn: Turn<'_>, index: &SpanIndex, segments: &[Bytes], out: &mut Vec<Batch>) {
+    pub fn insert(&mut self, turn: Turn<'_>, index: &SpanIndex, segments: &[Bytes]) {
         self.sampler.insert(turn.now_ns, index, segments, Select::All, &mut self.release);
-        self.emit(turn, out);
+        if self.release.index.spans.len() >= RELEASE_SPANS_MAX || self.release.bytes.len() >= RELEASE_BYTES_MAX {
+            let batch = self.batch(turn);
+            self.full.push_back(batch);
+        }
+    }
+
+    /// Whether the edge may let spans in.
+    pub fn has_room(&self) -> bool {
+        self.sampler.has_room()
     }
 
     /// Decides what is due; in a drain, everything.
     pub fn turn(&mut self, turn: Turn<'_>, drain: bool, out: &mut Vec<Batch>) -> bool {
+        if let Some(batch) = self.full.pop_front() {
+            out.push(batch);
+            return true;
+        }
         let decided_before = self.shown.traces_decided();
         let more = if drain {
             self.sampler.decide_all(turn.now_ns, RELEASE_SPANS_MAX, &mut self.release)
@@ -77,8 +96,16 @@ impl TailSampling {
         news(series.decisions.not_sampled, |counters| counters.traces_not_sampled);
         news(series.decisions.dropped, |counters| counters.traces_dropped);
         news(series.traces_dropped_too_large, |counters| counters.traces_too_large);
-        news(series.early_releases.sampled, |counters| counters.late_spans_kept);
-        news(series.early_releases.not_sampled, |counters| counters.late_spans_dropped);
+        news(series.early_releases.sampled, |counters| counters.late_spans_kept + counters.early_spans_kept);
+        news(series.early_releases.not_sampled, |counters| counters.late_spans_dropped + counters.early_spans_dropped);
+        news(series.late_spans.sampled, |counters| counters.late_spans_kept);
+        news(series.late_spans.not_sampled, |counters| counters.late_spans_dropped);
+        news(series.decided_before_time.certain, |counters| {
+            counters.traces_certainly_sampled + counters.traces_certainly_dropped
+        });
+        news(series.decided_before_time.complete, |counters| counters.traces_complete);
+        news(series.decided_before_time.root, |counters| counters.traces_decided_after_root);
+        news(series.decided_before_time.size, |counters| counters.traces_cut);
         news(series.policy_evaluation_error, |counters| counters.evaluation_errors);
         news(series.traces_decided_early, |counters| counters.traces_decided_early);
         news(series.spans_without_trace_id, |counters| counters.idless_spans_kept + counters.idless_spans_dropped);
@@ -98,22 +125,26 @@ impl TailSampling {
         self.shown.clone_from(now);
     }
 
-    /// Turns what was released into a batch of its own buffer.
     fn emit(&mut self, turn: Turn<'_>, out: &mut Vec<Batch>) {
-        if self.release.is_empty() {
-            return;
+        if !self.release.is_empty() {
+            out.push(self.batch(turn));
         }
+    }
+
+    /// Turns what was released into a batch of its own buffer.
+    fn batch(&mut self, turn: Turn<'_>) -> Batch {
         let mut bytes = turn.buffers.take(self.release.bytes.len());
         bytes.extend_from_slice(&self.release.bytes);
         let index = std::mem::replace(&mut self.release.index, turn.indexes.take());
         self.release.clear();
         // Spans of one trace come from several clients, so these have none.
-        out.push(Batch { index, segments: vec![bytes.freeze()], ..Batch::default() });
+        Batch { index, segments: vec![bytes.freeze()], ..Batch::default() }
     }
 
-    /// Spans without a decision.
+    /// Spans without a decision, and kept ones that leave with the next turns.
     pub fn spans_held(&self) -> u64 {
-        self.sampler.pending_spans()
+        let full: u64 = self.full.iter().map(Batch::spans).sum();
+        self.sampler.pending_spans() + self.release.index.spans.len() as u64 + full
     }
 
     /// Spans of traces that no policy wanted, ever.
@@ -124,6 +155,7 @@ impl TailSampling {
 
     /// Memory of the trace table and everything around it.
     pub fn bytes_held(&self) -> u64 {
-        self.sampler.bytes_held() as u64
+        // Batches lie in the shard's buffers, which are charged where they are taken.
+        (self.sampler.bytes_held() + self.release.bytes_held()) as u64
     }
 }

@@ -176,6 +176,10 @@ metrics! {
         "Traces decided without their policies because they grew beyond the largest size.";
     TAIL_DECIDED_EARLY: Kind::Counter, Normal, "tracegate_tail_sampling_traces_decided_early",
         "Traces decided before their decision wait was over because the trace table was full.";
+    TAIL_DECIDED_BEFORE_TIME: Kind::Counter, Normal, "tracegate_tail_sampling_traces_decided_before_time",
+        "Traces decided before their decision wait was over, by why they could be.";
+    TAIL_LATE_SPANS: Kind::Counter, Normal, "tracegate_tail_sampling_late_spans",
+        "Spans that came after their trace was decided when it was due, and were kept or dropped as it was.";
     TAIL_SPANS_WITHOUT_TRACE_ID: Kind::Counter, Normal, "tracegate_tail_sampling_spans_without_trace_id",
         "Spans with a zero trace id, decided one by one.";
 
@@ -496,8 +500,12 @@ pub struct TailSamplingSeries {
     pub policy_executions: Vec<Counter>,
     /// Decisions.
     pub decisions: DecisionSeries,
-    /// Late spans answered from the remembered decision.
+    /// Spans answered from the remembered decision.
     pub early_releases: SampledSeries,
+    /// Of them: those that came after their trace was due.
+    pub late_spans: SampledSeries,
+    /// Traces decided before their time, and why.
+    pub decided_before_time: BeforeTimeSeries,
     /// Traces new to the table.
     pub new_trace_id_received: Counter,
     /// Nanoseconds one tick spent deciding.
@@ -514,6 +522,19 @@ pub struct TailSamplingSeries {
     pub traces_decided_early: Counter,
     /// Spans with a zero trace id.
     pub spans_without_trace_id: Counter,
+}
+
+/// Why traces were decided before their decision wait was over.
+#[derive(Clone, Copy, Debug)]
+pub struct BeforeTimeSeries {
+    /// No later span could change the decision.
+    pub certain: Counter,
+    /// Every parent was there, and no span came for a while.
+    pub complete: Counter,
+    /// The wait after the root span was over.
+    pub root: Counter,
+    /// They grew larger than what is held of one trace.
+    pub size: Counter,
 }
 
 /// What was said of traces.
@@ -569,6 +590,21 @@ impl TailSamplingSeries {
             early_releases: SampledSeries {
                 sampled: schema.counter(&TAIL_EARLY_RELEASES, &[("sampled", "true")]),
                 not_sampled: schema.counter(&TAIL_EARLY_RELEASES, &[("sampled", "false")]),
+            },
+            late_spans: {
+                let mut late =
+                    |sampled| schema.counter(&TAIL_LATE_SPANS, &[("processor", processor_id), ("sampled", sampled)]);
+                SampledSeries { sampled: late("true"), not_sampled: late("false") }
+            },
+            decided_before_time: {
+                let mut why =
+                    |why| schema.counter(&TAIL_DECIDED_BEFORE_TIME, &[("processor", processor_id), ("because", why)]);
+                BeforeTimeSeries {
+                    certain: why("certain"),
+                    complete: why("complete"),
+                    root: why("root"),
+                    size: why("size"),
+                }
             },
             new_trace_id_received: schema.counter(&TAIL_NEW_TRACE_ID_RECEIVED, &[]),
             decision_timer_latency_ns: schema.histogram(&TAIL_DECISION_TIMER_LATENCY, &[]),

@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use codecs::otlp::proto::{self, KeyValue, Value};
 use prost::Message;
 use sampling::counters::{Counters, Verdicts};
+use sampling::release::CUT_MARK;
 use sampling::settings::{AttributeTest, Number, Pattern, Rule, Settings};
 
 use super::{SECOND, Span};
@@ -288,7 +289,13 @@ impl Twin {
                 kept_by = Some(policy);
                 self.counters.traces_sampled += 1;
                 self.named.push((id, FIRST_REASON + policy, is_cut));
-                pending.spans.iter().for_each(|span| self.keep(span, policy));
+                for (position, span) in pending.spans.iter().enumerate() {
+                    let mut span = span.clone();
+                    if is_cut && position == 0 {
+                        span.bytes.extend_from_slice(CUT_MARK);
+                    }
+                    self.keep(&span, policy);
+                }
             }
             Fate::NotSampled => self.counters.traces_not_sampled += 1,
             Fate::Dropped => self.counters.traces_dropped += 1,

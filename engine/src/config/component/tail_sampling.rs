@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use sampling::settings::{Policy, QUESTIONS_MAX, Settings};
+use sampling::settings::{BYTES_PER_DROPPED, BYTES_PER_KEPT, Policy, QUESTIONS_MAX, Settings};
 
 use super::tail_policies::{self, Within};
 use crate::config::checked::ProcessorKind;
@@ -15,6 +15,10 @@ const POLICIES_MAX: usize = 256;
 /// A policy's name is a label of its metrics.
 const NAME_BYTES_MAX: usize = 256;
 
+/// Remembered decisions of either kind: 800 MB of dropped traces, 6.4 GB of kept ones.
+const DECISIONS_MAX: i128 = 100_000_000;
+const COMPLETE_QUIET_NS: u64 = 1_000_000_000;
+
 /// Reads the settings.
 pub(crate) fn check(field: &Field<'_>) -> Option<ProcessorKind> {
     let section = field.section()?;
@@ -25,6 +29,16 @@ pub(crate) fn check(field: &Field<'_>) -> Option<ProcessorKind> {
     let trace_bytes_max = trace_bytes_max.map(|bytes| u64::try_from(bytes).expect("the range says so"));
     let drop_pending_in_drain = section.boolean("drop_pending_traces_on_shutdown", false);
     let sample_on_first_match = section.boolean("sample_on_first_match", false);
+    let decide_when_certain = section.boolean("decide_when_certain", true);
+    let complete_quiet_ns = complete_quiet_ns(&section);
+    let block_on_overflow = section.boolean("block_on_overflow", false);
+    if block_on_overflow
+        && traces_max.is_none()
+        && let Some(field) = section.field("block_on_overflow")
+    {
+        field.warning("has no effect without `num_traces`", "set `num_traces`, or remove it: bytes limit the input");
+    }
+    let (kept_memory_bytes, dropped_memory_bytes) = decision_memory(&section);
     keys_not_built(&section);
     let policies = policies(&section);
     let settings = Settings {
@@ -34,6 +48,11 @@ pub(crate) fn check(field: &Field<'_>) -> Option<ProcessorKind> {
         trace_bytes_max: trace_bytes_max.filter(|bytes| *bytes > 0),
         drop_pending_in_drain,
         sample_on_first_match,
+        decide_when_certain,
+        complete_quiet_ns,
+        block_on_overflow,
+        kept_memory_bytes,
+        dropped_memory_bytes,
         policies,
     };
     let questions = settings.questions();
@@ -48,20 +67,37 @@ pub(crate) fn check(field: &Field<'_>) -> Option<ProcessorKind> {
     Some(ProcessorKind::TailSampling(settings))
 }
 
+/// `decide_on_complete: {quiet: 1s}`; off unless it is written.
+fn complete_quiet_ns(section: &Section<'_>) -> Option<u64> {
+    let complete = section.section("decide_on_complete")?;
+    let quiet_ns = complete.duration_ns("quiet", COMPLETE_QUIET_NS);
+    if quiet_ns == 0
+        && let Some(field) = complete.field("quiet")
+    {
+        field.error(
+            "a trace is never quiet for 0",
+            "write how long no span may come before a trace counts as complete, such as `1s`",
+        );
+    }
+    Some(quiet_ns)
+}
+
+/// Bytes for kept and for dropped traces; `None`: as many as come with the sampler.
+fn decision_memory(section: &Section<'_>) -> (Option<u64>, Option<u64>) {
+    let Some(cache) = section.section("decision_cache") else {
+        return (None, None);
+    };
+    let bytes = |key, bytes_per_trace: usize| {
+        let traces = cache.field(key).and_then(|field| field.int(0..=DECISIONS_MAX)).filter(|traces| *traces > 0)?;
+        Some(u64::try_from(traces).expect("the range says so") * bytes_per_trace as u64)
+    };
+    (bytes("sampled_cache_size", BYTES_PER_KEPT), bytes("non_sampled_cache_size", BYTES_PER_DROPPED))
+}
+
 fn keys_not_built(section: &Section<'_>) {
     // Tables grow as needed.
     section.u32("expected_new_traces_per_sec", 0, 0);
     section.no_effect("num_shards", Idle::Zero, "remove it; `service.engine.cores` says how many shards there are");
-    section.no_effect(
-        "block_on_overflow",
-        Idle::Bool(false),
-        "remove it: at `num_traces` the oldest trace is decided early",
-    );
-    if let Some(cache) = section.section("decision_cache") {
-        for key in ["sampled_cache_size", "non_sampled_cache_size"] {
-            cache.no_effect(key, Idle::Zero, "remove it: how long decisions are remembered is bounded in bytes");
-        }
-    }
     section.unsupported("tail_storage", Idle::Zero, "pending traces on disk", "remove it: they are kept in memory");
     section.unsupported(
         "sampling_strategy",
