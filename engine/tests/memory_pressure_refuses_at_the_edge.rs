@@ -49,6 +49,11 @@ fn check(engine: Engine) {
     }
 }
 
+/// Every trace waits, also one that is certain to be kept.
+fn undecided(wait_ms: u64) -> String {
+    tail_sampling(&format!("{wait_ms}ms, decide_when_certain: false"))
+}
+
 /// One trace per request; one in five has an error.
 fn trace(number: u64) -> Trace {
     let kind = if number.is_multiple_of(5) { Kind::ErrorIn(7) } else { Kind::Plain };
@@ -63,7 +68,7 @@ fn is_refused_and_recovers(engine: Engine, wait_ms: u64) -> bool {
             "memory_limiter",
             format!("{{check_interval: 1s, limit_mib: {LIMIT_MIB}, spike_limit_mib: {SPIKE_MIB}}}"),
         )
-        .processor("tail_sampling", tail_sampling(&format!("{wait_ms}ms")))
+        .processor("tail_sampling", undecided(wait_ms))
         .otlp("otlp", sink.address, "")
         .start();
     let idle_bytes = gateway.resident_bytes();

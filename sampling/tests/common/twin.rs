@@ -24,9 +24,13 @@ pub enum Memory {
 
 impl Memory {
     pub fn apply(self, settings: &mut Settings) {
-        if let Self::Little { kept_max } = self {
-            settings.kept_memory_bytes = Some(kept_max * sampling::settings::BYTES_PER_KEPT as u64);
-            settings.dropped_memory_bytes = Some(0);
+        match self {
+            // Far more than the worlds of these tests have.
+            Self::All => settings.dropped_memory_bytes = Some(1 << 16),
+            Self::Little { kept_max } => {
+                settings.kept_memory_bytes = Some(kept_max * sampling::settings::BYTES_PER_KEPT as u64);
+                settings.dropped_memory_bytes = Some(0);
+            }
         }
     }
 }
