@@ -210,3 +210,34 @@ fn a_span_larger_than_a_chunk_takes_its_own_memory_and_gives_it_back() {
     decide(&mut sampler, WAIT);
     assert!(sampler.bytes_held() - empty < 2 * CHUNK);
 }
+
+/// 100,000 spans of 370 bytes, 8 a trace, which come two at a time.
+#[test]
+fn a_pending_span_costs_its_bytes_and_a_seventh_and_24_bytes() {
+    const SPAN_BYTES: usize = 370;
+    let early = Settings { decide_when_certain: true, complete_quiet_ns: Some(SECOND), ..settings(&[ERRORS]) };
+    for settings in [settings(&[ERRORS]), early] {
+        let mut sampler = Sampler::new(&settings, 3, 1);
+        let mut out = Release::default();
+        let empty = sampler.bytes_held();
+        let mut spans = 0;
+        for request_number in 0..200u128 {
+            // Traces of four requests, 250 of them at a time.
+            let first_trace = 1 + request_number / 4 * 250;
+            let arriving: Vec<Span> = (0..500u64)
+                .map(|n| {
+                    let trace_id =
+                        (first_trace + u128::from(n / 2)).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835);
+                    Span { bytes: vec![1; SPAN_BYTES], ..span(trace_id, n) }
+                })
+                .collect();
+            spans += arriving.len();
+            let (index, segments) = request(&arriving);
+            sampler.insert(request_number as u64, &index, &segments, Select::All, &mut out);
+        }
+        assert_eq!((sampler.pending_spans(), sampler.pending_traces()), (spans as u64, spans / 8));
+        let bytes = (sampler.bytes_held() - empty) as f64 / spans as f64;
+        println!("{bytes} bytes a span");
+        assert!(bytes <= SPAN_BYTES as f64 * 1.15 + 24.0, "{bytes} bytes a span");
+    }
+}

@@ -63,7 +63,8 @@ impl Quiet {
     pub(crate) fn look(&mut self, now_ns: u64, records: &Slab<Record>) -> Option<Look> {
         let first = self.entries.pop_front()?;
         // The trace may be gone, and its record with its page.
-        let pending = records.find(first.slot).filter(|record| record.birth == first.birth && record.list.is_undecided());
+        let pending =
+            records.find(first.slot).filter(|record| record.birth == first.birth && record.list.is_undecided());
         let Some(record) = pending.filter(|record| record.deadline_ns > now_ns) else {
             return Some(Look::Later);
         };
