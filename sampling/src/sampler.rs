@@ -36,10 +36,10 @@ const BLOCK_SPANS: usize = 256;
 const DECIDED_TOGETHER: usize = 128;
 
 /// Memory of kept traces if the settings do not say: the last 131072 of them.
-const KEPT_MEMORY_BYTES: u64 = 8 * 1024 * 1024;
+pub const KEPT_MEMORY_BYTES: u64 = 8 * 1024 * 1024;
 
 /// Memory of dropped traces if the settings do not say: the last 524288 of them, but for 1 in 128.
-const DROPPED_MEMORY_BYTES: u64 = 4 * 1024 * 1024;
+pub const DROPPED_MEMORY_BYTES: u64 = 4 * 1024 * 1024;
 
 /// Bytes of one pending trace if the caller does not say.
 const GIANT_BYTES: u64 = 64 * 1024 * 1024;

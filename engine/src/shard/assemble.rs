@@ -31,6 +31,7 @@ use crate::transport::Transport;
 use crate::transport::grpc_server::GrpcServer;
 use crate::transport::http1_server::HttpServer;
 use crate::transport::tls::TlsClient;
+use sampling::sampler::{DROPPED_MEMORY_BYTES, KEPT_MEMORY_BYTES};
 use sampling::{Limits, Sampler, SharedRates};
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -225,6 +226,11 @@ fn connect(config: &Config, declared: &Declared, pipelines: &[Rc<RefCell<Pipelin
     }
 }
 
+/// Parts of the budget that one giant, and what all shards remember of kept and of dropped traces, may take.
+const GIANT_PART: u64 = 8;
+const KEPT_MEMORY_PART: u64 = 16;
+const DROPPED_MEMORY_PART: u64 = 32;
+
 /// What the nodes of a pipeline are made from.
 struct Parts<'a> {
     config: &'a Config,
@@ -286,12 +292,24 @@ impl Parts<'_> {
             (ProcessorKind::TailSampling(settings), OwnSeries::TailSampling(own)) => {
                 let first_reason = *next_reason;
                 *next_reason += u16::try_from(settings.policies.len()).expect("at most 256 policies");
-                let settings = settings.share_of(self.context.shards);
-                let sampler = Sampler::sharing(&settings, self.hash_seed, first_reason, Limits::default(), rates);
+                let sampler = self.sampler(settings.share_of(self.context.shards), first_reason, rates);
                 Processor::TailSampling(Box::new(tail_sampling::TailSampling::new(sampler, own.clone())))
             }
             (kind, _) => unreachable!("{kind:?} was declared with series of its own"),
         }
+    }
+
+    /// A sampler whose own limits leave most of a small budget to what is pending.
+    fn sampler(&self, mut settings: sampling::Settings, first_reason: u16, rates: &SharedRates) -> Sampler {
+        let budget_bytes = self.context.lease.budget().limit_bytes();
+        let shards = self.context.shards as u64;
+        let memory = |part: u64, default: u64| Some(default.min(budget_bytes / part / shards));
+        settings.kept_memory_bytes = settings.kept_memory_bytes.or_else(|| memory(KEPT_MEMORY_PART, KEPT_MEMORY_BYTES));
+        settings.dropped_memory_bytes =
+            settings.dropped_memory_bytes.or_else(|| memory(DROPPED_MEMORY_PART, DROPPED_MEMORY_BYTES));
+        let mut limits = Limits::default();
+        limits.giant_bytes = limits.giant_bytes.min(budget_bytes / GIANT_PART);
+        Sampler::sharing(&settings, self.hash_seed, first_reason, limits, rates)
     }
 }
 
