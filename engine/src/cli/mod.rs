@@ -5,10 +5,15 @@
 //!           validate | print-config | components        look at a configuration without starting anything
 //!           migrate FILE [--from URL]                   what becomes of a Collector's configuration and traffic
 //!           traces [TRACE_ID]                           ask a running gateway what it kept, and why
+//!           analyze TRACE_ID|FILE                       where the time of a trace went
+//!           capacity                                    cores, memory and storage for a load
 //! ```
 
+pub mod analyze;
 pub mod banner;
+pub mod capacity;
 pub mod components;
+pub mod critical_path;
 pub mod migrate;
 pub mod old_gateway;
 pub mod port_owner;
@@ -16,6 +21,7 @@ pub mod print_config;
 pub mod run;
 pub mod traces;
 pub mod validate;
+pub mod waterfall;
 
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
@@ -59,6 +65,10 @@ pub enum Command {
     Migrate(migrate::Arguments),
     /// Shows the traces that a running gateway kept, and why.
     Traces(traces::Arguments),
+    /// Says where the time of a trace went: self times, critical path, bottleneck.
+    Analyze(analyze::Arguments),
+    /// Estimates cores, memory and storage for a load.
+    Capacity(capacity::Arguments),
 }
 
 /// Where the configuration comes from; the same for every sub-command that reads one.
@@ -128,6 +138,8 @@ pub fn main() -> ExitCode {
         Some(Command::Components(arguments)) => components::run(&arguments).tell(),
         Some(Command::Migrate(arguments)) => migrate::run(&sources, &arguments, &config::look_up, &machine).tell(),
         Some(Command::Traces(arguments)) => traces::run(&arguments),
+        Some(Command::Analyze(arguments)) => analyze::run(&arguments).tell(),
+        Some(Command::Capacity(arguments)) => capacity::run(&arguments).tell(),
     }
 }
 

@@ -56,7 +56,7 @@ pub fn run(arguments: &Arguments) -> ExitCode {
     }
 }
 
-fn checked_id(id: &str) -> Result<&str, String> {
+pub(super) fn checked_id(id: &str) -> Result<&str, String> {
     let hexadecimal = id.bytes().all(|digit| digit.is_ascii_hexdigit());
     if id.is_empty() || id.len() > TRACE_ID_DIGITS || !hexadecimal {
         return Err(format!("{id:?} is not a trace id: up to {TRACE_ID_DIGITS} hexadecimal digits"));
@@ -65,7 +65,7 @@ fn checked_id(id: &str) -> Result<&str, String> {
 }
 
 /// One request, one answer.
-fn ask<T: DeserializeOwned>(url: &str, path: &str) -> Result<T, String> {
+pub(super) fn ask<T: DeserializeOwned>(url: &str, path: &str) -> Result<T, String> {
     let address = host_and_port(url)?;
     let answer = exchange(address, path).map_err(|error| unreachable_text(url, &error))?;
     let body = body_of(&answer).map_err(|why| format!("{url}{path}: {why}"))?;
@@ -195,17 +195,17 @@ fn tree(trace: &KeptTrace) -> String {
 }
 
 /// A span and how it hangs in the tree.
-struct Branch<'a> {
-    span: &'a KeptSpan,
+pub(super) struct Branch<'a> {
+    pub(super) span: &'a KeptSpan,
     /// Drawn before the span's line.
-    first: String,
+    pub(super) first: String,
     /// Drawn before the lines below it.
     below: String,
 }
 
 /// Spans in tree order. Roots are spans without a parent and spans whose parent is not here; spans that name each other
 /// as parents in a circle come last, as roots of their own.
-fn branches(spans: &[KeptSpan]) -> Vec<Branch<'_>> {
+pub(super) fn branches(spans: &[KeptSpan]) -> Vec<Branch<'_>> {
     let mut children: HashMap<&str, Vec<usize>> = HashMap::new();
     let known: HashMap<&str, usize> = spans.iter().enumerate().map(|(at, span)| (span.span_id.as_str(), at)).collect();
     let is_root = |at: usize| {
@@ -261,7 +261,7 @@ fn write_span(text: &mut String, branch: &Branch<'_>, trace_start_ns: u64) {
 }
 
 /// Nanoseconds as people read them: `850 ns`, `12.3 us`, `1.20 s`.
-fn duration(ns: u64) -> String {
+pub(super) fn duration(ns: u64) -> String {
     match ns {
         0..1_000 => format!("{ns} ns"),
         1_000..1_000_000 => format!("{:.1} us", ns as f64 / 1e3),

@@ -1,4 +1,5 @@
-//! One blocking GET for a text of the configuration at an `http://` or `https://` address, before anything runs.
+//! One blocking GET at an `http://` or `https://` address: a text of the configuration before anything runs, or a trace for
+//! a command.
 //!
 //! Bounded in time and size; the status must be 200; the system's roots are trusted. It follows no redirect, keeps
 //! nothing and never asks again: a change of the text is not seen.
@@ -25,6 +26,11 @@ const WAIT_MAX: Duration = Duration::from_secs(15);
 
 /// The body at `url`, at most `bytes_max` long. The error says why not, without naming the address.
 pub(crate) fn get(url: &str, bytes_max: usize) -> Result<Vec<u8>, String> {
+    get_as(url, "*/*", bytes_max)
+}
+
+/// As [`get`], asking for a content type.
+pub(crate) fn get_as(url: &str, accept: &'static str, bytes_max: usize) -> Result<Vec<u8>, String> {
     let url = endpoint::http_url(url)?;
     // Looked up here and not by the runtime, which would start a thread for it.
     let addresses = (url.endpoint.host.as_str(), url.endpoint.port).to_socket_addrs();
@@ -35,7 +41,7 @@ pub(crate) fn get(url: &str, bytes_max: usize) -> Result<Vec<u8>, String> {
         let exchange = async {
             let stream = TcpStream::connect(addresses.as_slice()).await.map_err(|error| error.to_string())?;
             if !url.tls {
-                return exchange(stream, &url, bytes_max).await;
+                return exchange(stream, &url, accept, bytes_max).await;
             }
             let settings = TlsClientSettings {
                 ca: None,
@@ -47,7 +53,7 @@ pub(crate) fn get(url: &str, bytes_max: usize) -> Result<Vec<u8>, String> {
             };
             let tls = TlsClient::new(&settings, &url.endpoint.host, Alpn::Http1)?;
             let stream = tls.handshake(stream).await.map_err(|error| tls_failure(&tls, &error))?;
-            exchange(stream, &url, bytes_max).await
+            exchange(stream, &url, accept, bytes_max).await
         };
         let waited = tokio::time::timeout(WAIT_MAX, exchange).await;
         waited.unwrap_or_else(|_| Err(format!("there was no answer within {} s", WAIT_MAX.as_secs())))
@@ -58,7 +64,7 @@ fn tls_failure(tls: &TlsClient, error: &io::Error) -> String {
     crate::transport::tls::tls_error(error).map_or_else(|| error.to_string(), |error| tls.explain(error))
 }
 
-async fn exchange<S>(stream: S, url: &HttpUrl, bytes_max: usize) -> Result<Vec<u8>, String>
+async fn exchange<S>(stream: S, url: &HttpUrl, accept: &'static str, bytes_max: usize) -> Result<Vec<u8>, String>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -67,6 +73,7 @@ where
     let request = Request::get(path)
         .header(header::HOST, host(url))
         .header(header::CONNECTION, "close")
+        .header(header::ACCEPT, accept)
         .header(header::USER_AGENT, concat!("tracegate/", env!("CARGO_PKG_VERSION")))
         .body(Empty::<Bytes>::new())
         .map_err(|error| error.to_string())?;

@@ -18,7 +18,7 @@ mod conflicts;
 mod diagnostic;
 mod duration;
 mod expand;
-mod fetch;
+pub(crate) mod fetch;
 mod forwards;
 mod known;
 mod merge;

@@ -137,7 +137,9 @@ fn every_file_under_configs_loads_or_is_a_fragment() {
                 continue;
             }
             let name = path.file_name().unwrap().to_str().unwrap().to_owned();
-            let manifest = [".k8s.yaml", ".prometheus.yaml"].iter().any(|end| name.ends_with(end));
+            let around = folder.components().any(|part| matches!(part.as_os_str().to_str(), Some("k8s" | "check")));
+            let manifest = [".k8s.yaml", ".prometheus.yaml"].iter().any(|end| name.ends_with(end))
+                || (around && !name.ends_with(".config.yaml"));
             if manifest || !name.ends_with(".yaml") {
                 continue;
             }

@@ -377,6 +377,15 @@ impl KeptSpan {
     }
 }
 
+/// Every span of a request with its trace id in hexadecimal digits, as they are shown.
+pub(crate) fn spans_of(request: &proto::ExportTraceServiceRequest) -> impl Iterator<Item = (String, KeptSpan)> {
+    request.resource_spans.iter().flat_map(|resource| {
+        let attributes = resource.resource.as_ref().map_or(&[][..], |resource| &resource.attributes);
+        let spans = resource.scope_spans.iter().flat_map(|scope| &scope.spans);
+        spans.map(move |span| (hex(&span.trace_id), KeptSpan::new(span, attributes)))
+    })
+}
+
 /// By the numbers of `Span.kind`; unknown ones are shown as unspecified.
 const KIND_WORDS: [&str; 6] = ["unspecified", "internal", "server", "client", "producer", "consumer"];
 /// By the numbers of `Status.code`; unknown ones count as unset.
