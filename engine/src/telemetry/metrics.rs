@@ -133,6 +133,12 @@ metrics! {
         "Spans lost inside a processor by overload or failure; never spans that a policy dropped.";
     PROCESSOR_INTERNAL_DURATION: Kind::Histogram(&NODE_TIME), Detailed, "otelcol_processor_internal_duration",
         "Seconds a processor worked on one batch.";
+    PROCESSOR_FAILED_SPANS: Kind::Counter, Basic, "tracegate_processor_failed_spans",
+        "Spans lost inside a processor by failure, by reason.";
+    TRANSFORM_STATEMENT_FAILURES: Kind::Counter, Normal, "tracegate_transform_statement_failures",
+        "Items on which a statement failed and changed nothing.";
+    TRANSFORM_UNMASKED_DELETED: Kind::Counter, Normal, "tracegate_transform_unmasked_deleted",
+        "Values that a statement deleted because it could not mask them.";
     MEMORY_LIMITER_ACCEPTED_SPANS: Kind::Counter, Basic, "otelcol_processor_memory_limiter_accepted_spans",
         "Spans admitted while memory was below the soft limit.";
     MEMORY_LIMITER_REFUSED_SPANS: Kind::Counter, Basic, "otelcol_processor_memory_limiter_refused_spans",
@@ -444,6 +450,44 @@ impl MemoryLimiterSeries {
             accepted_spans: schema.counter(&MEMORY_LIMITER_ACCEPTED_SPANS, &own),
             refused_spans: schema.counter(&MEMORY_LIMITER_REFUSED_SPANS, &own),
         }
+    }
+}
+
+/// What a transform counts besides [`ProcessorSeries`].
+#[derive(Clone, Debug)]
+pub struct TransformSeries {
+    /// Spans of batches that a failed statement stopped, reason `ottl`.
+    pub failed_spans: Counter,
+    /// By the statement's number.
+    pub statements: Vec<StatementSeries>,
+}
+
+/// What is counted of one statement.
+#[derive(Clone, Copy, Debug)]
+pub struct StatementSeries {
+    /// Items on which it failed.
+    pub failures: Counter,
+    /// Values it deleted because it could not mask them.
+    pub unmasked_deleted: Counter,
+}
+
+impl TransformSeries {
+    /// Declares the series of one transform with these statements.
+    pub fn declare<'s>(
+        schema: &mut Schema,
+        processor_id: &str,
+        statements: impl Iterator<Item = &'s str>,
+    ) -> TransformSeries {
+        let own = ("processor", processor_id);
+        let failed_spans = schema.counter(&PROCESSOR_FAILED_SPANS, &[own, ("reason", "ottl")]);
+        let statements = statements.map(|statement| {
+            let labels = [own, ("statement", statement)];
+            StatementSeries {
+                failures: schema.counter(&TRANSFORM_STATEMENT_FAILURES, &labels),
+                unmasked_deleted: schema.counter(&TRANSFORM_UNMASKED_DELETED, &labels),
+            }
+        });
+        TransformSeries { failed_spans, statements: statements.collect() }
     }
 }
 
