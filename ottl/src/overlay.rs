@@ -149,6 +149,10 @@ impl<'a> Message<'a> {
         message.arena = self.arena;
         message.places = self.places;
         message.begin(Cow::Borrowed(&[]));
+        if let Cow::Owned(mut copy) = self.bytes {
+            copy.clear();
+            message.bytes = Cow::Owned(copy);
+        }
         message
     }
 

@@ -35,7 +35,7 @@ pub struct Counters {
     pub traces_decided_by_drain: u64,
     /// Of the decided: a wait after the root span ended before the decision wait.
     pub traces_decided_after_root: u64,
-    /// Policies that could not be evaluated. None of today's policies can fail.
+    /// Spans of which a condition could not be asked because it failed, and whose policy counts that.
     pub evaluation_errors: u64,
     /// Verdicts per policy, in the order of the settings. Spans without a trace id are not counted here.
     pub policies: Vec<Verdicts>,

@@ -43,6 +43,7 @@ impl TailSampling {
 
     /// The same for spans that come from another shard.
     pub fn insert(&mut self, turn: Turn<'_>, index: &SpanIndex, segments: &[Bytes], out: &mut Vec<Batch>) {
+        self.sampler.tell_time(turn.clock.unix_ns());
         self.sampler.insert(turn.now_ns, index, segments, Select::All, &mut self.release);
         self.emit(turn, out);
     }
