@@ -71,6 +71,11 @@ pub(crate) const OURS: &[(&[Step], &str)] = &[
         &[Key("exporters"), Type(&["otlp", "otlp_grpc"]), Key("compression_params")],
         "the Collector's gRPC exporter has no compression levels",
     ),
+    (
+        &[Key("processors"), Type(&["transform"]), Key("on_mask_error")],
+        "in the Collector a value that could not be masked leaves as it is",
+    ),
+    (&[Key("processors"), Type(&["transform"]), Key("traces")], "`trace_statements` says the same"),
     (&[Key("exporters"), Type(&["memory"])], "the Collector keeps no traces to look at"),
 ];
 
