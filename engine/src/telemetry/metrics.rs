@@ -877,6 +877,7 @@ mod tests {
         ProcessorSeries::declare(&mut schema, "batch").measured(&mut schema, "batch", Detailed);
         MemoryLimiterSeries::declare(&mut schema, "memory_limiter");
         BatchSeries::declare(&mut schema, "batch");
+        TransformSeries::declare(&mut schema, "transform", ["traces[0]"].into_iter());
         TailSamplingSeries::declare(&mut schema, "tail_sampling/eu", &["errors".to_owned()]);
         ExporterSeries::declare(&mut schema, "otlp/jaeger");
         BookSeries::declare(&mut schema, "traces", "otlp/jaeger");
@@ -898,6 +899,8 @@ mod tests {
             "otelcol_processor_batch_timeout_trigger_send{processor=batch}",
             "otelcol_processor_tail_sampling_count_traces_sampled{policy=eu.errors,sampled=true,decision=sampled}",
             "otelcol_processor_tail_sampling_global_count_traces_sampled{sampled=false,decision=not_sampled}",
+            "tracegate_processor_failed_spans{processor=transform,reason=ottl}",
+            "tracegate_transform_unmasked_deleted{processor=transform,statement=traces[0]}",
             "otelcol_exporter_sent_spans{exporter=otlp/jaeger}",
             "otelcol_exporter_send_failed_spans{exporter=otlp/jaeger}",
             "otelcol_exporter_enqueue_failed_spans{exporter=otlp/jaeger}",
