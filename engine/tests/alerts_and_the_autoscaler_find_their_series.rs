@@ -171,8 +171,7 @@ fn the_agent_shows_every_series_that_alerts_and_the_autoscaler_select() {
 
 #[test]
 fn the_gateway_shows_every_series_that_alerts_and_the_autoscaler_select() {
-    // `transform` is left out until it is built.
-    check(seed("gateway.config.yaml", &["service.pipelines.traces.processors=[memory_limiter,tail_sampling,batch]"]));
+    check(seed("gateway.config.yaml", &[]));
 }
 
 /// The expressions of a file whose lines say `key` and then the expression, in quotes or not, or in the lines below.

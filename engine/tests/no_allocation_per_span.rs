@@ -1,7 +1,7 @@
 //! Between accept and trace table nothing is allocated per span once the memory has been used before: a request of two
 //! thousand spans costs as many allocations as one of ten.
 //!
-//! The path is the real one: receiver, index, pipeline, tail sampler, trace table, on a shard's runtime. Only the socket
+//! The path is the real one: receiver, index, pipeline, statements, tail sampler, trace table, on a shard's runtime. Only the socket
 //! is left out, because HTTP/2 frames are allocated by their library, per frame.
 
 #![allow(clippy::unwrap_used, reason = "the whole file is a test; clippy only knows the functions marked as such")]
@@ -13,10 +13,14 @@ use codecs::compression::Compression;
 use codecs::otlp::Format;
 use common::traces::{Kind, Trace, request_of};
 use engine::auth::Authenticators;
-use engine::config::checked::{ComponentId, ExporterKind, ExporterSettings, HeadSettings, QueueSettings, Wanted};
+use engine::config::checked::{
+    ComponentId, ErrorMode, ExporterKind, ExporterSettings, HeadSettings, QueueSettings, StatementGroup, StatementText,
+    TransformSettings, Wanted,
+};
 use engine::exporter::Exporter;
 use engine::pipeline::Pipeline;
 use engine::pipeline::client::{Clients, Head};
+use engine::processor::transform::{Losses, Transform};
 use engine::processor::{Processor, tail_sampling::TailSampling};
 use engine::queue::{Branch, Queue};
 use engine::receiver::door::Door;
@@ -33,7 +37,7 @@ use engine::shard::runtime::{self, Runtime};
 use engine::telemetry::cells::{Cells, Schema};
 use engine::telemetry::metrics::{
     BookSeries, BudgetSeries, ExporterSeries, MeshSeries, ProcessorSeries, ReceiverSeries, ShardSeries,
-    TailSamplingSeries,
+    TailSamplingSeries, TransformSeries,
 };
 use engine::transport::{Body, ReceivedRequest, RequestHandler, Transport};
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
@@ -97,13 +101,34 @@ const ROUNDS_MEASURED: u64 = 40;
 /// and a buffer that doubles because a body unpacks to more than was guessed. Far from one per span, or per trace.
 const GROWTHS_MAX: f64 = 4.0;
 
-/// A receiver in front of a tail sampler whose traces wait 0 ns, so that each turn decides and drops them.
+/// Statements that change every span, and make no value of their own.
+fn statements(schema: &mut Schema, losses: Losses) -> Processor {
+    let texts = [
+        r#"delete_key(attributes, "user.tier")"#,
+        r#"set(attributes["http.route"], "hidden") where resource.attributes["service.name"] == "shop""#,
+        r#"set(attributes["user.email"], SHA256(attributes["user.email"]))"#,
+        r#"set(status.code, STATUS_CODE_OK) where name == "none""#,
+    ];
+    let statement = |text: &&str| StatementText { text: (*text).to_owned(), name: (*text).to_owned() };
+    let group = StatementGroup {
+        context: ottl::Context::Span,
+        paths: ottl::Paths::Bare,
+        error_mode: ErrorMode::Propagate,
+        conditions: vec![r#"IsMatch(name, "^operation")"#.to_owned()],
+        statements: texts.iter().map(statement).collect(),
+    };
+    let series = TransformSeries::declare(schema, "transform", texts.into_iter());
+    let settings = TransformSettings { groups: vec![group], keeps_unmasked: false };
+    Processor::Transform(Box::new(Transform::new("transform".to_owned(), &settings, series, losses)))
+}
+
+/// A receiver in front of statements and of a tail sampler whose traces wait 0 ns, so that each turn decides and drops them.
 fn receiver() -> (Rc<OtlpReceiver>, Rc<RefCell<Pipelines>>) {
     let mut schema = Schema::default();
     let policies = ["slow".to_owned()];
     let series = ReceiverSeries::declare(&mut schema, "otlp", "grpc");
     let sampling = TailSamplingSeries::declare(&mut schema, "tail_sampling", &policies);
-    let items = ProcessorSeries::declare(&mut schema, "tail_sampling");
+    let items = ["transform", "tail_sampling"].map(|id| ProcessorSeries::declare(&mut schema, id));
     let exporter = ExporterSeries::declare(&mut schema, "nop");
     let book = BookSeries::declare(&mut schema, "traces", "nop");
     let gauges = Gauges {
@@ -111,6 +136,8 @@ fn receiver() -> (Rc<OtlpReceiver>, Rc<RefCell<Pipelines>>) {
         mesh: MeshSeries::declare(&mut schema),
         shard: ShardSeries::declare(&mut schema),
     };
+    let losses = Losses { spans: items[0].dropped_spans, caught_panics: gauges.shard.caught_panics };
+    let transform = statements(&mut schema, losses);
     let budget = Budget::new(1 << 30, 1 << 20, 1);
     let shard = ShardContext::new(0, 1, Clock::start(), Cells::new(&schema), Buffers::new(64 << 20), budget.lease());
     let settings = Settings {
@@ -128,7 +155,8 @@ fn receiver() -> (Rc<OtlpReceiver>, Rc<RefCell<Pipelines>>) {
     let nop = Exporter::new(&nop, None, &Authenticators::default(), Rc::default(), None, 0).unwrap();
     let queue = QueueSettings { enabled: false, num_consumers: 1, queue_size: 1, block_on_overflow: false };
     let queue = Queue::new(nop, &queue, None, exporter, shard.clone());
-    let pipeline = Pipeline::new(vec![node], vec![items], vec![Branch::new(Rc::clone(&queue), book)], None);
+    let pipeline =
+        Pipeline::new(vec![transform, node], items.to_vec(), vec![Branch::new(Rc::clone(&queue), book)], None);
     let pipelines = vec![Rc::new(RefCell::new(pipeline))];
     let pipelines = Pipelines::new(pipelines, vec![vec![0]], vec![Vec::new()], vec![queue], shard.clone());
     let pipelines = Rc::new(RefCell::new(pipelines));

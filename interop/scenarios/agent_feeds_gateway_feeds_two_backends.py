@@ -1,7 +1,7 @@
 """The seed's agent file feeds the seed's gateway file feeds two backends, as they are but for addresses.
 
-Both files are run as written; `--set` moves endpoints to loopback, switches TLS off towards peers without it, and leaves
-out `transform` until it exists. The SDK of PyPI sends to the agent.
+Both files are run as written; `--set` moves endpoints to loopback and switches TLS off towards peers without it. The SDK
+of PyPI sends to the agent.
 """
 
 from contextlib import ExitStack
@@ -43,7 +43,7 @@ def it_gives_both_backends_the_same_errors_and_slow_traces():
 def start_gateway(*backends):
     """The seed's gateway file on free ports, two shards."""
     gateway = Gateway({}, files=[SEED / "gateway.config.yaml"])
-    settings = {"service.pipelines.traces.processors": "[memory_limiter,tail_sampling,batch]"}
+    settings = {}
     for name, sink in zip(("jaeger", "tempo"), backends):
         settings[f"exporters.otlp/{name}.endpoint"] = sink.endpoint
         settings[f"exporters.otlp/{name}.tls.insecure"] = "true"

@@ -49,20 +49,45 @@ pub fn check_condition(text: &str, context: Context, paths: Paths) -> Result<Con
     Ok(Condition { text: text.to_owned(), test })
 }
 
+/// Whether a statement can be read at all: for contexts whose names are not known here.
+///
+/// # Errors
+/// The first mistake of the grammar, with its place.
+pub fn check_syntax(statement: &str) -> Result<(), Diagnostic> {
+    parse_statement(statement).map(|_| ())
+}
+
 /// The lowest context that the paths of `statements` name: the one they all can run in.
 ///
 /// # Errors
 /// The number of the statement that does not parse, and why; or no path names a context (number of the first one).
 pub fn infer_context<'t>(statements: impl IntoIterator<Item = &'t str>) -> Result<Context, (usize, Diagnostic)> {
+    infer_group_context(statements, [])
+}
+
+/// As [`infer_context`], for statements that run together under conditions.
+///
+/// # Errors
+/// The same; conditions are numbered on from the statements.
+pub fn infer_group_context<'t>(
+    statements: impl IntoIterator<Item = &'t str>,
+    conditions: impl IntoIterator<Item = &'t str>,
+) -> Result<Context, (usize, Diagnostic)> {
     let mut lowest = None;
-    for (index, text) in statements.into_iter().enumerate() {
-        let parsed = parse_statement(text).map_err(|error| (index, error))?;
-        let mut visit = |path: &syntax::Path| {
-            let named = path.segments.first().filter(|_| path.segments.len() > 1);
-            lowest = lowest.max(named.and_then(|segment| Context::named(&segment.name)));
-        };
+    let mut visit = |path: &syntax::Path| {
+        let named = path.segments.first().filter(|_| path.segments.len() > 1);
+        lowest = lowest.max(named.and_then(|segment| Context::named(&segment.name)));
+    };
+    let mut number = 0;
+    for text in statements {
+        let parsed = parse_statement(text).map_err(|error| (number, error))?;
         parsed.editor.arguments.iter().for_each(|argument| paths_of(&argument.value, &mut visit));
         parsed.condition.iter().for_each(|condition| paths_of(condition, &mut visit));
+        number += 1;
+    }
+    for text in conditions {
+        paths_of(&parse_condition(text).map_err(|error| (number, error))?, &mut visit);
+        number += 1;
     }
     lowest.ok_or_else(|| {
         let message = "expected a path that starts with its context, found none";

@@ -26,7 +26,9 @@ mod time;
 mod value;
 mod view;
 
-pub use check::{NOT_SUPPORTED, Paths, check_condition, check_statement, infer_context};
+pub use check::{
+    NOT_SUPPORTED, Paths, check_condition, check_statement, check_syntax, infer_context, infer_group_context,
+};
 pub use diagnostic::Diagnostic;
 pub use editor::{VALUE_BYTES_MAX, editor_names};
 pub use fault::Fault;

@@ -107,6 +107,8 @@ struct Message<'a> {
     events: Vec<(u32, Range<u32>)>,
     arena: Vec<u8>,
     is_changed: bool,
+    /// Reused while attributes are removed.
+    places: Vec<usize>,
 }
 
 impl<'a> Message<'a> {
@@ -121,6 +123,7 @@ impl<'a> Message<'a> {
             events: Vec::new(),
             arena: Vec::new(),
             is_changed: false,
+            places: Vec::new(),
         }
     }
 
@@ -144,7 +147,12 @@ impl<'a> Message<'a> {
         message.fields = self.fields;
         message.events = self.events;
         message.arena = self.arena;
+        message.places = self.places;
         message.begin(Cow::Borrowed(&[]));
+        if let Cow::Owned(mut copy) = self.bytes {
+            copy.clear();
+            message.bytes = Cow::Owned(copy);
+        }
         message
     }
 
@@ -248,8 +256,10 @@ impl<'a> Message<'a> {
             return;
         }
         self.index();
-        let goes: Vec<usize> = self.live_slots().filter(|(_, key)| !keep(key)).map(|(place, _)| place).collect();
-        goes.into_iter().for_each(|place| self.slots[place] = Slot::Gone);
+        let mut places = std::mem::take(&mut self.places);
+        places.extend(self.live_slots().filter(|(_, key)| !keep(key)).map(|(place, _)| place));
+        places.drain(..).for_each(|place| self.slots[place] = Slot::Gone);
+        self.places = places;
         self.is_changed = true;
     }
 
@@ -549,8 +559,15 @@ impl<'a> TraceItem<'a> {
         let changed =
             self.span.events.iter().find(|changed| changed.0 == index).map(|changed| self.span.arena(&changed.1));
         let mut events = Fields::of(self.span.body()).filter(|field| field.tag.number == EVENTS);
-        let bytes = changed.or_else(|| events.nth(index as usize).map(|field| field.body)).unwrap_or(&[]).to_vec();
-        self.event.begin(Cow::Owned(bytes));
+        let bytes = changed.or_else(|| events.nth(index as usize).map(|field| field.body)).unwrap_or(&[]);
+        // A copy, because the span may change while the event is open; in the memory of the event before.
+        let mut copy = match std::mem::replace(&mut self.event.bytes, Cow::Borrowed(&[])) {
+            Cow::Owned(copy) => copy,
+            Cow::Borrowed(_) => Vec::new(),
+        };
+        copy.clear();
+        copy.extend_from_slice(bytes);
+        self.event.begin(Cow::Owned(copy));
         self.event_index = index;
     }
 

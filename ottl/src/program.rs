@@ -12,7 +12,8 @@ use std::borrow::Cow;
 use crate::editor::{self, Editor};
 use crate::fault::Fault;
 use crate::function::{Arguments, Function, Kind, Prepared};
-use crate::path::{Field, Form, Path, Root, show, trace_state_value};
+use crate::overlay::level_of;
+use crate::path::{Context, Field, Form, Path, Root, show, trace_state_value};
 use crate::syntax::{Comparison, MathOperator};
 use crate::value::{Entries, Value, calculate, compare, entry};
 use crate::view::{Edit, View};
@@ -62,6 +63,15 @@ impl Statement {
     #[must_use]
     pub fn masks(&self) -> bool {
         self.masks
+    }
+
+    /// The level whose bytes the statement changes; `None`: only the cache.
+    #[must_use]
+    pub fn changes(&self) -> Option<Context> {
+        match self.editor.target.root {
+            Root::Field(field, _) => Some(level_of(field)),
+            Root::Cache => None,
+        }
     }
 
     /// Runs the statement on `item`.

@@ -47,7 +47,7 @@ pub struct Counters {
     pub traces_complete: u64,
     /// Of the decided: before their deadline, on what was there, because they grew larger than a sampler holds of one.
     pub traces_cut: u64,
-    /// Policies that could not be evaluated. None of today's policies can fail.
+    /// Spans of which a condition could not be asked because it failed, and whose policy counts that.
     pub evaluation_errors: u64,
     /// Verdicts per policy, in the order of the settings. Spans without a trace id are not counted here.
     pub policies: Vec<Verdicts>,

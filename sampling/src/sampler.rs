@@ -19,7 +19,7 @@ use bytes::Bytes;
 use codecs::otlp::{ByteRange, SpanIndex, SpanItem, TraceId};
 
 use crate::counters::{Counters, Verdicts};
-use crate::policy::{Conditions, Decision, Facts, Rules, START_UNKNOWN, Triggers};
+use crate::policy::{Conditions, Decision, Facts, Rules, START_UNKNOWN, SpanWithin, Triggers};
 use crate::rates::SharedRates;
 use crate::release::{KeptTrace, Release};
 use crate::settings::Settings;
@@ -212,6 +212,11 @@ impl Sampler {
         }
     }
 
+    /// Says what time of day it is, for conditions that ask `Now()`. Before the spans they are asked of.
+    pub fn tell_time(&mut self, unix_ns: i64) {
+        self.rules.tell_time(unix_ns);
+    }
+
     /// Takes spans in. Those of undecided traces are copied into the table; late spans of kept traces, and kept spans
     /// without a trace id, are copied to `out` at once.
     ///
@@ -244,6 +249,7 @@ impl Sampler {
             first = last;
         }
         self.request.end(&mut self.table);
+        self.counters.evaluation_errors += self.rules.take_evaluation_errors();
         self.counters.spans_accepted += spans as u64;
         self.assert_ledger();
     }
@@ -368,6 +374,10 @@ impl Sampler {
             record.conditions |= self.request.resource_conditions(index, item.scope).0;
             record.conditions |= self.rules.look_into(item, bytes, Conditions(record.conditions)).0;
         }
+        if self.rules.ask_conditions() {
+            let span = SpanWithin { index, scope: item.scope, bytes };
+            record.conditions |= self.rules.conditions_true_of(span, Conditions(record.conditions)).0;
+        }
         record.first_start_ns = record.first_start_ns.min(start_of(item));
         record.last_end_ns = record.last_end_ns.max(item.end_ns);
         let met = record.conditions & !met_before;
@@ -458,6 +468,10 @@ impl Sampler {
         if self.rules.look_into_spans() {
             conditions.0 |= self.request.resource_conditions(index, item.scope).0;
             conditions.0 |= self.rules.look_into(item, bytes, conditions).0;
+        }
+        if self.rules.ask_conditions() {
+            let span = SpanWithin { index, scope: item.scope, bytes };
+            conditions.0 |= self.rules.conditions_true_of(span, conditions).0;
         }
         let facts = Facts {
             trace_id: item.trace_id,

@@ -116,6 +116,16 @@ pub enum Rule {
         /// Wanted values, whole.
         values: Vec<String>,
     },
+    /// Traces with a span, or an event of a span, of which one of these conditions of the transformation language is true.
+    /// Each was checked for its context, with bare paths.
+    OttlCondition {
+        /// Asked of each span.
+        spans: Vec<String>,
+        /// Asked of each event of each span.
+        span_events: Vec<String>,
+        /// A condition that fails on a span is counted as an evaluation error; it is not true either way.
+        counts_errors: bool,
+    },
     /// Traces with a span whose W3C `sampled` flag is set.
     TraceFlags,
     /// Traces of so many spans.

@@ -78,6 +78,19 @@ pub struct SpanItem {
 
 const _: () = assert!(size_of::<SpanItem>() == 64, "a span item fills one cache line");
 
+impl SpanItem {
+    /// Checks the span message `bytes` completely and notes its fields, for spans that were written anew. Where it lies,
+    /// its scope and its reason are the caller's to fill in.
+    ///
+    /// # Errors
+    /// The first malformed byte, with its offset in `bytes`.
+    pub fn of_message(bytes: &[u8]) -> Result<Self, Malformed> {
+        let mut item = Self::default();
+        read_span(bytes, 0, &mut item)?;
+        Ok(item)
+    }
+}
+
 /// Checks the span message in `bytes[start..]` and notes its fields in `item`; position fields stay as they are.
 ///
 /// ```text

@@ -4,6 +4,7 @@
 //! tracegate [--config FILE]... [--set KEY=VALUE]...     runs the gateway; without --config the built-in configuration
 //!           validate | print-config | components        look at a configuration without starting anything
 //!           migrate FILE [--from URL]                   what becomes of a Collector's configuration and traffic
+//!           ottl --statement TEXT --input FILE             try statements of `transform` on spans
 //!           traces [TRACE_ID]                           ask a running gateway what it kept, and why
 //!           analyze TRACE_ID|FILE                       where the time of a trace went
 //!           capacity                                    cores, memory and storage for a load
@@ -16,6 +17,7 @@ pub mod components;
 pub mod critical_path;
 pub mod migrate;
 pub mod old_gateway;
+pub mod ottl;
 pub mod port_owner;
 pub mod print_config;
 pub mod run;
@@ -63,6 +65,8 @@ pub enum Command {
     Components(components::Arguments),
     /// Says what becomes of each part of a Collector's configuration here, and what its traffic would need.
     Migrate(migrate::Arguments),
+    /// Tries statements of `transform` on spans in a file, and shows what they change.
+    Ottl(ottl::Arguments),
     /// Shows the traces that a running gateway kept, and why.
     Traces(traces::Arguments),
     /// Says where the time of a trace went: self times, critical path, bottleneck.
@@ -137,6 +141,7 @@ pub fn main() -> ExitCode {
         }
         Some(Command::Components(arguments)) => components::run(&arguments).tell(),
         Some(Command::Migrate(arguments)) => migrate::run(&sources, &arguments, &config::look_up, &machine).tell(),
+        Some(Command::Ottl(arguments)) => ottl::run(&arguments).tell(),
         Some(Command::Traces(arguments)) => traces::run(&arguments),
         Some(Command::Analyze(arguments)) => analyze::run(&arguments).tell(),
         Some(Command::Capacity(arguments)) => capacity::run(&arguments).tell(),

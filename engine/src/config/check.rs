@@ -278,6 +278,7 @@ fn processor(field: &Field<'_>, machine: &Machine) -> Option<ProcessorKind> {
         "batch" => component::batch::check(field),
         "resource" => component::resource::check(field),
         "tail_sampling" => component::tail_sampling::check(field),
+        "transform" => component::transform::check(field),
         other => unreachable!("the table says that the processor {other} is built"),
     }
 }

@@ -27,6 +27,12 @@ pub(crate) const DIFFERENCES: &[(Kind, &str, &str)] = &[
         "pending traces are bounded by bytes, and by `num_traces` only where it is written; a full table decides its \
          oldest trace early instead of losing it; late spans follow their trace's decision without a `decision_cache`",
     ),
+    (
+        Kind::Processor,
+        "transform",
+        "a statement with a nil argument is skipped and is no error; a value that could not be masked is deleted unless \
+         `on_mask_error` is `keep`",
+    ),
     (Kind::Exporter, "debug", "lines go to standard error and are laid out differently"),
     (Kind::Exporter, "memory", "ours: the Collector has no such exporter"),
 ];
@@ -65,6 +71,11 @@ pub(crate) const OURS: &[(&[Step], &str)] = &[
         &[Key("exporters"), Type(&["otlp", "otlp_grpc"]), Key("compression_params")],
         "the Collector's gRPC exporter has no compression levels",
     ),
+    (
+        &[Key("processors"), Type(&["transform"]), Key("on_mask_error")],
+        "in the Collector a value that could not be masked leaves as it is",
+    ),
+    (&[Key("processors"), Type(&["transform"]), Key("traces")], "`trace_statements` says the same"),
     (&[Key("exporters"), Type(&["memory"])], "the Collector keeps no traces to look at"),
 ];
 

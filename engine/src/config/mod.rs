@@ -30,6 +30,7 @@ mod scalar;
 mod section;
 mod service;
 mod sources;
+mod statements;
 mod telemetry;
 mod yaml;
 

@@ -33,6 +33,7 @@ pub fn translate(sources: &[Source], redacted: bool) -> Result<Translated, Vec<D
     let mut notes = Vec::new();
     metrics_reader(&mut tree, &mut notes);
     replace_memory_exporters(&mut tree, &mut notes);
+    transform_statements(&mut tree, &mut notes);
     for (path, reason) in OURS {
         remove(&mut tree, path, "", reason, &mut notes);
     }
@@ -115,6 +116,37 @@ fn metrics_reader(tree: &mut Node, notes: &mut Vec<String>) {
         "`service.telemetry.metrics` has a reader at {address} instead of `address`, which newer Collectors refuse; names \
          of metrics are {named}"
     ));
+}
+
+/// `traces` of a `transform`, our short form, becomes the first group of its `trace_statements`.
+fn transform_statements(tree: &mut Node, notes: &mut Vec<String>) {
+    let Some(Value::Map(processors)) = child(tree, "processors").map(|node| &mut node.value) else { return };
+    let is_transform = |key: &str| component::component_id(key).is_ok_and(|id| id.kind == "transform");
+    for processor in processors.iter_mut().filter(|entry| is_transform(&entry.key)) {
+        let place = processor.place.clone();
+        let Value::Map(entries) = &mut processor.node.value else { continue };
+        let mut take = |key: &str| {
+            let at = entries.iter().position(|entry| entry.key == key)?;
+            Some(entries.remove(at).node).filter(|node| !node.is_null())
+        };
+        let Some(short) = take("traces") else { continue };
+        let mut groups = vec![map(vec![("context", text("span", &place)), ("statements", short)], &place)];
+        match take("trace_statements") {
+            Some(Node { value: Value::List(items), .. })
+                if items.iter().all(|item| matches!(item.value, Value::Map(_))) =>
+            {
+                groups.extend(items);
+            }
+            Some(flat) => groups.push(map(vec![("statements", flat)], &place)),
+            None => {}
+        }
+        entries.push(entry("trace_statements", list(groups, &place), &place));
+        notes.push(format!(
+            "`processors.{}.traces` is written as a group of `trace_statements`; the Collector has no `Mask`, and stops a \
+             batch at a missing attribute where `error_mode` is `propagate`",
+            processor.key
+        ));
+    }
 }
 
 /// Takes `memory` exporters out of pipelines; a pipeline that has no other gets `debug`, because it needs one.
@@ -303,6 +335,28 @@ service:
             translated("service: {telemetry: {metrics: {level: basic, address: '${env:METRICS}'}}}");
         assert!(!text.contains("address") && text.contains("level: basic"), "{text}");
         assert!(notes[0].contains("${env:METRICS}"), "{notes:?}");
+    }
+
+    #[test]
+    fn the_short_form_of_statements_is_written_out() {
+        for (more, expected) in [
+            ("", 1),
+            (", trace_statements: ['set(span.name, \"b\")']", 2),
+            (", trace_statements: [{context: resource, statements: ['set(schema_url, \"b\")']}]", 2),
+        ] {
+            let file = format!(
+                "processors: {{transform/x: {{on_mask_error: keep, traces: ['set(name, \"a\")']{more}}}}}\nreceivers: \
+                 {{otlp: {{protocols: {{grpc: }}}}}}\nexporters: {{nop: }}\nservice: {{pipelines: {{traces: {{receivers: \
+                 [otlp], processors: [transform/x], exporters: [nop]}}}}}}\n"
+            );
+            let Translated { text, notes } = translated(&file);
+            assert!(!text.contains("on_mask_error") && text.contains("context: span"), "{text}");
+            assert_eq!(text.matches("statements:\n").count(), expected + 1, "{text}");
+            assert!(notes.iter().any(|note| note.contains("`processors.transform/x.traces`")), "{notes:?}");
+            let source = Source::File { name: "otelcol.yaml".into(), text };
+            let loaded = super::super::load(&[source], &|_| None, &super::super::Machine { memory_bytes: 1 << 30 });
+            assert!(!loaded.has_errors(), "{:?}", loaded.diagnostics);
+        }
     }
 
     #[test]

@@ -55,8 +55,6 @@ fn seed(name: &str) -> String {
     read(&root().join("configs/seed").join(name))
 }
 
-const WITHOUT_TRANSFORM: &str = "service.pipelines.traces.processors=[memory_limiter,tail_sampling,batch]";
-
 #[test]
 fn the_seeds_agent_loads_as_written_with_the_collectors_defaults() {
     let loaded = load_text(&seed("agent.config.yaml"), &[]);
@@ -86,11 +84,11 @@ fn the_seeds_agent_loads_as_written_with_the_collectors_defaults() {
 }
 
 #[test]
-fn the_seeds_gateway_loads_without_transform_and_says_why_it_does_not_with_it() {
-    let loaded = load_text(&seed("gateway.config.yaml"), &[WITHOUT_TRANSFORM]);
+fn the_seeds_gateway_loads_as_written() {
+    let loaded = load_text(&seed("gateway.config.yaml"), &[]);
     assert_eq!(messages(&loaded, Severity::Error), [""; 0]);
     let warnings = messages(&loaded, Severity::Warning);
-    for skipped in ["probabilistic_sampler", "transform", "prometheusremotewrite"] {
+    for skipped in ["probabilistic_sampler", "prometheusremotewrite"] {
         assert!(warnings.iter().any(|warning| warning.contains(skipped)), "{skipped} in {warnings:?}");
     }
     let config = loaded.config.unwrap();
@@ -100,17 +98,56 @@ fn the_seeds_gateway_loads_without_transform_and_says_why_it_does_not_with_it() 
     assert_eq!(tail.traces_max, None);
     let names: Vec<&str> = tail.policies.iter().map(|policy| policy.name.as_str()).collect();
     assert_eq!(names, ["errors", "slow", "random"]);
+    let statements = statements_of(&config, 2);
+    assert_eq!(statements.len(), 3);
+    assert!(
+        statements[0].0 == "traces[0]" && statements[0].1.ends_with(r#" where resource.attributes["env"] == "prod""#)
+    );
+}
 
-    let loaded = load_text(&seed("gateway.config.yaml"), &[]);
-    let errors = messages(&loaded, Severity::Error);
-    assert_eq!(errors.len(), 1, "{errors:?}");
-    assert!(errors[0].contains("`transform` is not built yet"), "{errors:?}");
+/// Names and texts of the statements of a transform.
+fn statements_of(config: &Config, processor: usize) -> Vec<(String, String)> {
+    let ProcessorKind::Transform(transform) = &config.processors[processor].kind else { panic!("a transform") };
+    let statements = transform.groups.iter().flat_map(|group| &group.statements);
+    statements.map(|statement| (statement.name.clone(), statement.text.clone())).collect()
+}
+
+#[test]
+fn the_seeds_masking_replaces_the_gateways_statements_when_it_is_merged_over_it() {
+    let files = ["gateway.config.yaml", "masking.config.yaml"];
+    let files = files.map(|name| Source::File { name: name.into(), text: seed(name) });
+    let loaded = load(&files, &|_| None, &MACHINE);
+    assert_eq!(messages(&loaded, Severity::Error), [""; 0]);
+    let statements = statements_of(&loaded.config.unwrap(), 2);
+    assert_eq!(statements.len(), 8);
+    assert!(statements[1].1.contains("Mask("), "{statements:?}");
+}
+
+#[test]
+fn groups_run_in_their_order_each_in_its_context() {
+    let config = config(
+        "receivers: {otlp: {protocols: {grpc: }}}\nexporters: {nop: }\nprocessors:\n  transform/a.b:\n    error_mode: \
+         silent\n    on_mask_error: keep\n    trace_statements:\n    - statements:\n      - set(span.name, \"a\") where \
+         spanevent.name == \"b\"\n    - context: resource\n      error_mode: propagate\n      conditions: \
+         ['schema_url == \"\"']\n      statements:\n      - set(schema_url, \"s\")\n  transform/flat:\n    \
+         trace_statements:\n    - set(span.name, \"a\")\n    - set(span.name, \"b\")\n    - \
+         set(resource.schema_url, \"s\")\nservice: {pipelines: {traces: {receivers: [otlp], processors: \
+         [transform/a.b, transform/flat], exporters: [nop]}}}\n",
+    );
+    let groups = |processor: usize| {
+        let ProcessorKind::Transform(transform) = &config.processors[processor].kind else { panic!("a transform") };
+        let group = |group: &StatementGroup| (group.context, group.error_mode, group.statements.len());
+        (transform.keeps_unmasked, transform.groups.iter().map(group).collect::<Vec<_>>())
+    };
+    use ottl::Context::{Resource, Span, SpanEvent};
+    assert_eq!(groups(0), (true, vec![(SpanEvent, ErrorMode::Silent, 1), (Resource, ErrorMode::Propagate, 1)]));
+    assert_eq!(groups(1), (false, vec![(Span, ErrorMode::Ignore, 2), (Resource, ErrorMode::Ignore, 1)]));
+    assert_eq!(statements_of(&config, 0)[1].0, "trace_statements[1].statements[0]");
 }
 
 #[test]
 fn the_gateway_can_be_pointed_at_plain_text_backends_with_set() {
     let sets = [
-        WITHOUT_TRANSFORM,
         "exporters.otlp/jaeger.endpoint=127.0.0.1:14317",
         "exporters.otlp/jaeger.tls.insecure=true",
         "exporters::otlp/tempo::tls={insecure: true}",
@@ -144,8 +181,7 @@ fn every_file_under_configs_loads_or_is_a_fragment() {
                 continue;
             }
             files += 1;
-            let sets: &[&str] = if name == "gateway.config.yaml" { &[WITHOUT_TRANSFORM] } else { &[] };
-            let loaded = load_text(&read(&path), sets);
+            let loaded = load_text(&read(&path), &[]);
             assert_eq!(messages(&loaded, Severity::Error), [""; 0], "{}", path.display());
             assert!(loaded.config.is_some() || loaded.fragment, "{}", path.display());
         }

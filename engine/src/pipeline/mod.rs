@@ -13,6 +13,7 @@ pub mod ack;
 pub mod batch;
 pub mod client;
 mod crossing;
+pub mod rewrite;
 
 pub use crossing::Crossing;
 
@@ -41,6 +42,8 @@ pub struct Pipeline {
     crossing: Option<Crossing>,
     /// Spans dropped by policy that the books already know of.
     dropped_booked: u64,
+    /// The same of spans that failed in a node.
+    failed_booked: u64,
 }
 
 /// A connector as one pipeline's exporter. The checked configuration has no circle of connectors, so a pipeline that is
@@ -67,7 +70,7 @@ impl Pipeline {
         branches: Vec<Rc<Branch>>,
         crossing: Option<Crossing>,
     ) -> Pipeline {
-        Pipeline { nodes, items, branches, outlets: Vec::new(), crossing, dropped_booked: 0 }
+        Pipeline { nodes, items, branches, outlets: Vec::new(), crossing, dropped_booked: 0, failed_booked: 0 }
     }
 
     /// Joins it to the pipelines behind its connectors, before the first batch.
@@ -232,14 +235,19 @@ impl Pipeline {
         last.queue.offer(request, last, std::mem::take(&mut acks));
     }
 
-    /// Books what policies dropped since the last time, for each exporter that will never see it.
+    /// Books what policies dropped, and what failed in a node, since the last time, for each exporter that will never see
+    /// it.
     fn book_dropped(&mut self, turn: Turn<'_>) {
         let dropped: u64 = self.nodes.iter().map(Processor::spans_dropped).sum();
         let news = dropped - self.dropped_booked;
         self.dropped_booked = dropped;
-        if news > 0 {
+        let failed: u64 = self.nodes.iter().map(Processor::spans_failed).sum();
+        let failed_news = failed - self.failed_booked;
+        self.failed_booked = failed;
+        if news > 0 || failed_news > 0 {
             for book in self.books() {
                 turn.cells.add(book.dropped, news);
+                turn.cells.add(book.failed, failed_news);
             }
         }
     }

@@ -8,6 +8,7 @@ pub mod batch;
 pub mod memory_limiter;
 pub mod resource;
 pub mod tail_sampling;
+pub mod transform;
 
 use crate::pipeline::batch::Batch;
 
@@ -22,6 +23,8 @@ pub enum Processor {
     Resource(resource::ResourceEditor),
     /// Samples by whole trace.
     TailSampling(Box<tail_sampling::TailSampling>),
+    /// Edits by statements.
+    Transform(Box<transform::Transform>),
 }
 
 /// What a processor is told about the moment.
@@ -54,13 +57,14 @@ impl Processor {
             Processor::Batch(node) => node.take(turn, batch),
             Processor::Resource(node) => node.take(batch, out),
             Processor::TailSampling(node) => node.take(turn, batch),
+            Processor::Transform(node) => node.take(turn, batch, out),
         }
     }
 
     /// Lets time pass. `drain` asks for everything that is held, due or not. Returns whether more would leave at once.
     pub fn turn(&mut self, turn: Turn<'_>, drain: bool, out: &mut Vec<Batch>) -> bool {
         match self {
-            Processor::MemoryLimiter(_) | Processor::Resource(_) => false,
+            Processor::MemoryLimiter(_) | Processor::Resource(_) | Processor::Transform(_) => false,
             Processor::Batch(node) => node.turn(turn, drain, out),
             Processor::TailSampling(node) => node.turn(turn, drain, out),
         }
@@ -83,6 +87,14 @@ impl Processor {
         }
     }
 
+    /// Spans that were lost in it because its work on them failed, ever.
+    pub fn spans_failed(&self) -> u64 {
+        match self {
+            Processor::Transform(node) => node.spans_failed(),
+            _ => 0,
+        }
+    }
+
     /// Whether it can be given more without growing past its bound.
     pub fn has_room(&self) -> bool {
         match self {
@@ -95,7 +107,7 @@ impl Processor {
     /// Spans it holds.
     pub fn spans_held(&self) -> u64 {
         match self {
-            Processor::MemoryLimiter(_) | Processor::Resource(_) => 0,
+            Processor::MemoryLimiter(_) | Processor::Resource(_) | Processor::Transform(_) => 0,
             Processor::Batch(node) => node.spans_held(),
             Processor::TailSampling(node) => node.spans_held(),
         }
@@ -107,6 +119,7 @@ impl Processor {
             Processor::MemoryLimiter(_) | Processor::Resource(_) => 0,
             Processor::Batch(node) => node.bytes_held(),
             Processor::TailSampling(node) => node.bytes_held(),
+            Processor::Transform(node) => node.bytes_held(),
         }
     }
 }

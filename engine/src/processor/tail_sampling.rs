@@ -50,6 +50,7 @@ impl TailSampling {
 
     /// The same for spans that come from another shard.
     pub fn insert(&mut self, turn: Turn<'_>, index: &SpanIndex, segments: &[Bytes]) {
+        self.sampler.tell_time(turn.clock.unix_ns());
         self.sampler.insert(turn.now_ns, index, segments, Select::All, &mut self.release);
         if self.release.index.spans.len() >= RELEASE_SPANS_MAX || self.release.bytes.len() >= RELEASE_BYTES_MAX {
             let batch = self.batch(turn);

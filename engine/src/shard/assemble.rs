@@ -18,14 +18,14 @@ use crate::config::checked::{
 use crate::exporter::Exporter;
 use crate::pipeline::client::Clients;
 use crate::pipeline::{Crossing, Outlet, Pipeline};
-use crate::processor::{Processor, batch, memory_limiter, resource, tail_sampling};
+use crate::processor::{Processor, batch, memory_limiter, resource, tail_sampling, transform};
 use crate::queue::{Branch, Queue};
 use crate::receiver::door::Door;
 use crate::receiver::otlp::OtlpReceiver;
 use crate::telemetry::cells::{Cells, Counter, Schema};
 use crate::telemetry::metrics::{
     BatchSeries, BookSeries, BudgetSeries, ExporterSeries, MemoryExporterSeries, MemoryLimiterSeries, MeshSeries,
-    ProcessorSeries, ReceiverSeries, ShardSeries, TailSamplingSeries,
+    ProcessorSeries, ReceiverSeries, ShardSeries, TailSamplingSeries, TransformSeries,
 };
 use crate::transport::Transport;
 use crate::transport::grpc_server::GrpcServer;
@@ -82,6 +82,7 @@ enum OwnSeries {
     MemoryLimiter(MemoryLimiterSeries),
     Batch(BatchSeries),
     TailSampling(TailSamplingSeries),
+    Transform(TransformSeries),
     None,
 }
 
@@ -106,6 +107,11 @@ impl Declared {
                 ProcessorKind::TailSampling(settings) => {
                     let policies: Vec<String> = settings.policies.iter().map(|policy| policy.name.clone()).collect();
                     OwnSeries::TailSampling(TailSamplingSeries::declare(&mut schema, &id, &policies))
+                }
+                ProcessorKind::Transform(settings) => {
+                    let statements = settings.groups.iter().flat_map(|group| &group.statements);
+                    let names = statements.map(|statement| statement.name.as_str());
+                    OwnSeries::Transform(TransformSeries::declare(&mut schema, &id, names))
                 }
                 ProcessorKind::Resource { .. } => OwnSeries::None,
             };
@@ -294,6 +300,14 @@ impl Parts<'_> {
                 *next_reason += u16::try_from(settings.policies.len()).expect("at most 256 policies");
                 let sampler = self.sampler(settings.share_of(self.context.shards), first_reason, rates);
                 Processor::TailSampling(Box::new(tail_sampling::TailSampling::new(sampler, own.clone())))
+            }
+            (ProcessorKind::Transform(settings), OwnSeries::Transform(own)) => {
+                let id = self.config.processors[processor].id.to_string();
+                let losses = transform::Losses {
+                    spans: series.common.dropped_spans,
+                    caught_panics: self.declared.gauges.shard.caught_panics,
+                };
+                Processor::Transform(Box::new(transform::Transform::new(id, settings, own.clone(), losses)))
             }
             (kind, _) => unreachable!("{kind:?} was declared with series of its own"),
         }

@@ -133,6 +133,12 @@ metrics! {
         "Spans lost inside a processor by overload or failure; never spans that a policy dropped.";
     PROCESSOR_INTERNAL_DURATION: Kind::Histogram(&NODE_TIME), Detailed, "otelcol_processor_internal_duration",
         "Seconds a processor worked on one batch.";
+    PROCESSOR_FAILED_SPANS: Kind::Counter, Basic, "tracegate_processor_failed_spans",
+        "Spans lost inside a processor by failure, by reason.";
+    TRANSFORM_STATEMENT_FAILURES: Kind::Counter, Normal, "tracegate_transform_statement_failures",
+        "Items on which a statement failed and changed nothing.";
+    TRANSFORM_UNMASKED_DELETED: Kind::Counter, Normal, "tracegate_transform_unmasked_deleted",
+        "Values that a statement deleted because it could not mask them.";
     MEMORY_LIMITER_ACCEPTED_SPANS: Kind::Counter, Basic, "otelcol_processor_memory_limiter_accepted_spans",
         "Spans admitted while memory was below the soft limit.";
     MEMORY_LIMITER_REFUSED_SPANS: Kind::Counter, Basic, "otelcol_processor_memory_limiter_refused_spans",
@@ -448,6 +454,44 @@ impl MemoryLimiterSeries {
             accepted_spans: schema.counter(&MEMORY_LIMITER_ACCEPTED_SPANS, &own),
             refused_spans: schema.counter(&MEMORY_LIMITER_REFUSED_SPANS, &own),
         }
+    }
+}
+
+/// What a transform counts besides [`ProcessorSeries`].
+#[derive(Clone, Debug)]
+pub struct TransformSeries {
+    /// Spans of batches that a failed statement stopped, reason `ottl`.
+    pub failed_spans: Counter,
+    /// By the statement's number.
+    pub statements: Vec<StatementSeries>,
+}
+
+/// What is counted of one statement.
+#[derive(Clone, Copy, Debug)]
+pub struct StatementSeries {
+    /// Items on which it failed.
+    pub failures: Counter,
+    /// Values it deleted because it could not mask them.
+    pub unmasked_deleted: Counter,
+}
+
+impl TransformSeries {
+    /// Declares the series of one transform with these statements.
+    pub fn declare<'s>(
+        schema: &mut Schema,
+        processor_id: &str,
+        statements: impl Iterator<Item = &'s str>,
+    ) -> TransformSeries {
+        let own = ("processor", processor_id);
+        let failed_spans = schema.counter(&PROCESSOR_FAILED_SPANS, &[own, ("reason", "ottl")]);
+        let statements = statements.map(|statement| {
+            let labels = [own, ("statement", statement)];
+            StatementSeries {
+                failures: schema.counter(&TRANSFORM_STATEMENT_FAILURES, &labels),
+                unmasked_deleted: schema.counter(&TRANSFORM_UNMASKED_DELETED, &labels),
+            }
+        });
+        TransformSeries { failed_spans, statements: statements.collect() }
     }
 }
 
@@ -869,6 +913,7 @@ mod tests {
         ProcessorSeries::declare(&mut schema, "batch").measured(&mut schema, "batch", Detailed);
         MemoryLimiterSeries::declare(&mut schema, "memory_limiter");
         BatchSeries::declare(&mut schema, "batch");
+        TransformSeries::declare(&mut schema, "transform", ["traces[0]"].into_iter());
         TailSamplingSeries::declare(&mut schema, "tail_sampling/eu", &["errors".to_owned()]);
         ExporterSeries::declare(&mut schema, "otlp/jaeger");
         BookSeries::declare(&mut schema, "traces", "otlp/jaeger");
@@ -890,6 +935,8 @@ mod tests {
             "otelcol_processor_batch_timeout_trigger_send{processor=batch}",
             "otelcol_processor_tail_sampling_count_traces_sampled{policy=eu.errors,sampled=true,decision=sampled}",
             "otelcol_processor_tail_sampling_global_count_traces_sampled{sampled=false,decision=not_sampled}",
+            "tracegate_processor_failed_spans{processor=transform,reason=ottl}",
+            "tracegate_transform_unmasked_deleted{processor=transform,statement=traces[0]}",
             "otelcol_exporter_sent_spans{exporter=otlp/jaeger}",
             "otelcol_exporter_send_failed_spans{exporter=otlp/jaeger}",
             "otelcol_exporter_enqueue_failed_spans{exporter=otlp/jaeger}",

@@ -15,6 +15,7 @@ mod always_sample;
 mod certain;
 mod composite;
 mod latency;
+mod ottl_condition;
 mod probabilistic;
 mod questions;
 mod span_count;
@@ -36,6 +37,7 @@ use span_count::SpanCount;
 use status_code::StatusCodes;
 
 pub(crate) use certain::Triggers;
+pub(crate) use ottl_condition::SpanWithin;
 pub use questions::QUESTIONS_MAX;
 
 /// See [`Settings::questions`].
@@ -165,6 +167,27 @@ impl Rules {
         Conditions(flag | self.questions.ask_span(bytes, answered.0))
     }
 
+    /// Whether spans are asked conditions of the transformation language.
+    #[inline]
+    pub(crate) fn ask_conditions(&self) -> bool {
+        !self.questions.conditions().is_empty()
+    }
+
+    /// Which of these conditions are true of the span, except those `answered` with yes already.
+    pub(crate) fn conditions_true_of(&self, span: SpanWithin<'_>, answered: Conditions) -> Conditions {
+        Conditions(self.questions.conditions().ask(span, answered.0))
+    }
+
+    /// The time of day that conditions are told.
+    pub(crate) fn tell_time(&self, unix_ns: i64) {
+        self.questions.conditions().tell_time(unix_ns);
+    }
+
+    /// How often conditions failed since this was asked last.
+    pub(crate) fn take_evaluation_errors(&self) -> u64 {
+        self.questions.conditions().take_errors()
+    }
+
     /// Whether resources have answers: if not, they need not be asked.
     pub(crate) fn ask_about_resources(&self) -> bool {
         self.questions.ask_about_resources()
@@ -220,6 +243,7 @@ impl Compiler<'_> {
             Rule::StatusCode { ok, error, unset } => Compiled::StatusCode(StatusCodes::new(*ok, *error, *unset)),
             Rule::Attribute { invert_match: true, .. } => Compiled::None(self.question(rule)),
             Rule::Attribute { .. } | Rule::TraceState { .. } => Compiled::Some(self.question(rule)),
+            Rule::OttlCondition { .. } => Compiled::Some(self.catalogue.condition(rule)),
             Rule::TraceFlags => {
                 self.looks_into_spans = true;
                 Compiled::Some(FLAG_SAMPLED_CONDITION)

@@ -12,6 +12,7 @@
 use codecs::otlp::attributes::{Attribute, Value};
 use codecs::otlp::{resource_attributes, span_attributes, span_trace_state};
 
+use super::ottl_condition::OttlConditions;
 use super::trace_state;
 use crate::pattern::Pattern;
 use crate::settings::{AttributeTest, Number, Rule, Settings};
@@ -27,6 +28,7 @@ pub const QUESTIONS_MAX: usize = 64 - FIRST_BIT;
 pub(super) enum Question<'a> {
     Attribute { key: &'a str, test: &'a AttributeTest },
     TraceState { key: &'a str, values: &'a [String] },
+    Ottl { spans: &'a [String], span_events: &'a [String], counts_errors: bool },
 }
 
 /// The different questions of some policies; a question's position is its number.
@@ -78,6 +80,9 @@ impl<'a> Question<'a> {
         match rule {
             Rule::Attribute { key, test, .. } => Some(Self::Attribute { key, test }),
             Rule::TraceState { key, values } => Some(Self::TraceState { key, values }),
+            Rule::OttlCondition { spans, span_events, counts_errors } => {
+                Some(Self::Ottl { spans, span_events, counts_errors: *counts_errors })
+            }
             _ => None,
         }
     }
@@ -92,6 +97,7 @@ pub(super) struct Questions {
     about_attributes: u64,
     trace_states: Vec<WantedState>,
     about_trace_states: u64,
+    conditions: OttlConditions,
 }
 
 /// An attribute name and all that is asked of it.
@@ -128,6 +134,9 @@ impl Questions {
             match *question {
                 Question::Attribute { key, test } => questions.add_attribute(bit(number), key, test),
                 Question::TraceState { key, values } => questions.add_trace_state(bit(number), key, values),
+                Question::Ottl { spans, span_events, counts_errors } => {
+                    questions.conditions.add(bit(number), spans, span_events, counts_errors);
+                }
             }
         }
         questions
@@ -148,6 +157,10 @@ impl Questions {
         self.about_trace_states |= condition;
         let values = values.iter().map(|value| value.as_bytes().into()).collect();
         self.trace_states.push(WantedState { condition, key: key.as_bytes().into(), values });
+    }
+
+    pub(super) fn conditions(&self) -> &OttlConditions {
+        &self.conditions
     }
 
     pub(super) fn ask_about_resources(&self) -> bool {

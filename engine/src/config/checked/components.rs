@@ -197,6 +197,52 @@ pub enum ProcessorKind {
     },
     /// Samples by whole trace.
     TailSampling(sampling::settings::Settings),
+    /// Edits resources, scopes, spans and their events by statements.
+    Transform(TransformSettings),
+}
+
+/// `transform`. Every text in it was checked: it can be read again without an error.
+#[derive(Clone, Debug)]
+pub struct TransformSettings {
+    /// In the order in which they run.
+    pub groups: Vec<StatementGroup>,
+    /// `on_mask_error: keep`: a value that could not be masked stays as it is.
+    pub keeps_unmasked: bool,
+}
+
+/// Statements that run together on each item of their context.
+#[derive(Clone, Debug)]
+pub struct StatementGroup {
+    /// What they run on.
+    pub context: ottl::Context,
+    /// How their paths are written.
+    pub paths: ottl::Paths,
+    /// What a failure does.
+    pub error_mode: ErrorMode,
+    /// The statements run where one of these is true; empty: everywhere.
+    pub conditions: Vec<String>,
+    /// At least one.
+    pub statements: Vec<StatementText>,
+}
+
+/// One statement.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StatementText {
+    /// As written.
+    pub text: String,
+    /// Label of its metrics: its place below the processor, `trace_statements[0].statements[2]`.
+    pub name: String,
+}
+
+/// `error_mode`: what happens when a statement or condition fails on an item.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ErrorMode {
+    /// It is logged, and the next one goes on.
+    Ignore,
+    /// The next one goes on.
+    Silent,
+    /// The whole batch fails.
+    Propagate,
 }
 
 /// An edit's value that comes from the request's sender.

@@ -22,6 +22,7 @@ pub(crate) mod pprof;
 pub(crate) mod resource;
 mod tail_policies;
 pub(crate) mod tail_sampling;
+pub(crate) mod transform;
 pub(crate) mod zpages;
 
 use super::checked::ComponentId;
@@ -96,7 +97,7 @@ const SEND_OTLP: &str =
     "let the senders speak OTLP to the `otlp` receiver, or keep a Collector in front that translates";
 const AGENT: &str = "this belongs on the host: keep a Collector there that sends OTLP to the `otlp` receiver";
 const EXPORT_OTLP: &str = "most backends take OTLP: use the `otlp` or `otlphttp` exporter";
-const USE_TRANSFORM: &str = "`resource` sets resource attributes; for anything else keep a Collector behind";
+const USE_TRANSFORM: &str = "`transform` sets, deletes and rewrites attributes by statements";
 const USE_TAIL: &str = "`tail_sampling` with a `probabilistic` policy samples by trace id too";
 const USE_OTLP_METRICS: &str = "metrics pipelines are not built yet: leave metrics with the Collector";
 const NO_CONNECTORS: &str = "keep the Collector for this pipeline";
@@ -143,7 +144,7 @@ pub(crate) const COMPONENTS: &[Component] = &[
     component(Processor, "batch", Built),
     component(Processor, "resource", Built),
     component(Processor, "tail_sampling", Built),
-    component(Processor, "transform", Later(USE_TRANSFORM)),
+    component(Processor, "transform", Built),
     component(Processor, "filter", Later("drop at the source, or keep a Collector behind")),
     component(Processor, "attributes", Later(USE_TRANSFORM)),
     component(Processor, "redaction", Later("mask at the source, or keep a Collector behind")),

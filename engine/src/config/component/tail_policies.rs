@@ -5,9 +5,13 @@
 
 use sampling::settings::{AttributeTest, CompositePart, Number, Pattern, Rule};
 
+use ottl::{Context, Paths};
+
+use crate::config::checked::ErrorMode;
 use crate::config::diagnostic::{nearest, shown};
 use crate::config::scalar::Meaning;
 use crate::config::section::{Field, Section};
+use crate::config::statements;
 
 /// Salt of the Collector where none is given.
 const HASH_SALT: &str = "default-hash-seed";
@@ -15,11 +19,13 @@ const HASH_SALT: &str = "default-hash-seed";
 const VALUES_MAX: usize = 1024;
 /// Patterns that one policy may search for, one after the other.
 const PATTERNS_MAX: usize = 64;
+/// Conditions of one list of an `ottl_condition`; each is asked of every span.
+const CONDITIONS_MAX: usize = 64;
 /// Policies that one policy may hold.
 const INNER_MAX: usize = 64;
 
 /// Types that may stand anywhere.
-const SIMPLE: [&str; 12] = [
+const SIMPLE: [&str; 13] = [
     "always_sample",
     "latency",
     "numeric_attribute",
@@ -32,11 +38,10 @@ const SIMPLE: [&str; 12] = [
     "span_count",
     "trace_state",
     "trace_flags",
+    "ottl_condition",
 ];
 /// Types that hold others.
 const HOLDING: [&str; 4] = ["and", "not", "drop", "composite"];
-/// Needs the language of `transform`.
-const LATER: &str = "ottl_condition";
 
 /// Where a policy stands.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -95,12 +100,7 @@ fn is_allowed(kind: &Field<'_>, written: &str, within: Within) -> bool {
     if within.allows(written) {
         return true;
     }
-    if written == LATER {
-        kind.lacking(
-            format!("policies of type `{LATER}` are not built yet: they come with the language of `transform`"),
-            "use policies that ask for attributes, combined by `and` and `not`",
-        );
-    } else if HOLDING.contains(&written) {
+    if HOLDING.contains(&written) {
         kind.error(
             format!("a policy of type `{written}` cannot stand in `{}`", within.name()),
             format!("use one of {}", within.allowed()),
@@ -127,6 +127,7 @@ fn of_type(section: &Section<'_>, written: &str) -> Option<Rule> {
         "boolean_attribute" => boolean_attribute(&section.section_or_empty("boolean_attribute")),
         "span_count" => span_count(&section.section_or_empty("span_count")),
         "trace_state" => trace_state(&section.section_or_empty("trace_state")),
+        "ottl_condition" => ottl_condition(&section.section_or_empty("ottl_condition")),
         "rate_limiting" => {
             let (spans_per_second, burst_spans) = rate(&section.section_or_empty("rate_limiting"), "spans_per_second")?;
             Some(Rule::RateLimiting { spans_per_second, burst_spans })
@@ -146,7 +147,7 @@ fn of_type(section: &Section<'_>, written: &str) -> Option<Rule> {
 
 /// Settings under the keys of other types: a sign of a wrong `type`, and without effect in the Collector too.
 fn other_settings(section: &Section<'_>, written: &str) {
-    for key in SIMPLE.into_iter().chain(HOLDING).chain([LATER]) {
+    for key in SIMPLE.into_iter().chain(HOLDING) {
         let Some(field) = section.field(key) else {
             continue;
         };
@@ -271,6 +272,28 @@ fn trace_state(settings: &Section<'_>) -> Option<Rule> {
     let key = key(settings, "a member of the trace state");
     let values = values(settings, VALUES_MAX)?.into_iter().map(|(value, _)| value).collect();
     Some(Rule::TraceState { key: key?, values })
+}
+
+fn ottl_condition(settings: &Section<'_>) -> Option<Rule> {
+    // The Collector's default is the empty text, which it takes for `silent`.
+    let error_mode = statements::error_mode(settings, ErrorMode::Silent);
+    let conditions = |key, context| {
+        let items = settings.field(key).map(|field| field.items()).unwrap_or_default();
+        if items.len() > CONDITIONS_MAX {
+            settings.error(format!("more than {CONDITIONS_MAX} conditions"), "combine some of them by `or`");
+            return None;
+        }
+        // Not one by one: what is wrong with each of them is to be said.
+        let checked: Vec<_> = items.iter().map(|item| statements::condition(item, context, Paths::Bare)).collect();
+        checked.into_iter().collect::<Option<Vec<String>>>()
+    };
+    let (spans, span_events) = (conditions("span", Context::Span), conditions("spanevent", Context::SpanEvent));
+    let (spans, span_events) = (spans?, span_events?);
+    if spans.is_empty() && span_events.is_empty() {
+        settings.error("no condition is given", "add `span:` or `spanevent:` with a list of conditions");
+        return None;
+    }
+    Some(Rule::OttlCondition { spans, span_events, counts_errors: error_mode == ErrorMode::Propagate })
 }
 
 fn span_count(settings: &Section<'_>) -> Option<Rule> {

@@ -1,0 +1,647 @@
+//! `transform`: runs statements on resources, scopes, spans and span events.
+//!
+//! ```text
+//! pass: groups that one walk over the batch can run
+//!   walk: by resource, by scope, by span --statements--> staged edits --changed--> Rewriter
+//! after the pass the batch is what the next pass reads
+//! ```
+//!
+//! The idea: in the Collector each group walks the whole payload. One walk does the same as several if what a group
+//! changes is only seen by later groups on the same item, so groups are joined into one pass wherever that holds; usually
+//! there is one pass. Nothing is written where nothing changed.
+//!
+//! A failure never lets out what was to be masked: a statement that masks deletes what it cannot mask. With
+//! `error_mode: propagate` a failure stops the batch: its senders are told never to repeat it, and if they have had their
+//! answer before, its spans are counted as failed.
+
+use super::Turn;
+use crate::config::checked::{ErrorMode, StatementGroup, TransformSettings};
+use crate::pipeline::ack::Outcome as Answer;
+use crate::pipeline::batch::Batch;
+use crate::pipeline::rewrite::{Order, Rewriter};
+use crate::shard::buffers::Buffers;
+use crate::telemetry::cells::Counter;
+use crate::telemetry::metrics::TransformSeries;
+use codecs::grpc::{Code, Status};
+use codecs::otlp::{SpanItem, span_bytes};
+use ottl::{Condition, Context, Environment, Fault, Outcome, Statement, TraceItem};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+/// A statement's failures are logged at most this often.
+const LOGGED_EVERY_NS: u64 = 10_000_000_000;
+
+/// One `transform` processor on one shard.
+#[derive(Debug)]
+pub struct Transform {
+    id: String,
+    passes: Vec<Vec<Group>>,
+    environment: Environment,
+    tallies: Vec<Tally>,
+    /// Reused between batches.
+    item: TraceItem<'static>,
+    order: Order,
+    rewriter: Rewriter,
+    series: TransformSeries,
+    /// The processor's own series of lost spans, and the shard's of caught panics.
+    lost_spans: Counter,
+    caught_panics: Counter,
+    spans_failed: u64,
+}
+
+/// Statements that run together on each item of their context.
+#[derive(Debug)]
+struct Group {
+    context: Context,
+    conditions: Vec<Condition>,
+    /// With their numbers in [`Transform::tallies`].
+    statements: Vec<(usize, Statement)>,
+    error_mode: ErrorMode,
+}
+
+/// What a statement did since it was last shown.
+#[derive(Clone, Debug, Default)]
+pub struct Tally {
+    /// Its place below the processor.
+    pub name: String,
+    /// Items it ran on.
+    pub applied: u64,
+    /// Items of which its condition is not true.
+    pub not_matched: u64,
+    /// Items it left alone because an argument is nil.
+    pub skipped: u64,
+    /// Items on which it failed.
+    pub failures: u64,
+    /// Values it deleted because it could not mask them.
+    pub unmasked_deleted: u64,
+    /// The first failure, if it is to be told.
+    pub fault: Option<Fault>,
+    /// When one was logged last.
+    logged_ns: Option<u64>,
+}
+
+/// Why a batch goes no further.
+#[derive(Debug)]
+enum Stop {
+    /// A statement or condition failed, and its group propagates failures.
+    Failed { statement: usize, fault: Fault },
+    /// What the statements wrote is no span: a defect of ours.
+    Defect(String),
+}
+
+/// What a transform counts into, beside its own series.
+#[derive(Clone, Copy, Debug)]
+pub struct Losses {
+    /// The processor's lost spans.
+    pub spans: Counter,
+    /// The shard's caught panics.
+    pub caught_panics: Counter,
+}
+
+impl Transform {
+    /// Reads the statements again: what they become belongs to one shard.
+    pub fn new(id: String, settings: &TransformSettings, series: TransformSeries, losses: Losses) -> Transform {
+        let names = settings.groups.iter().flat_map(|group| &group.statements).map(|statement| statement.name.clone());
+        let tally = |name| Tally { name, ..Tally::default() };
+        let tallies = names.map(tally).collect();
+        let mut next = 0;
+        let groups = settings.groups.iter().map(|group| Group::new(group, &mut next));
+        Transform {
+            id,
+            passes: passes(groups),
+            environment: Environment { keeps_unmasked: settings.keeps_unmasked, ..Environment::default() },
+            tallies,
+            item: TraceItem::default(),
+            order: Order::default(),
+            rewriter: Rewriter::default(),
+            series,
+            lost_spans: losses.spans,
+            caught_panics: losses.caught_panics,
+            spans_failed: 0,
+        }
+    }
+
+    /// Edits the batch and passes it on.
+    pub fn take(&mut self, turn: Turn<'_>, mut batch: Batch, out: &mut Vec<Batch>) {
+        self.environment.now_unix_ns = turn.clock.unix_ns();
+        let result = self.run(turn.buffers, &mut batch);
+        self.show(turn);
+        match result {
+            Ok(()) => out.push(batch),
+            Err(stop) => self.stop(turn, batch, &stop),
+        }
+    }
+
+    /// Edits a batch outside of a pipeline, and tells what each statement did.
+    pub fn rehearse(&mut self, turn: Turn<'_>, batch: &mut Batch) -> (Vec<Tally>, bool) {
+        self.environment.now_unix_ns = turn.clock.unix_ns();
+        let is_whole = self.run(turn.buffers, batch).is_ok();
+        (self.tallies.clone(), is_whole)
+    }
+
+    fn run(&mut self, buffers: &Buffers, batch: &mut Batch) -> Result<(), Stop> {
+        let Transform { passes, environment, tallies, item, order, rewriter, .. } = self;
+        for pass in passes {
+            let order = order.of(&batch.index);
+            let walk = catch_unwind(AssertUnwindSafe(|| {
+                let mut walk =
+                    Walk { pass, batch, buffers, item: std::mem::take(item).recycle(), environment, tallies, rewriter };
+                let result = walk.run(order);
+                *item = walk.item.recycle();
+                result
+            }));
+            let result = walk.unwrap_or_else(|_| Err(Stop::Defect("a statement panicked".to_owned())));
+            if result.is_err() {
+                rewriter.abandon();
+                return result;
+            }
+            rewriter.apply(batch);
+        }
+        Ok(())
+    }
+
+    /// Shows what the statements have counted, and logs what failed for the first time in a while.
+    fn show(&mut self, turn: Turn<'_>) {
+        for (tally, series) in self.tallies.iter_mut().zip(&self.series.statements) {
+            let (failures, unmasked_deleted) = (tally.failures, tally.unmasked_deleted);
+            if failures == 0 && unmasked_deleted == 0 {
+                continue;
+            }
+            (tally.failures, tally.unmasked_deleted) = (0, 0);
+            turn.cells.add(series.failures, failures);
+            turn.cells.add(series.unmasked_deleted, unmasked_deleted);
+            let is_news = tally.logged_ns.is_none_or(|logged| turn.now_ns.saturating_sub(logged) >= LOGGED_EVERY_NS);
+            if let Some(fault) = tally.fault.take().filter(|_| is_news) {
+                tally.logged_ns = Some(turn.now_ns);
+                tracing::warn!(
+                    processor = %self.id, statement = %tally.name, error = %fault, failures, unmasked_deleted,
+                    "A statement failed on some items of a batch."
+                );
+            }
+        }
+    }
+
+    /// Ends a batch: answered if somebody waits for it, and counted as failed.
+    fn stop(&mut self, turn: Turn<'_>, mut batch: Batch, stop: &Stop) {
+        let spans = batch.spans();
+        self.spans_failed += spans;
+        turn.cells.add(self.series.failed_spans, spans);
+        turn.cells.add(self.lost_spans, spans);
+        let (code, message) = match stop {
+            Stop::Failed { statement, fault } => {
+                let statement = self.tallies.get(*statement).map_or("", |tally| &tally.name);
+                (Code::InvalidArgument, format!("{}: {statement} failed: {fault}", self.id))
+            }
+            Stop::Defect(what) => {
+                turn.cells.add(self.caught_panics, 1);
+                (Code::Internal, format!("{}: {what}; please report this", self.id))
+            }
+        };
+        tracing::error!(processor = %self.id, failed_spans = spans, message, "A batch was stopped by its statements.");
+        batch.settle(&Answer::Failed(Status::new(code, message)));
+        turn.indexes.give_back(batch.index);
+    }
+
+    /// Spans of batches that went no further, ever.
+    pub fn spans_failed(&self) -> u64 {
+        self.spans_failed
+    }
+
+    /// Memory that is kept from batch to batch.
+    pub fn bytes_held(&self) -> u64 {
+        self.rewriter.bytes_held() as u64
+    }
+}
+
+impl Tally {
+    fn note(&mut self, fault: Fault, mode: ErrorMode) {
+        if mode != ErrorMode::Silent {
+            self.fault.get_or_insert(fault);
+        }
+    }
+}
+
+impl Group {
+    fn new(settings: &StatementGroup, next: &mut usize) -> Group {
+        const CHECKED: &str = "the configuration was checked by reading the same text";
+        let StatementGroup { context, paths, error_mode, .. } = *settings;
+        let conditions = settings.conditions.iter();
+        let conditions = conditions.map(|text| ottl::check_condition(text, context, paths).expect(CHECKED));
+        let statements = settings.statements.iter().map(|statement| {
+            *next += 1;
+            (*next - 1, ottl::check_statement(&statement.text, context, paths).expect(CHECKED))
+        });
+        Group { context, conditions: conditions.collect(), statements: statements.collect(), error_mode }
+    }
+
+    /// Whether it changes what items beside its own see: their scope or resource.
+    fn changes_what_others_see(&self) -> bool {
+        let shallowest = self.statements.iter().filter_map(|(_, statement)| statement.changes()).min();
+        shallowest.is_some_and(|level| level < self.context.min(Context::Span))
+    }
+}
+
+/// Joins groups into passes. A walk visits a resource, then its scopes, then their spans, and runs on each all groups of
+/// that level: the same as one walk per group, as long as levels do not go up again and nobody changes what other items
+/// see. A span and its events are one item here.
+fn passes(groups: impl Iterator<Item = Group>) -> Vec<Vec<Group>> {
+    let mut passes: Vec<Vec<Group>> = Vec::new();
+    for group in groups {
+        let level = group.context.min(Context::Span);
+        let joins = |last: &Vec<Group>| {
+            !group.changes_what_others_see()
+                && last
+                    .iter()
+                    .all(|other| !other.changes_what_others_see() && other.context.min(Context::Span) <= level)
+        };
+        match passes.last_mut() {
+            Some(last) if joins(last) => last.push(group),
+            _ => passes.push(vec![group]),
+        }
+    }
+    passes
+}
+
+/// One walk over a batch.
+struct Walk<'w, 'b> {
+    pass: &'w [Group],
+    batch: &'b Batch,
+    buffers: &'w Buffers,
+    item: TraceItem<'b>,
+    environment: &'w mut Environment,
+    tallies: &'w mut [Tally],
+    rewriter: &'w mut Rewriter,
+}
+
+impl<'b> Walk<'_, 'b> {
+    fn run(&mut self, order: &[u32]) -> Result<(), Stop> {
+        let batch = self.batch;
+        let (mut resource, mut scope) = (None, None);
+        for &number in order {
+            let span = &batch.index.spans[number as usize];
+            if scope != Some(span.scope) {
+                self.finish_scope(scope);
+                let entry = &batch.index.scopes[span.scope as usize];
+                if resource != Some(entry.resource) {
+                    self.finish_resource(resource);
+                    resource = Some(entry.resource);
+                    self.item.begin_resource(batch.index.resource_envelope(span.scope));
+                    self.on_each(Context::Resource)?;
+                }
+                scope = Some(span.scope);
+                self.item.begin_scope(batch.index.scope_envelope(span.scope));
+                self.on_each(Context::Scope)?;
+            }
+            self.span(number, span)?;
+        }
+        self.finish_scope(scope);
+        self.finish_resource(resource);
+        Ok(())
+    }
+
+    fn finish_scope(&mut self, scope: Option<u32>) {
+        if let Some(number) = scope.filter(|_| self.item.is_changed(Context::Scope)) {
+            self.rewriter.scope(number, |out| self.item.write(Context::Scope, out));
+        }
+    }
+
+    fn finish_resource(&mut self, resource: Option<u32>) {
+        if let Some(number) = resource.filter(|_| self.item.is_changed(Context::Resource)) {
+            self.rewriter.resource(number, |out| self.item.write(Context::Resource, out));
+        }
+    }
+
+    /// Runs the groups of this level on the item as it stands.
+    fn on_each(&mut self, level: Context) -> Result<(), Stop> {
+        let pass = self.pass;
+        pass.iter().filter(|group| group.context == level).try_for_each(|group| self.group(group))
+    }
+
+    fn span(&mut self, number: u32, span: &SpanItem) -> Result<(), Stop> {
+        let (pass, batch) = (self.pass, self.batch);
+        self.item.begin_span(span_bytes(span, &batch.segments));
+        for group in pass {
+            match group.context {
+                Context::Span => self.group(group)?,
+                Context::SpanEvent => {
+                    for event in 0..self.item.events_count() {
+                        self.item.begin_event(event);
+                        self.group(group)?;
+                        self.item.finish_event();
+                    }
+                }
+                Context::Resource | Context::Scope => {}
+            }
+        }
+        if !self.item.is_changed(Context::Span) {
+            return Ok(());
+        }
+        let written = self.rewriter.span(self.buffers, batch, number, |out| self.item.write(Context::Span, out));
+        written.map_err(|malformed| Stop::Defect(format!("a span was written that is none: {malformed}")))
+    }
+
+    fn group(&mut self, group: &Group) -> Result<(), Stop> {
+        self.environment.cache.clear();
+        if !self.applies(group)? {
+            return Ok(());
+        }
+        for (number, statement) in &group.statements {
+            match statement.run(&mut self.item, self.environment) {
+                Outcome::Applied => self.tallies[*number].applied += 1,
+                Outcome::NotMatched => self.tallies[*number].not_matched += 1,
+                Outcome::Skipped => self.tallies[*number].skipped += 1,
+                Outcome::Deleted(fault) => {
+                    let tally = &mut self.tallies[*number];
+                    tally.unmasked_deleted += 1;
+                    tally.note(fault, group.error_mode);
+                }
+                Outcome::Failed(fault) => self.failed(*number, fault, group.error_mode)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn failed(&mut self, statement: usize, fault: Fault, mode: ErrorMode) -> Result<(), Stop> {
+        let tally = &mut self.tallies[statement];
+        tally.failures += 1;
+        if mode == ErrorMode::Propagate {
+            return Err(Stop::Failed { statement, fault });
+        }
+        tally.note(fault, mode);
+        Ok(())
+    }
+
+    /// Whether one of the group's conditions is true. One that asks a missing value is not; one that fails is counted with
+    /// the group's first statement.
+    fn applies(&mut self, group: &Group) -> Result<bool, Stop> {
+        if group.conditions.is_empty() {
+            return Ok(true);
+        }
+        for condition in &group.conditions {
+            match condition.holds(&self.item, self.environment) {
+                Ok(true) => return Ok(true),
+                Ok(false) | Err(Fault::Nil) => {}
+                Err(fault) => {
+                    let statement = group.statements.first().map_or(0, |(number, _)| *number);
+                    self.failed(statement, fault, group.error_mode)?;
+                }
+            }
+        }
+        Ok(false)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::checked::StatementText;
+    use crate::pipeline::ack;
+    use crate::shard::Indexes;
+    use crate::shard::clock::Clock;
+    use crate::telemetry::cells::{Cells, Schema};
+    use crate::telemetry::metrics::{ProcessorSeries, ShardSeries};
+    use codecs::otlp::proto::{
+        AnyValue, ExportTraceServiceRequest, KeyValue, Resource, ResourceSpans, ScopeSpans, Span, SpanEvent, Value,
+    };
+    use codecs::otlp::{Encoder, Selection, SpanIndex};
+    use ottl::Paths;
+    use proptest::prelude::*;
+    use prost::Message;
+    use std::pin::Pin;
+    use std::task::{Poll, Waker};
+
+    fn text(key: &str, value: &str) -> KeyValue {
+        let value = Some(AnyValue { value: Some(Value::String(value.into())) });
+        KeyValue { key: key.into(), value }
+    }
+
+    fn span(name: &str, attributes: Vec<KeyValue>) -> Span {
+        Span { name: name.into(), attributes, trace_id: vec![1; 16], span_id: vec![2; 8], ..Span::default() }
+    }
+
+    fn resource(env: &str, spans: Vec<Span>) -> ResourceSpans {
+        let scope_spans = vec![ScopeSpans { spans, ..ScopeSpans::default() }];
+        let attributes = vec![text("env", env)];
+        let resource = Some(Resource { attributes, ..Resource::default() });
+        ResourceSpans { resource, scope_spans, ..ResourceSpans::default() }
+    }
+
+    fn batch(resource_spans: Vec<ResourceSpans>) -> Batch {
+        let bytes = ExportTraceServiceRequest { resource_spans }.encode_to_vec();
+        let mut index = SpanIndex::default();
+        index.read_request(&bytes, 0).unwrap();
+        Batch { index, segments: vec![bytes.into()], ..Batch::default() }
+    }
+
+    fn group(context: Context, error_mode: ErrorMode, statements: &[&str]) -> StatementGroup {
+        let statement = |text: &&str| StatementText { text: (*text).to_owned(), name: (*text).to_owned() };
+        let statements = statements.iter().map(statement).collect();
+        StatementGroup { context, paths: Paths::Bare, error_mode, conditions: Vec::new(), statements }
+    }
+
+    /// A transform of its own, and what it counts.
+    struct Bench {
+        transform: Transform,
+        cells: Cells,
+        buffers: Buffers,
+        indexes: Indexes,
+    }
+
+    impl Bench {
+        fn new(groups: Vec<StatementGroup>, keeps_unmasked: bool) -> Bench {
+            let mut schema = Schema::default();
+            let names = groups.iter().flat_map(|group| &group.statements).map(|statement| statement.name.as_str());
+            let series = TransformSeries::declare(&mut schema, "transform", names);
+            let losses = Losses {
+                spans: ProcessorSeries::declare(&mut schema, "transform").dropped_spans,
+                caught_panics: ShardSeries::declare(&mut schema).caught_panics,
+            };
+            let settings = TransformSettings { groups, keeps_unmasked };
+            Bench {
+                transform: Transform::new("transform".to_owned(), &settings, series, losses),
+                cells: Cells::new(&schema),
+                buffers: Buffers::new(1 << 20),
+                indexes: Indexes::default(),
+            }
+        }
+
+        fn take(&mut self, batch: Batch) -> Vec<Batch> {
+            let turn = Turn {
+                now_ns: 0,
+                memory_is_short: false,
+                clock: Clock::start(),
+                cells: &self.cells,
+                buffers: &self.buffers,
+                indexes: &self.indexes,
+            };
+            let mut out = Vec::new();
+            self.transform.take(turn, batch, &mut out);
+            out
+        }
+
+        fn after(&mut self, resource_spans: Vec<ResourceSpans>) -> Vec<ResourceSpans> {
+            let out = self.take(batch(resource_spans)).pop().expect("it passes the batch on");
+            let mut bytes = Vec::new();
+            Encoder::default().encode(&out.index, &out.segments, &Selection::All, &mut bytes);
+            ExportTraceServiceRequest::decode(&*bytes).unwrap().resource_spans
+        }
+
+        /// (failures, values deleted because they could not be masked) of statement `number`.
+        fn counted(&self, number: usize) -> (u64, u64) {
+            let series = &self.transform.series.statements[number];
+            (self.cells.read(series.failures), self.cells.read(series.unmasked_deleted))
+        }
+    }
+
+    const MASK: &str = r#"set(attributes["user.email"], SHA256(attributes["user.email"]))"#;
+    /// Fails on texts of less than 40 bytes.
+    const MASK_LONG: &str = r#"set(attributes["a"], SHA256(Substring(attributes["a"], 0, 40)))"#;
+    const FAILS: &str = r#"set(attributes["n"], 1 / 0)"#;
+
+    #[test]
+    fn a_span_without_the_value_to_mask_does_not_stop_its_batch() {
+        let mut bench = Bench::new(vec![group(Context::Span, ErrorMode::Propagate, &[MASK])], false);
+        let spans = vec![span("a", vec![]), span("b", vec![text("user.email", "ann@example.com")])];
+        let after = bench.after(vec![resource("prod", spans)]);
+        let spans = &after[0].scope_spans[0].spans;
+        assert_eq!(spans[0], span("a", vec![]));
+        let Some(Value::String(value)) = &spans[1].attributes[0].value.as_ref().unwrap().value else { panic!() };
+        assert!(value.len() == 64 && value.iter().all(u8::is_ascii_hexdigit), "{}", String::from_utf8_lossy(value));
+        assert_eq!(bench.counted(0), (0, 0));
+    }
+
+    #[test]
+    fn what_cannot_be_masked_is_deleted_and_counted_unless_it_is_to_be_kept() {
+        let spans = || vec![resource("prod", vec![span("a", vec![text("a", "short"), text("b", "stays")])])];
+        let mut bench = Bench::new(vec![group(Context::Span, ErrorMode::Propagate, &[MASK_LONG])], false);
+        assert_eq!(bench.after(spans())[0].scope_spans[0].spans[0].attributes, [text("b", "stays")]);
+        assert_eq!(bench.counted(0), (0, 1));
+        let mut bench = Bench::new(vec![group(Context::Span, ErrorMode::Ignore, &[MASK_LONG])], true);
+        assert_eq!(bench.after(spans()), spans());
+        assert_eq!(bench.counted(0), (1, 0));
+    }
+
+    #[test]
+    fn a_failure_that_propagates_stops_the_batch_and_its_sender_is_told_never_to_repeat_it() {
+        let mut bench = Bench::new(vec![group(Context::Span, ErrorMode::Propagate, &[FAILS])], false);
+        let mut stopped = batch(vec![resource("prod", vec![span("a", vec![]), span("b", vec![])])]);
+        let (ack, mut waiting) = ack::open();
+        stopped.acks.push(ack);
+        assert!(bench.take(stopped).is_empty());
+        let answer = Pin::new(&mut waiting).poll(&mut std::task::Context::from_waker(Waker::noop()));
+        let Poll::Ready(Answer::Failed(status)) = answer else { panic!("{answer:?}") };
+        assert_eq!(status.code, Code::InvalidArgument);
+        assert!(!status.is_retryable() && status.message.contains("division by zero"), "{status:?}");
+        assert_eq!(bench.transform.spans_failed(), 2);
+        assert_eq!(bench.cells.read(bench.transform.series.failed_spans), 2);
+        // The next batch is another matter.
+        assert!(bench.take(batch(vec![])).pop().is_some());
+    }
+
+    #[test]
+    fn a_failure_that_is_ignored_changes_nothing_and_the_next_statement_runs() {
+        let statements = [FAILS, r#"set(name, "next")"#];
+        let mut bench = Bench::new(vec![group(Context::Span, ErrorMode::Ignore, &statements)], false);
+        let after = bench.after(vec![resource("prod", vec![span("a", vec![])])]);
+        assert_eq!(after[0].scope_spans[0].spans, [span("next", vec![])]);
+        assert_eq!((bench.counted(0), bench.counted(1)), ((1, 0), (0, 0)));
+    }
+
+    #[test]
+    fn what_a_span_does_to_its_resource_is_seen_by_the_spans_behind_it() {
+        let statements =
+            [r#"set(attributes["seen"], resource.attributes["by"])"#, r#"set(resource.attributes["by"], name)"#];
+        let mut bench = Bench::new(vec![group(Context::Span, ErrorMode::Propagate, &statements)], false);
+        let after = bench.after(vec![resource("x", vec![span("a", vec![]), span("b", vec![])])]);
+        assert_eq!(after[0].resource.as_ref().unwrap().attributes, [text("env", "x"), text("by", "b")]);
+        assert_eq!(after[0].scope_spans[0].spans, [span("a", vec![]), span("b", vec![text("seen", "a")])]);
+    }
+
+    #[test]
+    fn events_are_edited_where_they_lie_and_conditions_choose_the_items() {
+        let event = |name: &str| SpanEvent { name: name.into(), ..SpanEvent::default() };
+        let mut with_events = span("a", vec![]);
+        with_events.events = vec![event("one"), event("two")];
+        let mut groups =
+            vec![group(Context::SpanEvent, ErrorMode::Propagate, &[r#"set(name, Concat([span.name, name], "."))"#])];
+        groups[0].conditions =
+            vec![r#"name == "two""#.to_owned(), r#"Substring(attributes["none"], 0, 1) == "x""#.to_owned()];
+        let mut bench = Bench::new(groups, false);
+        let after = bench.after(vec![resource("x", vec![with_events.clone()])]);
+        with_events.events[1] = event("a.two");
+        assert_eq!(after[0].scope_spans[0].spans, [with_events]);
+    }
+
+    #[test]
+    fn what_nothing_changes_keeps_its_bytes_and_its_segment() {
+        let mut bench = Bench::new(vec![group(Context::Span, ErrorMode::Ignore, &[MASK])], false);
+        let before = batch(vec![resource("x", vec![span("a", vec![text("k", "v")])])]);
+        let (items, segment) = (before.index.spans.clone(), before.segments[0].clone());
+        let after = bench.take(before).pop().unwrap();
+        assert_eq!((after.index.spans, after.segments.len()), (items, 1));
+        assert_eq!(after.segments[0].as_ptr(), segment.as_ptr());
+        assert_eq!(bench.buffers.out_bytes(), 0);
+    }
+
+    /// Groups that read and write across all levels.
+    const GROUPS: &[(Context, &[&str])] = &[
+        (Context::Resource, &[r#"set(attributes["r"], Concat([attributes["r"], "r"], ""))"#]),
+        (Context::Resource, &[r#"set(schema_url, attributes["by"])"#]),
+        (Context::Scope, &[r#"set(attributes["s"], resource.attributes["r"])"#]),
+        (Context::Scope, &[r#"set(resource.attributes["r"], "from scope")"#]),
+        (Context::Span, &[r#"set(attributes["a"], resource.attributes["r"])"#, r#"set(cache["k"], name)"#]),
+        (Context::Span, &[r#"set(name, Concat([name, attributes["a"], attributes["e"]], "-"))"#]),
+        (Context::Span, &[r#"set(resource.attributes["by"], name)"#, r#"set(attributes["c"], cache["k"])"#]),
+        (Context::Span, &[r#"delete_key(attributes, "a") where name == "b""#]),
+        (Context::SpanEvent, &[r#"set(attributes["s"], span.name)"#, r#"set(span.attributes["e"], name)"#]),
+        (Context::SpanEvent, &[r#"set(name, Concat([name, span.attributes["a"]], "+"))"#]),
+    ];
+
+    proptest! {
+        /// One walk with joined groups does what one walk per group does.
+        #[test]
+        fn joining_groups_changes_nothing(
+            chosen in prop::collection::vec(0..GROUPS.len(), 1..7),
+            resources in prop::collection::vec(prop::collection::vec(0usize..3, 0..4), 1..3),
+            swaps in prop::collection::vec((any::<usize>(), any::<usize>()), 0..4),
+        ) {
+            let event = |number: usize| SpanEvent { name: format!("e{number}").into(), ..SpanEvent::default() };
+            let resource_spans = resources.iter().map(|spans| {
+                let spans = spans.iter().enumerate().map(|(number, events)| {
+                    let events = (0..*events).map(event).collect();
+                    Span { events, ..span(["a", "b", "c", "d"][number], vec![]) }
+                });
+                resource("x", spans.collect())
+            });
+            let mut joined = batch(resource_spans.collect());
+            let spans = joined.index.spans.len();
+            for (from, to) in swaps.into_iter().filter(|_| spans > 0) {
+                joined.index.spans.swap(from % spans, to % spans);
+            }
+            let mut apart = joined.fork();
+            let groups = || chosen.iter().map(|at| group(GROUPS[*at].0, ErrorMode::Propagate, GROUPS[*at].1));
+            let mut bench = Bench::new(groups().collect(), false);
+            prop_assert!(bench.transform.passes.len() <= chosen.len());
+            joined = bench.take(joined).pop().unwrap();
+            for group in groups() {
+                apart = Bench::new(vec![group], false).take(apart).pop().unwrap();
+            }
+            let bytes_of = |batch: &Batch| {
+                let mut bytes = Vec::new();
+                Encoder::default().encode(&batch.index, &batch.segments, &Selection::All, &mut bytes);
+                ExportTraceServiceRequest::decode(&*bytes).unwrap()
+            };
+            prop_assert_eq!(bytes_of(&joined), bytes_of(&apart));
+        }
+    }
+
+    #[test]
+    fn usual_groups_are_one_walk() {
+        let passes_of = |chosen: &[usize]| {
+            let groups = chosen.iter().map(|at| group(GROUPS[*at].0, ErrorMode::Ignore, GROUPS[*at].1));
+            Bench::new(groups.collect(), false).transform.passes.len()
+        };
+        assert_eq!(passes_of(&[0, 2, 4, 5, 9]), 1);
+        assert_eq!(passes_of(&[4, 0]), 2, "the resource comes after its spans");
+        assert_eq!(passes_of(&[4, 6, 4]), 3, "a span that changes its resource has a walk of its own");
+    }
+}
