@@ -445,9 +445,9 @@ mod tests {
             ("protocol", text("http")),
             ("path", text("")),
         ];
-        check(&before, &[action.clone()], &after);
-        check(&[("url", text("nothing"))], &[action.clone()], &[("url", text("nothing"))]);
-        check(&[("url", Value::Int(7))], &[action.clone()], &[("url", Value::Int(7))]);
+        check(&before, std::slice::from_ref(&action), &after);
+        check(&[("url", text("nothing"))], std::slice::from_ref(&action), &[("url", text("nothing"))]);
+        check(&[("url", Value::Int(7))], std::slice::from_ref(&action), &[("url", Value::Int(7))]);
         let long = "x://".to_owned() + &"y".repeat(VALUE_BYTES_MAX);
         check(&[("url", text(&long))], &[action], &[("url", text(&long))]);
         for (pattern, wrong) in [("a", "has no named group"), ("(?P<a>.)(.)", "has a group without a name")] {

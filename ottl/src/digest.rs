@@ -41,7 +41,7 @@ fn absorb(state: &mut [u64; 25], block: &[u8; RATE]) {
         chi(state);
         for step in 0..7 {
             state[0] ^= u64::from(register & 1) << ((1_u32 << step) - 1);
-            register = register << 1 ^ (register >> 7) * 0x71;
+            register = (register << 1) ^ ((register >> 7) * 0x71);
         }
     }
 }

@@ -23,7 +23,7 @@ pub enum Processor {
     /// Counts what the edge admitted on its behalf.
     MemoryLimiter(memory_limiter::MemoryLimiter),
     /// Collects spans into larger batches.
-    Batch(batch::Batcher),
+    Batch(Box<batch::Batcher>),
     /// Edits resource attributes.
     Resource(Box<resource::ResourceEditor>),
     /// Edits attributes of spans.

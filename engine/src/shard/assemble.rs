@@ -310,7 +310,7 @@ impl Parts<'_> {
                     metadata_keys: metadata_keys.clone(),
                     metadata_combinations_max: *metadata_combinations_max,
                 };
-                Processor::Batch(batch::Batcher::new(settings, own.clone()))
+                Processor::Batch(Box::new(batch::Batcher::new(settings, own.clone())))
             }
             (ProcessorKind::Resource(settings), OwnSeries::Editor(failed)) => Processor::Resource(Box::new(
                 resource::ResourceEditor::new(settings.clone(), self.failures(processor, *failed)),
