@@ -2,6 +2,8 @@
 //!
 //! Not part of the interface. The twin runs the same statements on structs; what it says, the overlay over bytes must say.
 
+mod attributes;
+
 use std::borrow::Cow;
 
 use codecs::otlp::proto;
@@ -12,6 +14,8 @@ use crate::{
     Context, Edit, Entries, Environment, Field, Paths, TraceItem, Value, View, check_condition, check_statement,
     infer_context,
 };
+
+pub use attributes::{fuzz_attributes, fuzz_attributes_unchecked};
 
 /// Any bytes as a statement: it is refused with a place that can be shown, or it runs without a panic.
 pub fn fuzz_parser(bytes: &[u8]) {

@@ -446,7 +446,7 @@ pub(crate) fn read_any(bytes: &[u8]) -> Value<'_> {
 
 /// Appends the AnyValue for `value`. Numbers are written even if zero, because a oneof field is set or not; times and
 /// durations, which the editors keep out of attributes, as their nanoseconds.
-fn write_any(out: &mut Vec<u8>, value: &Value<'_>) {
+pub(crate) fn write_any(out: &mut Vec<u8>, value: &Value<'_>) {
     match value {
         Value::Nil => {}
         Value::Text(text) => write_length_field(out, 1, text),

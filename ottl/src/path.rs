@@ -226,6 +226,11 @@ const KINDS: [(&str, &str); 6] = [
     ("Consumer", "SPAN_KIND_CONSUMER"),
 ];
 
+/// The name of a kind as the `.proto` file has it; empty if there is no such kind.
+pub(crate) fn kind_name(kind: i64) -> &'static str {
+    usize::try_from(kind).ok().and_then(|kind| KINDS.get(kind)).map_or("", |kind| kind.1)
+}
+
 /// What a path in `form` shows of a field's raw value.
 pub(crate) fn show<'v>(form: Form, raw: Value<'v>) -> Value<'v> {
     match (form, raw) {

@@ -8,6 +8,51 @@ use regex::bytes::{Regex, RegexBuilder};
 /// Memory a compiled pattern may take: a bound on patterns like `(a{1000}){1000}`.
 const COMPILED_BYTES_MAX: usize = 1 << 20;
 
+/// Longest pattern of a configuration, in bytes.
+pub const PATTERN_BYTES_MAX: usize = 4096;
+
+/// A regular expression of a configuration, in the language of Go. Holding one proves that it compiles within its memory.
+#[derive(Clone, Debug)]
+pub struct Pattern {
+    text: String,
+    regex: Regex,
+}
+
+impl Pattern {
+    /// Compiles a pattern.
+    ///
+    /// # Errors
+    /// It is too long, too large, or not well-formed: what is wrong with it.
+    pub fn new(text: &str) -> Result<Self, String> {
+        if text.len() > PATTERN_BYTES_MAX {
+            return Err(format!("the pattern has more than {PATTERN_BYTES_MAX} bytes"));
+        }
+        Ok(Self { text: text.to_owned(), regex: compile(text.as_bytes())? })
+    }
+
+    /// Whether it is found anywhere in `text`.
+    #[must_use]
+    pub fn is_found_in(&self, text: &[u8]) -> bool {
+        self.regex.is_match(text)
+    }
+
+    /// As written.
+    pub(crate) fn text(&self) -> &str {
+        &self.text
+    }
+
+    pub(crate) fn regex(&self) -> &Regex {
+        &self.regex
+    }
+}
+
+/// Equal texts compile to the same.
+impl PartialEq for Pattern {
+    fn eq(&self, other: &Self) -> bool {
+        self.text == other.text
+    }
+}
+
 /// Compiles a regular expression.
 pub(crate) fn compile(pattern: &[u8]) -> Result<Regex, String> {
     let pattern = std::str::from_utf8(pattern).map_err(|_| "the pattern is not UTF-8".to_owned())?;

@@ -33,12 +33,27 @@ fn unchecked_spans() {
     replay("ottl_unchecked", ottl::fuzzing::fuzz_unchecked);
 }
 
+#[test]
+fn actions_and_redactions() {
+    replay("ottl_attributes", ottl::fuzzing::fuzz_attributes);
+}
+
+#[test]
+fn unchecked_attributes() {
+    replay("ottl_attributes_unchecked", ottl::fuzzing::fuzz_attributes_unchecked);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn a_random_edit_sequence_on_views_equals_the_same_edits_on_structs(choices in prop::collection::vec(any::<u8>(), 0..160)) {
         ottl::fuzzing::fuzz_run(&choices);
+    }
+
+    #[test]
+    fn actions_and_redactions_on_bytes_equal_the_same_on_structs(choices in prop::collection::vec(any::<u8>(), 0..160)) {
+        ottl::fuzzing::fuzz_attributes(&choices);
     }
 
     #[test]
@@ -50,6 +65,7 @@ proptest! {
     fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
         ottl::fuzzing::fuzz_unchecked(&bytes);
         ottl::fuzzing::fuzz_parser(&bytes);
+        ottl::fuzzing::fuzz_attributes_unchecked(&bytes);
     }
 }
 

@@ -16,7 +16,7 @@ use std::io::Read;
 use crate::compression::{Compression, Compressor, DecompressError, Decompressor};
 use crate::grpc::{Deframer, Status, base64};
 use crate::otlp::attributes::Value;
-use crate::otlp::{Edit, EditChange, EditSource, Scalar, edit_resource, read_response, resource_attributes};
+use crate::otlp::{read_response, resource_attributes};
 use crate::wire::Reader;
 
 /// Any bytes as a request: the index agrees with the twin.
@@ -59,17 +59,6 @@ pub fn fuzz_messages(bytes: &[u8]) {
             break;
         }
     }
-    let key = || "service.name".to_owned();
-    let edits = [
-        Edit { key: key(), change: EditChange::Hash },
-        Edit { key: "copy".to_owned(), change: EditChange::Upsert(EditSource::FromAttribute(key())) },
-        Edit { key: key(), change: EditChange::Upsert(EditSource::Value(Scalar::Int(7))) },
-    ];
-    let mut out = Vec::new();
-    edit_resource(bytes, &edits, &mut out);
-    let edited = resource_attributes(&out).find(|attribute| attribute.key == b"service.name");
-    let edited = edited.map(|attribute| Value::read(attribute.value));
-    assert_eq!(edited, Some(Value::Int(7)), "an upsert leaves the attribute with its value");
 }
 
 /// Any bytes as a compressed body and as a plain one.

@@ -3,13 +3,12 @@
 //! Nothing is decoded ahead of a question. On bytes that were never checked the iterators stop at the first malformed
 //! field; they never panic.
 
-pub use super::edit::{Edit, EditChange, EditSource, Scalar, edit_resource};
 use crate::wire::{Reader, Tag, WireType};
 
 /// ResourceSpans.resource.
-pub(super) const RESOURCE: u32 = 1;
+const RESOURCE: u32 = 1;
 /// Resource.attributes.
-pub(super) const RESOURCE_ATTRIBUTES: u32 = 1;
+const RESOURCE_ATTRIBUTES: u32 = 1;
 /// Span.attributes.
 const SPAN_ATTRIBUTES: u32 = 9;
 /// Span.trace_state.
@@ -319,6 +318,23 @@ mod tests {
         assert_eq!(span_trace_state(&span.encode_to_vec()), b"a=1");
         assert_eq!(span_trace_state(&[0x1a, 1, b'a', 0x1a, 1, b'b']), b"b");
         assert_eq!(span_trace_state(&[]), b"");
+    }
+
+    #[test]
+    fn lookups_find_strings_only() {
+        let attribute =
+            |key: &str, value| proto::KeyValue { key: key.into(), value: Some(proto::AnyValue { value: Some(value) }) };
+        let attributes = vec![
+            attribute("service.name", proto::Value::String(b"shop".to_vec())),
+            attribute("service.name", proto::Value::String(b"later".to_vec())),
+            attribute("port", proto::Value::Int(1)),
+        ];
+        let resource = proto::Resource { attributes, ..proto::Resource::default() };
+        let envelope =
+            proto::ResourceSpans { resource: Some(resource), ..proto::ResourceSpans::default() }.encode_to_vec();
+        assert_eq!(resource_attribute(&envelope, "service.name"), Some(&b"shop"[..]));
+        assert_eq!(resource_attribute(&envelope, "service"), None);
+        assert_eq!(resource_attribute(&envelope, "port"), None);
     }
 
     #[test]

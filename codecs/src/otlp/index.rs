@@ -113,8 +113,8 @@ impl SpanIndex {
         }));
     }
 
-    /// Appends a resource envelope that was checked before (it comes out of another index, or of
-    /// [`super::edit_resource`]) and returns its number.
+    /// Appends a resource envelope that was checked before (it comes out of another index, or was written) and returns its
+    /// number.
     ///
     /// # Panics
     /// The envelopes would exceed 4 GiB: the caller bounds its batches.

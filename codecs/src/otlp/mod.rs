@@ -1,11 +1,10 @@
 //! OTLP requests as an index over their bytes.
 //!
 //! [`SpanIndex`] notes where each span of a request lies and what sampling asks of it. Nothing is decoded into structs;
-//! untouched bytes and unknown fields leave as they came. [`Encoder`] is the way back. [`edit_resource`] writes changed
-//! resource envelopes. [`proto`] holds structs for the slow paths.
+//! untouched bytes and unknown fields leave as they came. [`Encoder`] is the way back. [`proto`] holds structs for
+//! the slow paths.
 
 pub mod attributes;
-mod edit;
 mod encode;
 mod format;
 mod index;
@@ -15,7 +14,6 @@ mod read;
 mod response;
 mod span;
 
-pub use attributes::{Edit, EditChange, EditSource, Scalar, edit_resource};
 pub use attributes::{resource_attribute, resource_attributes, span_attributes, span_parent_id, span_trace_state};
 pub use encode::{Encoder, Selection};
 pub use format::Format;

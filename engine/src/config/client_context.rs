@@ -9,7 +9,9 @@
 //! ```
 
 use super::authenticator::{AuthenticatorKind, HeaderSource, Wanted};
-use super::checked::{ComponentId, Config, ContextSource, ExporterKind, PipelineSettings, ProcessorKind};
+use super::checked::{
+    ActionSettings, ComponentId, Config, ContextSource, ExporterKind, PipelineSettings, ProcessorKind,
+};
 use super::conflicts;
 use super::diagnostic::Report;
 use super::yaml::Node;
@@ -144,18 +146,19 @@ impl Walk<'_> {
             let id = &processor.id;
             match &processor.kind {
                 ProcessorKind::Batch { metadata_keys, .. } => self.batch(id, metadata_keys),
-                ProcessorKind::Resource { from_context, .. } => {
-                    for value in from_context {
-                        self.ask(&value.source, &["processors", &id.to_string(), "attributes"]);
-                    }
-                }
+                ProcessorKind::Resource(actions) => self.actions(id, "attributes", actions),
+                ProcessorKind::Attributes { actions, .. } => self.actions(id, "actions", actions),
                 ProcessorKind::TailSampling(_) => self.held.lose_all(&Loss {
                     why: format!("`{id}` before it puts traces together whose spans came from several clients"),
                     help:
                         "set the value before `tail_sampling`, as a resource attribute, or give each client a pipeline"
                             .to_owned(),
                 }),
-                ProcessorKind::MemoryLimiter { .. } | ProcessorKind::Transform(_) => {}
+                ProcessorKind::MemoryLimiter { .. }
+                | ProcessorKind::Transform(_)
+                | ProcessorKind::Filter(_)
+                | ProcessorKind::Redaction(_)
+                | ProcessorKind::GroupByTrace => {}
             }
         }
         for &exporter in &pipeline.exporters {
@@ -172,6 +175,12 @@ impl Walk<'_> {
                 };
                 self.ask(&source, &["exporters", &exporter.id.to_string(), "auth", "authenticator"]);
             }
+        }
+    }
+
+    fn actions(&mut self, id: &ComponentId, key: &str, settings: &ActionSettings) {
+        for source in &settings.from_context {
+            self.ask(source, &["processors", &id.to_string(), key]);
         }
     }
 

@@ -255,14 +255,14 @@ receivers:
 processors:
   batch: {metadata_cardinality_limit: 7}
   resource: {attributes: [{key: a, value: b, action: insert}]}
-  filter/a.b: {}
+  k8sattributes/a.b: {}
 exporters:
   otlp/v1.2: {endpoint: 'tempo:4317', balancer_name: pick_first}
   nop:
 service:
   pipelines:
     traces: {receivers: [otlp], processors: 'resource, batch', exporters: [otlp/v1.2]}
-    traces/masked: {receivers: [otlp], processors: [filter/a.b], exporters: [nop]}
+    traces/masked: {receivers: [otlp], processors: [k8sattributes/a.b], exporters: [nop]}
 ";
 
     fn verdict(review: &Review, id: &str) -> (bool, Verdict) {
@@ -277,7 +277,7 @@ service:
         assert_eq!(verdict(&review, "zipkin"), (false, Verdict::Missing));
         assert_eq!(verdict(&review, "batch"), (true, Verdict::Differs));
         assert_eq!(verdict(&review, "resource"), (true, Verdict::Same));
-        assert_eq!(verdict(&review, "filter/a.b"), (true, Verdict::Missing));
+        assert_eq!(verdict(&review, "k8sattributes/a.b"), (true, Verdict::Missing));
         assert_eq!(verdict(&review, "otlp/v1.2"), (true, Verdict::Differs));
         assert_eq!(verdict(&review, "traces"), (true, Verdict::Same));
         assert!(review.lacks_something());

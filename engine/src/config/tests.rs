@@ -11,7 +11,6 @@ use proptest::prelude::*;
 
 use super::checked::*;
 use super::*;
-use codecs::otlp::{EditChange, EditSource, Scalar};
 
 const MACHINE: Machine = Machine { memory_bytes: 4 << 30 };
 
@@ -71,9 +70,9 @@ fn the_seeds_agent_loads_as_written_with_the_collectors_defaults() {
         panic!()
     };
     assert_eq!((timeout_ns, send_batch_size, send_batch_max_size), (10_000_000_000, 1024, 0));
-    let ProcessorKind::Resource { edits, .. } = &config.processors[2].kind else { panic!() };
-    let empty = EditSource::Value(Scalar::String(String::new()));
-    assert_eq!(edits[0].change, EditChange::Insert(empty));
+    let ProcessorKind::Resource(settings) = &config.processors[2].kind else { panic!() };
+    let ottl::Action::Set { when, source, .. } = &settings.actions[0] else { panic!() };
+    assert_eq!((*when, source), (ottl::When::Absent, &ottl::Source::Value(ottl::Value::text(""))));
     let ExporterKind::OtlpGrpc(otlp) = &config.exporters[0].kind else { panic!() };
     assert_eq!(otlp.endpoint.host, "otel-gateway");
     assert!(otlp.tls.is_some(), "without tls.insecure an exporter speaks TLS");

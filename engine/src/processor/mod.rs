@@ -4,8 +4,13 @@
 //! and settles the batch's acks. `turn` is called every turn of the shard with the time and puts what has become due
 //! into `out`. A processor never knows its neighbours.
 
+pub mod attributes;
 pub mod batch;
+mod context;
+pub mod failure;
+pub mod filter;
 pub mod memory_limiter;
+pub mod redaction;
 pub mod resource;
 pub mod tail_sampling;
 pub mod transform;
@@ -18,9 +23,17 @@ pub enum Processor {
     /// Counts what the edge admitted on its behalf.
     MemoryLimiter(memory_limiter::MemoryLimiter),
     /// Collects spans into larger batches.
-    Batch(batch::Batcher),
+    Batch(Box<batch::Batcher>),
     /// Edits resource attributes.
-    Resource(resource::ResourceEditor),
+    Resource(Box<resource::ResourceEditor>),
+    /// Edits attributes of spans.
+    Attributes(Box<attributes::AttributesEditor>),
+    /// Drops spans and span events.
+    Filter(Box<filter::Filter>),
+    /// Removes and masks attributes.
+    Redaction(Box<redaction::Redactor>),
+    /// `groupbytrace`: passes everything on.
+    GroupByTrace,
     /// Samples by whole trace.
     TailSampling(Box<tail_sampling::TailSampling>),
     /// Edits by statements.
@@ -55,8 +68,12 @@ impl Processor {
         match self {
             Processor::MemoryLimiter(node) => node.take(turn, batch, out),
             Processor::Batch(node) => node.take(turn, batch),
-            Processor::Resource(node) => node.take(batch, out),
             Processor::TailSampling(node) => node.take(turn, batch),
+            Processor::Resource(node) => node.take(turn, batch, out),
+            Processor::Attributes(node) => node.take(turn, batch, out),
+            Processor::Filter(node) => node.take(turn, batch, out),
+            Processor::Redaction(node) => node.take(turn, batch, out),
+            Processor::GroupByTrace => out.push(batch),
             Processor::Transform(node) => node.take(turn, batch, out),
         }
     }
@@ -64,9 +81,9 @@ impl Processor {
     /// Lets time pass. `drain` asks for everything that is held, due or not. Returns whether more would leave at once.
     pub fn turn(&mut self, turn: Turn<'_>, drain: bool, out: &mut Vec<Batch>) -> bool {
         match self {
-            Processor::MemoryLimiter(_) | Processor::Resource(_) | Processor::Transform(_) => false,
             Processor::Batch(node) => node.turn(turn, drain, out),
             Processor::TailSampling(node) => node.turn(turn, drain, out),
+            _ => false,
         }
     }
 
@@ -83,6 +100,7 @@ impl Processor {
     pub fn spans_dropped(&self) -> u64 {
         match self {
             Processor::TailSampling(node) => node.spans_dropped(),
+            Processor::Filter(node) => node.spans_dropped(),
             _ => 0,
         }
     }
@@ -91,6 +109,10 @@ impl Processor {
     pub fn spans_failed(&self) -> u64 {
         match self {
             Processor::Transform(node) => node.spans_failed(),
+            Processor::Resource(node) => node.spans_failed(),
+            Processor::Attributes(node) => node.spans_failed(),
+            Processor::Filter(node) => node.spans_failed(),
+            Processor::Redaction(node) => node.spans_failed(),
             _ => 0,
         }
     }
@@ -107,19 +129,23 @@ impl Processor {
     /// Spans it holds.
     pub fn spans_held(&self) -> u64 {
         match self {
-            Processor::MemoryLimiter(_) | Processor::Resource(_) | Processor::Transform(_) => 0,
             Processor::Batch(node) => node.spans_held(),
             Processor::TailSampling(node) => node.spans_held(),
+            _ => 0,
         }
     }
 
     /// Bytes it holds beside request buffers.
     pub fn bytes_held(&self) -> u64 {
         match self {
-            Processor::MemoryLimiter(_) | Processor::Resource(_) => 0,
             Processor::Batch(node) => node.bytes_held(),
             Processor::TailSampling(node) => node.bytes_held(),
             Processor::Transform(node) => node.bytes_held(),
+            Processor::Resource(node) => node.bytes_held(),
+            Processor::Attributes(node) => node.bytes_held(),
+            Processor::Filter(node) => node.bytes_held(),
+            Processor::Redaction(node) => node.bytes_held(),
+            Processor::MemoryLimiter(_) | Processor::GroupByTrace => 0,
         }
     }
 }

@@ -1,70 +1,65 @@
-//! `resource`: edits resource attributes.
+//! `resource`: actions on resource attributes.
 //!
-//! The one idea: an index holds each resource once, so the edit is made once per resource and request, and no span byte
-//! is touched. The edited envelope is appended to the index's envelope bytes; the old one is left behind, unreferenced,
+//! The one idea: an index holds each resource once, so the work is done once per resource and request, and no span byte
+//! is touched. A changed envelope is appended to the index's envelope bytes; the old one is left behind, unreferenced,
 //! until the batch is written out.
 
-use crate::config::checked::{ContextSource, ContextValue};
+use super::Turn;
+use super::context::fill_in;
+use super::failure::{Failures, guarded};
+use crate::config::checked::ActionSettings;
 use crate::pipeline::batch::Batch;
-use crate::pipeline::client::Client;
-use codecs::otlp::attributes::{Edit, edit_resource};
-use codecs::otlp::{ByteRange, EditChange, EditSource, Scalar};
+use crate::pipeline::rewrite::Rewriter;
+use ottl::{AttributeList, apply, field};
 
 /// One `resource` processor on one shard.
 #[derive(Debug)]
 pub struct ResourceEditor {
-    edits: Vec<Edit>,
-    /// Which of them take their value from the client.
-    from_context: Vec<ContextValue>,
-    /// Reused between resources.
-    edited: Vec<u8>,
+    settings: ActionSettings,
+    /// Reused between resources and batches.
+    list: AttributeList,
+    context: Vec<Option<String>>,
+    rewriter: Rewriter,
+    failures: Failures,
 }
 
 impl ResourceEditor {
-    /// Applies `edits` in order; `from_context` says where values of the client belong.
-    pub fn new(edits: Vec<Edit>, from_context: Vec<ContextValue>) -> ResourceEditor {
-        ResourceEditor { edits, from_context, edited: Vec::new() }
+    /// Runs the actions of `settings` in order.
+    pub fn new(settings: ActionSettings, failures: Failures) -> ResourceEditor {
+        let (list, rewriter) = (AttributeList::default(), Rewriter::default());
+        ResourceEditor { settings, list, context: Vec::new(), rewriter, failures }
     }
 
     /// Edits every resource of the batch and passes it on.
-    pub fn take(&mut self, mut batch: Batch, out: &mut Vec<Batch>) {
-        self.fill_in(batch.client.as_deref());
-        for number in 0..batch.index.resources.len() {
-            let range = batch.index.resources[number];
-            self.edited.clear();
-            edit_resource(batch.index.envelope(range), &self.edits, &mut self.edited);
-            let envelopes = &mut batch.index.envelopes;
-            let start = envelopes.len();
-            envelopes.extend_from_slice(&self.edited);
-            let position = |at: usize| u32::try_from(at).expect("envelopes of a bounded request stay below 4 GiB");
-            batch.index.resources[number] = ByteRange { start: position(start), end: position(envelopes.len()) };
+    pub fn take(&mut self, turn: Turn<'_>, mut batch: Batch, out: &mut Vec<Batch>) {
+        let ResourceEditor { settings, list, context, rewriter, failures } = self;
+        fill_in(context, &settings.from_context, batch.client.as_deref());
+        let walk = guarded(|| {
+            for (number, range) in (0..).zip(&batch.index.resources) {
+                let envelope = batch.index.envelope(*range);
+                list.begin_envelope(envelope, field::RESOURCE);
+                apply(&settings.actions, context, list);
+                if list.is_changed() {
+                    rewriter.resource(number, |out| list.write_envelope(envelope, out));
+                }
+            }
+            Ok(())
+        });
+        if let Err(failure) = walk {
+            rewriter.abandon();
+            return failures.stop(turn, batch, &failure);
         }
+        rewriter.apply(&mut batch);
         out.push(batch);
     }
 
-    /// Puts the client's values where they belong.
-    fn fill_in(&mut self, client: Option<&Client>) {
-        for ContextValue { place, source, default } in &self.from_context {
-            let found = value_of(source, client).map(Scalar::String).or_else(|| default.clone());
-            let value = found.map_or(EditSource::Nothing, EditSource::Value);
-            if let EditChange::Insert(source) | EditChange::Update(source) | EditChange::Upsert(source) =
-                &mut self.edits[*place].change
-            {
-                *source = value;
-            }
-        }
+    /// Spans of batches that went no further, ever.
+    pub fn spans_failed(&self) -> u64 {
+        self.failures.spans_failed()
     }
-}
 
-/// As an attribute's text; several values of a header have `;` between them, as in the Collector.
-fn value_of(source: &ContextSource, client: Option<&Client>) -> Option<String> {
-    match source {
-        ContextSource::Metadata(key) => {
-            let values = client?.metadata(key);
-            let texts: Vec<_> = values.iter().map(|value| String::from_utf8_lossy(value)).collect();
-            (!texts.is_empty()).then(|| texts.join(";"))
-        }
-        ContextSource::Auth(name) => client?.auth(name).map(str::to_owned),
-        ContextSource::Address => client?.address().map(|address| address.to_string()),
+    /// Memory that is kept from batch to batch.
+    pub fn bytes_held(&self) -> u64 {
+        (self.list.bytes_held() + self.rewriter.bytes_held()) as u64
     }
 }

@@ -18,14 +18,17 @@ use crate::config::checked::{
 use crate::exporter::Exporter;
 use crate::pipeline::client::Clients;
 use crate::pipeline::{Crossing, Outlet, Pipeline};
-use crate::processor::{Processor, batch, memory_limiter, resource, tail_sampling, transform};
+use crate::processor::failure::{FailureSeries, Failures};
+use crate::processor::{
+    Processor, attributes, batch, filter, memory_limiter, redaction, resource, tail_sampling, transform,
+};
 use crate::queue::{Branch, Queue};
 use crate::receiver::door::Door;
 use crate::receiver::otlp::OtlpReceiver;
 use crate::telemetry::cells::{Cells, Counter, Schema};
 use crate::telemetry::metrics::{
-    BatchSeries, BookSeries, BudgetSeries, ExporterSeries, MemoryExporterSeries, MemoryLimiterSeries, MeshSeries,
-    ProcessorSeries, ReceiverSeries, ShardSeries, TailSamplingSeries, TransformSeries,
+    BatchSeries, BookSeries, BudgetSeries, ExporterSeries, FilterSeries, MemoryExporterSeries, MemoryLimiterSeries,
+    MeshSeries, ProcessorSeries, ReceiverSeries, ShardSeries, TailSamplingSeries, TransformSeries, failed_spans,
 };
 use crate::transport::Transport;
 use crate::transport::grpc_server::GrpcServer;
@@ -83,6 +86,12 @@ enum OwnSeries {
     Batch(BatchSeries),
     TailSampling(TailSamplingSeries),
     Transform(TransformSeries),
+    Filter {
+        own: FilterSeries,
+        failed_spans: Counter,
+    },
+    /// Failed spans only.
+    Editor(Counter),
     None,
 }
 
@@ -113,7 +122,14 @@ impl Declared {
                     let names = statements.map(|statement| statement.name.as_str());
                     OwnSeries::Transform(TransformSeries::declare(&mut schema, &id, names))
                 }
-                ProcessorKind::Resource { .. } => OwnSeries::None,
+                ProcessorKind::Filter(_) => OwnSeries::Filter {
+                    own: FilterSeries::declare(&mut schema, &id),
+                    failed_spans: failed_spans(&mut schema, &id, "ottl"),
+                },
+                ProcessorKind::Resource(_) | ProcessorKind::Attributes { .. } | ProcessorKind::Redaction(_) => {
+                    OwnSeries::Editor(failed_spans(&mut schema, &id, "defect"))
+                }
+                ProcessorKind::GroupByTrace => OwnSeries::None,
             };
             NodeSeries { common, own }
         });
@@ -267,6 +283,16 @@ impl Parts<'_> {
         Pipeline::new(nodes, items.collect(), branches.collect(), crossing)
     }
 
+    /// Where the failures of a processor are counted.
+    fn failures(&self, processor: usize, failed_spans: Counter) -> Failures {
+        let series = FailureSeries {
+            failed_spans,
+            lost_spans: self.declared.processors[processor].common.dropped_spans,
+            caught_panics: self.declared.gauges.shard.caught_panics,
+        };
+        Failures::new(self.config.processors[processor].id.to_string(), series)
+    }
+
     fn node(&self, processor: usize, rates: &SharedRates, next_reason: &mut u16) -> Processor {
         let series = &self.declared.processors[processor];
         match (&self.config.processors[processor].kind, &series.own) {
@@ -290,11 +316,24 @@ impl Parts<'_> {
                     metadata_keys: metadata_keys.clone(),
                     metadata_combinations_max: *metadata_combinations_max,
                 };
-                Processor::Batch(batch::Batcher::new(settings, own.clone()))
+                Processor::Batch(Box::new(batch::Batcher::new(settings, own.clone())))
             }
-            (ProcessorKind::Resource { edits, from_context }, _) => {
-                Processor::Resource(resource::ResourceEditor::new(edits.clone(), from_context.clone()))
+            (ProcessorKind::Resource(settings), OwnSeries::Editor(failed)) => Processor::Resource(Box::new(
+                resource::ResourceEditor::new(settings.clone(), self.failures(processor, *failed)),
+            )),
+            (ProcessorKind::Attributes { selection, actions }, OwnSeries::Editor(failed)) => {
+                let failures = self.failures(processor, *failed);
+                let editor = attributes::AttributesEditor::new(selection.clone(), actions.clone(), failures);
+                Processor::Attributes(Box::new(editor))
             }
+            (ProcessorKind::Filter(settings), OwnSeries::Filter { own, failed_spans }) => {
+                let failures = self.failures(processor, *failed_spans);
+                Processor::Filter(Box::new(filter::Filter::new(settings, *own, failures)))
+            }
+            (ProcessorKind::Redaction(settings), OwnSeries::Editor(failed)) => Processor::Redaction(Box::new(
+                redaction::Redactor::new(settings.clone(), self.failures(processor, *failed)),
+            )),
+            (ProcessorKind::GroupByTrace, _) => Processor::GroupByTrace,
             (ProcessorKind::TailSampling(settings), OwnSeries::TailSampling(own)) => {
                 let first_reason = *next_reason;
                 *next_reason += u16::try_from(settings.policies.len()).expect("at most 256 policies");

@@ -139,6 +139,10 @@ metrics! {
         "Items on which a statement failed and changed nothing.";
     TRANSFORM_UNMASKED_DELETED: Kind::Counter, Normal, "tracegate_transform_unmasked_deleted",
         "Values that a statement deleted because it could not mask them.";
+    FILTER_SPANS_FILTERED: Kind::Counter, Normal, "otelcol_processor_filter_spans_filtered",
+        "Spans that a filter dropped.";
+    FILTER_CONDITION_FAILURES: Kind::Counter, Normal, "tracegate_filter_condition_failures",
+        "Items on which a condition failed and counted as not true.";
     MEMORY_LIMITER_ACCEPTED_SPANS: Kind::Counter, Basic, "otelcol_processor_memory_limiter_accepted_spans",
         "Spans admitted while memory was below the soft limit.";
     MEMORY_LIMITER_REFUSED_SPANS: Kind::Counter, Basic, "otelcol_processor_memory_limiter_refused_spans",
@@ -493,6 +497,31 @@ impl TransformSeries {
         });
         TransformSeries { failed_spans, statements: statements.collect() }
     }
+}
+
+/// What a filter counts besides [`ProcessorSeries`].
+#[derive(Clone, Copy, Debug)]
+pub struct FilterSeries {
+    /// Spans dropped.
+    pub spans_filtered: Counter,
+    /// Items on which a condition failed.
+    pub condition_failures: Counter,
+}
+
+impl FilterSeries {
+    /// Declares the series of one filter.
+    pub fn declare(schema: &mut Schema, processor_id: &str) -> FilterSeries {
+        let own = [("processor", processor_id)];
+        FilterSeries {
+            spans_filtered: schema.counter(&FILTER_SPANS_FILTERED, &own),
+            condition_failures: schema.counter(&FILTER_CONDITION_FAILURES, &own),
+        }
+    }
+}
+
+/// Declares the failed spans of one processor, by why.
+pub fn failed_spans(schema: &mut Schema, processor_id: &str, reason: &str) -> Counter {
+    schema.counter(&PROCESSOR_FAILED_SPANS, &[("processor", processor_id), ("reason", reason)])
 }
 
 /// What a batch processor counts besides [`ProcessorSeries`].
@@ -912,6 +941,7 @@ mod tests {
         ReceiverSeries::declare(&mut schema, "otlp", "grpc");
         ProcessorSeries::declare(&mut schema, "batch").measured(&mut schema, "batch", Detailed);
         MemoryLimiterSeries::declare(&mut schema, "memory_limiter");
+        FilterSeries::declare(&mut schema, "filter");
         BatchSeries::declare(&mut schema, "batch");
         TransformSeries::declare(&mut schema, "transform", ["traces[0]"].into_iter());
         TailSamplingSeries::declare(&mut schema, "tail_sampling/eu", &["errors".to_owned()]);

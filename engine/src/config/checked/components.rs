@@ -2,7 +2,6 @@
 //! [`super`]. Durations are nanoseconds, sizes bytes.
 
 use super::*;
-use codecs::otlp::Edit;
 
 /// A receiver.
 #[derive(Clone, Debug)]
@@ -188,13 +187,20 @@ pub enum ProcessorKind {
         metadata_combinations_max: usize,
     },
     /// Edits resource attributes.
-    Resource {
-        /// In order.
-        edits: Vec<Edit>,
-        /// Places in `edits` whose value comes from the request's sender; the edits there have
-        /// [`codecs::otlp::EditSource::Nothing`].
-        from_context: Vec<ContextValue>,
+    Resource(ActionSettings),
+    /// Edits attributes of spans.
+    Attributes {
+        /// Which spans.
+        selection: ottl::Selection,
+        /// How.
+        actions: ActionSettings,
     },
+    /// Drops spans and span events.
+    Filter(FilterSettings),
+    /// Removes and masks attributes.
+    Redaction(ottl::Redaction),
+    /// Passes everything on: traces are put together where they are sampled.
+    GroupByTrace,
     /// Samples by whole trace.
     TailSampling(sampling::settings::Settings),
     /// Edits resources, scopes, spans and their events by statements.
@@ -245,15 +251,35 @@ pub enum ErrorMode {
     Propagate,
 }
 
-/// An edit's value that comes from the request's sender.
+/// Actions on attributes.
 #[derive(Clone, Debug, PartialEq)]
-pub struct ContextValue {
-    /// The place in the list of edits.
-    pub place: usize,
-    /// What of the sender.
-    pub source: ContextSource,
-    /// `default_value`: where the sender gave nothing.
-    pub default: Option<codecs::otlp::Scalar>,
+pub struct ActionSettings {
+    /// In the order in which they run.
+    pub actions: Vec<ottl::Action>,
+    /// What [`ottl::Source::Context`] counts: values that come from the request's sender.
+    pub from_context: Vec<ContextSource>,
+}
+
+/// `filter`. Every text in it was checked: it can be read again without an error.
+#[derive(Clone, Debug)]
+pub struct FilterSettings {
+    /// In the order in which they are asked; what one is true of is dropped.
+    pub groups: Vec<ConditionGroup>,
+    /// Spans that it does not select are dropped; `None`: none.
+    pub keeps: Option<ottl::Selection>,
+}
+
+/// Conditions that are asked together of each item of their context; one of them must be true.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConditionGroup {
+    /// What they are asked of.
+    pub context: ottl::Context,
+    /// How their paths are written.
+    pub paths: ottl::Paths,
+    /// What a failure does.
+    pub error_mode: ErrorMode,
+    /// At least one.
+    pub conditions: Vec<String>,
 }
 
 /// `from_context`.

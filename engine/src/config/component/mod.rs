@@ -4,6 +4,8 @@
 //! it. A component's settings are read in the file of its kind; all those files have the same order inside: header,
 //! defaults, `check`, its helpers in call order.
 
+mod actions;
+pub(crate) mod attributes;
 pub(crate) mod auth;
 pub(crate) mod basic_auth;
 pub(crate) mod batch;
@@ -11,6 +13,8 @@ pub(crate) mod bearer_token;
 pub(crate) mod client;
 pub(crate) mod debug;
 pub(crate) mod endpoint;
+pub(crate) mod filter;
+pub(crate) mod group_by_trace;
 pub(crate) mod headers_setter;
 pub(crate) mod health_check;
 pub(crate) mod memory;
@@ -19,6 +23,8 @@ pub(crate) mod nop;
 pub(crate) mod otlp_exporter;
 pub(crate) mod otlp_receiver;
 pub(crate) mod pprof;
+mod properties;
+pub(crate) mod redaction;
 pub(crate) mod resource;
 mod tail_policies;
 pub(crate) mod tail_sampling;
@@ -145,11 +151,12 @@ pub(crate) const COMPONENTS: &[Component] = &[
     component(Processor, "resource", Built),
     component(Processor, "tail_sampling", Built),
     component(Processor, "transform", Built),
-    component(Processor, "filter", Later("drop at the source, or keep a Collector behind")),
-    component(Processor, "attributes", Later(USE_TRANSFORM)),
-    component(Processor, "redaction", Later("mask at the source, or keep a Collector behind")),
+    component(Processor, "filter", Built),
+    component(Processor, "attributes", Built),
+    component(Processor, "redaction", Built),
     component(Processor, "probabilistic_sampler", Later(USE_TAIL)),
-    component(Processor, "groupbytrace", Later("`tail_sampling` groups by trace itself: remove it")),
+    component(Processor, "groupbytrace", Built),
+    component(Processor, "group_by_trace", Built),
     component(Processor, "span", Elsewhere(USE_TRANSFORM)),
     component(Processor, "groupbyattrs", Elsewhere("remove it: `batch` merges equal resources as they arrive")),
     component(Processor, "resourcedetection", Elsewhere("detect on the host, in the agent or the SDK")),
@@ -266,7 +273,6 @@ const FOREIGN: &[(Kind, &str, &str)] = &[
         NOT_SPANS,
     ),
     (Processor, "group_by_attrs", "remove it: `batch` merges equal resources as they arrive"),
-    (Processor, "group_by_trace", "`tail_sampling` groups by trace itself: remove it"),
     (Processor, "coralogix dnslookup isolationforest lookup sumologic unroll", USE_TRANSFORM),
     (
         Exporter,

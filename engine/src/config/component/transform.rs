@@ -142,13 +142,13 @@ fn group(field: &Field<'_>, error_mode: ErrorMode) -> Option<StatementGroup> {
 }
 
 /// What `context` says.
-enum Written {
+pub(crate) enum Written {
     Is(Context),
     Not,
     Wrong,
 }
 
-fn context(section: &Section<'_>) -> Written {
+pub(crate) fn context(section: &Section<'_>) -> Written {
     let Some(field) = section.field("context").filter(|field| !field.node.is_null()) else { return Written::Not };
     let Some(text) = field.text() else { return Written::Wrong };
     match Context::named(&text) {

@@ -1,0 +1,419 @@
+//! Redaction: keys that may stay, values that may not be seen.
+//!
+//! The rules are those of the Collector's `redaction` processor (contrib v0.156), attribute by attribute: ignored, else
+//! not allowed and removed, else a value that is allowed, else a key that is blocked and masked, else a value in which what
+//! is blocked is masked. The list of allowed keys fails closed. What was done is written into `redaction.*` attributes if
+//! the summary asks for it. Whatever a value's bytes are, nothing of a blocked one is left.
+
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+use std::fmt;
+
+use md5::Md5;
+use sha1::Sha1;
+use sha2::{Digest, Sha256, Sha512};
+
+use crate::action::as_text;
+use crate::attributes::AttributeList;
+use crate::digest::{hmac, sha3_256};
+use crate::editor::VALUE_BYTES_MAX;
+use crate::pattern::Pattern;
+use crate::value::{Value, hex};
+
+/// What to redact.
+#[derive(Clone, Debug, Default)]
+pub struct Redaction {
+    /// `allowed_keys`; `None`: all (`allow_all_keys`). Attributes of the summary are always allowed.
+    pub allowed_keys: Option<BTreeSet<Vec<u8>>>,
+    /// `ignored_keys`: left as they are, whatever they hold.
+    pub ignored_keys: BTreeSet<Vec<u8>>,
+    /// `ignored_key_patterns`.
+    pub ignored_key_patterns: Vec<Pattern>,
+    /// `redact_all_types`: values of other types are looked at as text. Else only text is, and of others nothing.
+    pub redacts_all_types: bool,
+    /// `blocked_key_patterns`: masked whole.
+    pub blocked_key_patterns: Vec<Pattern>,
+    /// `blocked_values`: what matches is masked.
+    pub blocked_values: Vec<Pattern>,
+    /// `allowed_values`: a text in which one is found is left as it is.
+    pub allowed_values: Vec<Pattern>,
+    /// What stands in the place of what is masked.
+    pub mask: Mask,
+    /// What is told of it.
+    pub summary: Summary,
+}
+
+/// `hash_function`: what stands in the place of a masked text.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum Mask {
+    /// `****`.
+    #[default]
+    Stars,
+    /// Its MD5 in hexadecimal digits, as all of these.
+    Md5,
+    /// Its SHA-1.
+    Sha1,
+    /// Its SHA3-256.
+    Sha3,
+    /// Its HMAC with SHA-256.
+    HmacSha256(HmacKey),
+    /// Its HMAC with SHA-512.
+    HmacSha512(HmacKey),
+}
+
+/// `hmac_key`. Never shown.
+#[derive(Clone, PartialEq)]
+pub struct HmacKey(pub Vec<u8>);
+
+impl fmt::Debug for HmacKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("HmacKey(..)")
+    }
+}
+
+/// `summary`: which attributes tell what was done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Summary {
+    /// None.
+    #[default]
+    Silent,
+    /// Counts.
+    Info,
+    /// Counts and keys.
+    Debug,
+}
+
+/// Attributes of the summary: keys, count.
+const REDACTED: (&str, &str) = ("redaction.redacted.keys", "redaction.redacted.count");
+const MASKED: (&str, &str) = ("redaction.masked.keys", "redaction.masked.count");
+const ALLOWED: (&str, &str) = ("redaction.allowed.keys", "redaction.allowed.count");
+const IGNORED: (&str, &str) = ("", "redaction.ignored.count");
+
+/// Places of attributes that met the same fate.
+#[derive(Debug, Default)]
+struct Fates {
+    redacted: Vec<usize>,
+    masked: Vec<usize>,
+    allowed: Vec<usize>,
+    ignored: Vec<usize>,
+}
+
+impl Redaction {
+    /// Redacts the attributes of `list`.
+    pub fn redact(&self, list: &mut AttributeList) {
+        let mut fates = Fates::default();
+        for place in 0..list.places_end() {
+            if !list.is_there(place) {
+                continue;
+            }
+            if self.ignores(list.key(place)) {
+                fates.ignored.push(place);
+            } else if !self.allows_key(list.key(place)) {
+                fates.redacted.push(place);
+            } else {
+                self.redact_value(place, list, &mut fates);
+            }
+        }
+        if self.summary != Summary::Silent {
+            // Keys are read before they go.
+            let told = [(REDACTED, &fates.redacted), (MASKED, &fates.masked), (ALLOWED, &fates.allowed)].map(
+                |(names, places)| (names, places.iter().map(|place| list.key(*place).to_vec()).collect::<Vec<_>>()),
+            );
+            let ignored = fates.ignored.len();
+            fates.redacted.iter().for_each(|place| list.remove(*place));
+            told.into_iter().for_each(|(names, keys)| self.tell(names, keys, list));
+            self.tell(IGNORED, vec![Vec::new(); ignored], list);
+        } else {
+            fates.redacted.iter().for_each(|place| list.remove(*place));
+        }
+    }
+
+    fn ignores(&self, key: &[u8]) -> bool {
+        self.ignored_keys.contains(key) || self.ignored_key_patterns.iter().any(|pattern| pattern.is_found_in(key))
+    }
+
+    fn allows_key(&self, key: &[u8]) -> bool {
+        let is_told =
+            || [REDACTED.0, REDACTED.1, MASKED.0, MASKED.1, IGNORED.1].iter().any(|name| name.as_bytes() == key);
+        self.allowed_keys.as_ref().is_none_or(|allowed| allowed.contains(key) || is_told())
+    }
+
+    fn redact_value(&self, place: usize, list: &mut AttributeList, fates: &mut Fates) {
+        let value = list.value(place);
+        let text = match &value {
+            Value::Text(text) => Cow::Borrowed(&**text),
+            other if self.redacts_all_types => as_text(other),
+            _ => Cow::Borrowed(&b""[..]),
+        };
+        if self.allowed_values.iter().any(|pattern| pattern.is_found_in(&text)) {
+            return fates.allowed.push(place);
+        }
+        let is_blocked = self.blocked_key_patterns.iter().any(|pattern| pattern.is_found_in(list.key(place)));
+        let masked = if is_blocked { Some(self.mask_lines(&text)) } else { self.mask_values(&text) };
+        if let Some(masked) = masked {
+            fates.masked.push(place);
+            let masked = list.write_value(&Value::Text(Cow::Owned(masked)));
+            list.replace(place, masked);
+        }
+    }
+
+    /// Each line of a text masked, as the Collector's pattern `.*` takes it.
+    fn mask_lines(&self, text: &[u8]) -> Vec<u8> {
+        let mut out = Vec::new();
+        for (number, line) in text.split(|byte| *byte == b'\n').enumerate() {
+            if number > 0 {
+                out.push(b'\n');
+            }
+            self.mask.write(line, &mut out);
+            if outgrows(&out, text) {
+                return self.mask.of(text);
+            }
+        }
+        out
+    }
+
+    /// `text` with what is blocked masked, pattern after pattern; `None` if nothing changed.
+    fn mask_values(&self, text: &[u8]) -> Option<Vec<u8>> {
+        let mut masked = Cow::Borrowed(text);
+        for pattern in &self.blocked_values {
+            if let Some(replaced) = self.mask_found(pattern, &masked) {
+                masked = Cow::Owned(replaced);
+            }
+        }
+        match masked {
+            Cow::Owned(masked) if masked != text => Some(masked),
+            _ => None,
+        }
+    }
+
+    /// `text` with each match masked; `None` if there is none.
+    fn mask_found(&self, pattern: &Pattern, text: &[u8]) -> Option<Vec<u8>> {
+        // A pattern that matches nothing at all does so between bytes; a letter is not taken apart for it.
+        let is_inside_letter = |at: usize| text.get(at).is_some_and(|byte| byte & 0xc0 == 0x80);
+        let found = pattern.regex().find_iter(text);
+        let mut found = found.filter(|found| !(found.is_empty() && is_inside_letter(found.start()))).peekable();
+        found.peek()?;
+        let mut out = Vec::with_capacity(text.len());
+        let mut kept = 0;
+        for found in found {
+            out.extend_from_slice(&text[kept..found.start()]);
+            self.mask.write(found.as_bytes(), &mut out);
+            kept = found.end();
+            if outgrows(&out, text) {
+                return Some(self.mask.of(text));
+            }
+        }
+        out.extend_from_slice(&text[kept..]);
+        Some(out)
+    }
+
+    /// Writes what was done to these keys, with what earlier redactions did.
+    fn tell(&self, (keys_name, count_name): (&str, &str), mut keys: Vec<Vec<u8>>, list: &mut AttributeList) {
+        if keys.is_empty() {
+            return;
+        }
+        let mut count = keys.len() as i64;
+        if self.summary == Summary::Debug && !keys_name.is_empty() {
+            if let Some(Value::Text(earlier)) = list.find(keys_name.as_bytes()).map(|place| list.value(place))
+                && !earlier.is_empty()
+            {
+                keys.extend(earlier.split(|byte| *byte == b',').map(<[u8]>::to_vec));
+            }
+            keys.sort_unstable();
+            let value = list.write_value(&Value::Text(Cow::Owned(keys.join(&b','))));
+            list.put(keys_name.as_bytes(), value);
+        }
+        if let Some(Value::Int(earlier)) = list.find(count_name.as_bytes()).map(|place| list.value(place)) {
+            count = count.saturating_add(earlier);
+        }
+        let value = list.write_value(&Value::Int(count));
+        list.put(count_name.as_bytes(), value);
+    }
+}
+
+/// Whether masking made so much of a text that it is masked as a whole instead: many short matches with a hash each grow
+/// a peer's text a hundredfold.
+fn outgrows(out: &[u8], text: &[u8]) -> bool {
+    out.len() > text.len().max(VALUE_BYTES_MAX)
+}
+
+impl Mask {
+    /// What stands in the place of `text`.
+    fn of(&self, text: &[u8]) -> Vec<u8> {
+        let mut out = Vec::new();
+        self.write(text, &mut out);
+        out
+    }
+
+    fn write(&self, text: &[u8], out: &mut Vec<u8>) {
+        let digest = match self {
+            Self::Stars => return out.extend_from_slice(b"****"),
+            Self::Md5 => hex(&Md5::digest(text)),
+            Self::Sha1 => hex(&Sha1::digest(text)),
+            Self::Sha3 => hex(&sha3_256(text)),
+            Self::HmacSha256(HmacKey(key)) => hex(&hmac::<Sha256, 64>(key, text)),
+            Self::HmacSha512(HmacKey(key)) => hex(&hmac::<Sha512, 128>(key, text)),
+        };
+        out.extend_from_slice(digest.as_bytes());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::attributes::field;
+
+    fn list_of(entries: &[(&str, Value<'_>)]) -> AttributeList {
+        let mut list = AttributeList::default();
+        list.begin(&[], field::SPAN);
+        for (key, value) in entries {
+            let value = list.write_value(value);
+            list.push(key.as_bytes(), value);
+        }
+        list
+    }
+
+    /// Attributes `before` are `after` once `redaction` is done.
+    fn check(redaction: &Redaction, before: &[(&str, Value<'_>)], after: &[(&str, Value<'_>)]) {
+        let mut list = list_of(before);
+        redaction.redact(&mut list);
+        let found: Vec<_> =
+            list.places().map(|place| (std::str::from_utf8(list.key(place)).unwrap(), list.value(place))).collect();
+        assert_eq!(found, after);
+    }
+
+    fn patterns(texts: &[&str]) -> Vec<Pattern> {
+        texts.iter().map(|text| Pattern::new(text).unwrap()).collect()
+    }
+
+    fn keys(texts: &[&str]) -> BTreeSet<Vec<u8>> {
+        texts.iter().map(|text| text.as_bytes().to_vec()).collect()
+    }
+
+    fn text(text: &str) -> Value<'_> {
+        Value::text(text)
+    }
+
+    #[test]
+    fn only_allowed_keys_stay_and_ignored_ones_stay_untouched() {
+        let redaction = Redaction {
+            allowed_keys: Some(keys(&["id"])),
+            ignored_keys: keys(&["safe"]),
+            ignored_key_patterns: patterns(&["^k8s"]),
+            blocked_values: patterns(&["4[0-9]{3}"]),
+            ..Redaction::default()
+        };
+        let before = [
+            ("id", text("card 4111 and 4222")),
+            ("safe", text("4111")),
+            ("name", text("x")),
+            ("k8s.pod", text("4111")),
+            ("id", text("again")),
+        ];
+        let after = [
+            ("id", text("card **** and ****")),
+            ("safe", text("4111")),
+            ("k8s.pod", text("4111")),
+            ("id", text("again")),
+        ];
+        check(&redaction, &before, &after);
+        check(&Redaction { allowed_keys: Some(BTreeSet::new()), ..Redaction::default() }, &before, &[]);
+        check(&Redaction::default(), &before, &before);
+    }
+
+    #[test]
+    fn allowed_values_win_over_blocked_keys_and_values() {
+        let redaction = Redaction {
+            allowed_values: patterns(&["@mycompany.com$"]),
+            blocked_values: patterns(&[".+@.+"]),
+            blocked_key_patterns: patterns(&["token"]),
+            ..Redaction::default()
+        };
+        let before = [("a", text("me@mycompany.com")), ("b", text("me@other.com")), ("token", text("x@mycompany.com"))];
+        check(&redaction, &before, &[("a", text("me@mycompany.com")), ("b", text("****")), before[2].clone()]);
+    }
+
+    #[test]
+    fn blocked_keys_are_masked_line_by_line_whatever_their_type_and_bytes() {
+        let redaction = Redaction { blocked_key_patterns: patterns(&["token"]), ..Redaction::default() };
+        let broken = Value::Text(Cow::Borrowed(b"ab\xff\xfecd"));
+        let before =
+            [("token", text("a\nb\n")), ("token2", Value::Int(1234)), ("token3", broken), ("token4", text(""))];
+        let after = [
+            ("token", text("****\n****\n****")),
+            ("token2", text("****")),
+            ("token3", text("****")),
+            ("token4", text("****")),
+        ];
+        check(&redaction, &before, &after);
+    }
+
+    #[test]
+    fn other_types_are_looked_at_only_where_asked() {
+        let blocked = Redaction { blocked_values: patterns(&["4[0-9]{12}"]), ..Redaction::default() };
+        let card = [("card", Value::Int(4_111_111_111_111))];
+        check(&blocked, &card, &card);
+        check(&Redaction { redacts_all_types: true, ..blocked }, &card, &[("card", text("****"))]);
+    }
+
+    #[test]
+    fn the_mask_is_a_hash_where_asked() {
+        let key = || HmacKey(b"0123456789abcdef0123456789abcdef".to_vec());
+        let cases = [
+            (Mask::Md5, "900150983cd24fb0d6963f7d28e17f72"),
+            (Mask::Sha1, "a9993e364706816aba3e25717850c26c9cd0d89d"),
+            (Mask::Sha3, "3a985da74fe225b2045c172d6bd390bd855f086e3e9d525b46bfe24511431532"),
+            (Mask::HmacSha256(key()), "a60c859a6827c5ea576a48d8d368672fbfe4667c6a927428284a0cb3859cc1d6"),
+            (
+                Mask::HmacSha512(key()),
+                "d044797ec77ed095c210264f697d9d528ccc3b649bff12db65460ddd8c1bf636aa7a21cab24b996eb5c562452496eb5487ee4ea624ded53aa1ffb4de4d5570c5",
+            ),
+        ];
+        for (mask, hash) in cases {
+            let redaction = Redaction { blocked_values: patterns(&["abc"]), mask, ..Redaction::default() };
+            check(&redaction, &[("a", text("<abc>"))], &[("a", text(&format!("<{hash}>")))]);
+        }
+        assert_eq!(format!("{:?}", Mask::HmacSha256(key())), "HmacSha256(HmacKey(..))");
+    }
+
+    #[test]
+    fn the_summary_counts_and_names_what_was_done_now_and_before() {
+        let redaction = |summary| Redaction {
+            allowed_keys: Some(keys(&["b", "ok"])),
+            ignored_keys: keys(&["i"]),
+            blocked_values: patterns(&["secret"]),
+            allowed_values: patterns(&["public"]),
+            summary,
+            ..Redaction::default()
+        };
+        let before =
+            [("z", text("1")), ("a", text("2")), ("b", text("secret")), ("ok", text("public")), ("i", text("secret"))];
+        let kept = [("b", text("****")), ("ok", text("public")), ("i", text("secret"))];
+        let counts = [
+            ("redaction.redacted.count", Value::Int(2)),
+            ("redaction.masked.count", Value::Int(1)),
+            ("redaction.allowed.count", Value::Int(1)),
+            ("redaction.ignored.count", Value::Int(1)),
+        ];
+        check(&redaction(Summary::Silent), &before, &kept);
+        check(&redaction(Summary::Info), &before, &[&kept[..], &counts].concat());
+        let mut list = list_of(&before);
+        redaction(Summary::Debug).redact(&mut list);
+        let value = list.write_value(&text("more"));
+        list.push(b"y", value);
+        redaction(Summary::Debug).redact(&mut list);
+        let told = |key: &str| list.value(list.find(key.as_bytes()).unwrap()).into_owned();
+        // What the first one added beside its own names is not on its list of allowed keys.
+        assert_eq!(told("redaction.redacted.keys"), text("a,redaction.allowed.count,redaction.allowed.keys,y,z"));
+        assert_eq!(told("redaction.redacted.count"), Value::Int(5));
+    }
+
+    #[test]
+    fn a_text_that_would_grow_without_end_is_masked_as_a_whole() {
+        let many = "a".repeat(VALUE_BYTES_MAX / 2);
+        let redaction = Redaction { blocked_values: patterns(&["a"]), ..Redaction::default() };
+        check(&redaction, &[("k", text(&many))], &[("k", text("****"))]);
+        let redaction = Redaction { blocked_key_patterns: patterns(&["k"]), ..Redaction::default() };
+        check(&redaction, &[("k", text(&"\n".repeat(VALUE_BYTES_MAX)))], &[("k", text("****"))]);
+    }
+}
