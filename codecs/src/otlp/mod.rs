@@ -2,7 +2,7 @@
 //!
 //! [`SpanIndex`] notes where each span of a request lies and what sampling asks of it. Nothing is decoded into structs;
 //! untouched bytes and unknown fields leave as they came. [`Encoder`] is the way back. [`edit_resource`] writes changed
-//! resource envelopes. [`proto`] holds structs for the slow paths.
+//! resource envelopes. [`write_metrics`] writes metrics that are made here. [`proto`] holds structs for the slow paths.
 
 pub mod attributes;
 mod edit;
@@ -14,6 +14,8 @@ pub mod proto;
 mod read;
 mod response;
 mod span;
+mod span_parts;
+pub mod write_metrics;
 
 pub use attributes::{Edit, EditChange, EditSource, Scalar, edit_resource};
 pub use attributes::{resource_attribute, resource_attributes, span_attributes, span_trace_state};
@@ -23,3 +25,4 @@ pub use index::{ByteRange, EnvelopeMap, ScopeEntry, SpanIndex, span_bytes};
 pub use message::VALUE_DEPTH_MAX;
 pub use response::{PartialSuccess, SUCCESS, read_response, write_response};
 pub use span::{SpanItem, SpanKind, StatusCode, TraceId};
+pub use span_parts::{SpanPart, span_parts};

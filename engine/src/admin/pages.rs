@@ -8,6 +8,7 @@ use serde_json::json;
 
 use super::{Readiness, Shards, View};
 use crate::config::checked::ExtensionKind;
+use crate::connector::span_metrics::{self, Merged};
 use crate::exporter::memory::KeptTrace;
 use crate::telemetry::exposition::{self, Exposition};
 use crate::telemetry::{metrics, process};
@@ -133,7 +134,26 @@ async fn metrics_page<S: Shards>(view: &View<S>) -> Result<Page, NoAnswer> {
         level: view.level,
         names: view.names,
     };
-    Ok(Page { status: 200, content_type: exposition::CONTENT_TYPE, body: exposition.text() })
+    let mut body = exposition.text();
+    write_span_metrics(view, &mut body).await?;
+    Ok(Page { status: 200, content_type: exposition::CONTENT_TYPE, body })
+}
+
+/// Sums the series of each connector over all shards, and lets them give up those that nobody adds to.
+async fn write_span_metrics<S: Shards>(view: &View<S>, body: &mut String) -> Result<(), NoAnswer> {
+    if view.span_metrics.is_empty() {
+        return Ok(());
+    }
+    let mut shards: Vec<_> =
+        answered(view, view.shards.span_metrics()).await?.into_iter().map(Vec::into_iter).collect();
+    for (number, plan) in view.span_metrics.iter().enumerate() {
+        let mut merged = Merged::of(shards.iter_mut().filter_map(Iterator::next));
+        if let Some(forgotten) = merged.forget_idle(plan) {
+            view.shards.forget(number, forgotten);
+        }
+        span_metrics::write_page(body, plan, &merged);
+    }
+    Ok(())
 }
 
 async fn ledger_page<S: Shards>(view: &View<S>) -> Result<Page, NoAnswer> {
@@ -257,6 +277,12 @@ pub(super) mod tests {
         async fn traces(&self) -> Vec<KeptTrace> {
             self.traces.clone()
         }
+
+        async fn span_metrics(&self) -> Vec<Vec<span_metrics::Snapshot>> {
+            Vec::new()
+        }
+
+        fn forget(&self, _: usize, _: span_metrics::Forgotten) {}
     }
 
     pub(in crate::admin) fn view() -> View<Fixed> {

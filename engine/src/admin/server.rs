@@ -211,6 +211,7 @@ impl hyper::rt::Write for HyperStream {
 mod tests {
     use super::*;
     use crate::config;
+    use crate::connector::span_metrics::{Forgotten, Snapshot};
     use crate::exporter::memory::KeptTrace;
     use crate::telemetry::cells::Schema;
     use std::future::Future;
@@ -226,6 +227,12 @@ mod tests {
         async fn traces(&self) -> Vec<KeptTrace> {
             Vec::new()
         }
+
+        async fn span_metrics(&self) -> Vec<Vec<Snapshot>> {
+            Vec::new()
+        }
+
+        fn forget(&self, _: usize, _: Forgotten) {}
     }
 
     fn on_the_control_thread<T>(work: impl Future<Output = T>) -> T {

@@ -27,9 +27,14 @@ pub(crate) const DIFFERENCES: &[(Kind, &str, &str)] = &[
         "pending traces are bounded by bytes, and by `num_traces` only where it is written; a full table decides its \
          oldest trace early instead of losing it; late spans follow their trace's decision without a `decision_cache`",
     ),
+    (Kind::Connector, "spanmetrics", SPAN_METRICS),
+    (Kind::Connector, "span_metrics", SPAN_METRICS),
     (Kind::Exporter, "debug", "lines go to standard error and are laid out differently"),
     (Kind::Exporter, "memory", "ours: the Collector has no such exporter"),
 ];
+
+const SPAN_METRICS: &str =
+    "series are on /metrics, summed over resources and bounded in number; no metrics pipeline receives them yet";
 
 /// A step of a path into a configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,6 +69,10 @@ pub(crate) const OURS: &[(&[Step], &str)] = &[
     (
         &[Key("exporters"), Type(&["otlp", "otlp_grpc"]), Key("compression_params")],
         "the Collector's gRPC exporter has no compression levels",
+    ),
+    (
+        &[Key("connectors"), Type(&["span_metrics", "spanmetrics"]), Key("names")],
+        "in the Collector `namespace`, `dimensions` and a processor behind it decide the names",
     ),
     (&[Key("exporters"), Type(&["memory"])], "the Collector keeps no traces to look at"),
 ];

@@ -1,7 +1,9 @@
 //! What the control thread may ask of a shard. Asked through a bounded queue, answered between two batches.
 
 use super::runtime::Socket;
+use crate::connector::span_metrics::{Forgotten, Snapshot};
 use crate::exporter::memory::KeptTrace;
+use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 
 /// Requests that may wait for a shard; the control thread waits when there are more.
@@ -21,6 +23,10 @@ pub enum Command {
     Snapshot(oneshot::Sender<Vec<u64>>),
     /// The traces kept in memory.
     Traces(oneshot::Sender<Vec<KeptTrace>>),
+    /// The series of every `span_metrics` connector, by its number in the configuration.
+    SpanMetrics(oneshot::Sender<Vec<Snapshot>>),
+    /// Series that no shard needs any more: the connector's number, and which.
+    Forget(usize, Arc<Forgotten>),
     /// A step of the drain; answered when the shard has reached it.
     Drain(DrainStep, oneshot::Sender<()>),
 }

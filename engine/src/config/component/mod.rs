@@ -20,6 +20,7 @@ pub(crate) mod otlp_exporter;
 pub(crate) mod otlp_receiver;
 pub(crate) mod pprof;
 pub(crate) mod resource;
+pub(crate) mod span_metrics;
 mod tail_policies;
 pub(crate) mod tail_sampling;
 pub(crate) mod zpages;
@@ -193,8 +194,8 @@ pub(crate) const COMPONENTS: &[Component] = &[
     component(Exporter, "googlecloud", Elsewhere(EXPORT_OTLP)),
     component(Exporter, "azuremonitor", Elsewhere(EXPORT_OTLP)),
     component(Connector, "forward", Built),
-    component(Connector, "spanmetrics", Later(NO_CONNECTORS)),
-    component(Connector, "span_metrics", Later(NO_CONNECTORS)),
+    component(Connector, "spanmetrics", Built),
+    component(Connector, "span_metrics", Built),
     component(Connector, "servicegraph", Elsewhere(NO_CONNECTORS)),
     component(Connector, "service_graph", Elsewhere(NO_CONNECTORS)),
     component(Connector, "count", Elsewhere(NO_CONNECTORS)),
