@@ -37,7 +37,7 @@ pub(crate) fn check(field: &Field<'_>) -> Option<SpanMetricsSettings> {
     let names = section.choice("names", &[("collector", Names::Collector), ("http", Names::Http)], Names::Collector);
     let namespace = namespace(&section, names);
     let duration = duration(&section, names, &namespace);
-    let labels = labels(&section, names)?;
+    let labels = labels(&section, names);
     refuse(&section);
     let limit = section.u32("aggregation_cardinality_limit", 0, 0);
     if limit > SERIES_MAX
@@ -55,7 +55,7 @@ pub(crate) fn check(field: &Field<'_>) -> Option<SpanMetricsSettings> {
         Names::Http => SpanChoice::HttpServers,
     };
     let series_max = if limit == 0 { SERIES } else { limit as usize };
-    Some(SpanMetricsSettings { calls, duration: duration?, labels, spans, series_max, expiration_ns })
+    Some(SpanMetricsSettings { calls, duration: duration?, labels: labels?, spans, series_max, expiration_ns })
 }
 
 /// What stands before the names, with its dot.
@@ -175,6 +175,7 @@ fn labels(section: &Section<'_>, names: Names) -> Option<Vec<LabelSettings>> {
         of_point: true,
         of_resource: false,
     };
+    let mut complete = true;
     let mut labels = Labels(Vec::new());
     for (name, source) in standing {
         if !excluded.iter().any(|excluded| excluded == name) {
@@ -187,7 +188,8 @@ fn labels(section: &Section<'_>, names: Names) -> Option<Vec<LabelSettings>> {
             continue;
         }
         let source = LabelSource::Resource(key.clone());
-        labels.add(LabelSettings { of_resource: true, of_point: false, ..label(key, source) }, item)?;
+        complete &=
+            labels.add(LabelSettings { of_resource: true, of_point: false, ..label(key, source) }, item).is_some();
     }
     let histogram = section.section("histogram");
     let of_histogram = histogram.as_ref().and_then(|histogram| histogram.field("dimensions"));
@@ -200,7 +202,6 @@ fn labels(section: &Section<'_>, names: Names) -> Option<Vec<LabelSettings>> {
         (section.field("calls_dimensions"), true, false),
         (of_histogram, false, true),
     ];
-    let mut complete = true;
     for (field, on_calls, on_duration) in lists {
         for item in field.iter().flat_map(Field::items) {
             let Some((name, default)) = dimension(&item) else {

@@ -196,7 +196,7 @@ mod tests {
                 };
                 assert_eq!(end, expected, "2^{power} at {scale}");
                 assert_eq!(
-                    i64::from(index_of(value * 1.000_001, scale)) + 1,
+                    i64::from(index_of(value * 1.000_000_1, scale)) + 1,
                     if scale >= 0 { expected + 1 } else { (i64::from(power) >> -scale) + 1 },
                     "above 2^{power} at {scale}"
                 );

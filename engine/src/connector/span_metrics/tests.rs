@@ -188,7 +188,7 @@ fn a_series_is_forgotten_by_all_shards_when_none_has_seen_a_span_of_it_for_long(
     first.take(0, &user("gone")).take(0, &user("moved"));
     second.take(0, &user("gone")).take(2 * SECOND, &user("moved"));
     let held = first.span_metrics.bytes_held();
-    let mut scrape = |now_ns: u64, shards: &mut [&mut Shard]| {
+    let scrape = |now_ns: u64, shards: &mut [&mut Shard]| {
         let mut merged = Merged::of(shards.iter().map(|shard| shard.span_metrics.snapshot(now_ns)));
         if let Some(forgotten) = merged.forget_idle(&plan) {
             shards.iter_mut().for_each(|shard| shard.span_metrics.forget(&forgotten));
