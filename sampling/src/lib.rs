@@ -15,12 +15,14 @@ pub mod release;
 pub mod sampler;
 pub mod settings;
 
+mod journal;
 mod pattern;
 mod policy;
 mod sizes;
 mod table;
 
 pub use counters::Counters;
+pub use journal::{Answer, Answers, Entry, Outcome};
 pub use rates::SharedRates;
 pub use release::{KeptTrace, Release};
 pub use sampler::{Limits, Sampler, Select};

@@ -193,10 +193,17 @@ impl Twin {
     fn decide_spans(&mut self, spans: &[Span], count: bool) -> Fate {
         let mut fate = Fate::NotSampled;
         let policies = self.settings.policies.iter().enumerate();
-        let (drops, others): (Vec<_>, Vec<_>) = policies.partition(|(_, policy)| matches!(policy.rule, Rule::Drop(_)));
-        for (position, policy) in drops.into_iter().chain(others) {
+        let (dry, policies): (Vec<_>, Vec<_>) =
+            policies.partition(|(_, policy)| matches!(policy.rule, Rule::DryRun(_)));
+        let (drops, others): (Vec<_>, Vec<_>) =
+            policies.into_iter().partition(|(_, policy)| matches!(policy.rule, Rule::Drop(_)));
+        for (position, policy) in dry.into_iter().chain(drops).chain(others) {
             let wanted = self.spent.samples(&policy.rule, &position.to_string(), spans, self.now_ns);
-            let drops = matches!(policy.rule, Rule::Drop(_));
+            let is_dry = matches!(policy.rule, Rule::DryRun(_));
+            let drops = match &policy.rule {
+                Rule::DryRun(rule) => matches!(**rule, Rule::Drop(_)),
+                rule => matches!(rule, Rule::Drop(_)),
+            };
             if count {
                 let verdicts = &mut self.counters.policies[position];
                 *match (wanted, drops) {
@@ -204,6 +211,9 @@ impl Twin {
                     (true, false) => &mut verdicts.sampled,
                     (false, _) => &mut verdicts.not_sampled,
                 } += 1;
+            }
+            if is_dry {
+                continue;
             }
             if wanted && drops {
                 return Fate::Dropped;
@@ -234,6 +244,7 @@ impl Spent {
         match rule {
             Rule::And(rules) | Rule::Drop(rules) => all(self, rules),
             Rule::Not(rule) => !self.samples(rule, &format!("{place}.not"), spans, now_ns),
+            Rule::DryRun(rule) => self.samples(rule, &format!("{place}.dry"), spans, now_ns),
             Rule::RateLimiting { spans_per_second, burst_spans } => {
                 self.take_tokens(place, now_ns, *spans_per_second, *burst_spans, spans.len() as u64)
             }
@@ -491,6 +502,8 @@ fn any_settings() -> impl Strategy<Value = Settings> {
     let composite = (prop::collection::vec(part, 1..4), 0..30u32)
         .prop_map(|(parts, spans_per_second_max)| Rule::Composite { spans_per_second_max, parts });
     let rule = prop_oneof![10 => leaf, 1 => not, 2 => and, 2 => drop, 2 => composite];
+    let dry = rule.clone().prop_map(|rule| Rule::DryRun(Box::new(rule)));
+    let rule = prop_oneof![9 => rule, 1 => dry];
     let rules = prop::collection::vec(rule, 1..5);
     let limits = (prop::option::of(1..10u32), prop::option::weighted(0.2, 1_000..400_000u64));
     (rules, limits, prop::option::of(1..15_000u64), any::<bool>(), prop::bool::weighted(0.1)).prop_map(

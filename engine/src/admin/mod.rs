@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! metrics address: /metrics
-//! admin address:   /  /ledger  /traces  /traces/<id>  /ready  /live      (zpages: the same, and /debug/...)
+//! admin address:   /  /ledger  /traces  /traces/<id>  /explain/<id>  /ready  /live      (zpages: the same, and /debug/...)
 //! health_check:    the configured path, /status in its second version, grpc.health.v1 over gRPC
 //!                        |
 //! control thread --ask--> inbox of each shard --answered between two batches--> snapshot, kept traces
@@ -27,6 +27,7 @@ pub use server::{BindError, Serving, serve};
 use crate::config::checked::{ComponentId, Config, ExtensionKind, MetricNames, MetricsLevel, ResourceLabel};
 use crate::connector::span_metrics::{Forgotten, Plan, Snapshot};
 use crate::exporter::memory::KeptTrace;
+use crate::processor::explanation::Explanation;
 use crate::telemetry::cells::Schema;
 use crate::telemetry::ledger::Books;
 use crate::telemetry::logs::Logs;
@@ -38,6 +39,9 @@ pub trait Shards {
 
     /// The kept traces of every shard, in any order; empty without a memory exporter.
     fn traces(&self) -> impl Future<Output = Vec<KeptTrace>>;
+
+    /// How samplers of every shard decided the traces whose ids begin with these digits, with the pipeline's number.
+    fn explain(&self, digits: &str) -> impl Future<Output = Vec<(usize, Explanation)>>;
 
     /// Of every shard, the series of each `span_metrics` connector.
     fn span_metrics(&self) -> impl Future<Output = Vec<Vec<Snapshot>>>;

@@ -213,6 +213,7 @@ mod tests {
     use crate::config;
     use crate::connector::span_metrics::{Forgotten, Snapshot};
     use crate::exporter::memory::KeptTrace;
+    use crate::processor::explanation::Explanation;
     use crate::telemetry::cells::Schema;
     use std::future::Future;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -225,6 +226,10 @@ mod tests {
         }
 
         async fn traces(&self) -> Vec<KeptTrace> {
+            Vec::new()
+        }
+
+        async fn explain(&self, _: &str) -> Vec<(usize, Explanation)> {
             Vec::new()
         }
 

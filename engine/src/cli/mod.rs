@@ -5,10 +5,12 @@
 //!           validate | print-config | components        look at a configuration without starting anything
 //!           migrate FILE [--from URL]                   what becomes of a Collector's configuration and traffic
 //!           traces [TRACE_ID]                           ask a running gateway what it kept, and why
+//!           explain TRACE_ID                            ask it what each policy said of a trace, kept or dropped
 //! ```
 
 pub mod banner;
 pub mod components;
+pub mod explain;
 pub mod migrate;
 pub mod old_gateway;
 pub mod port_owner;
@@ -59,6 +61,8 @@ pub enum Command {
     Migrate(migrate::Arguments),
     /// Shows the traces that a running gateway kept, and why.
     Traces(traces::Arguments),
+    /// Shows what each policy of a running gateway said of a trace, kept or dropped.
+    Explain(explain::Arguments),
 }
 
 /// Where the configuration comes from; the same for every sub-command that reads one.
@@ -128,6 +132,7 @@ pub fn main() -> ExitCode {
         Some(Command::Components(arguments)) => components::run(&arguments).tell(),
         Some(Command::Migrate(arguments)) => migrate::run(&sources, &arguments, &config::look_up, &machine).tell(),
         Some(Command::Traces(arguments)) => traces::run(&arguments),
+        Some(Command::Explain(arguments)) => explain::run(&arguments),
     }
 }
 

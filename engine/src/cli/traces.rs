@@ -56,7 +56,7 @@ pub fn run(arguments: &Arguments) -> ExitCode {
     }
 }
 
-fn checked_id(id: &str) -> Result<&str, String> {
+pub(super) fn checked_id(id: &str) -> Result<&str, String> {
     let hexadecimal = id.bytes().all(|digit| digit.is_ascii_hexdigit());
     if id.is_empty() || id.len() > TRACE_ID_DIGITS || !hexadecimal {
         return Err(format!("{id:?} is not a trace id: up to {TRACE_ID_DIGITS} hexadecimal digits"));
@@ -65,7 +65,7 @@ fn checked_id(id: &str) -> Result<&str, String> {
 }
 
 /// One request, one answer.
-fn ask<T: DeserializeOwned>(url: &str, path: &str) -> Result<T, String> {
+pub(super) fn ask<T: DeserializeOwned>(url: &str, path: &str) -> Result<T, String> {
     let address = host_and_port(url)?;
     let answer = exchange(address, path).map_err(|error| unreachable_text(url, &error))?;
     let body = body_of(&answer).map_err(|why| format!("{url}{path}: {why}"))?;

@@ -71,6 +71,10 @@ pub(crate) const OURS: &[(&[Step], &str)] = &[
         "the Collector's gRPC exporter has no compression levels",
     ),
     (
+        &[Key("processors"), Type(&["tail_sampling"]), Key("policies"), Key("dry_run")],
+        "the Collector's policies always decide",
+    ),
+    (
         &[Key("connectors"), Type(&["span_metrics", "spanmetrics"]), Key("names")],
         "in the Collector `namespace`, `dimensions` and a processor behind it decide the names",
     ),

@@ -17,6 +17,7 @@ mod crossing;
 pub use crossing::Crossing;
 
 use crate::connector::span_metrics::SpanMetrics;
+use crate::processor::explanation::Explanation;
 use crate::processor::{Processor, Turn};
 use crate::queue::{Branch, ExportRequest};
 use crate::shard::parcel::Parcel;
@@ -280,6 +281,15 @@ impl Pipeline {
     pub fn bytes_held(&self) -> (u64, u64) {
         let held = |tables: bool| self.nodes_of(tables).map(Processor::bytes_held).sum();
         (held(true), held(false))
+    }
+
+    /// How its samplers decided the traces whose ids begin with these digits.
+    pub fn explain(&self, digits: &str, now_ns: u64) -> Vec<Explanation> {
+        let samplers = self.nodes.iter().filter_map(|node| match node {
+            Processor::TailSampling(node) => Some(node.explain(digits, now_ns)),
+            _ => None,
+        });
+        samplers.flatten().collect()
     }
 
     /// Whether no node holds a span.

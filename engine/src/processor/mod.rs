@@ -5,6 +5,7 @@
 //! into `out`. A processor never knows its neighbours.
 
 pub mod batch;
+pub mod explanation;
 pub mod memory_limiter;
 pub mod resource;
 pub mod tail_sampling;

@@ -314,7 +314,8 @@ impl Parts<'_> {
                 *next_reason += u16::try_from(settings.policies.len()).expect("at most 256 policies");
                 let settings = settings.share_of(self.context.shards);
                 let sampler = Sampler::sharing(&settings, self.hash_seed, first_reason, Limits::default(), rates);
-                Processor::TailSampling(Box::new(tail_sampling::TailSampling::new(sampler, own.clone())))
+                let node = tail_sampling::TailSampling::new(sampler, own.clone()).with_journal(&settings.policies);
+                Processor::TailSampling(Box::new(node))
             }
             (kind, _) => unreachable!("{kind:?} was declared with series of its own"),
         }

@@ -9,6 +9,7 @@ use super::runtime::{self, Runtime, Socket};
 use crate::admin::Shards;
 use crate::connector::span_metrics::{Forgotten, Snapshot};
 use crate::exporter::memory::KeptTrace;
+use crate::processor::explanation::Explanation;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -129,6 +130,11 @@ impl Shards for Rc<Fleet> {
 
     async fn traces(&self) -> Vec<KeptTrace> {
         self.ask(Command::Traces).await.into_iter().flatten().collect()
+    }
+
+    async fn explain(&self, digits: &str) -> Vec<(usize, Explanation)> {
+        let digits: Arc<str> = digits.into();
+        self.ask(|reply| Command::Explain(Arc::clone(&digits), reply)).await.into_iter().flatten().collect()
     }
 
     async fn span_metrics(&self) -> Vec<Vec<Snapshot>> {

@@ -3,6 +3,7 @@
 use super::runtime::Socket;
 use crate::connector::span_metrics::{Forgotten, Snapshot};
 use crate::exporter::memory::KeptTrace;
+use crate::processor::explanation::Explanation;
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 
@@ -27,6 +28,8 @@ pub enum Command {
     SpanMetrics(oneshot::Sender<Vec<Snapshot>>),
     /// Series that no shard needs any more: the connector's number, and which.
     Forget(usize, Arc<Forgotten>),
+    /// How traces were decided whose ids begin with these digits, with the number of the pipeline.
+    Explain(Arc<str>, oneshot::Sender<Vec<(usize, Explanation)>>),
     /// A step of the drain; answered when the shard has reached it.
     Drain(DrainStep, oneshot::Sender<()>),
 }

@@ -6,6 +6,7 @@ use crate::pipeline::ack;
 use crate::pipeline::batch::Batch;
 use crate::pipeline::client::Client;
 use crate::processor::Turn;
+use crate::processor::explanation::Explanation;
 use crate::queue::Queue;
 use crate::shard::ShardContext;
 use crate::shard::parcel::Parcel;
@@ -118,6 +119,17 @@ impl Pipelines {
     pub fn bytes_held(&self) -> (u64, u64) {
         let held = self.pipelines.iter().map(|pipeline| pipeline.borrow().bytes_held());
         held.fold((0, 0), |sum, held| (sum.0 + held.0, sum.1 + held.1))
+    }
+
+    /// How samplers decided the traces whose ids begin with these digits, with the pipeline's number.
+    pub fn explain(&self, digits: &str) -> Vec<(usize, Explanation)> {
+        let now_ns = self.shard.clock.now_ns();
+        let pipelines = self.pipelines.iter().enumerate();
+        pipelines
+            .flat_map(|(number, pipeline)| {
+                pipeline.borrow().explain(digits, now_ns).into_iter().map(move |it| (number, it))
+            })
+            .collect()
     }
 
     /// Memory held by connectors.

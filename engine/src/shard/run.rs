@@ -98,6 +98,7 @@ impl Shard {
             Command::Snapshot(reply) => drop(reply.send(self.snapshot())),
             Command::Traces(reply) => drop(reply.send(self.kept_traces())),
             Command::SpanMetrics(reply) => drop(reply.send(self.pipelines.borrow().span_metrics())),
+            Command::Explain(digits, reply) => drop(reply.send(self.pipelines.borrow().explain(&digits))),
             Command::Forget(connector, forgotten) => self.pipelines.borrow().forget(connector, &forgotten),
             Command::Drain(step, reply) => {
                 let shard = Rc::clone(self);
