@@ -393,6 +393,15 @@ fn wire(draft: &Draft<'_>, lists: &Lists) -> Wired {
         forwards,
         span_metrics,
     };
+    let sampler = draft.processors.iter().find(|(id, _)| samples(id));
+    if let (Some((sampler, _)), Some((id, item))) =
+        (sampler, draft.exporters.iter().find(|(id, _)| forwards::makes_metrics(id) && connectors.contains(&id)))
+    {
+        item.warning(
+            format!("`{id}` stands behind `{sampler}`, so it counts only the spans that are kept"),
+            "name it in a pipeline without sampling over the same receivers",
+        );
+    }
     let limiter = draft.processors.iter().skip(1).find(|(id, _)| id.kind == "memory_limiter");
     if let Some((_, item)) = limiter {
         item.warning(
@@ -401,6 +410,11 @@ fn wire(draft: &Draft<'_>, lists: &Lists) -> Wired {
         );
     }
     wired
+}
+
+/// Whether a processor leaves spans out by chance or by policy.
+fn samples(id: &ComponentId) -> bool {
+    matches!(id.kind.as_str(), "tail_sampling" | "probabilistic_sampler")
 }
 
 /// The ids that are defined; the others are reported.
