@@ -15,8 +15,8 @@ const SAMPLING: &str = "{decision_wait: 100ms, policies: [{name: errors, type: s
                         span_count: {min_spans: 3}, dry_run: true}]}";
 
 fn trace(number: u64) -> Trace {
-    let kind = if number % 4 == 0 { Kind::ErrorIn(1) } else { Kind::Plain };
-    Trace { number, spans: if number % 2 == 0 { 3 } else { 2 }, kind }
+    let kind = if number.is_multiple_of(4) { Kind::ErrorIn(1) } else { Kind::Plain };
+    Trace { number, spans: if number.is_multiple_of(2) { 3 } else { 2 }, kind }
 }
 
 fn hex(id: [u8; 16]) -> String {
@@ -37,7 +37,7 @@ fn what_each_policy_said_is_told_of_kept_and_of_dropped_traces() {
         let id = hex(trace(number).id());
         let page: serde_json::Value = serde_json::from_str(&gateway.admin_page(&format!("/explain/{id}"))).unwrap();
         let [told] = &page.as_array().unwrap()[..] else { panic!("{page}") };
-        let (outcome, policy) = if number % 4 == 0 { ("sampled", "errors") } else { ("not sampled", "") };
+        let (outcome, policy) = if number.is_multiple_of(4) { ("sampled", "errors") } else { ("not sampled", "") };
         assert_eq!((told["outcome"].as_str(), told["policy"].as_str()), (Some(outcome), Some(policy)), "{told}");
         assert_eq!(
             (told["pipeline"].as_str(), told["spans"].as_u64()),
@@ -46,7 +46,7 @@ fn what_each_policy_said_is_told_of_kept_and_of_dropped_traces() {
         let answers: Vec<&str> =
             told["policies"].as_array().unwrap().iter().map(|said| said["answer"].as_str().unwrap()).collect();
         let yes = |wanted: bool| if wanted { "sample" } else { "no" };
-        assert_eq!(answers, [yes(number % 4 == 0), "sample", yes(number % 2 == 0)], "{told}");
+        assert_eq!(answers, [yes(number.is_multiple_of(4)), "sample", yes(number.is_multiple_of(2))], "{told}");
     }
     let metrics = gateway.metrics();
     let counted = |policy: &str, sampled: bool| {
@@ -71,7 +71,7 @@ fn what_each_policy_said_is_told_of_kept_and_of_dropped_traces() {
     gateway.stop().assert_nothing_lost();
     assert_eq!(
         sink.spans_count() as u64,
-        (0..TRACES).filter(|number| number % 4 == 0).map(|number| u64::from(trace(number).spans)).sum::<u64>()
+        (0..TRACES).filter(|number| number.is_multiple_of(4)).map(|number| u64::from(trace(number).spans)).sum::<u64>()
     );
 }
 

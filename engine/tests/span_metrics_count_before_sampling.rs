@@ -20,7 +20,7 @@ fn whole(key: &str, number: i64) -> KeyValue {
 
 /// A request of a server with its two calls, 40 ms or, where it failed, 700 ms long.
 fn spans(number: u64) -> Vec<Span> {
-    let failed = number % 10 == 0;
+    let failed = number.is_multiple_of(10);
     let trace = Trace { number, spans: SPANS as u32, kind: Kind::Plain };
     (0..SPANS as u32)
         .map(|place| {

@@ -150,13 +150,13 @@ impl Journal {
 
 /// Random bits of the id; those of its end are the ones that are random wherever any are.
 fn share_of(trace_id: &TraceId) -> bool {
-    u64::from(trace_id.0[15]) % SHARE == 0
+    u64::from(trace_id.0[15]).is_multiple_of(SHARE)
 }
 
 fn starts_with(trace_id: &TraceId, digits: &str) -> bool {
     let nibble = |place: usize| {
         let byte = trace_id.0[place / 2];
-        if place % 2 == 0 { byte >> 4 } else { byte & 15 }
+        if place.is_multiple_of(2) { byte >> 4 } else { byte & 15 }
     };
     digits.len() <= 32
         && digits.chars().enumerate().all(|(place, digit)| digit.to_digit(16) == Some(nibble(place).into()))

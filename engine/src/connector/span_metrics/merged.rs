@@ -4,7 +4,7 @@
 //! shards, and a series that one shard gave up while another still counts it would fall, which nobody who computes a rate
 //! expects. So a series is forgotten by all shards at once, if none of them has seen a span of it.
 
-use super::{Plan, Series, Snapshot, Table};
+use super::{Plan, Snapshot, Table};
 
 /// The series of one connector in the whole process.
 #[derive(Debug)]
@@ -66,7 +66,6 @@ impl Table {
     }
 
     fn take_idle(&mut self, idle_since_ns: u64) -> Vec<Box<[u8]>> {
-        let is_idle = |_: &Box<[u8]>, series: &mut Series| series.last_ns <= idle_since_ns;
-        self.series.extract_if(is_idle).map(|(key, _)| key).collect()
+        self.series.extract_if(|_, series| series.last_ns <= idle_since_ns).map(|(key, _)| key).collect()
     }
 }

@@ -252,7 +252,7 @@ pub fn to_otlp(plan: &Plan, merged: &Merged, time: PointTime) -> Vec<u8> {
     // By the bytes of the resource's labels, so that the same series give the same request.
     let mut resources: BTreeMap<Vec<u8>, ResourcePoints> = BTreeMap::new();
     for (table, held) in plan.tables.iter().zip(&merged.tables) {
-        let mut sorted: Vec<(&Box<[u8]>, &Series)> = held.series.iter().collect();
+        let mut sorted: Vec<(&[u8], &Series)> = held.series.iter().map(|(key, series)| (&**key, series)).collect();
         sorted.sort_unstable_by_key(|(key, _)| *key);
         for (key, series) in sorted {
             let labels = plan.labels_of(table, key).into_iter().map(|(label, value)| (label, value.any_value()));
