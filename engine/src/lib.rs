@@ -1,12 +1,13 @@
 //! The gateway. In the order data flows:
 //!
-//! `transport -> receiver -> processor -> queue -> exporter`, wired by `pipeline`, run by `shard`, described by
+//! `transport -> receiver -> processor -> (connector |) queue -> exporter`, wired by `pipeline`, run by `shard`, described by
 //! `config`, counted by `telemetry`, shown by `admin`, started by `cli`.
 
 pub mod admin;
 pub mod auth;
 pub mod cli;
 pub mod config;
+pub mod connector;
 pub mod exporter;
 pub mod pipeline;
 pub mod processor;

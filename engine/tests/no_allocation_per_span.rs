@@ -14,13 +14,15 @@ use codecs::otlp::Format;
 use common::traces::{Kind, Trace, request_of};
 use engine::auth::Authenticators;
 use engine::config::checked::{
-    ComponentId, ErrorMode, ExporterKind, ExporterSettings, HeadSettings, QueueSettings, StatementGroup, StatementText,
-    TransformSettings, Wanted,
+    ComponentId, DurationBuckets, DurationSettings, DurationUnit, ErrorMode, ExporterKind, ExporterSettings,
+    HeadSettings, LabelSettings, LabelSource, QueueSettings, SpanChoice, SpanMetricsSettings, StatementGroup,
+    StatementText, TransformSettings, Wanted,
 };
+use engine::connector::span_metrics::{Plan, SpanMetrics};
 use engine::exporter::Exporter;
-use engine::pipeline::Pipeline;
 use engine::pipeline::client::{Clients, Head};
 use engine::processor::transform::{Losses, Transform};
+use engine::pipeline::{Outlet, Pipeline};
 use engine::processor::{Processor, tail_sampling::TailSampling};
 use engine::queue::{Branch, Queue};
 use engine::receiver::door::Door;
@@ -37,7 +39,7 @@ use engine::shard::runtime::{self, Runtime};
 use engine::telemetry::cells::{Cells, Schema};
 use engine::telemetry::metrics::{
     BookSeries, BudgetSeries, ExporterSeries, MeshSeries, ProcessorSeries, ReceiverSeries, ShardSeries,
-    TailSamplingSeries, TransformSeries,
+    SpanMetricsSeries, TailSamplingSeries, TransformSeries,
 };
 use engine::transport::{Body, ReceivedRequest, RequestHandler, Transport};
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
@@ -46,6 +48,7 @@ use sampling::settings::{Policy, Rule, Settings};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::sync::Arc;
 use tokio::sync::Notify;
 
 /// The system's allocator, and a count of the calling thread's allocations.
@@ -122,7 +125,38 @@ fn statements(schema: &mut Schema, losses: Losses) -> Processor {
     Processor::Transform(Box::new(Transform::new("transform".to_owned(), &settings, series, losses)))
 }
 
-/// A receiver in front of statements and of a tail sampler whose traces wait 0 ns, so that each turn decides and drops them.
+/// Counted by service, kind, status and an attribute, of which there are few; names of operations are all different.
+fn counted() -> SpanMetricsSettings {
+    let label = |name: &str, source| LabelSettings {
+        name: name.to_owned(),
+        source,
+        default: None,
+        on_calls: true,
+        on_duration: true,
+        of_point: true,
+        of_resource: false,
+    };
+    SpanMetricsSettings {
+        calls: "calls".to_owned(),
+        duration: Some(DurationSettings {
+            name: "duration".to_owned(),
+            unit: DurationUnit::Milliseconds,
+            buckets: DurationBuckets::Exponential(160),
+        }),
+        labels: vec![
+            label("service.name", LabelSource::Resource("service.name".to_owned())),
+            label("span.kind", LabelSource::SpanKind),
+            label("status.code", LabelSource::StatusCode),
+            label("user.tier", LabelSource::Attribute(vec!["user.tier".to_owned()])),
+        ],
+        spans: SpanChoice::All,
+        series_max: 100,
+        expiration_ns: 0,
+    }
+}
+
+/// A receiver in front of statements and of a tail sampler whose traces wait 0 ns, so that each turn decides and drops them, and beside it
+/// a connector that counts every span.
 fn receiver() -> (Rc<OtlpReceiver>, Rc<RefCell<Pipelines>>) {
     let mut schema = Schema::default();
     let policies = ["slow".to_owned()];
@@ -131,6 +165,8 @@ fn receiver() -> (Rc<OtlpReceiver>, Rc<RefCell<Pipelines>>) {
     let items = ["transform", "tail_sampling"].map(|id| ProcessorSeries::declare(&mut schema, id));
     let exporter = ExporterSeries::declare(&mut schema, "nop");
     let book = BookSeries::declare(&mut schema, "traces", "nop");
+    let counted_book = BookSeries::declare(&mut schema, "traces/count", "span_metrics");
+    let counters = SpanMetricsSeries::declare(&mut schema, "span_metrics");
     let gauges = Gauges {
         budget: BudgetSeries::declare(&mut schema),
         mesh: MeshSeries::declare(&mut schema),
@@ -157,8 +193,13 @@ fn receiver() -> (Rc<OtlpReceiver>, Rc<RefCell<Pipelines>>) {
     let queue = Queue::new(nop, &queue, None, exporter, shard.clone());
     let pipeline =
         Pipeline::new(vec![transform, node], items.to_vec(), vec![Branch::new(Rc::clone(&queue), book)], None);
-    let pipelines = vec![Rc::new(RefCell::new(pipeline))];
-    let pipelines = Pipelines::new(pipelines, vec![vec![0]], vec![Vec::new()], vec![queue], shard.clone());
+    let span_metrics = vec![Rc::new(RefCell::new(SpanMetrics::new(Arc::new(Plan::new(counted())), counters)))];
+    let mut counting = Pipeline::new(Vec::new(), Vec::new(), Vec::new(), None);
+    let outlet = Outlet { book: counted_book, targets: Vec::new(), span_metrics: Some(Rc::clone(&span_metrics[0])) };
+    counting.connect(vec![outlet]);
+    let pipelines = [counting, pipeline].map(|pipeline| Rc::new(RefCell::new(pipeline))).to_vec();
+    let pipelines =
+        Pipelines::new(pipelines, vec![vec![0, 1]], vec![Vec::new()], vec![queue], span_metrics, shard.clone());
     let pipelines = Rc::new(RefCell::new(pipelines));
     let end = Rc::new(RefCell::new(mesh(1, 1 << 20).pop().unwrap()));
     // A pipeline that asks for a header: what is known of a client is made once.

@@ -15,6 +15,7 @@ pub mod release;
 pub mod sampler;
 pub mod settings;
 
+mod journal;
 mod pattern;
 mod policy;
 mod sizes;
@@ -22,6 +23,7 @@ mod table;
 mod traces;
 
 pub use counters::Counters;
+pub use journal::{Answer, Answers, Entry, Outcome};
 pub use rates::SharedRates;
 pub use release::{KeptTrace, Release};
 pub use sampler::{Limits, Sampler, Select};

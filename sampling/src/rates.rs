@@ -54,7 +54,7 @@ fn cells_of(rule: &Rule) -> usize {
     match rule {
         Rule::RateLimiting { .. } | Rule::BytesLimiting { .. } => 1,
         Rule::And(rules) | Rule::Drop(rules) => rules.iter().map(cells_of).sum(),
-        Rule::Not(rule) => cells_of(rule),
+        Rule::Not(rule) | Rule::DryRun(rule) => cells_of(rule),
         Rule::Composite { parts, .. } => 1 + parts.iter().map(|part| 1 + cells_of(&part.rule)).sum::<usize>(),
         _ => 0,
     }

@@ -19,6 +19,7 @@ use bytes::Bytes;
 use codecs::otlp::{ByteRange, SpanIndex, SpanItem, TraceId};
 
 use crate::counters::{Counters, Verdicts};
+use crate::journal::{Answers, Entry, Journal, Outcome};
 use crate::policy::{Conditions, Decision, Facts, Rules, START_UNKNOWN, SpanWithin, Triggers};
 use crate::rates::SharedRates;
 use crate::release::{KeptTrace, Release};
@@ -101,6 +102,7 @@ pub struct Sampler {
     lookups: [Lookup; BLOCK_SPANS],
     request: RequestScopes,
     releasing: Releasing,
+    journal: Journal,
     window_ends_ns: u64,
 }
 
@@ -208,6 +210,7 @@ impl Sampler {
             lookups: [Lookup { hash: 0, known: Known::No }; BLOCK_SPANS],
             request: RequestScopes::default(),
             releasing: Releasing::default(),
+            journal: Journal::default(),
             window_ends_ns: 0,
         }
     }
@@ -215,6 +218,24 @@ impl Sampler {
     /// Says what time of day it is, for conditions that ask `Now()`. Before the spans they are asked of.
     pub fn tell_time(&mut self, unix_ns: i64) {
         self.rules.tell_time(unix_ns);
+    }
+
+    /// Notes from now on how traces are decided: the last `entries_max` that were sampled, as many of the others, and as
+    /// many older ones. Memory for all of them is taken at once.
+    pub fn keep_journal(&mut self, entries_max: usize) {
+        self.journal = Journal::new(entries_max);
+    }
+
+    /// How the traces were decided whose ids begin with these hexadecimal digits, as far as it was noted: the last
+    /// decisions first, at most `most`.
+    pub fn explain(&self, digits: &str, most: usize) -> Vec<Entry> {
+        self.journal.find(digits, most)
+    }
+
+    /// Whether the trace waits for its decision.
+    pub fn is_pending(&self, trace_id: &TraceId) -> bool {
+        let known = self.table.find(self.seed.trace(trace_id));
+        matches!(known, Known::Pending(slot) if self.table.has_id(slot, trace_id))
     }
 
     /// Takes spans in. Those of undecided traces are copied into the table; late spans of kept traces, and kept spans
@@ -431,6 +452,7 @@ impl Sampler {
     #[cold]
     fn drop_too_large(&mut self, slot: u32, hash: u64) {
         self.table.take_undecided(slot);
+        self.journal.note(&self.facts(slot), Outcome::TooLarge, Answers::default());
         self.counters.traces_too_large += 1;
         self.counters.traces_not_sampled += 1;
         self.drop_trace(slot, hash, When::Due);
@@ -609,7 +631,9 @@ impl Sampler {
 
     /// Decides one trace. Returns the number of spans dropped.
     fn decide(&mut self, slot: u32, hash: u64, when: When) -> usize {
-        let decision = self.rules.decide(&self.facts(slot), Some(&mut self.counters.policies));
+        let facts = self.facts(slot);
+        let decision = self.rules.decide(&facts, Some(&mut self.counters.policies));
+        self.journal.note(&facts, decision.into(), self.rules.answers());
         match decision {
             Decision::Sampled { policy } => {
                 self.counters.traces_sampled += 1;
@@ -630,6 +654,7 @@ impl Sampler {
 
     #[cold]
     fn drop_undecided(&mut self, slot: u32, hash: u64) -> usize {
+        self.journal.note(&self.facts(slot), Outcome::Drained, Answers::default());
         self.counters.traces_not_sampled += 1;
         self.drop_trace(slot, hash, When::Due)
     }
@@ -712,6 +737,7 @@ impl Sampler {
             + self.request.scopes.capacity() * size_of::<RequestScope>()
             + self.request.resources.capacity() * size_of::<Conditions>()
             + self.releasing.runs.capacity() * size_of::<Run>()
+            + self.journal.bytes()
     }
 
     /// What was done so far.

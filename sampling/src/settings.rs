@@ -153,6 +153,9 @@ pub enum Rule {
     And(Vec<Rule>),
     /// Traces that the rule does not want.
     Not(Box<Rule>),
+    /// Asked of every trace and counted, but not listened to: what it would say changes no decision. Only as a whole
+    /// policy.
+    DryRun(Box<Rule>),
     /// Traces that every rule wants are dropped, whatever other policies say. Only as a whole policy.
     Drop(Vec<Rule>),
     /// Traces of the first part that wants them, as long as this part and all together stay below their rates.

@@ -298,6 +298,7 @@ fn rule(text: &str) -> Rule {
         }
         "and" => Rule::And(inner(rest).iter().map(|text| rule(text)).collect()),
         "drop" => Rule::Drop(inner(rest).iter().map(|text| rule(text)).collect()),
+        "dry_run" => Rule::DryRun(Box::new(rule(inner(rest)[0]))),
         "not" => Rule::Not(Box::new(rule(inner(rest)[0]))),
         "composite" => {
             let part = |text: &str| {

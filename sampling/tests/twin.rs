@@ -138,6 +138,8 @@ fn any_settings() -> impl Strategy<Value = Settings> {
     let composite = (prop::collection::vec(part, 1..4), 0..30u32)
         .prop_map(|(parts, spans_per_second_max)| Rule::Composite { spans_per_second_max, parts });
     let rule = prop_oneof![10 => leaf, 1 => not, 2 => and, 2 => drop, 2 => composite];
+    let dry = rule.clone().prop_map(|rule| Rule::DryRun(Box::new(rule)));
+    let rule = prop_oneof![9 => rule, 1 => dry];
     let rules = prop::collection::vec(rule, 1..5);
     let limits = (prop::option::of(1..10u32), prop::option::weighted(0.2, 1_000..400_000u64));
     let waits = (prop::option::of(1..15_000u64), prop::option::of(1..8_000u64));

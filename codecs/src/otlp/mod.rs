@@ -1,8 +1,8 @@
 //! OTLP requests as an index over their bytes.
 //!
 //! [`SpanIndex`] notes where each span of a request lies and what sampling asks of it. Nothing is decoded into structs;
-//! untouched bytes and unknown fields leave as they came. [`Encoder`] is the way back. [`proto`] holds structs for
-//! the slow paths.
+//! untouched bytes and unknown fields leave as they came. [`Encoder`] is the way back. [`write_metrics`] writes metrics that
+//! are made here. [`proto`] holds structs for the slow paths.
 
 pub mod attributes;
 mod encode;
@@ -13,6 +13,8 @@ pub mod proto;
 mod read;
 mod response;
 mod span;
+mod span_parts;
+pub mod write_metrics;
 
 pub use attributes::{resource_attribute, resource_attributes, span_attributes, span_parent_id, span_trace_state};
 pub use encode::{Encoder, Selection};
@@ -21,3 +23,4 @@ pub use index::{ByteRange, EnvelopeMap, ScopeEntry, SpanIndex, span_bytes};
 pub use message::VALUE_DEPTH_MAX;
 pub use response::{PartialSuccess, SUCCESS, read_response, write_response};
 pub use span::{SpanItem, SpanKind, StatusCode, TraceId};
+pub use span_parts::{SpanPart, span_parts};

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! metrics address: /metrics
-//! admin address:   /  /ledger  /traces  /traces/<id>  /ready  /live      (zpages: the same, and /debug/...)
+//! admin address:   /  /ledger  /traces  /traces/<id>  /explain/<id>  /ready  /live      (zpages: the same, and /debug/...)
 //! health_check:    the configured path, /status in its second version, grpc.health.v1 over gRPC
 //!                        |
 //! control thread --ask--> inbox of each shard --answered between two batches--> snapshot, kept traces
@@ -18,13 +18,16 @@ mod server;
 
 use std::cell::Cell;
 use std::future::Future;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 pub use pages::{Face, Page};
 pub use server::{BindError, Serving, serve};
 
 use crate::config::checked::{ComponentId, Config, ExtensionKind, MetricNames, MetricsLevel, ResourceLabel};
+use crate::connector::span_metrics::{Forgotten, Plan, Snapshot};
 use crate::exporter::memory::KeptTrace;
+use crate::processor::explanation::Explanation;
 use crate::telemetry::cells::Schema;
 use crate::telemetry::ledger::Books;
 use crate::telemetry::logs::Logs;
@@ -36,6 +39,15 @@ pub trait Shards {
 
     /// The kept traces of every shard, in any order; empty without a memory exporter.
     fn traces(&self) -> impl Future<Output = Vec<KeptTrace>>;
+
+    /// How samplers of every shard decided the traces whose ids begin with these digits, with the pipeline's number.
+    fn explain(&self, digits: &str) -> impl Future<Output = Vec<(usize, Explanation)>>;
+
+    /// Of every shard, the series of each `span_metrics` connector.
+    fn span_metrics(&self) -> impl Future<Output = Vec<Vec<Snapshot>>>;
+
+    /// Lets every shard give up series of a connector.
+    fn forget(&self, connector: usize, forgotten: Forgotten);
 }
 
 /// What the pages are made of.
@@ -43,6 +55,8 @@ pub trait Shards {
 pub struct View<S> {
     schema: Schema,
     shards: S,
+    /// What each `span_metrics` connector counts.
+    span_metrics: Vec<Arc<Plan>>,
     level: MetricsLevel,
     names: MetricNames,
     /// Labels of `target_info`.
@@ -100,11 +114,12 @@ impl PipelineNames {
             let processors = pipeline.processors.iter().map(|&at| config.processors[at].id.to_string());
             let exporters = pipeline.exporters.iter().map(|&at| config.exporters[at].id.to_string());
             let forwards = pipeline.forwards.iter().map(|forward| forward.id.to_string());
+            let counting = pipeline.span_metrics.iter().map(|&at| config.span_metrics[at].id.to_string());
             PipelineNames {
                 id: pipeline.id.to_string(),
                 receivers: receivers.chain(connectors_into(number)).collect(),
                 processors: processors.collect(),
-                exporters: exporters.chain(forwards).collect(),
+                exporters: exporters.chain(forwards).chain(counting).collect(),
             }
         };
         config.pipelines.iter().enumerate().map(names).collect()
@@ -118,6 +133,7 @@ impl<S: Shards> View<S> {
         View {
             schema,
             shards,
+            span_metrics: config.span_metrics.iter().map(|it| Arc::new(Plan::new(it.settings.clone()))).collect(),
             level: config.telemetry.metrics_level,
             names: config.telemetry.metrics_names,
             resource: resource_labels(&config.telemetry.resource, instance_id),

@@ -8,7 +8,9 @@ use serde_json::json;
 
 use super::{Readiness, Shards, View};
 use crate::config::checked::ExtensionKind;
+use crate::connector::span_metrics::{self, Merged};
 use crate::exporter::memory::KeptTrace;
+use crate::processor::explanation::Explanation;
 use crate::telemetry::exposition::{self, Exposition};
 use crate::telemetry::{metrics, process};
 
@@ -96,9 +98,10 @@ impl Face {
             (Face::Admin, "/debug/extensionz") => Ok(extensions_page(view)),
             (Face::Admin, "/debug/featurez") => Ok(Page::json(200, &json!([]))),
             (Face::Admin, "/debug/tracez") => traces_page(view).await,
-            (Face::Admin, path) => match path.strip_prefix("/traces/") {
-                Some(id) => trace_page(view, id).await,
-                None => Ok(Page::error(404, "no such page; / lists them all")),
+            (Face::Admin, path) => match (path.strip_prefix("/traces/"), path.strip_prefix("/explain/")) {
+                (Some(id), _) => trace_page(view, id).await,
+                (None, Some(id)) => explain_page(view, id).await,
+                (None, None) => Ok(Page::error(404, "no such page; / lists them all")),
             },
             (Face::Metrics | Face::Extension(_), _) => Ok(Page::error(404, "look at /metrics")),
         };
@@ -133,7 +136,26 @@ async fn metrics_page<S: Shards>(view: &View<S>) -> Result<Page, NoAnswer> {
         level: view.level,
         names: view.names,
     };
-    Ok(Page { status: 200, content_type: exposition::CONTENT_TYPE, body: exposition.text() })
+    let mut body = exposition.text();
+    write_span_metrics(view, &mut body).await?;
+    Ok(Page { status: 200, content_type: exposition::CONTENT_TYPE, body })
+}
+
+/// Sums the series of each connector over all shards, and lets them give up those that nobody adds to.
+async fn write_span_metrics<S: Shards>(view: &View<S>, body: &mut String) -> Result<(), NoAnswer> {
+    if view.span_metrics.is_empty() {
+        return Ok(());
+    }
+    let mut shards: Vec<_> =
+        answered(view, view.shards.span_metrics()).await?.into_iter().map(Vec::into_iter).collect();
+    for (number, plan) in view.span_metrics.iter().enumerate() {
+        let mut merged = Merged::of(shards.iter_mut().filter_map(Iterator::next));
+        if let Some(forgotten) = merged.forget_idle(plan) {
+            view.shards.forget(number, forgotten);
+        }
+        span_metrics::write_page(body, plan, &merged);
+    }
+    Ok(())
 }
 
 async fn ledger_page<S: Shards>(view: &View<S>) -> Result<Page, NoAnswer> {
@@ -156,10 +178,9 @@ async fn traces_page<S: Shards>(view: &View<S>) -> Result<Page, NoAnswer> {
 
 /// The trace whose id starts with `id`, so that a person may type its first digits.
 async fn trace_page<S: Shards>(view: &View<S>, id: &str) -> Result<Page, NoAnswer> {
-    let id = id.to_ascii_lowercase();
-    if id.is_empty() || id.len() > 32 || !id.bytes().all(|digit| digit.is_ascii_hexdigit()) {
-        return Ok(Page::error(400, "a trace id is up to 32 hexadecimal digits"));
-    }
+    let Some(id) = digits_of(id) else {
+        return Ok(not_an_id());
+    };
     let mut parts = answered(view, view.shards.traces()).await?;
     parts.retain(|part| part.trace_id.starts_with(&id));
     let found = KeptTrace::join(parts);
@@ -171,6 +192,39 @@ async fn trace_page<S: Shards>(view: &View<S>, id: &str) -> Result<Page, NoAnswe
         [trace] => Page::json(200, trace),
         several => Page::error(400, format!("{} kept traces begin with {id}", several.len())),
     })
+}
+
+/// The digits of a trace id in small letters; `None` if they are none.
+fn digits_of(id: &str) -> Option<String> {
+    let id = id.to_ascii_lowercase();
+    (!id.is_empty() && id.len() <= 32 && id.bytes().all(|digit| digit.is_ascii_hexdigit())).then_some(id)
+}
+
+fn not_an_id() -> Page {
+    Page::error(400, "a trace id is up to 32 hexadecimal digits")
+}
+
+/// What each policy said of the traces whose ids start with `id`, the last decision first.
+async fn explain_page<S: Shards>(view: &View<S>, id: &str) -> Result<Page, NoAnswer> {
+    let Some(id) = digits_of(id) else {
+        return Ok(not_an_id());
+    };
+    let mut found: Vec<Explanation> = Vec::new();
+    for (pipeline, explanation) in answered(view, view.shards.explain(&id)).await? {
+        let pipeline = view.pipelines.get(pipeline).map(|pipeline| pipeline.id.clone()).unwrap_or_default();
+        found.push(Explanation { pipeline, ..explanation });
+    }
+    if found.is_empty() {
+        return Ok(Page::error(
+            404,
+            format!(
+                "nothing is noted of a trace that begins with {id}: it never came, no sampler looked at it, or younger \
+                 ones took its place; a trace that still waits is found by all of its digits"
+            ),
+        ));
+    }
+    found.sort_by_key(|explanation| explanation.decided_ms_ago);
+    Ok(Page::json(200, &found))
 }
 
 fn ready_page(readiness: Readiness) -> Page {
@@ -207,7 +261,7 @@ fn extensions_page<S>(view: &View<S>) -> Page {
 async fn index_page<S: Shards>(view: &View<S>) -> Result<Page, NoAnswer> {
     const PAGES: [(&str, &str); 5] = [
         ("/ledger", "what came in and what became of it"),
-        ("/traces", "the last kept traces; /traces/<id> shows one"),
+        ("/traces", "the last kept traces; /traces/<id> shows one, /explain/<id> why any was kept or dropped"),
         ("/ready", "200 while senders should send"),
         ("/live", "200 while every shard answers"),
         ("/debug/pipelinez", "pipelines and their components"),
@@ -257,6 +311,18 @@ pub(super) mod tests {
         async fn traces(&self) -> Vec<KeptTrace> {
             self.traces.clone()
         }
+
+        async fn explain(&self, digits: &str) -> Vec<(usize, Explanation)> {
+            let traces = self.traces.iter().filter(|trace| trace.trace_id.starts_with(digits));
+            let told = |trace: &KeptTrace| Explanation { trace_id: trace.trace_id.clone(), ..Explanation::default() };
+            traces.map(|trace| (1, told(trace))).collect()
+        }
+
+        async fn span_metrics(&self) -> Vec<Vec<span_metrics::Snapshot>> {
+            Vec::new()
+        }
+
+        fn forget(&self, _: usize, _: span_metrics::Forgotten) {}
     }
 
     pub(in crate::admin) fn view() -> View<Fixed> {
@@ -339,6 +405,14 @@ service:
         assert_eq!(ask(Face::Admin, &view(), "/traces/b").status, 404);
         assert_eq!(ask(Face::Admin, &view(), "/traces/xyz").status, 400);
         assert_eq!(value(&ask(Face::Admin, &view(), "/traces")).as_array().unwrap().len(), 2);
+    }
+
+    #[test]
+    fn decisions_are_explained_with_their_pipeline() {
+        let found = ask(Face::Admin, &view(), "/explain/A1");
+        assert_eq!((found.status, value(&found)[0]["pipeline"].as_str()), (200, Some("traces/out")));
+        assert_eq!(ask(Face::Admin, &view(), "/explain/b").status, 404);
+        assert_eq!(ask(Face::Admin, &view(), "/explain/xyz").status, 400);
     }
 
     #[test]

@@ -211,7 +211,9 @@ impl hyper::rt::Write for HyperStream {
 mod tests {
     use super::*;
     use crate::config;
+    use crate::connector::span_metrics::{Forgotten, Snapshot};
     use crate::exporter::memory::KeptTrace;
+    use crate::processor::explanation::Explanation;
     use crate::telemetry::cells::Schema;
     use std::future::Future;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -226,6 +228,16 @@ mod tests {
         async fn traces(&self) -> Vec<KeptTrace> {
             Vec::new()
         }
+
+        async fn explain(&self, _: &str) -> Vec<(usize, Explanation)> {
+            Vec::new()
+        }
+
+        async fn span_metrics(&self) -> Vec<Vec<Snapshot>> {
+            Vec::new()
+        }
+
+        fn forget(&self, _: usize, _: Forgotten) {}
     }
 
     fn on_the_control_thread<T>(work: impl Future<Output = T>) -> T {

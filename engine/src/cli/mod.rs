@@ -8,6 +8,7 @@
 //!           traces [TRACE_ID]                           ask a running gateway what it kept, and why
 //!           analyze TRACE_ID|FILE                       where the time of a trace went
 //!           capacity                                    cores, memory and storage for a load
+//!           explain TRACE_ID                            ask it what each policy said of a trace, kept or dropped
 //! ```
 
 pub mod analyze;
@@ -15,6 +16,7 @@ pub mod banner;
 pub mod capacity;
 pub mod components;
 pub mod critical_path;
+pub mod explain;
 pub mod migrate;
 pub mod old_gateway;
 pub mod ottl;
@@ -73,6 +75,8 @@ pub enum Command {
     Analyze(analyze::Arguments),
     /// Estimates cores, memory and storage for a load.
     Capacity(capacity::Arguments),
+    /// Shows what each policy of a running gateway said of a trace, kept or dropped.
+    Explain(explain::Arguments),
 }
 
 /// Where the configuration comes from; the same for every sub-command that reads one.
@@ -145,6 +149,7 @@ pub fn main() -> ExitCode {
         Some(Command::Traces(arguments)) => traces::run(&arguments),
         Some(Command::Analyze(arguments)) => analyze::run(&arguments).tell(),
         Some(Command::Capacity(arguments)) => capacity::run(&arguments).tell(),
+        Some(Command::Explain(arguments)) => explain::run(&arguments),
     }
 }
 

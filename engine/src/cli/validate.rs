@@ -38,7 +38,9 @@ fn summary(config: &config::checked::Config) -> String {
         let processors = pipeline.processors.iter().map(|number| config.processors[*number].id.to_string());
         let exporters = pipeline.exporters.iter().map(|number| config.exporters[*number].id.to_string());
         let forwards = pipeline.forwards.iter().map(|forward| forward.id.to_string());
-        let parts = [receivers.collect::<Vec<_>>(), processors.collect(), exporters.chain(forwards).collect()];
+        let counting = pipeline.span_metrics.iter().map(|number| config.span_metrics[*number].id.to_string());
+        let exporters = exporters.chain(forwards).chain(counting);
+        let parts = [receivers.collect::<Vec<_>>(), processors.collect(), exporters.collect()];
         let parts: Vec<String> = parts.iter().filter(|part| !part.is_empty()).map(|part| part.join(", ")).collect();
         format!("{}: {}", pipeline.id, parts.join(" -> "))
     });

@@ -7,7 +7,8 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::checked::{
     ComponentId, Config, ExporterKind, ExporterSettings, ExtensionKind, ExtensionSettings, Forward,
-    OtlpReceiverSettings, PipelineSettings, ProcessorKind, ProcessorSettings, ReceiverSettings, Wanted,
+    OtlpReceiverSettings, PipelineSettings, ProcessorKind, ProcessorSettings, ReceiverSettings, SpanMetricsConnector,
+    SpanMetricsSettings, Wanted,
 };
 use super::component::{self, Kind};
 use super::diagnostic::{Place, Report, nearest, shown};
@@ -73,7 +74,9 @@ pub(crate) fn check(tree: &Node, machine: &Machine, report: &Report) -> Outcome 
     connector_ids(&lists, report);
     let wired: Vec<Wired> = drafts.iter().map(|draft| wire(draft, &lists)).collect();
     forwards::check(&drafts, &lists.connectors, report);
+    let connectors = lists.connectors.clone();
     let mut config = assemble(wired, lists, extensions, engine, telemetry);
+    forwards::check_names(&config, &connectors, report);
     super::conflicts::check(&config, tree, report);
     authenticator::resolve(&mut config, &authenticators, tree, report);
     client_context::check(&mut config, tree, report);
@@ -209,6 +212,7 @@ impl Used {
 }
 
 /// A component as defined; without settings if it is not built or something in it is wrong.
+#[derive(Clone)]
 pub(crate) struct Defined<T> {
     pub(crate) place: Place,
     settings: Option<T>,
@@ -256,9 +260,20 @@ fn receiver(field: &Field<'_>) -> Option<OtlpReceiverSettings> {
     }
 }
 
-/// `forward` is the only kind, and has no settings.
-fn connector(field: &Field<'_>) -> Option<()> {
-    field.section().map(|_| ())
+/// A connector that is built.
+#[derive(Clone)]
+pub(crate) enum ConnectorKind {
+    /// Has no settings.
+    Forward,
+    SpanMetrics(SpanMetricsSettings),
+}
+
+fn connector(field: &Field<'_>) -> Option<ConnectorKind> {
+    match component_type(field) {
+        "forward" => field.section().map(|_| ConnectorKind::Forward),
+        "spanmetrics" | "span_metrics" => component::span_metrics::check(field).map(ConnectorKind::SpanMetrics),
+        other => unreachable!("the table says that the connector {other} is built"),
+    }
 }
 
 /// Usually one; a health check may listen twice.
@@ -338,7 +353,7 @@ struct Lists {
     receivers: Definitions<OtlpReceiverSettings>,
     processors: Definitions<ProcessorKind>,
     exporters: Definitions<ExporterKind>,
-    connectors: Definitions<()>,
+    connectors: Definitions<ConnectorKind>,
 }
 
 /// One pipeline whose references were looked up.
@@ -350,6 +365,7 @@ struct Wired {
     /// Connectors among the receivers, and among the exporters.
     fed_by: Vec<ComponentId>,
     forwards: Vec<ComponentId>,
+    span_metrics: Vec<ComponentId>,
 }
 
 /// A connector is named like a receiver and like an exporter, so its id must be neither's.
@@ -372,14 +388,25 @@ fn wire(draft: &Draft<'_>, lists: &Lists) -> Wired {
         let ids = references.iter().map(|(id, _)| id);
         ids.filter(|id| lists.connectors.contains_key(*id)).cloned().collect()
     };
+    let (span_metrics, forwards) = connectors_of(&draft.exporters).into_iter().partition(forwards::makes_metrics);
     let wired = Wired {
         id: draft.id.clone(),
         receivers: known(&draft.receivers, Kind::Receiver, &lists.receivers, &connectors),
         processors: known(&draft.processors, Kind::Processor, &lists.processors, &[]),
         exporters: known(&draft.exporters, Kind::Exporter, &lists.exporters, &connectors),
         fed_by: connectors_of(&draft.receivers),
-        forwards: connectors_of(&draft.exporters),
+        forwards,
+        span_metrics,
     };
+    let sampler = draft.processors.iter().find(|(id, _)| samples(id));
+    if let (Some((sampler, _)), Some((id, item))) =
+        (sampler, draft.exporters.iter().find(|(id, _)| forwards::makes_metrics(id) && connectors.contains(&id)))
+    {
+        item.warning(
+            format!("`{id}` stands behind `{sampler}`, so it counts only the spans that are kept"),
+            "name it in a pipeline without sampling over the same receivers",
+        );
+    }
     let limiter = draft.processors.iter().skip(1).find(|(id, _)| id.kind == "memory_limiter");
     if let Some((_, item)) = limiter {
         item.warning(
@@ -388,6 +415,11 @@ fn wire(draft: &Draft<'_>, lists: &Lists) -> Wired {
         );
     }
     wired
+}
+
+/// Whether a processor leaves spans out by chance or by policy.
+fn samples(id: &ComponentId) -> bool {
+    matches!(id.kind.as_str(), "tail_sampling" | "probabilistic_sampler")
 }
 
 /// The ids that are defined; the others are reported.
@@ -422,6 +454,7 @@ fn assemble(
         receivers: Vec::new(),
         processors: Vec::new(),
         exporters: Vec::new(),
+        span_metrics: Vec::new(),
         authenticators: Vec::new(),
         extensions,
         pipelines: Vec::new(),
@@ -437,7 +470,14 @@ fn assemble(
         let exporters = numbers(&pipeline.exporters, &lists.exporters, &mut config.exporters, |id, kind| {
             ExporterSettings { id, kind }
         });
-        config.pipelines.push(PipelineSettings { id: pipeline.id, receivers, processors, exporters, forwards });
+        let span_metrics = numbers(&pipeline.span_metrics, &lists.connectors, &mut config.span_metrics, |id, kind| {
+            let ConnectorKind::SpanMetrics(settings) = kind else {
+                unreachable!("a connector's type says what its settings are");
+            };
+            SpanMetricsConnector { id, settings }
+        });
+        let id = pipeline.id;
+        config.pipelines.push(PipelineSettings { id, receivers, processors, exporters, forwards, span_metrics });
     }
     config
 }
@@ -466,7 +506,7 @@ macro_rules! listed {
         })*
     };
 }
-listed!(ReceiverSettings, ProcessorSettings, ExporterSettings);
+listed!(ReceiverSettings, ProcessorSettings, ExporterSettings, SpanMetricsConnector);
 
 fn numbers<T: Clone, S: Listed>(
     ids: &[ComponentId],

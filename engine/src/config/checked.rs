@@ -2,10 +2,12 @@
 //! its range, every pipeline has a receiver and an exporter. Durations are nanoseconds, sizes bytes.
 
 mod components;
+mod connectors;
 
 pub use super::authenticator::*;
 pub use super::proxy::ProxySettings;
 pub use components::*;
+pub use connectors::*;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -40,6 +42,8 @@ pub struct Config {
     pub processors: Vec<ProcessorSettings>,
     /// Exporters that a pipeline uses.
     pub exporters: Vec<ExporterSettings>,
+    /// `span_metrics` connectors that a pipeline uses.
+    pub span_metrics: Vec<SpanMetricsConnector>,
     /// Authenticators that a receiver or an exporter names.
     pub authenticators: Vec<AuthenticatorSettings>,
     /// Extensions that `service.extensions` lists and that run beside the pipelines, in its order.
@@ -61,6 +65,8 @@ pub struct PipelineSettings {
     pub exporters: Vec<usize>,
     /// `forward` connectors that take what leaves.
     pub forwards: Vec<Forward>,
+    /// `span_metrics` connectors that count what leaves.
+    pub span_metrics: Vec<usize>,
 }
 
 /// A `forward` connector as one pipeline's exporter. Pipelines and their forwards have no cycle.

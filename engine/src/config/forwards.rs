@@ -2,17 +2,30 @@
 //!
 //! Only ids are looked at, so this is said of every connector, whether we have it or not.
 
-use super::check::{Definitions, Draft};
-use super::checked::ComponentId;
+use super::check::{ConnectorKind, Definitions, Draft};
+use super::checked::{ComponentId, Config};
 use super::diagnostic::Report;
 use super::section::Field;
+use crate::connector::span_metrics::metric_names;
+
+/// Whether a connector takes spans and gives metrics.
+pub(crate) fn makes_metrics(id: &ComponentId) -> bool {
+    matches!(id.kind.as_str(), "spanmetrics" | "span_metrics")
+}
 
 /// Reports connectors with a loose end, and pipelines that feed themselves.
-pub(crate) fn check(drafts: &[Draft<'_>], connectors: &Definitions<()>, report: &Report) {
+pub(crate) fn check(drafts: &[Draft<'_>], connectors: &Definitions<ConnectorKind>, report: &Report) {
     let mut loose = false;
     for (id, definition) in connectors {
         let exporting = drafts.iter().any(|draft| names(&draft.exporters, id));
         let receiving = drafts.iter().any(|draft| names(&draft.receivers, id));
+        if makes_metrics(id) {
+            loose |= spans_where_metrics_are(drafts, id);
+            if exporting {
+                // What it counts is on /metrics, whether a pipeline receives it or not.
+                continue;
+            }
+        }
         let (message, help) = match (exporting, receiving) {
             (true, false) => ("no pipeline receives from this connector", "`receivers` of a second pipeline"),
             (false, true) => ("no pipeline exports to this connector", "`exporters` of a first pipeline"),
@@ -34,6 +47,46 @@ pub(crate) fn check(drafts: &[Draft<'_>], connectors: &Definitions<()>, report: 
     }
 }
 
+/// Reports pipelines on the wrong side of a connector that makes metrics of spans.
+fn spans_where_metrics_are(drafts: &[Draft<'_>], id: &ComponentId) -> bool {
+    let mut wrong = false;
+    for draft in drafts {
+        let signal = &draft.id.kind;
+        if signal != "traces"
+            && let Some((_, item)) = draft.exporters.iter().find(|(named, _)| named == id)
+        {
+            wrong = true;
+            let message = format!("`{id}` counts spans, and this pipeline has {signal}");
+            item.error(message, "name it among the `exporters` of a traces pipeline");
+        }
+        if signal != "metrics"
+            && let Some((_, item)) = draft.receivers.iter().find(|(named, _)| named == id)
+        {
+            wrong = true;
+            let message = format!("`{id}` gives metrics, and this pipeline has {signal}");
+            item.error(message, "remove it here; what it counts is on /metrics");
+        }
+    }
+    wrong
+}
+
+/// Reports connectors whose metrics have the same names: on /metrics they could not be told apart.
+pub(crate) fn check_names(config: &Config, connectors: &Definitions<ConnectorKind>, report: &Report) {
+    for (number, connector) in config.span_metrics.iter().enumerate() {
+        let name = |at: usize| metric_names(&config.span_metrics[at].settings).0;
+        let Some(other) = (0..number).find(|&other| name(other) == name(number)) else {
+            continue;
+        };
+        let (id, other) = (&connector.id, &config.span_metrics[other].id);
+        let Some(definition) = connectors.get(id) else {
+            continue;
+        };
+        let message = format!("its metrics have the same names as those of `{other}`: {}", name(number));
+        let help = "give one of the two a `namespace`, or let pipelines share one connector";
+        report.error(&definition.place, &format!("connectors.{id}"), message, help);
+    }
+}
+
 fn names(references: &[(ComponentId, Field<'_>)], id: &ComponentId) -> bool {
     references.iter().any(|(named, _)| named == id)
 }
@@ -45,7 +98,7 @@ struct Edge<'a> {
     connector: &'a ComponentId,
 }
 
-fn edges<'a>(drafts: &[Draft<'_>], connectors: &'a Definitions<()>) -> Vec<Edge<'a>> {
+fn edges<'a>(drafts: &[Draft<'_>], connectors: &'a Definitions<ConnectorKind>) -> Vec<Edge<'a>> {
     let mut edges = Vec::new();
     for connector in connectors.keys() {
         for (source, _) in drafts.iter().enumerate().filter(|(_, draft)| names(&draft.exporters, connector)) {

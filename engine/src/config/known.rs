@@ -33,9 +33,14 @@ pub(crate) const DIFFERENCES: &[(Kind, &str, &str)] = &[
         "a statement with a nil argument is skipped and is no error; a value that could not be masked is deleted unless \
          `on_mask_error` is `keep`",
     ),
+    (Kind::Connector, "spanmetrics", SPAN_METRICS),
+    (Kind::Connector, "span_metrics", SPAN_METRICS),
     (Kind::Exporter, "debug", "lines go to standard error and are laid out differently"),
     (Kind::Exporter, "memory", "ours: the Collector has no such exporter"),
 ];
+
+const SPAN_METRICS: &str =
+    "series are on /metrics, summed over resources and bounded in number; no metrics pipeline receives them yet";
 
 /// A step of a path into a configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,6 +81,13 @@ pub(crate) const OURS: &[(&[Step], &str)] = &[
         "in the Collector a value that could not be masked leaves as it is",
     ),
     (&[Key("processors"), Type(&["transform"]), Key("traces")], "`trace_statements` says the same"),
+        &[Key("processors"), Type(&["tail_sampling"]), Key("policies"), Key("dry_run")],
+        "the Collector's policies always decide",
+    ),
+    (
+        &[Key("connectors"), Type(&["span_metrics", "spanmetrics"]), Key("names")],
+        "in the Collector `namespace`, `dimensions` and a processor behind it decide the names",
+    ),
     (&[Key("exporters"), Type(&["memory"])], "the Collector keeps no traces to look at"),
 ];
 

@@ -8,6 +8,7 @@
 use super::diagnostic::{Place, Report};
 use super::known::{OURS, Step};
 use super::print::{self, Dollars};
+use super::scalar::Meaning;
 use super::yaml::{Entry, Node, Scalar, Value};
 use super::{Diagnostic, Source, component, merge_sources, review};
 
@@ -34,6 +35,7 @@ pub fn translate(sources: &[Source], redacted: bool) -> Result<Translated, Vec<D
     metrics_reader(&mut tree, &mut notes);
     replace_memory_exporters(&mut tree, &mut notes);
     transform_statements(&mut tree, &mut notes);
+    remove_dry_policies(&mut tree, &mut notes);
     for (path, reason) in OURS {
         remove(&mut tree, path, "", reason, &mut notes);
     }
@@ -50,6 +52,9 @@ pub fn translate(sources: &[Source], redacted: bool) -> Result<Translated, Vec<D
 
 /// Removes every key that a path of steps leads to, and maps that become empty by it.
 fn remove(node: &mut Node, path: &[Step], above: &str, reason: &str, notes: &mut Vec<String>) {
+    if let Value::List(items) = &mut node.value {
+        return items.iter_mut().for_each(|item| remove(item, path, above, reason, notes));
+    }
     let (Some((step, rest)), Value::Map(entries)) = (path.split_first(), &mut node.value) else {
         return;
     };
@@ -66,6 +71,32 @@ fn remove(node: &mut Node, path: &[Step], above: &str, reason: &str, notes: &mut
         remove(&mut entry.node, rest, &full, reason, notes);
         was_empty || !is_empty_map(&entry.node)
     });
+}
+
+/// Takes whole policies out that run dry: without `dry_run` the Collector would listen to them.
+fn remove_dry_policies(tree: &mut Node, notes: &mut Vec<String>) {
+    let Some(Value::Map(processors)) = child(tree, "processors").map(|node| &mut node.value) else {
+        return;
+    };
+    let samplers = processors.iter_mut().filter(|entry| Step::Type(&["tail_sampling"]).matches(&entry.key));
+    for entry in samplers {
+        let Some(Value::List(policies)) = child(&mut entry.node, "policies").map(|node| &mut node.value) else {
+            continue;
+        };
+        let before = policies.len();
+        policies.retain(|policy| {
+            let dry = policy.at("dry_run").map(|node| &node.value);
+            !matches!(dry, Some(Value::Scalar(scalar)) if scalar.meaning() == Meaning::Bool(true))
+        });
+        let removed = before - policies.len();
+        if removed > 0 {
+            notes.push(format!(
+                "{removed} of the policies of `processors.{}` are left out: they run dry, and the Collector would listen \
+                 to them",
+                entry.key
+            ));
+        }
+    }
 }
 
 fn is_empty_map(node: &Node) -> bool {
@@ -267,7 +298,7 @@ exporters:
   memory:
 processors:
   memory_limiter: {limit_mib: 400}
-  tail_sampling: {decision_wait: 5s}
+  tail_sampling: {decision_wait: 5s, policies: [{name: dry, type: trace_flags, dry_run: true}, {name: all, type: always_sample, dry_run: false}]}
 receivers:
   otlp: {protocols: {grpc: }}
 service:
@@ -282,7 +313,7 @@ service:
     fn nothing_of_ours_is_left_and_variables_stay_variables() {
         let Translated { text, notes } = translated(ALL_OF_OURS);
         for gone in
-            ["engine", "memory/last", "memory:", "compression_params", "names:", "address:", "abc", "- memory\n"]
+            ["engine", "memory/last", "memory:", "compression_params", "names:", "address:", "abc", "- memory\n", "dry"]
         {
             assert!(!text.contains(gone), "{gone} in\n{text}");
         }
@@ -300,7 +331,16 @@ service:
             assert!(text.contains(kept), "{kept} not in\n{text}");
         }
         let said = notes.join("\n");
-        for told in ["`service.engine`", "names", "num_traces", "check_interval", "`debug`", "secrets", "memory/last"] {
+        for told in [
+            "`service.engine`",
+            "names",
+            "num_traces",
+            "check_interval",
+            "`debug`",
+            "secrets",
+            "memory/last",
+            "run dry",
+        ] {
             assert!(said.contains(told), "{told} not in\n{said}");
         }
     }

@@ -17,6 +17,8 @@ pub mod rewrite;
 
 pub use crossing::Crossing;
 
+use crate::connector::span_metrics::SpanMetrics;
+use crate::processor::explanation::Explanation;
 use crate::processor::{Processor, Turn};
 use crate::queue::{Branch, ExportRequest};
 use crate::shard::parcel::Parcel;
@@ -50,10 +52,12 @@ pub struct Pipeline {
 /// borrowed never asks for itself.
 #[derive(Debug)]
 pub struct Outlet {
-    /// The book of the pair of pipeline and connector: delivered is what the targets were given.
+    /// The book of the pair of pipeline and connector: delivered is what the connector was given.
     pub book: BookSeries,
-    /// At least one; each is given all that leaves.
+    /// Each is given all that leaves; none behind a connector that only counts.
     pub targets: Vec<Rc<RefCell<Pipeline>>>,
+    /// Counts all that leaves.
+    pub span_metrics: Option<Rc<RefCell<SpanMetrics>>>,
 }
 
 impl Outlet {
@@ -217,6 +221,9 @@ impl Pipeline {
     fn leave(&self, turn: Turn<'_>, mut batch: Batch) {
         for outlet in &self.outlets {
             turn.cells.add(outlet.book.delivered, batch.spans());
+            if let Some(span_metrics) = &outlet.span_metrics {
+                span_metrics.borrow_mut().take(turn.now_ns, turn.cells, &batch);
+            }
         }
         let mut targets = self.outlets.iter().flat_map(|outlet| &outlet.targets).peekable();
         while let Some(target) = targets.next() {
@@ -225,9 +232,13 @@ impl Pipeline {
             }
             target.borrow_mut().consume(turn, batch.fork());
         }
+        let Some((last, others)) = self.branches.split_last() else {
+            // Nothing behind it holds spans: they have been counted, and that was all.
+            batch.settle(&ack::Outcome::Taken);
+            return turn.indexes.give_back(batch.index);
+        };
         let mut acks = std::mem::take(&mut batch.acks);
         let request = ExportRequest::new(batch);
-        let (last, others) = self.branches.split_last().expect("a checked pipeline has an exporter or a connector");
         for branch in others {
             let parts = acks.iter().map(ack::Ack::split).collect();
             branch.queue.offer(Rc::clone(&request), branch, parts);
@@ -273,6 +284,15 @@ impl Pipeline {
     pub fn bytes_held(&self) -> (u64, u64) {
         let held = |tables: bool| self.nodes_of(tables).map(Processor::bytes_held).sum();
         (held(true), held(false))
+    }
+
+    /// How its samplers decided the traces whose ids begin with these digits.
+    pub fn explain(&self, digits: &str, now_ns: u64) -> Vec<Explanation> {
+        let samplers = self.nodes.iter().filter_map(|node| match node {
+            Processor::TailSampling(node) => Some(node.explain(digits, now_ns)),
+            _ => None,
+        });
+        samplers.flatten().collect()
     }
 
     /// Whether no node holds a span.

@@ -9,6 +9,7 @@ pub mod batch;
 mod context;
 pub mod failure;
 pub mod filter;
+pub mod explanation;
 pub mod memory_limiter;
 pub mod redaction;
 pub mod resource;

@@ -8,13 +8,15 @@
 use std::collections::VecDeque;
 
 use super::Turn;
+use super::explanation::{Explanation, PolicyName};
 use crate::pipeline::ack::Outcome;
 use crate::pipeline::batch::Batch;
 use crate::telemetry::cells::{Cells, Counter};
 use crate::telemetry::metrics::TailSamplingSeries;
 use bytes::Bytes;
-use codecs::otlp::SpanIndex;
+use codecs::otlp::{SpanIndex, TraceId};
 use sampling::release::RELEASE_BYTES_MAX;
+use sampling::settings::Policy;
 use sampling::{Counters, Release, Sampler, Select};
 
 /// Kept spans in one outgoing batch: large enough to pay for its envelopes, small enough to leave between two requests.
@@ -32,13 +34,43 @@ pub struct TailSampling {
     /// What the cells already know.
     shown: Counters,
     traces_shown: u64,
+    policies: Vec<PolicyName>,
 }
+
+/// Decisions of one sampler that are noted for people who ask why: so many of kept traces, of others, and of older ones.
+/// About 1.5 MB.
+const JOURNAL_ENTRIES_MAX: usize = 4096;
+/// Traces with the same first digits of which one sampler tells.
+const EXPLAINED_MAX: usize = 8;
 
 impl TailSampling {
     /// The sampler counts for itself, because it is pure; `series` is where the shard shows it.
     pub fn new(sampler: Sampler, series: TailSamplingSeries) -> TailSampling {
         let shown = sampler.counters().clone();
-        TailSampling { sampler, release: Release::default(), full: VecDeque::new(), series, shown, traces_shown: 0 }
+        let (release, full) = (Release::default(), VecDeque::new());
+        TailSampling { sampler, release, full, series, shown, traces_shown: 0, policies: Vec::new() }
+    }
+
+    /// Notes from now on what each policy says; these are those of the sampler.
+    pub fn with_journal(mut self, policies: &[Policy]) -> TailSampling {
+        self.sampler.keep_journal(JOURNAL_ENTRIES_MAX);
+        self.policies = PolicyName::of(policies);
+        self
+    }
+
+    /// How traces were decided whose ids begin with these hexadecimal digits, without their pipeline.
+    pub fn explain(&self, digits: &str, now_ns: u64) -> Vec<Explanation> {
+        let noted = self.sampler.explain(digits, EXPLAINED_MAX);
+        let mut told: Vec<Explanation> =
+            noted.iter().map(|entry| Explanation::new(entry, &self.policies, now_ns)).collect();
+        // Only a whole id can be looked up among those that wait.
+        if let Ok(id) = u128::from_str_radix(digits, 16)
+            && digits.len() == 32
+            && self.sampler.is_pending(&TraceId(id.to_be_bytes()))
+        {
+            told.push(Explanation::pending(&id.to_be_bytes()));
+        }
+        told
     }
 
     /// Copies the spans into the trace table; later spans of kept traces leave with the next turn.

@@ -15,6 +15,7 @@ use crate::auth::Authenticators;
 use crate::config::checked::{
     Config, ExporterKind, ExporterSettings, HeadSettings, PipelineSettings, ProcessorKind, QueueSettings,
 };
+use crate::connector::span_metrics::{Plan, SpanMetrics};
 use crate::exporter::Exporter;
 use crate::pipeline::client::Clients;
 use crate::pipeline::{Crossing, Outlet, Pipeline};
@@ -28,7 +29,8 @@ use crate::receiver::otlp::OtlpReceiver;
 use crate::telemetry::cells::{Cells, Counter, Schema};
 use crate::telemetry::metrics::{
     BatchSeries, BookSeries, BudgetSeries, ExporterSeries, FilterSeries, MemoryExporterSeries, MemoryLimiterSeries,
-    MeshSeries, ProcessorSeries, ReceiverSeries, ShardSeries, TailSamplingSeries, TransformSeries, failed_spans,
+    MeshSeries, ProcessorSeries, ReceiverSeries, ShardSeries, SpanMetricsSeries, TailSamplingSeries, TransformSeries,
+    failed_spans,
 };
 use crate::transport::Transport;
 use crate::transport::grpc_server::GrpcServer;
@@ -56,6 +58,8 @@ pub struct Declared {
     processors: Vec<NodeSeries>,
     exporters: Vec<ExporterSeries>,
     memory: Vec<Option<MemoryExporterSeries>>,
+    /// What every `span_metrics` connector counts, with the series that show it at work.
+    pub span_metrics: Vec<(Arc<Plan>, SpanMetricsSeries)>,
     /// Per pipeline, one book per exporter, then one per connector.
     books: Vec<Vec<BookSeries>>,
     /// Per pipeline and processor: what its samplers on all shards spend together.
@@ -147,9 +151,19 @@ impl Declared {
             let id = pipeline.id.to_string();
             let exporters = pipeline.exporters.iter().map(|&exporter| config.exporters[exporter].id.to_string());
             let forwards = pipeline.forwards.iter().map(|forward| forward.id.to_string());
-            exporters.chain(forwards).map(|exporter| BookSeries::declare(&mut schema, &id, &exporter)).collect()
+            let counting = pipeline.span_metrics.iter().map(|&connector| config.span_metrics[connector].id.to_string());
+            exporters
+                .chain(forwards)
+                .chain(counting)
+                .map(|exporter| BookSeries::declare(&mut schema, &id, &exporter))
+                .collect()
         });
         let books = pipelines.collect();
+        let span_metrics = config.span_metrics.iter().map(|connector| {
+            let series = SpanMetricsSeries::declare(&mut schema, &connector.id.to_string());
+            (Arc::new(Plan::new(connector.settings.clone())), series)
+        });
+        let span_metrics = span_metrics.collect();
         let gauges = Gauges {
             budget: BudgetSeries::declare(&mut schema),
             mesh: MeshSeries::declare(&mut schema),
@@ -161,7 +175,7 @@ impl Declared {
         };
         let rates = config.pipelines.iter().map(|pipeline| pipeline.processors.iter().map(rates_of).collect());
         let rates = rates.collect();
-        Declared { schema, receivers, processors, exporters, memory, books, rates, gauges }
+        Declared { schema, receivers, processors, exporters, memory, span_metrics, books, rates, gauges }
     }
 }
 
@@ -222,14 +236,18 @@ pub fn assemble(seed: ShardSeed) -> Result<Rc<Shard>, String> {
         parts.pipeline(position, settings, &mut next_reason)
     });
     let pipelines: Vec<Rc<RefCell<Pipeline>>> = pipelines.map(|pipeline| Rc::new(RefCell::new(pipeline))).collect();
-    connect(&config, &declared, &pipelines);
+    let span_metrics = declared.span_metrics.iter();
+    let span_metrics: Vec<Rc<RefCell<SpanMetrics>>> = span_metrics
+        .map(|(plan, series)| Rc::new(RefCell::new(SpanMetrics::new(Arc::clone(plan), series.clone()))))
+        .collect();
+    connect(&config, &declared, &pipelines, &span_metrics);
     let fed_by = |receiver: usize| -> Vec<usize> {
         let all = config.pipelines.iter().enumerate();
         all.filter(|(_, pipeline)| pipeline.receivers.contains(&receiver)).map(|(number, _)| number).collect()
     };
     let by_receiver: Vec<Vec<usize>> = (0..config.receivers.len()).map(fed_by).collect();
     let refusals = by_receiver.iter().map(|pipelines| refusal_counters(&config, &declared, pipelines)).collect();
-    let pipelines = Pipelines::new(pipelines, by_receiver, refusals, queues, context.clone());
+    let pipelines = Pipelines::new(pipelines, by_receiver, refusals, queues, span_metrics, context.clone());
     let pipelines = Rc::new(RefCell::new(pipelines));
     let balance = Balance::new(mesh, news, declared.gauges.clone(), context.clone());
     let servers = servers_of(&config, &declared, &authenticators, &pipelines, &balance, &context);
@@ -237,13 +255,22 @@ pub fn assemble(seed: ShardSeed) -> Result<Rc<Shard>, String> {
 }
 
 /// Joins pipelines through their connectors, whose books follow those of the exporters.
-fn connect(config: &Config, declared: &Declared, pipelines: &[Rc<RefCell<Pipeline>>]) {
+fn connect(
+    config: &Config,
+    declared: &Declared,
+    pipelines: &[Rc<RefCell<Pipeline>>],
+    span_metrics: &[Rc<RefCell<SpanMetrics>>],
+) {
     for ((settings, books), pipeline) in config.pipelines.iter().zip(&declared.books).zip(pipelines) {
-        let books = books[settings.exporters.len()..].iter();
-        let outlets = settings.forwards.iter().zip(books).map(|(forward, book)| {
+        let forwards = settings.forwards.iter().map(|forward| {
             let targets = forward.targets.iter().map(|&target| Rc::clone(&pipelines[target]));
-            Outlet { book: book.clone(), targets: targets.collect() }
+            (targets.collect(), None)
         });
+        let counting = settings.span_metrics.iter().map(|&number| (Vec::new(), Some(Rc::clone(&span_metrics[number]))));
+        let books = books[settings.exporters.len()..].iter();
+        let outlets = forwards.chain(counting).zip(books);
+        let outlets =
+            outlets.map(|((targets, span_metrics), book)| Outlet { book: book.clone(), targets, span_metrics });
         pipeline.borrow_mut().connect(outlets.collect());
     }
 }
@@ -337,8 +364,10 @@ impl Parts<'_> {
             (ProcessorKind::TailSampling(settings), OwnSeries::TailSampling(own)) => {
                 let first_reason = *next_reason;
                 *next_reason += u16::try_from(settings.policies.len()).expect("at most 256 policies");
-                let sampler = self.sampler(settings.share_of(self.context.shards), first_reason, rates);
-                Processor::TailSampling(Box::new(tail_sampling::TailSampling::new(sampler, own.clone())))
+                let settings = settings.share_of(self.context.shards);
+                let sampler = self.sampler(settings.clone(), first_reason, rates);
+                let node = tail_sampling::TailSampling::new(sampler, own.clone()).with_journal(&settings.policies);
+                Processor::TailSampling(Box::new(node))
             }
             (ProcessorKind::Transform(settings), OwnSeries::Transform(own)) => {
                 let id = self.config.processors[processor].id.to_string();

@@ -41,6 +41,8 @@ pub enum Holder {
     TraceTable,
     /// The batch processor.
     Batch,
+    /// Series of `span_metrics` connectors.
+    SpanMetrics,
     /// Sending queues.
     Queue,
     /// Requests being encoded and sent.
@@ -51,13 +53,14 @@ pub enum Holder {
 
 impl Holder {
     /// All holders, in the order of the enum: a holder's place is its number.
-    pub const ALL: [Holder; 9] = [
+    pub const ALL: [Holder; 10] = [
         Holder::Connections,
         Holder::Requests,
         Holder::Buffers,
         Holder::Mesh,
         Holder::TraceTable,
         Holder::Batch,
+        Holder::SpanMetrics,
         Holder::Queue,
         Holder::Output,
         Holder::Caches,
@@ -72,6 +75,7 @@ impl Holder {
             Holder::Mesh => "mesh",
             Holder::TraceTable => "trace_table",
             Holder::Batch => "batch",
+            Holder::SpanMetrics => "span_metrics",
             Holder::Queue => "queue",
             Holder::Output => "output",
             Holder::Caches => "caches",

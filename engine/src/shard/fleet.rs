@@ -7,7 +7,9 @@ use super::assemble::{self, ShardSeed};
 use super::inbox::{Command, DrainStep, INBOX_MAX, Inbox};
 use super::runtime::{self, Runtime, Socket};
 use crate::admin::Shards;
+use crate::connector::span_metrics::{Forgotten, Snapshot};
 use crate::exporter::memory::KeptTrace;
+use crate::processor::explanation::Explanation;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -128,6 +130,23 @@ impl Shards for Rc<Fleet> {
 
     async fn traces(&self) -> Vec<KeptTrace> {
         self.ask(Command::Traces).await.into_iter().flatten().collect()
+    }
+
+    async fn explain(&self, digits: &str) -> Vec<(usize, Explanation)> {
+        let digits: Arc<str> = digits.into();
+        self.ask(|reply| Command::Explain(Arc::clone(&digits), reply)).await.into_iter().flatten().collect()
+    }
+
+    async fn span_metrics(&self) -> Vec<Vec<Snapshot>> {
+        self.ask(Command::SpanMetrics).await
+    }
+
+    fn forget(&self, connector: usize, forgotten: Forgotten) {
+        let forgotten = Arc::new(forgotten);
+        for inbox in &self.inboxes {
+            // A full inbox forgets at the next scrape.
+            drop(inbox.try_send(Command::Forget(connector, Arc::clone(&forgotten))));
+        }
     }
 }
 

@@ -1,7 +1,10 @@
 //! What the control thread may ask of a shard. Asked through a bounded queue, answered between two batches.
 
 use super::runtime::Socket;
+use crate::connector::span_metrics::{Forgotten, Snapshot};
 use crate::exporter::memory::KeptTrace;
+use crate::processor::explanation::Explanation;
+use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 
 /// Requests that may wait for a shard; the control thread waits when there are more.
@@ -21,6 +24,12 @@ pub enum Command {
     Snapshot(oneshot::Sender<Vec<u64>>),
     /// The traces kept in memory.
     Traces(oneshot::Sender<Vec<KeptTrace>>),
+    /// The series of every `span_metrics` connector, by its number in the configuration.
+    SpanMetrics(oneshot::Sender<Vec<Snapshot>>),
+    /// Series that no shard needs any more: the connector's number, and which.
+    Forget(usize, Arc<Forgotten>),
+    /// How traces were decided whose ids begin with these digits, with the number of the pipeline.
+    Explain(Arc<str>, oneshot::Sender<Vec<(usize, Explanation)>>),
     /// A step of the drain; answered when the shard has reached it.
     Drain(DrainStep, oneshot::Sender<()>),
 }

@@ -1,10 +1,12 @@
 //! All pipelines of one shard, and which receiver feeds which.
 
+use crate::connector::span_metrics::{Forgotten, Snapshot, SpanMetrics};
 use crate::pipeline::Pipeline;
 use crate::pipeline::ack;
 use crate::pipeline::batch::Batch;
 use crate::pipeline::client::Client;
 use crate::processor::Turn;
+use crate::processor::explanation::Explanation;
 use crate::queue::Queue;
 use crate::shard::ShardContext;
 use crate::shard::parcel::Parcel;
@@ -26,6 +28,8 @@ pub struct Pipelines {
     /// `memory_limiter` refusal counters of each receiver's pipelines.
     refusals: Vec<Vec<Counter>>,
     queues: Vec<Rc<Queue>>,
+    /// By number, shared with the pipelines that export to them.
+    span_metrics: Vec<Rc<RefCell<SpanMetrics>>>,
     shard: ShardContext,
 }
 
@@ -36,9 +40,10 @@ impl Pipelines {
         by_receiver: Vec<Vec<usize>>,
         refusals: Vec<Vec<Counter>>,
         queues: Vec<Rc<Queue>>,
+        span_metrics: Vec<Rc<RefCell<SpanMetrics>>>,
         shard: ShardContext,
     ) -> Pipelines {
-        Pipelines { pipelines, by_receiver, refusals, queues, shard }
+        Pipelines { pipelines, by_receiver, refusals, queues, span_metrics, shard }
     }
 
     /// Whether every pipeline of this receiver can take a request: it goes to all of them or to none.
@@ -114,6 +119,33 @@ impl Pipelines {
     pub fn bytes_held(&self) -> (u64, u64) {
         let held = self.pipelines.iter().map(|pipeline| pipeline.borrow().bytes_held());
         held.fold((0, 0), |sum, held| (sum.0 + held.0, sum.1 + held.1))
+    }
+
+    /// How samplers decided the traces whose ids begin with these digits, with the pipeline's number.
+    pub fn explain(&self, digits: &str) -> Vec<(usize, Explanation)> {
+        let now_ns = self.shard.clock.now_ns();
+        let pipelines = self.pipelines.iter().enumerate();
+        pipelines
+            .flat_map(|(number, pipeline)| {
+                pipeline.borrow().explain(digits, now_ns).into_iter().map(move |it| (number, it))
+            })
+            .collect()
+    }
+
+    /// Memory held by connectors.
+    pub fn span_metrics_bytes(&self) -> u64 {
+        self.span_metrics.iter().map(|connector| connector.borrow().bytes_held()).sum()
+    }
+
+    /// The series of every `span_metrics` connector.
+    pub fn span_metrics(&self) -> Vec<Snapshot> {
+        let now_ns = self.shard.clock.now_ns();
+        self.span_metrics.iter().map(|connector| connector.borrow().snapshot(now_ns)).collect()
+    }
+
+    /// Lets a connector give up series.
+    pub fn forget(&self, connector: usize, forgotten: &Forgotten) {
+        self.span_metrics[connector].borrow_mut().forget(forgotten);
     }
 
     /// Whether no node holds a span.

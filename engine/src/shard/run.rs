@@ -97,6 +97,9 @@ impl Shard {
             Command::Connection { listener, socket } => self.connect(listener, socket),
             Command::Snapshot(reply) => drop(reply.send(self.snapshot())),
             Command::Traces(reply) => drop(reply.send(self.kept_traces())),
+            Command::SpanMetrics(reply) => drop(reply.send(self.pipelines.borrow().span_metrics())),
+            Command::Explain(digits, reply) => drop(reply.send(self.pipelines.borrow().explain(&digits))),
+            Command::Forget(connector, forgotten) => self.pipelines.borrow().forget(connector, &forgotten),
             Command::Drain(step, reply) => {
                 let shard = Rc::clone(self);
                 runtime::spawn(async move { shard.drain(step, reply).await });
@@ -160,6 +163,7 @@ impl Shard {
             (Holder::Mesh, self.balance.bytes_held()),
             (Holder::TraceTable, tables),
             (Holder::Batch, nodes),
+            (Holder::SpanMetrics, self.pipelines.borrow().span_metrics_bytes()),
         ];
         for (holder, bytes) in held {
             context.lease.set(holder, bytes);

@@ -173,7 +173,7 @@ fn write_sample(text: &mut String, name: &str, suffix: &str, labels: &[Label], v
 }
 
 /// Text format 0.0.4: in label values a backslash, a quote and a line feed are escaped, everything else is literal.
-fn write_escaped(text: &mut String, value: &str) {
+pub(crate) fn write_escaped(text: &mut String, value: &str) {
     for character in value.chars() {
         match character {
             '\\' => text.push_str("\\\\"),

@@ -252,6 +252,11 @@ metrics! {
     SHARD_CAUGHT_PANICS: Kind::Counter, Basic, "tracegate_shard_caught_panics",
         "Requests answered INTERNAL because a pure call on them panicked; each is a defect of ours.";
 
+    SPAN_METRICS_OVERFLOWED: Kind::Counter, Basic, "tracegate_span_metrics_overflowed_spans",
+        "Spans counted in the series of all that came when there was no room for another series.";
+    SPAN_METRICS_FULLEST: Kind::Highest, Basic, "tracegate_span_metrics_series_of_fullest_shard",
+        "Series that the shard with the most of them holds.";
+
     KEPT_TRACES: Kind::Gauge, Normal, "tracegate_kept_traces",
         "Traces held by the memory exporter.";
     KEPT_BYTES: Kind::Gauge, Normal, "tracegate_kept_bytes",
@@ -844,6 +849,26 @@ impl ShardSeries {
     }
 }
 
+/// What a `span_metrics` connector shows of itself, beside what it counts.
+#[derive(Clone, Debug)]
+pub struct SpanMetricsSeries {
+    /// Spans without a series of their own.
+    pub overflowed_spans: Counter,
+    /// Series held.
+    pub fullest_series: Gauge,
+}
+
+impl SpanMetricsSeries {
+    /// Declares the series of one connector.
+    pub fn declare(schema: &mut Schema, connector_id: &str) -> SpanMetricsSeries {
+        let own = [("connector", connector_id)];
+        SpanMetricsSeries {
+            overflowed_spans: schema.counter(&SPAN_METRICS_OVERFLOWED, &own),
+            fullest_series: schema.gauge(&SPAN_METRICS_FULLEST, &own),
+        }
+    }
+}
+
 /// What a memory exporter counts besides [`ExporterSeries`].
 #[derive(Clone, Debug)]
 pub struct MemoryExporterSeries {
@@ -951,6 +976,7 @@ mod tests {
         MeshSeries::declare(&mut schema);
         ShardSeries::declare(&mut schema);
         MemoryExporterSeries::declare(&mut schema, "memory");
+        SpanMetricsSeries::declare(&mut schema, "span_metrics");
         let shown = |series: &crate::telemetry::cells::Series| {
             let labels: Vec<String> = series.labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
             format!("{}{{{}}}", series.metric.name, labels.join(","))

@@ -237,6 +237,16 @@ impl Gateway {
         Ledger(serde_json::from_str(&page).unwrap_or_else(|error| panic!("{error}: {page}")))
     }
 
+    /// An admin page that there is.
+    pub fn admin_page(&self, path: &str) -> String {
+        http::page(self.admin, path)
+    }
+
+    /// Where a command asks it.
+    pub fn admin_url(&self) -> String {
+        format!("http://{}", self.admin)
+    }
+
     /// Every series of `/metrics`: name with its labels, and the value.
     pub fn metrics(&self) -> Metrics {
         let page = http::page(self.metrics, "/metrics");

@@ -67,6 +67,10 @@ impl Prospects {
 impl Rules {
     /// When to ask [`Rules::foresee`]. `may_keep`: whether traces may be kept early.
     pub(crate) fn triggers(&self, may_keep: bool) -> Triggers {
+        // A policy that runs dry is counted on whole traces, or its count says nothing.
+        if self.policies.iter().any(|(_, policy)| matches!(policy, Compiled::DryRun(_))) {
+            return Triggers::default();
+        }
         let may_keep = may_keep && (self.stop_at_first_match || !self.spend());
         let prospects: Vec<(bool, Prospects)> =
             self.policies.iter().map(|(_, policy)| (matches!(policy, Compiled::Drop(_)), policy.prospects())).collect();
@@ -119,7 +123,7 @@ impl Compiled {
         match self {
             Self::RateLimiting(_) | Self::BytesLimiting(_) | Self::Composite(_) => true,
             Self::And(policies) | Self::Drop(policies) => policies.iter().any(Self::spends),
-            Self::Not(policy) => policy.spends(),
+            Self::Not(policy) | Self::DryRun(policy) => policy.spends(),
             Self::AlwaysSample(_)
             | Self::Latency(_)
             | Self::Probabilistic(_)
@@ -164,7 +168,7 @@ impl Compiled {
                 let triggers = if policies.is_empty() { FIRST_SPAN } else { all.triggers };
                 Prospects { yes: all.yes && !self.spends(), triggers, ..all }
             }
-            Self::RateLimiting(_) | Self::BytesLimiting(_) | Self::Composite(_) => Prospects::NONE,
+            Self::RateLimiting(_) | Self::BytesLimiting(_) | Self::Composite(_) | Self::DryRun(_) => Prospects::NONE,
         }
     }
 
@@ -193,7 +197,7 @@ impl Compiled {
                 Foresight::Open => Foresight::Open,
             },
             Self::And(policies) | Self::Drop(policies) => foresee_all(policies, facts),
-            Self::RateLimiting(_) | Self::BytesLimiting(_) | Self::Composite(_) => Foresight::Open,
+            Self::RateLimiting(_) | Self::BytesLimiting(_) | Self::Composite(_) | Self::DryRun(_) => Foresight::Open,
         }
     }
 }

@@ -9,7 +9,8 @@
 //! arrives; equal questions of several policies share a bit. A policy never sees a span.
 //!
 //! How verdicts become a decision: policies that drop are asked first, and the first that does decides. Then all others
-//! are asked, in the order of the settings; one that wants the trace is enough.
+//! are asked, in the order of the settings; one that wants the trace is enough. Before all of them those are asked that
+//! run dry: they are counted, and nobody listens.
 
 mod always_sample;
 mod certain;
@@ -22,9 +23,12 @@ mod span_count;
 mod status_code;
 mod trace_state;
 
+use std::cell::Cell;
+
 use codecs::otlp::{SpanItem, TraceId};
 
 use crate::counters::Verdicts;
+use crate::journal::Answers;
 use crate::rates::{Cells, SharedRates, TokenBucket};
 use crate::settings::{Rule, Settings};
 
@@ -91,10 +95,12 @@ pub(crate) enum Decision {
 /// All policies of a sampler, ready to be asked.
 #[derive(Clone, Debug)]
 pub(crate) struct Rules {
-    /// Those that drop first, then the others; with each its position in the settings.
+    /// Those that run dry first, then those that drop, then the others; with each its position in the settings.
     policies: Vec<(u16, Compiled)>,
     stop_at_first_match: bool,
     questions: Questions,
+    /// What each policy said when it was asked last.
+    answers: Cell<Answers>,
     /// Any question is about more than a span's item.
     looks_into_spans: bool,
     asks_for_bytes: bool,
@@ -116,6 +122,7 @@ enum Compiled {
     And(Vec<Compiled>),
     Not(Box<Compiled>),
     Drop(Vec<Compiled>),
+    DryRun(Box<Compiled>),
     Composite(Composite),
 }
 
@@ -128,14 +135,19 @@ impl Rules {
         let policies = settings.policies.iter().enumerate();
         let policies = policies.map(|(position, policy)| (position as u16, compiler.compile(&policy.rule)));
         let mut policies: Vec<_> = policies.collect();
-        // The sort is stable: both kinds stay in the order of the settings.
-        policies.sort_by_key(|(_, policy)| !matches!(policy, Compiled::Drop(_)));
+        // The sort is stable: each kind stays in the order of the settings.
+        policies.sort_by_key(|(_, policy)| match policy {
+            Compiled::DryRun(_) => 0,
+            Compiled::Drop(_) => 1,
+            _ => 2,
+        });
         Self {
             policies,
             stop_at_first_match: settings.sample_on_first_match,
             looks_into_spans: compiler.looks_into_spans,
             asks_for_bytes: compiler.asks_for_bytes,
             questions: Questions::new(&catalogue),
+            answers: Cell::default(),
         }
     }
 
@@ -202,14 +214,20 @@ impl Rules {
     /// the trace or the settings stop at the first match.
     pub(crate) fn decide(&self, facts: &Facts, mut counts: Option<&mut [Verdicts]>) -> Decision {
         let mut decision = Decision::NotSampled;
+        let mut answers = Answers::default();
         for (position, policy) in &self.policies {
-            let drops = matches!(policy, Compiled::Drop(_));
+            let drops = policy.drops();
             let wanted = policy.wants(facts);
+            answers.note(*position, wanted);
             if let Some(counts) = counts.as_deref_mut() {
                 counts[usize::from(*position)].count(wanted, drops);
             }
+            if matches!(policy, Compiled::DryRun(_)) {
+                continue;
+            }
             if wanted && drops {
-                return Decision::Dropped;
+                decision = Decision::Dropped;
+                break;
             }
             if wanted && decision == Decision::NotSampled {
                 decision = Decision::Sampled { policy: *position };
@@ -218,7 +236,13 @@ impl Rules {
                 }
             }
         }
+        self.answers.set(answers);
         decision
+    }
+
+    /// What each policy said in the last call of [`Rules::decide`].
+    pub(crate) fn answers(&self) -> Answers {
+        self.answers.get()
     }
 }
 
@@ -259,6 +283,7 @@ impl Compiler<'_> {
             Rule::And(rules) => Compiled::And(self.compile_all(rules)),
             Rule::Not(rule) => Compiled::Not(Box::new(self.compile(rule))),
             Rule::Drop(rules) => Compiled::Drop(self.compile_all(rules)),
+            Rule::DryRun(rule) => Compiled::DryRun(Box::new(self.compile(rule))),
             Rule::Composite { spans_per_second_max, parts } => {
                 let total = self.cells.window(*spans_per_second_max);
                 let parts = parts.iter().map(|part| {
@@ -281,6 +306,15 @@ impl Compiler<'_> {
 }
 
 impl Compiled {
+    /// Whether it drops what it wants, or would.
+    fn drops(&self) -> bool {
+        match self {
+            Self::Drop(_) => true,
+            Self::DryRun(policy) => policy.drops(),
+            _ => false,
+        }
+    }
+
     /// Whether it wants the trace; for a policy that drops: whether it wants it dropped.
     #[inline]
     fn wants(&self, facts: &Facts) -> bool {
@@ -296,6 +330,7 @@ impl Compiled {
             Self::BytesLimiting(bucket) => bucket.take(facts.now_ns, facts.bytes),
             Self::And(policies) | Self::Drop(policies) => policies.iter().all(|policy| policy.wants(facts)),
             Self::Not(policy) => !policy.wants(facts),
+            Self::DryRun(policy) => policy.wants(facts),
             Self::Composite(policy) => policy.samples(facts),
         }
     }
@@ -350,6 +385,15 @@ pub(crate) mod tests {
     #[test]
     fn no_sampled_verdict_drops_the_trace() {
         check(&[ERRORS, ERRORS], false, Decision::NotSampled, &[(0, 1), (0, 1)]);
+    }
+
+    #[test]
+    fn what_runs_dry_is_counted_in_its_place_and_changes_nothing() {
+        let dry = |rule| Rule::DryRun(Box::new(rule));
+        check(&[ERRORS, dry(EVERY)], false, Decision::NotSampled, &[(0, 1), (1, 0)]);
+        check(&[EVERY, dry(ERRORS)], true, Decision::Sampled { policy: 0 }, &[(1, 0), (0, 1)]);
+        // One that drops counts as dropped.
+        check(&[EVERY, dry(Rule::Drop(vec![EVERY]))], false, Decision::Sampled { policy: 0 }, &[(1, 0), (0, 0)]);
     }
 
     #[test]

@@ -57,7 +57,7 @@ impl<'a> Catalogue<'a> {
         }
         match rule {
             Rule::And(rules) | Rule::Drop(rules) => rules.iter().for_each(|rule| self.add_all(rule)),
-            Rule::Not(rule) => self.add_all(rule),
+            Rule::Not(rule) | Rule::DryRun(rule) => self.add_all(rule),
             Rule::Composite { parts, .. } => parts.iter().for_each(|part| self.add_all(&part.rule)),
             _ => {}
         }

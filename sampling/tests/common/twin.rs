@@ -321,10 +321,17 @@ impl Twin {
     fn decide_spans(&mut self, spans: &[Span], count: bool) -> Fate {
         let mut fate = Fate::NotSampled;
         let policies = self.settings.policies.iter().enumerate();
-        let (drops, others): (Vec<_>, Vec<_>) = policies.partition(|(_, policy)| matches!(policy.rule, Rule::Drop(_)));
-        for (position, policy) in drops.into_iter().chain(others) {
+        let (dry, policies): (Vec<_>, Vec<_>) =
+            policies.partition(|(_, policy)| matches!(policy.rule, Rule::DryRun(_)));
+        let (drops, others): (Vec<_>, Vec<_>) =
+            policies.into_iter().partition(|(_, policy)| matches!(policy.rule, Rule::Drop(_)));
+        for (position, policy) in dry.into_iter().chain(drops).chain(others) {
             let wanted = self.spent.samples(&policy.rule, &position.to_string(), spans, self.now_ns);
-            let drops = matches!(policy.rule, Rule::Drop(_));
+            let is_dry = matches!(policy.rule, Rule::DryRun(_));
+            let drops = match &policy.rule {
+                Rule::DryRun(rule) => matches!(**rule, Rule::Drop(_)),
+                rule => matches!(rule, Rule::Drop(_)),
+            };
             if count {
                 let verdicts = &mut self.counters.policies[position];
                 *match (wanted, drops) {
@@ -332,6 +339,9 @@ impl Twin {
                     (true, false) => &mut verdicts.sampled,
                     (false, _) => &mut verdicts.not_sampled,
                 } += 1;
+            }
+            if is_dry {
+                continue;
             }
             if wanted && drops {
                 return Fate::Dropped;
@@ -362,6 +372,7 @@ impl Spent {
         match rule {
             Rule::And(rules) | Rule::Drop(rules) => all(self, rules),
             Rule::Not(rule) => !self.samples(rule, &format!("{place}.not"), spans, now_ns),
+            Rule::DryRun(rule) => self.samples(rule, &format!("{place}.dry"), spans, now_ns),
             Rule::RateLimiting { spans_per_second, burst_spans } => {
                 self.take_tokens(place, now_ns, *spans_per_second, *burst_spans, spans.len() as u64)
             }

@@ -26,6 +26,7 @@ pub(crate) mod pprof;
 mod properties;
 pub(crate) mod redaction;
 pub(crate) mod resource;
+pub(crate) mod span_metrics;
 mod tail_policies;
 pub(crate) mod tail_sampling;
 pub(crate) mod transform;
@@ -201,8 +202,8 @@ pub(crate) const COMPONENTS: &[Component] = &[
     component(Exporter, "googlecloud", Elsewhere(EXPORT_OTLP)),
     component(Exporter, "azuremonitor", Elsewhere(EXPORT_OTLP)),
     component(Connector, "forward", Built),
-    component(Connector, "spanmetrics", Later(NO_CONNECTORS)),
-    component(Connector, "span_metrics", Later(NO_CONNECTORS)),
+    component(Connector, "spanmetrics", Built),
+    component(Connector, "span_metrics", Built),
     component(Connector, "servicegraph", Elsewhere(NO_CONNECTORS)),
     component(Connector, "service_graph", Elsewhere(NO_CONNECTORS)),
     component(Connector, "count", Elsewhere(NO_CONNECTORS)),

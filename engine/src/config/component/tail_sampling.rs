@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use sampling::settings::{BYTES_PER_DROPPED, BYTES_PER_KEPT, Policy, QUESTIONS_MAX, Settings};
+use sampling::settings::{BYTES_PER_DROPPED, BYTES_PER_KEPT, Policy, QUESTIONS_MAX, Rule, Settings};
 
 use super::tail_policies::{self, Within};
 use crate::config::checked::ProcessorKind;
@@ -143,6 +143,12 @@ fn policies(section: &Section<'_>) -> Vec<Policy> {
         names.insert(policy.name.clone(), name_place);
         policies.push(policy);
     }
+    if !policies.is_empty() && policies.iter().all(|policy| matches!(policy.rule, Rule::DryRun(_))) {
+        field.error(
+            "every policy has `dry_run: true`, so nobody decides; every trace would be dropped",
+            "add one that decides, such as `- {name: all, type: always_sample}`",
+        );
+    }
     policies
 }
 
@@ -150,7 +156,9 @@ fn policy(field: &Field<'_>) -> Option<(Policy, Place)> {
     let section = field.section()?;
     let name_field = section.field("name");
     let name = name_field.as_ref().and_then(|field| field.text());
+    let dry_run = section.boolean("dry_run", false);
     let rule = tail_policies::rule(field, &section, Within::Policies);
+    let rule = rule.map(|rule| if dry_run { Rule::DryRun(Box::new(rule)) } else { rule });
     let (name, name_field) = name.zip(name_field).filter(|(name, _)| !name.is_empty()).or_else(|| {
         field.error(
             "`name` is missing",
