@@ -21,8 +21,8 @@ use engine::config::checked::{
 use engine::connector::span_metrics::{Plan, SpanMetrics};
 use engine::exporter::Exporter;
 use engine::pipeline::client::{Clients, Head};
-use engine::processor::transform::{Losses, Transform};
 use engine::pipeline::{Outlet, Pipeline};
+use engine::processor::transform::{Losses, Transform};
 use engine::processor::{Processor, tail_sampling::TailSampling};
 use engine::queue::{Branch, Queue};
 use engine::receiver::door::Door;

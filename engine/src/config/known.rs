@@ -81,6 +81,7 @@ pub(crate) const OURS: &[(&[Step], &str)] = &[
         "in the Collector a value that could not be masked leaves as it is",
     ),
     (&[Key("processors"), Type(&["transform"]), Key("traces")], "`trace_statements` says the same"),
+    (
         &[Key("processors"), Type(&["tail_sampling"]), Key("policies"), Key("dry_run")],
         "the Collector's policies always decide",
     ),

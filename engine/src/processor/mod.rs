@@ -7,9 +7,9 @@
 pub mod attributes;
 pub mod batch;
 mod context;
+pub mod explanation;
 pub mod failure;
 pub mod filter;
-pub mod explanation;
 pub mod memory_limiter;
 pub mod redaction;
 pub mod resource;
