@@ -9,7 +9,9 @@
 //! Conditions are evaluated when a span arrives and noted in its trace's record, so that a decision never looks at a
 //! span again. No clock, no threads, no I/O: the caller passes the monotonic time in and takes what is released.
 
+pub mod consistent;
 pub mod counters;
+pub mod head;
 pub mod rates;
 pub mod release;
 pub mod sampler;

@@ -11,9 +11,9 @@ pub(super) const RESOURCE: u32 = 1;
 /// Resource.attributes.
 pub(super) const RESOURCE_ATTRIBUTES: u32 = 1;
 /// Span.attributes.
-const SPAN_ATTRIBUTES: u32 = 9;
+pub(super) const SPAN_ATTRIBUTES: u32 = 9;
 /// Span.trace_state.
-const SPAN_TRACE_STATE: u32 = 3;
+pub(super) const SPAN_TRACE_STATE: u32 = 3;
 
 /// One attribute of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

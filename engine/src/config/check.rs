@@ -277,6 +277,7 @@ fn processor(field: &Field<'_>, machine: &Machine) -> Option<ProcessorKind> {
         "memory_limiter" => component::memory_limiter::check(field, machine.memory_bytes),
         "batch" => component::batch::check(field),
         "resource" => component::resource::check(field),
+        "probabilistic_sampler" => component::probabilistic_sampler::check(field),
         "tail_sampling" => component::tail_sampling::check(field),
         other => unreachable!("the table says that the processor {other} is built"),
     }

@@ -155,7 +155,7 @@ impl Walk<'_> {
                         "set the value before `tail_sampling`, as a resource attribute, or give each client a pipeline"
                             .to_owned(),
                 }),
-                ProcessorKind::MemoryLimiter { .. } => {}
+                ProcessorKind::MemoryLimiter { .. } | ProcessorKind::ProbabilisticSampler(_) => {}
             }
         }
         for &exporter in &pipeline.exporters {

@@ -6,6 +6,7 @@
 
 pub mod batch;
 pub mod memory_limiter;
+pub mod probabilistic_sampler;
 pub mod resource;
 pub mod tail_sampling;
 
@@ -20,6 +21,8 @@ pub enum Processor {
     Batch(batch::Batcher),
     /// Edits resource attributes.
     Resource(resource::ResourceEditor),
+    /// Samples span by span.
+    ProbabilisticSampler(probabilistic_sampler::ProbabilisticSampler),
     /// Samples by whole trace.
     TailSampling(Box<tail_sampling::TailSampling>),
 }
@@ -53,6 +56,7 @@ impl Processor {
             Processor::MemoryLimiter(node) => node.take(turn, batch, out),
             Processor::Batch(node) => node.take(turn, batch),
             Processor::Resource(node) => node.take(batch, out),
+            Processor::ProbabilisticSampler(node) => node.take(turn, batch, out),
             Processor::TailSampling(node) => node.take(turn, batch, out),
         }
     }
@@ -60,7 +64,7 @@ impl Processor {
     /// Lets time pass. `drain` asks for everything that is held, due or not. Returns whether more would leave at once.
     pub fn turn(&mut self, turn: Turn<'_>, drain: bool, out: &mut Vec<Batch>) -> bool {
         match self {
-            Processor::MemoryLimiter(_) | Processor::Resource(_) => false,
+            Processor::MemoryLimiter(_) | Processor::Resource(_) | Processor::ProbabilisticSampler(_) => false,
             Processor::Batch(node) => node.turn(turn, drain, out),
             Processor::TailSampling(node) => node.turn(turn, drain, out),
         }
@@ -78,6 +82,7 @@ impl Processor {
     /// Spans it has dropped by policy, ever.
     pub fn spans_dropped(&self) -> u64 {
         match self {
+            Processor::ProbabilisticSampler(node) => node.spans_dropped(),
             Processor::TailSampling(node) => node.spans_dropped(),
             _ => 0,
         }
@@ -94,7 +99,7 @@ impl Processor {
     /// Spans it holds.
     pub fn spans_held(&self) -> u64 {
         match self {
-            Processor::MemoryLimiter(_) | Processor::Resource(_) => 0,
+            Processor::MemoryLimiter(_) | Processor::Resource(_) | Processor::ProbabilisticSampler(_) => 0,
             Processor::Batch(node) => node.spans_held(),
             Processor::TailSampling(node) => node.spans_held(),
         }
@@ -103,7 +108,7 @@ impl Processor {
     /// Bytes it holds beside request buffers.
     pub fn bytes_held(&self) -> u64 {
         match self {
-            Processor::MemoryLimiter(_) | Processor::Resource(_) => 0,
+            Processor::MemoryLimiter(_) | Processor::Resource(_) | Processor::ProbabilisticSampler(_) => 0,
             Processor::Batch(node) => node.bytes_held(),
             Processor::TailSampling(node) => node.bytes_held(),
         }

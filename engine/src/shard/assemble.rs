@@ -18,14 +18,14 @@ use crate::config::checked::{
 use crate::exporter::Exporter;
 use crate::pipeline::client::Clients;
 use crate::pipeline::{Crossing, Outlet, Pipeline};
-use crate::processor::{Processor, batch, memory_limiter, resource, tail_sampling};
+use crate::processor::{Processor, batch, memory_limiter, probabilistic_sampler, resource, tail_sampling};
 use crate::queue::{Branch, Queue};
 use crate::receiver::door::Door;
 use crate::receiver::otlp::OtlpReceiver;
 use crate::telemetry::cells::{Cells, Counter, Schema};
 use crate::telemetry::metrics::{
     BatchSeries, BookSeries, BudgetSeries, ExporterSeries, MemoryExporterSeries, MemoryLimiterSeries, MeshSeries,
-    ProcessorSeries, ReceiverSeries, ShardSeries, TailSamplingSeries,
+    ProbabilisticSamplerSeries, ProcessorSeries, ReceiverSeries, ShardSeries, TailSamplingSeries,
 };
 use crate::transport::Transport;
 use crate::transport::grpc_server::GrpcServer;
@@ -80,6 +80,7 @@ struct NodeSeries {
 enum OwnSeries {
     MemoryLimiter(MemoryLimiterSeries),
     Batch(BatchSeries),
+    ProbabilisticSampler(ProbabilisticSamplerSeries),
     TailSampling(TailSamplingSeries),
     None,
 }
@@ -102,6 +103,9 @@ impl Declared {
                     OwnSeries::MemoryLimiter(MemoryLimiterSeries::declare(&mut schema, &id))
                 }
                 ProcessorKind::Batch { .. } => OwnSeries::Batch(BatchSeries::declare(&mut schema, &id)),
+                ProcessorKind::ProbabilisticSampler(_) => {
+                    OwnSeries::ProbabilisticSampler(ProbabilisticSamplerSeries::declare(&mut schema))
+                }
                 ProcessorKind::TailSampling(settings) => {
                     let policies: Vec<String> = settings.policies.iter().map(|policy| policy.name.clone()).collect();
                     OwnSeries::TailSampling(TailSamplingSeries::declare(&mut schema, &id, &policies))
@@ -282,6 +286,10 @@ impl Parts<'_> {
             }
             (ProcessorKind::Resource { edits, from_context }, _) => {
                 Processor::Resource(resource::ResourceEditor::new(edits.clone(), from_context.clone()))
+            }
+            (ProcessorKind::ProbabilisticSampler(settings), OwnSeries::ProbabilisticSampler(own)) => {
+                let node = probabilistic_sampler::ProbabilisticSampler::new(settings, own.clone());
+                Processor::ProbabilisticSampler(node)
             }
             (ProcessorKind::TailSampling(settings), OwnSeries::TailSampling(own)) => {
                 let first_reason = *next_reason;

@@ -18,7 +18,7 @@ mod probabilistic;
 mod questions;
 mod span_count;
 mod status_code;
-mod trace_state;
+pub(crate) mod trace_state;
 
 use codecs::otlp::{SpanItem, TraceId};
 

@@ -195,6 +195,8 @@ pub enum ProcessorKind {
         /// [`codecs::otlp::EditSource::Nothing`].
         from_context: Vec<ContextValue>,
     },
+    /// Samples span by span.
+    ProbabilisticSampler(sampling::head::HeadSettings),
     /// Samples by whole trace.
     TailSampling(sampling::settings::Settings),
 }

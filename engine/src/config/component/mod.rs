@@ -19,6 +19,7 @@ pub(crate) mod nop;
 pub(crate) mod otlp_exporter;
 pub(crate) mod otlp_receiver;
 pub(crate) mod pprof;
+pub(crate) mod probabilistic_sampler;
 pub(crate) mod resource;
 mod tail_policies;
 pub(crate) mod tail_sampling;
@@ -97,7 +98,6 @@ const SEND_OTLP: &str =
 const AGENT: &str = "this belongs on the host: keep a Collector there that sends OTLP to the `otlp` receiver";
 const EXPORT_OTLP: &str = "most backends take OTLP: use the `otlp` or `otlphttp` exporter";
 const USE_TRANSFORM: &str = "`resource` sets resource attributes; for anything else keep a Collector behind";
-const USE_TAIL: &str = "`tail_sampling` with a `probabilistic` policy samples by trace id too";
 const USE_OTLP_METRICS: &str = "metrics pipelines are not built yet: leave metrics with the Collector";
 const NO_CONNECTORS: &str = "keep the Collector for this pipeline";
 const NO_STORAGE: &str = "queues are in memory for now: remove `storage`, and drain before stopping";
@@ -147,7 +147,7 @@ pub(crate) const COMPONENTS: &[Component] = &[
     component(Processor, "filter", Later("drop at the source, or keep a Collector behind")),
     component(Processor, "attributes", Later(USE_TRANSFORM)),
     component(Processor, "redaction", Later("mask at the source, or keep a Collector behind")),
-    component(Processor, "probabilistic_sampler", Later(USE_TAIL)),
+    component(Processor, "probabilistic_sampler", Built),
     component(Processor, "groupbytrace", Later("`tail_sampling` groups by trace itself: remove it")),
     component(Processor, "span", Elsewhere(USE_TRANSFORM)),
     component(Processor, "groupbyattrs", Elsewhere("remove it: `batch` merges equal resources as they arrive")),
