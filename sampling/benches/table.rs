@@ -99,6 +99,8 @@ fn run(name: &str, pending: u64, rules: Vec<Rule>) {
         traces_max: None,
         trace_bytes_max: None,
         drop_pending_in_drain: false,
+        write_threshold: false,
+        write_reason: false,
         sample_on_first_match: false,
         policies: policies.collect(),
     };

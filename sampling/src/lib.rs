@@ -17,8 +17,11 @@ pub mod release;
 pub mod sampler;
 pub mod settings;
 
+mod keys;
+mod marks;
 mod pattern;
 mod policy;
+mod shares;
 mod sizes;
 mod table;
 

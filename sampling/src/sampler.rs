@@ -15,7 +15,10 @@ use bytes::Bytes;
 
 use codecs::otlp::{ByteRange, SpanIndex, SpanItem, TraceId};
 
+use crate::consistent::Threshold;
 use crate::counters::{Counters, Verdicts};
+use crate::keys::{Keys, NO_KEYS};
+use crate::marks::{Mark, Marks};
 use crate::policy::{Conditions, Decision, Facts, Rules, START_UNKNOWN};
 use crate::rates::SharedRates;
 use crate::release::{KeptTrace, Release};
@@ -76,6 +79,8 @@ pub struct Sampler {
     now_ns: u64,
     table: TraceTable,
     sizes: Sizes,
+    keys: Keys,
+    marks: Marks,
     counters: Counters,
     lookups: [Lookup; BLOCK_SPANS],
     request: RequestScopes,
@@ -122,6 +127,8 @@ struct Releasing {
     runs: Vec<Run>,
     run: usize,
     offset: u32,
+    /// What its spans are marked with, if they are.
+    mark: Option<Mark>,
 }
 
 impl Sampler {
@@ -167,6 +174,8 @@ impl Sampler {
             session: 0,
             now_ns: 0,
             table: TraceTable::new(seed, limits.scopes_max.min(SCOPES_MAX), limits.decisions_max),
+            keys: Keys::new(settings),
+            marks: Marks::new(settings),
             sizes: Sizes::new(settings.trace_bytes_max.is_some() || rules.ask_for_bytes()),
             counters: Counters { policies: vec![Verdicts::default(); rules.len()], ..Counters::default() },
             rules,
@@ -192,6 +201,7 @@ impl Sampler {
         self.now_ns = self.now_ns.max(now_ns);
         out.begin(self.name, &mut self.session);
         self.request.begin(index, &self.rules);
+        self.keys.begin_request(index);
         let spans = match select {
             Select::All => index.spans.len(),
             Select::Some(positions) => positions.len(),
@@ -291,6 +301,12 @@ impl Sampler {
         self.counters.traces_new += 1;
         let slot = self.table.create(hash, *trace_id, self.now_ns.saturating_add(self.decision_wait_ns));
         self.sizes.begin(slot);
+        if self.keys.are_kept() {
+            self.keys.begin(slot);
+        }
+        if self.marks.write_threshold() {
+            self.marks.begin(slot);
+        }
         Known::Pending(slot)
     }
 
@@ -314,6 +330,12 @@ impl Sampler {
         }
         record.first_start_ns = record.first_start_ns.min(start_of(item));
         record.last_end_ns = record.last_end_ns.max(item.end_ns);
+        if self.keys.are_kept() {
+            self.keys.add(slot, index, item, bytes);
+        }
+        if self.marks.write_threshold() {
+            self.marks.add(slot, item, bytes);
+        }
         if let (Some(wait_ns), false) = (self.decision_wait_after_root_ns, item.has_parent) {
             self.table.shorten_wait(slot, self.now_ns.saturating_add(wait_ns));
         }
@@ -343,7 +365,7 @@ impl Sampler {
         match decision {
             Decision::Sampled { policy } => {
                 self.counters.late_spans_kept += 1;
-                self.pass_on(policy, index, item, bytes, out);
+                self.pass_on(policy, None, index, item, bytes, out);
             }
             Decision::NotSampled | Decision::Dropped => {
                 self.counters.late_spans_dropped += 1;
@@ -368,11 +390,14 @@ impl Sampler {
             spans: 1,
             bytes: bytes.len() as u64,
             now_ns: self.now_ns,
+            randomness: self.marks.arrived_with(item, bytes).unwrap_or_else(|| self.rules.randomness(&item.trace_id)),
+            keys: self.keys.of_span(index, item, bytes),
         };
-        match self.rules.decide(&facts, None) {
+        let (decision, threshold) = self.rules.decide(&facts, None);
+        match decision {
             Decision::Sampled { policy } => {
                 self.counters.idless_spans_kept += 1;
-                self.pass_on(policy, index, item, bytes, out);
+                self.pass_on(policy, Some(threshold), index, item, bytes, out);
             }
             Decision::NotSampled | Decision::Dropped => {
                 self.counters.idless_spans_dropped += 1;
@@ -382,13 +407,30 @@ impl Sampler {
     }
 
     /// Copies a span from its request straight to the release.
-    fn pass_on(&mut self, policy: u16, index: &SpanIndex, item: &SpanItem, bytes: &[u8], out: &mut Release) {
+    fn pass_on(
+        &mut self,
+        policy: u16,
+        decided_alone: Option<Threshold>,
+        index: &SpanIndex,
+        item: &SpanItem,
+        bytes: &[u8],
+        out: &mut Release,
+    ) {
         let scope = match self.request.scope(index, item.scope, &mut self.table) {
             Some(handle) => SpanScope::Interned(handle),
             None => SpanScope::Inline(envelopes(index, item.scope)),
         };
         let scope = out.scope(scope, &mut self.table.envelopes);
-        out.push(SpanItem { reason: self.first_reason + policy, ..*item }, scope, bytes);
+        let kept = SpanItem { reason: self.first_reason + policy, ..*item };
+        if self.marks.are_written() {
+            let mark = match decided_alone {
+                Some(threshold) => self.marks.of_lone(item, bytes, policy, threshold),
+                None => self.marks.of_late(&item.trace_id, policy),
+            };
+            out.push_written(kept, scope, |out| self.marks.write(&mark, item, bytes, out));
+        } else {
+            out.push(kept, scope, bytes);
+        }
         self.counters.spans_kept += 1;
     }
 
@@ -473,15 +515,21 @@ impl Sampler {
             spans: record.spans,
             bytes: self.sizes.of(slot),
             now_ns: self.now_ns,
+            randomness: self.marks.arrived(slot).unwrap_or_else(|| self.rules.randomness(&record.trace_id)),
+            keys: if self.keys.are_kept() { self.keys.of(slot) } else { NO_KEYS },
         }
     }
 
     /// Decides one trace. Returns the number of spans dropped.
     fn decide(&mut self, slot: u32, hash: u64) -> usize {
-        let decision = self.rules.decide(&self.facts(slot), Some(&mut self.counters.policies));
+        let (decision, threshold) = self.rules.decide(&self.facts(slot), Some(&mut self.counters.policies));
         match decision {
             Decision::Sampled { policy } => {
                 self.counters.traces_sampled += 1;
+                if self.marks.write_threshold() {
+                    let trace_id = self.table.record(slot).trace_id;
+                    self.marks.decide(slot, &trace_id, threshold, self.rules.randomness(&trace_id));
+                }
                 self.table.start_leaving(slot, hash, policy, self.first_reason + policy);
                 0
             }
@@ -518,8 +566,13 @@ impl Sampler {
                     break;
                 };
                 self.releasing.start(slot, &mut self.table, out);
+                if self.marks.are_written() {
+                    let policy = self.releasing.reason - self.first_reason;
+                    let hashed = self.rules.randomness(&self.releasing.trace_id);
+                    self.releasing.mark = Some(self.marks.of(slot, policy, hashed));
+                }
             }
-            self.releasing.step(&mut self.table, out);
+            self.releasing.step(&mut self.table, &mut self.marks, out);
             released += 1;
         }
         self.counters.spans_kept += released as u64;
@@ -570,6 +623,8 @@ impl Sampler {
     pub fn bytes_held(&self) -> usize {
         self.table.bytes()
             + self.sizes.bytes()
+            + self.keys.bytes()
+            + self.marks.bytes()
             + self.request.scopes.capacity() * size_of::<RequestScope>()
             + self.request.resources.capacity() * size_of::<Conditions>()
             + self.releasing.runs.capacity() * size_of::<Run>()
@@ -658,13 +713,16 @@ impl Releasing {
     }
 
     /// Copies one span.
-    fn step(&mut self, table: &mut TraceTable, out: &mut Release) {
+    fn step(&mut self, table: &mut TraceTable, marks: &mut Marks, out: &mut Release) {
         let run = self.runs[self.run];
         let (stored, envelopes) = table.stored(run, self.offset);
         let scope = out.scope(stored.scope, envelopes);
         let size = stored.size;
         let item = SpanItem { trace_id: self.trace_id, reason: self.reason, ..stored.item };
-        out.push(item, scope, stored.bytes);
+        match &self.mark {
+            None => out.push(item, scope, stored.bytes),
+            Some(mark) => out.push_written(item, scope, |out| marks.write(mark, &item, stored.bytes, out)),
+        }
         self.offset += size as u32;
         table.count_released();
         if self.offset == run.length {

@@ -87,7 +87,6 @@ impl<'a> TraceState<'a> {
             (Some((arrived, text)), Update::Raise(threshold)) if arrived > threshold => {
                 write_ot(first, THRESHOLD, |out| out.extend_from_slice(text), out);
             }
-            (Some((_, text)), Update::Keep) => write_ot(first, THRESHOLD, |out| out.extend_from_slice(text), out),
             (_, Update::Raise(threshold) | Update::Replace(threshold)) if threshold != Threshold::NEVER => {
                 write_ot(first, THRESHOLD, |out| threshold.write(out), out);
             }
@@ -132,8 +131,6 @@ pub enum Update {
     Raise(Threshold),
     /// This one: what arrived cannot be true.
     Replace(Threshold),
-    /// What arrived, if anything did.
-    Keep,
 }
 
 fn write_ot(first: usize, key: &[u8], value: impl FnOnce(&mut Vec<u8>), out: &mut Vec<u8>) {
@@ -184,8 +181,6 @@ mod tests {
         check("ot=th:C", None, raise("8"), "ot=th:C");
         check("ot=th:80000000000000", None, raise("8"), "ot=th:8");
         check("ot=th:8", None, raise("c"), "ot=th:c");
-        check("ot=th:C", Some("00000000000001"), Update::Keep, "ot=rv:00000000000001;th:C");
-        check("a=1", Some("00000000000001"), Update::Keep, "ot=rv:00000000000001,a=1");
         check("ot=th:c", None, Update::Replace(threshold("8")), "ot=th:8");
         check("ot=rv:ABCDEF01234567", Some("00000000000001"), raise("0"), "ot=rv:ABCDEF01234567;th:0");
     }

@@ -150,6 +150,8 @@ pub fn settings(rules: &[Rule]) -> Settings {
         traces_max: None,
         trace_bytes_max: None,
         drop_pending_in_drain: false,
+        write_threshold: false,
+        write_reason: false,
         sample_on_first_match: false,
         policies: rules
             .iter()
