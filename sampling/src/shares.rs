@@ -28,6 +28,9 @@ const WEIGHT: f64 = 0.5;
 /// A key of which so little came in an interval, on average, is forgotten.
 const FORGOTTEN_BELOW: f64 = 0.01;
 
+/// What came in less than this says little of how often it comes.
+const LEARNING_SECONDS: f64 = 1.0;
+
 /// When so many times what an interval brings came already, the shares are adjusted before its end.
 const BURST: f64 = 2.0;
 
@@ -106,8 +109,11 @@ impl Averages {
 
     fn adjust(&mut self, now_ns: u64, plan: &Plan) {
         let since_ns = self.since_ns.replace(now_ns).unwrap_or(now_ns);
-        let passed = (now_ns - since_ns) as f64 / NANOSECONDS_PER_SECOND;
         let interval = plan.interval_ns as f64 / NANOSECONDS_PER_SECOND;
+        let mut passed = (now_ns - since_ns) as f64 / NANOSECONDS_PER_SECOND;
+        if self.per_second.is_empty() {
+            passed = passed.max(LEARNING_SECONDS.min(interval));
+        }
         let is_first = self.per_second.is_empty();
         let weight = if is_first { 1.0 } else { 1.0 - (1.0 - WEIGHT).powf(passed / interval) };
         for average in self.per_second.values_mut() {
@@ -179,10 +185,14 @@ impl Share {
         self.shares.of(key)
     }
 
-    /// Counts what came of a key, kept or not, and exchanges with the board if it is time.
-    pub(crate) fn count(&mut self, now_ns: u64, key: u64, amount: f64) {
+    /// Counts what came of a key, kept or not.
+    pub(crate) fn count(&mut self, key: u64, amount: f64) {
         let key = if self.counts.len() < self.plan.keys_max || self.counts.contains_key(&key) { key } else { OTHER };
         *self.counts.entry(key).or_default() += amount;
+    }
+
+    /// Exchanges with the board if it is time.
+    pub(crate) fn refresh(&mut self, now_ns: u64) {
         if now_ns >= self.exchange_at_ns {
             self.exchange_at_ns = now_ns.saturating_add(EXCHANGE_NS);
             self.exchange(now_ns);
@@ -214,6 +224,11 @@ mod tests {
 
     fn boards() -> Arc<[Board]> {
         [Board::default()].into()
+    }
+
+    fn come(sampler: &mut Share, now_ns: u64, key: u64) {
+        sampler.refresh(now_ns);
+        sampler.count(key, 1.0);
     }
 
     fn averages(per_second: &[(u64, f64)]) -> Averages {
@@ -253,7 +268,7 @@ mod tests {
         let mut samplers: Vec<Share> = (0..4).map(|_| Share::new(plan, Arc::clone(&boards), 0)).collect();
         for tick in 0..1_000u64 {
             for sampler in &mut samplers {
-                sampler.count(tick * 10_000_000, 7, 1.0);
+                come(sampler, tick * 10_000_000, 7);
             }
         }
         // Four times a hundred in a second come, ten are wanted.
@@ -270,13 +285,13 @@ mod tests {
         let mut sampler = Share::new(plan, boards(), 0);
         assert_eq!(sampler.of(1), 0.1, "before anything is known");
         for tick in 0..2_000u64 {
-            sampler.count(tick * 10_000_000, tick, 1.0);
+            come(&mut sampler, tick * 10_000_000, tick);
         }
         assert!(sampler.shares.by_key.len() <= 6, "{:?}", sampler.shares);
         let unlisted = sampler.of(u64::MAX / 2);
         assert!(unlisted < 0.2, "{unlisted}");
         for tick in 2_000..6_000u64 {
-            sampler.count(tick * 10_000_000, 1, 1.0);
+            come(&mut sampler, tick * 10_000_000, 1);
         }
         assert_eq!(sampler.shares.by_key.keys().copied().collect::<Vec<_>>(), [1]);
     }
@@ -286,11 +301,11 @@ mod tests {
         let plan = Plan { goal: Goal::PerSecond(10.0), interval_ns: 60_000_000_000, keys_max: 5 };
         let mut sampler = Share::new(plan, boards(), 0);
         for tick in 0..600u64 {
-            sampler.count(tick * 1_000_000_000, 1, 1.0);
+            come(&mut sampler, tick * 1_000_000_000, 1);
         }
         let before = sampler.of(1);
         for tick in 0..100_000u64 {
-            sampler.count(600_000_000_000 + tick * 100_000, 1, 1.0);
+            come(&mut sampler, 600_000_000_000 + tick * 100_000, 1);
         }
         assert_eq!(before, 1.0);
         assert!(sampler.of(1) < 0.1, "{}", sampler.of(1));

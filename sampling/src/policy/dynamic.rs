@@ -101,7 +101,9 @@ impl Dynamic {
         if self.cost(facts) > self.cost_max {
             return Threshold::NEVER;
         }
-        let share = self.share.borrow().of(keys::combined(&facts.keys, self.columns));
+        let mut share = self.share.borrow_mut();
+        share.refresh(facts.now_ns);
+        let share = share.of(keys::combined(&facts.keys, self.columns));
         let pace = self.pace.as_ref().map_or(1.0, |pace| pace.factor(facts.now_ns));
         Threshold::of_probability_rounded((share * pace).max(SHARE_MIN), PRECISION)
     }
@@ -116,6 +118,6 @@ impl Dynamic {
             pace.spend(facts.now_ns, cost as f64);
         }
         let key = keys::combined(&facts.keys, self.columns);
-        self.share.borrow_mut().count(facts.now_ns, key, cost as f64);
+        self.share.borrow_mut().count(key, cost as f64);
     }
 }
