@@ -103,7 +103,7 @@ fn a_policy_about_contents_gives_0_and_chance_its_threshold() {
     check(
         &[probabilistic(90.0), probabilistic(95.0)],
         std::slice::from_ref(&plain),
-        &[&format!("{RV};th:0cccccccccccc")],
+        &[&format!("{RV};th:0cccccccccccd")],
     );
     check(
         &[Rule::And(vec![probabilistic(90.0), probabilistic(95.0)])],
@@ -122,7 +122,7 @@ fn what_arrived_is_honoured_and_no_threshold_is_lowered() {
     check(
         &[probabilistic(10.0)],
         &spans,
-        &[&format!("{carried};th:e6666666666667"), &format!("{carried};th:e6666666666667,vendor=x")],
+        &[&format!("{carried};th:e6666666666666"), &format!("{carried};th:e6666666666666,vendor=x")],
     );
     check(&[probabilistic(6.0)], &spans, &[]);
     // A threshold that arrived stays where it is greater.
@@ -198,7 +198,7 @@ fn keyed(goal: Goal) -> Rule {
 type Counts = BTreeMap<&'static str, (f64, f64, f64)>;
 
 /// Traces that arrive together, and are decided before others arrive.
-const TOGETHER: u64 = 16;
+const TOGETHER: u64 = 32;
 
 /// `per_second` traces for `seconds`, on four shards: one in a hundred has a rare route, one in twenty an error.
 fn counted(settings: &Settings, shards: u64, seconds: u64, per_second: u64, state: fn(u64) -> String) -> Counts {
@@ -212,7 +212,7 @@ fn counted(settings: &Settings, shards: u64, seconds: u64, per_second: u64, stat
         }
         node.insert(now_ns, &traces.flat_map(|number| trace(number, &state(number))).collect::<Vec<_>>());
         for span in node.decide(now_ns + SECOND / 100).iter().filter(|span| span.span_id == 1) {
-            let counts = counts.get_mut(route_of(span.trace_id as u64 - 1)).unwrap();
+            let counts = counts.get_mut(route_of((span.trace_id >> 96) as u64)).unwrap();
             counts.1 += if settings.write_threshold { adjusted_count(span) } else { 1.0 };
             counts.2 += 1.0;
         }
@@ -233,7 +233,10 @@ fn trace(number: u64, state: &str) -> Vec<Span> {
     let attributes = vec![("route".to_owned(), Value::String(route_of(number).into()))];
     let bytes = contents(&attributes, state, 5);
     let status = if number % 20 == 3 { 2 } else { 0 };
-    let span = |n| Span { bytes: bytes.clone(), status, ..span(u128::from(number + 1), n) };
+    // As senders draw it: the hash of the policies does not mix what only counts up.
+    let random = |number: u64| u128::from(number.wrapping_mul(0x9e37_79b9_7f4a_7c15).swap_bytes());
+    let trace_id = u128::from(number) << 96 | random(number ^ 0x5555) << 32 | random(number + 1) >> 32;
+    let span = |n| Span { bytes: bytes.clone(), status, ..span(trace_id, n) };
     (1..=1 + number % 2).map(span).collect()
 }
 
@@ -252,11 +255,11 @@ fn what_kept_spans_say_adds_up_to_what_came() {
         vec![keyed(Goal::OneOf(3.0))],
         vec![keyed(Goal::SpansPerSecond(500.0)), ERRORS],
     ] {
-        let counts = counted(&weighing(&rules), 4, 16, 1_000, even);
+        let counts = counted(&weighing(&rules), 4, 10, 1_000, even);
         let sum = |of: fn(&(f64, f64, f64)) -> f64| counts.values().map(of).sum::<f64>();
         let (came, adjusted, kept) = (sum(|counts| counts.0), sum(|counts| counts.1), sum(|counts| counts.2));
         assert!(kept < 0.8 * came, "something is left out: {rules:?} {counts:?}");
-        assert!((adjusted / came - 1.0).abs() < 0.02, "{rules:?}: {came} came, {adjusted} are told: {counts:?}");
+        assert!((adjusted / came - 1.0).abs() < 0.03, "{rules:?}: {came} came, {adjusted} are told: {counts:?}");
     }
 }
 
@@ -272,7 +275,7 @@ fn randomness_from_the_policies_hash_is_as_good_as_chance() {
 
 #[test]
 fn a_goal_of_one_in_ten_keeps_rare_keys_whole() {
-    let counts = counted(&settings(&[keyed(Goal::OneOf(10.0))]), 4, 60, 256, |_| String::new());
+    let counts = counted(&settings(&[keyed(Goal::OneOf(10.0))]), 4, 40, 256, |_| String::new());
     let share = |route| counts[route].2 / counts[route].0;
     assert!(share("rare") > 0.9, "{counts:?}");
     assert!(share("many") < 0.1, "{counts:?}");
