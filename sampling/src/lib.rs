@@ -11,6 +11,8 @@
 
 pub mod consistent;
 pub mod counters;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod head;
 pub mod rates;
 pub mod release;

@@ -65,6 +65,14 @@ pub(crate) const OURS: &[(&[Step], &str)] = &[
         &[Key("exporters"), Type(&["otlp", "otlp_grpc"]), Key("compression_params")],
         "the Collector's gRPC exporter has no compression levels",
     ),
+    (
+        &[Key("processors"), Type(&["tail_sampling"]), Key("write_threshold")],
+        "the Collector's tail sampler writes no thresholds",
+    ),
+    (
+        &[Key("processors"), Type(&["tail_sampling"]), Key("write_reason")],
+        "in the Collector the feature gate `processor.tailsamplingprocessor.recordpolicy` names the policy",
+    ),
     (&[Key("exporters"), Type(&["memory"])], "the Collector keeps no traces to look at"),
 ];
 

@@ -304,8 +304,8 @@ fn span_count(settings: &Section<'_>) -> Option<Rule> {
 fn dynamic(settings: &Section<'_>, goal: fn(&Section<'_>) -> Option<Goal>) -> Option<Rule> {
     let goal = goal(settings);
     let keys = settings.field("key_attributes").map(|field| field.texts()).unwrap_or_default();
-    for (key, item) in keys.iter().filter(|(key, _)| key.is_empty()) {
-        item.error(format!("an attribute has a name, found {}", shown(key)), "remove it");
+    for (_, item) in keys.iter().filter(|(key, _)| key.is_empty()) {
+        item.error("the name of an attribute is empty", "remove it");
     }
     if keys.is_empty() && goal.is_some() {
         settings.warning(
