@@ -102,6 +102,8 @@ pub(crate) struct Rules {
     questions: Questions,
     /// Decisions have thresholds.
     weighs: bool,
+    /// Any policy compares randomness with a threshold.
+    compares: bool,
     /// The first policy that hashes trace ids; if there is none, one with the default salt.
     hash: Probabilistic,
     /// Any question is about more than a span's item.
@@ -146,6 +148,7 @@ impl Rules {
             looks_into_spans: false,
             asks_for_bytes: false,
             hash: None,
+            compares: settings.write_threshold,
         };
         let policies = settings.policies.iter().enumerate();
         let policies = policies.map(|(position, policy)| (position as u16, compiler.compile(&policy.rule)));
@@ -156,6 +159,7 @@ impl Rules {
             policies,
             stop_at_first_match: settings.sample_on_first_match,
             weighs: settings.write_threshold,
+            compares: compiler.compares,
             hash: compiler.hash.unwrap_or_else(|| Probabilistic::new("", 100.0)),
             looks_into_spans: compiler.looks_into_spans,
             asks_for_bytes: compiler.asks_for_bytes,
@@ -172,9 +176,10 @@ impl Rules {
         self.asks_for_bytes
     }
 
-    /// A trace's randomness if none arrived.
+    /// A trace's randomness if none arrived; nothing is hashed if nobody compares it.
+    #[inline]
     pub(crate) fn randomness(&self, trace_id: &TraceId) -> Randomness {
-        self.hash.randomness(trace_id)
+        if self.compares { self.hash.randomness(trace_id) } else { Randomness::MAX }
     }
 
     /// What `span` answers to questions about its item.
@@ -247,6 +252,7 @@ struct Compiler<'a> {
     looks_into_spans: bool,
     asks_for_bytes: bool,
     hash: Option<Probabilistic>,
+    compares: bool,
 }
 
 impl Compiler<'_> {
@@ -284,6 +290,7 @@ impl Compiler<'_> {
             }
             Rule::Dynamic { goal, keys, interval_ns, keys_max } => {
                 let columns = self.columns(keys);
+                self.compares = true;
                 Compiled::Dynamic(match goal {
                     Goal::OneOf(number) => Dynamic::one_of(*number, columns, *interval_ns, *keys_max, &mut self.cells),
                     Goal::SpansPerSecond(goal) => {

@@ -160,7 +160,7 @@ mod tests {
             randomness: Randomness::from_bits(number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 8),
             ..facts()
         };
-        facts.keys[0] = if number % 100 == 0 { 1 } else { 2 };
+        facts.keys[0] = if number.is_multiple_of(100) { 1 } else { 2 };
         facts
     }
 
