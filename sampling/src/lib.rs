@@ -9,15 +9,22 @@
 //! Conditions are evaluated when a span arrives and noted in its trace's record, so that a decision never looks at a
 //! span again. No clock, no threads, no I/O: the caller passes the monotonic time in and takes what is released.
 
+pub mod consistent;
 pub mod counters;
+#[doc(hidden)]
+pub mod fuzzing;
+pub mod head;
 pub mod rates;
 pub mod release;
 pub mod sampler;
 pub mod settings;
 
 mod journal;
+mod keys;
+mod marks;
 mod pattern;
 mod policy;
+mod shares;
 mod sizes;
 mod table;
 mod traces;

@@ -8,7 +8,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use crate::settings::{Rule, Settings};
+use crate::settings::{Goal, Rule, Settings};
+use crate::shares::{Board, Plan, Share};
 use crate::traces::{SharedTraces, TraceLease};
 
 const NANOSECONDS_PER_SECOND: u64 = 1_000_000_000;
@@ -23,14 +24,20 @@ struct Cell(AtomicU64);
 pub struct SharedRates {
     cells: Arc<[Cell]>,
     traces: SharedTraces,
+    boards: Arc<[Board]>,
 }
 
 impl SharedRates {
     /// For samplers of these settings, nothing spent yet.
     #[must_use]
     pub fn new(settings: &Settings) -> Self {
-        let cells = settings.policies.iter().map(|policy| cells_of(&policy.rule)).sum();
-        Self { cells: (0..cells).map(|_| Cell::default()).collect(), traces: SharedTraces::new(settings.traces_max) }
+        let all = settings.policies.iter().map(|policy| needs_of(&policy.rule, settings.write_threshold));
+        let needs = all.fold(Needs::default(), Needs::and);
+        Self {
+            cells: (0..needs.cells).map(|_| Cell::default()).collect(),
+            boards: (0..needs.boards).map(|_| Board::default()).collect(),
+            traces: SharedTraces::new(settings.traces_max),
+        }
     }
 
     /// Room for traces in one of the samplers.
@@ -39,7 +46,7 @@ impl SharedRates {
     }
 
     pub(crate) fn cells(&self) -> Cells<'_> {
-        Cells { rates: self, next: 0 }
+        Cells { rates: self, next: 0, next_board: 0 }
     }
 }
 
@@ -49,14 +56,33 @@ impl fmt::Debug for SharedRates {
     }
 }
 
-/// Words that the limits of a rule need.
-fn cells_of(rule: &Rule) -> usize {
+/// What the limits and goals of a rule need: words, and boards.
+#[derive(Clone, Copy, Debug, Default)]
+struct Needs {
+    cells: usize,
+    boards: usize,
+}
+
+impl Needs {
+    fn and(self, other: Self) -> Self {
+        Self { cells: self.cells + other.cells, boards: self.boards + other.boards }
+    }
+}
+
+/// `weighs`: limits are kept by thresholds, each with a board.
+fn needs_of(rule: &Rule, weighs: bool) -> Needs {
+    let limit = Needs { cells: 1, boards: usize::from(weighs) };
+    let all = |rules: &[Rule]| rules.iter().map(|rule| needs_of(rule, weighs)).fold(Needs::default(), Needs::and);
     match rule {
-        Rule::RateLimiting { .. } | Rule::BytesLimiting { .. } => 1,
-        Rule::And(rules) | Rule::Drop(rules) => rules.iter().map(cells_of).sum(),
-        Rule::Not(rule) | Rule::DryRun(rule) => cells_of(rule),
-        Rule::Composite { parts, .. } => 1 + parts.iter().map(|part| 1 + cells_of(&part.rule)).sum::<usize>(),
-        _ => 0,
+        Rule::RateLimiting { .. } | Rule::BytesLimiting { .. } => limit,
+        Rule::Dynamic { goal: Goal::OneOf(_), .. } => Needs { cells: 0, boards: 1 },
+        Rule::Dynamic { goal: Goal::SpansPerSecond(_), .. } => Needs { cells: 1, boards: 1 },
+        Rule::And(rules) | Rule::Drop(rules) => all(rules),
+        Rule::Not(rule) | Rule::DryRun(rule) => needs_of(rule, weighs),
+        Rule::Composite { parts, .. } => {
+            parts.iter().map(|part| needs_of(&part.rule, weighs).and(limit)).fold(limit, Needs::and)
+        }
+        _ => Needs::default(),
     }
 }
 
@@ -64,6 +90,7 @@ fn cells_of(rule: &Rule) -> usize {
 pub(crate) struct Cells<'a> {
     rates: &'a SharedRates,
     next: usize,
+    next_board: usize,
 }
 
 impl Cells<'_> {
@@ -79,6 +106,21 @@ impl Cells<'_> {
         TokenBucket { shared: self.next(), per_second, burst, burst_ns: duration_ns(burst, per_second) }
     }
 
+    pub(crate) fn pace(&mut self, per_second: f64, burst: f64) -> Pace {
+        Pace {
+            shared: self.next(),
+            per_second,
+            burst_ns: (burst / per_second * NANOSECONDS_PER_SECOND as f64).max(1.0),
+        }
+    }
+
+    pub(crate) fn share(&mut self, plan: Plan) -> Share {
+        let board = self.next_board;
+        assert!(board < self.rates.boards.len(), "shared rates are made for the settings of their samplers");
+        self.next_board += 1;
+        Share::new(plan, Arc::clone(&self.rates.boards), board)
+    }
+
     pub(crate) fn window(&mut self, per_second: u32) -> Window {
         Window { shared: self.next(), per_second }
     }
@@ -91,6 +133,10 @@ struct Shared {
 }
 
 impl Shared {
+    fn load(&self) -> u64 {
+        self.cells[self.cell].0.load(Relaxed)
+    }
+
     /// Replaces the word by what `next` makes of it, until it says `None`. True if it was replaced.
     fn update(&self, next: impl FnMut(u64) -> Option<u64>) -> bool {
         self.cells[self.cell].0.fetch_update(Relaxed, Relaxed, next).is_ok()
@@ -126,6 +172,33 @@ impl TokenBucket {
             let full_at_ns = full_at_ns.max(now_ns).saturating_add(cost_ns);
             (full_at_ns - now_ns <= self.burst_ns).then_some(full_at_ns)
         })
+    }
+}
+
+/// A bucket for what is drawn by lot: it refuses nothing, and says by how much less is to be drawn while it is low.
+///
+/// The word is that of [`TokenBucket`], but it may lie further ahead than the burst: what was drawn is paid for later.
+#[derive(Clone, Debug)]
+pub(crate) struct Pace {
+    shared: Shared,
+    per_second: f64,
+    burst_ns: f64,
+}
+
+impl Pace {
+    /// 1 while the bucket is half full; below that less, in proportion; next to nothing when it is empty, and half of
+    /// that for each bucket that is owed. Never 0.
+    pub(crate) fn factor(&self, now_ns: u64) -> f64 {
+        const EMPTY: f64 = 1.0 / 1024.0;
+        let ahead_ns = self.shared.load().saturating_sub(now_ns) as f64;
+        let level = 1.0 - ahead_ns / self.burst_ns;
+        if level > 0.0 { (2.0 * level).clamp(EMPTY, 1.0) } else { EMPTY * level.max(-64.0).exp2() }
+    }
+
+    /// Takes `cost` tokens, whether they are there or not.
+    pub(crate) fn spend(&self, now_ns: u64, cost: f64) {
+        let cost_ns = cost / self.per_second * NANOSECONDS_PER_SECOND as f64;
+        self.shared.update(|full_at_ns| Some(full_at_ns.max(now_ns).saturating_add(cost_ns as u64)));
     }
 }
 

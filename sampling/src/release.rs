@@ -105,6 +105,15 @@ impl Release {
         self.bytes.extend_from_slice(CUT_MARK);
     }
 
+    /// As [`Release::push`], of a span whose bytes `write` appends.
+    pub(crate) fn push_written(&mut self, item: SpanItem, scope: u32, write: impl FnOnce(&mut Vec<u8>)) {
+        let start = self.bytes.len();
+        let offset = u32::try_from(start).expect("a release is cleared long before it has 4 GiB");
+        write(&mut self.bytes);
+        let length = (self.bytes.len() - start) as u32;
+        self.index.spans.push(SpanItem { scope, offset, length, segment: 0, ..item });
+    }
+
     /// The position of a span's scope, written if need be.
     #[inline]
     pub(crate) fn scope(&mut self, scope: SpanScope<'_>, envelopes: &mut Envelopes) -> u32 {

@@ -18,8 +18,11 @@ use bytes::Bytes;
 
 use codecs::otlp::{ByteRange, SpanIndex, SpanItem, TraceId};
 
+use crate::consistent::Threshold;
 use crate::counters::{Counters, Verdicts};
 use crate::journal::{Answers, Entry, Journal, Outcome};
+use crate::keys::{Keys, NO_KEYS};
+use crate::marks::{Mark, Marks};
 use crate::policy::{Conditions, Decision, Facts, Rules, START_UNKNOWN, SpanWithin, Triggers};
 use crate::rates::SharedRates;
 use crate::release::{KeptTrace, Release};
@@ -98,6 +101,8 @@ pub struct Sampler {
     now_ns: u64,
     table: TraceTable,
     sizes: Sizes,
+    keys: Keys,
+    marks: Marks,
     counters: Counters,
     lookups: [Lookup; BLOCK_SPANS],
     request: RequestScopes,
@@ -147,6 +152,8 @@ struct Releasing {
     runs: Vec<Run>,
     run: usize,
     offset: u32,
+    /// What its spans are marked with, if they are.
+    mark: Option<Mark>,
 }
 
 impl Sampler {
@@ -187,7 +194,9 @@ impl Sampler {
         };
         // A trace that may still grow too large is not certain to be kept.
         let may_keep_early = settings.trace_bytes_max.is_none();
-        let triggers = if settings.decide_when_certain { rules.triggers(may_keep_early) } else { Triggers::default() };
+        // A later span can lower a threshold though the outcome stands: counts from early ones would be biased.
+        let decides_early = settings.decide_when_certain && !settings.write_threshold;
+        let triggers = if decides_early { rules.triggers(may_keep_early) } else { Triggers::default() };
         Self {
             decision_wait_ns: settings.decision_wait_ns,
             decision_wait_after_root_ns: settings.decision_wait_after_root_ns,
@@ -203,6 +212,8 @@ impl Sampler {
             now_ns: 0,
             table: TraceTable::new(seed, memory, settings.complete_quiet_ns),
             sizes: Sizes::new(settings.trace_bytes_max.is_some() || rules.ask_for_bytes(), limits.giant_bytes),
+            keys: Keys::new(settings),
+            marks: Marks::new(settings),
             counters: Counters { policies: vec![Verdicts::default(); rules.len()], ..Counters::default() },
             rules,
             triggers,
@@ -253,6 +264,7 @@ impl Sampler {
         self.now_ns = self.now_ns.max(now_ns);
         out.begin(self.name, &mut self.session);
         self.request.begin(index, &self.rules);
+        self.keys.begin_request(index);
         let spans = match select {
             Select::All => index.spans.len(),
             Select::Some(positions) => positions.len(),
@@ -370,6 +382,12 @@ impl Sampler {
         self.counters.traces_new += 1;
         let slot = self.table.create(hash, *trace_id, self.now_ns.saturating_add(self.decision_wait_ns));
         self.sizes.begin(slot);
+        if self.keys.are_kept() {
+            self.keys.begin(slot);
+        }
+        if self.marks.write_threshold() {
+            self.marks.begin(slot);
+        }
         Known::Pending(slot)
     }
 
@@ -403,6 +421,12 @@ impl Sampler {
         record.last_end_ns = record.last_end_ns.max(item.end_ns);
         let met = record.conditions & !met_before;
         let may_be_giant = self.sizes.may_be_giant(record, bytes.len());
+        if self.keys.are_kept() {
+            self.keys.add(slot, index, item, bytes);
+        }
+        if self.marks.write_threshold() {
+            self.marks.add(slot, item, bytes);
+        }
         if self.asks_for_root && !item.has_parent {
             self.note_root(slot);
         }
@@ -473,7 +497,7 @@ impl Sampler {
             Decision::Sampled { policy } => {
                 self.counters.late_spans_kept += u64::from(!early);
                 self.counters.early_spans_kept += u64::from(early);
-                self.pass_on(policy, index, item, bytes, out);
+                self.pass_on(policy, None, index, item, bytes, out);
             }
             Decision::NotSampled | Decision::Dropped => {
                 self.counters.late_spans_dropped += u64::from(!early);
@@ -503,11 +527,14 @@ impl Sampler {
             spans: 1,
             bytes: bytes.len() as u64,
             now_ns: self.now_ns,
+            randomness: self.marks.arrived_with(item, bytes).unwrap_or_else(|| self.rules.randomness(&item.trace_id)),
+            keys: self.keys.of_span(index, item, bytes),
         };
-        match self.rules.decide(&facts, None) {
+        let (decision, threshold) = self.rules.decide(&facts, None);
+        match decision {
             Decision::Sampled { policy } => {
                 self.counters.idless_spans_kept += 1;
-                self.pass_on(policy, index, item, bytes, out);
+                self.pass_on(policy, Some(threshold), index, item, bytes, out);
             }
             Decision::NotSampled | Decision::Dropped => {
                 self.counters.idless_spans_dropped += 1;
@@ -517,13 +544,30 @@ impl Sampler {
     }
 
     /// Copies a span from its request straight to the release.
-    fn pass_on(&mut self, policy: u16, index: &SpanIndex, item: &SpanItem, bytes: &[u8], out: &mut Release) {
+    fn pass_on(
+        &mut self,
+        policy: u16,
+        decided_alone: Option<Threshold>,
+        index: &SpanIndex,
+        item: &SpanItem,
+        bytes: &[u8],
+        out: &mut Release,
+    ) {
         let scope = match self.request.scope(index, item.scope, &mut self.table) {
             Some(handle) => SpanScope::Interned(handle),
             None => SpanScope::Inline(envelopes(index, item.scope)),
         };
         let scope = out.scope(scope, &mut self.table.envelopes);
-        out.push(SpanItem { reason: self.first_reason + policy, ..*item }, scope, bytes);
+        let kept = SpanItem { reason: self.first_reason + policy, ..*item };
+        if self.marks.are_written() {
+            let mark = match decided_alone {
+                Some(threshold) => self.marks.of_lone(item, bytes, policy, threshold),
+                None => self.marks.of_late(&item.trace_id, policy),
+            };
+            out.push_written(kept, scope, |out| self.marks.write(&mark, item, bytes, out));
+        } else {
+            out.push(kept, scope, bytes);
+        }
         self.counters.spans_kept += 1;
     }
 
@@ -626,18 +670,24 @@ impl Sampler {
             spans: record.spans,
             bytes: self.sizes.of(slot),
             now_ns: self.now_ns,
+            randomness: self.marks.arrived(slot).unwrap_or_else(|| self.rules.randomness(&record.trace_id)),
+            keys: if self.keys.are_kept() { self.keys.of(slot) } else { NO_KEYS },
         }
     }
 
     /// Decides one trace. Returns the number of spans dropped.
     fn decide(&mut self, slot: u32, hash: u64, when: When) -> usize {
         let facts = self.facts(slot);
-        let decision = self.rules.decide(&facts, Some(&mut self.counters.policies));
+        let (decision, threshold) = self.rules.decide(&facts, Some(&mut self.counters.policies));
         self.journal.note(&facts, decision.into(), self.rules.answers());
         match decision {
             Decision::Sampled { policy } => {
                 self.counters.traces_sampled += 1;
                 self.sizes.end(slot, self.table.record(slot));
+                if self.marks.write_threshold() {
+                    let randomness = self.rules.randomness(&facts.trace_id);
+                    self.marks.decide(slot, &facts.trace_id, threshold, randomness);
+                }
                 self.table.start_leaving(slot, hash, policy, self.first_reason + policy, when);
                 0
             }
@@ -676,8 +726,13 @@ impl Sampler {
                     break;
                 };
                 self.releasing.start(slot, &mut self.table, out);
+                if self.marks.are_written() {
+                    let policy = self.releasing.reason - self.first_reason;
+                    let hashed = self.rules.randomness(&self.releasing.trace_id);
+                    self.releasing.mark = Some(self.marks.of(slot, policy, hashed));
+                }
             }
-            self.releasing.step(&mut self.table, out);
+            self.releasing.step(&mut self.table, &mut self.marks, out);
             released += 1;
         }
         self.counters.spans_kept += released as u64;
@@ -734,6 +789,8 @@ impl Sampler {
     pub fn bytes_held(&self) -> usize {
         self.table.bytes()
             + self.sizes.bytes()
+            + self.keys.bytes()
+            + self.marks.bytes()
             + self.request.scopes.capacity() * size_of::<RequestScope>()
             + self.request.resources.capacity() * size_of::<Conditions>()
             + self.releasing.runs.capacity() * size_of::<Run>()
@@ -824,13 +881,16 @@ impl Releasing {
     }
 
     /// Copies one span.
-    fn step(&mut self, table: &mut TraceTable, out: &mut Release) {
+    fn step(&mut self, table: &mut TraceTable, marks: &mut Marks, out: &mut Release) {
         let run = self.runs[self.run];
         let (stored, envelopes) = table.stored(run, self.offset);
         let scope = out.scope(stored.scope, envelopes);
         let size = stored.size;
         let item = SpanItem { trace_id: self.trace_id, reason: self.reason, ..stored.item };
-        out.push(item, scope, stored.bytes);
+        match &self.mark {
+            None => out.push(item, scope, stored.bytes),
+            Some(mark) => out.push_written(item, scope, |out| marks.write(mark, &item, stored.bytes, out)),
+        }
         if std::mem::take(&mut self.is_cut) {
             out.mark_cut();
         }

@@ -1,5 +1,6 @@
 //! What a tail sampler is told. Checked: holding one proves the ranges written here.
 
+pub use crate::keys::KEY_ATTRIBUTES_MAX;
 pub use crate::pattern::{PATTERN_BYTES_MAX, Pattern, PatternError};
 pub use crate::policy::QUESTIONS_MAX;
 pub use crate::table::{BYTES_PER_DROPPED, BYTES_PER_KEPT, FALSE_POSITIVES_MAX};
@@ -31,6 +32,11 @@ pub struct Settings {
     pub trace_bytes_max: Option<u64>,
     /// A drain drops what is pending instead of deciding it.
     pub drop_pending_in_drain: bool,
+    /// Kept spans carry the threshold and the randomness of their trace's decision in their trace state. Then no rule may
+    /// turn round what samples by chance, see [`Rule::turns_chance_round`].
+    pub write_threshold: bool,
+    /// Kept root spans carry name and type of the policy that kept their trace, as attributes.
+    pub write_reason: bool,
     /// Stop at the first policy that says sampled.
     pub sample_on_first_match: bool,
     /// At least one; names are unique and not empty. They ask at most [`QUESTIONS_MAX`] different questions of a span,
@@ -50,6 +56,12 @@ impl Settings {
             dropped_memory_bytes: share(self.dropped_memory_bytes),
             ..self.clone()
         }
+    }
+
+    /// The different attributes that keys of dynamic policies name, at most [`KEY_ATTRIBUTES_MAX`].
+    #[must_use]
+    pub fn key_attributes(&self) -> Vec<String> {
+        crate::keys::attributes(self)
     }
 
     /// How many different questions the policies ask about attributes and trace states of a span. Equal ones count once.
@@ -149,6 +161,17 @@ pub enum Rule {
         /// Tokens of the full bucket. A trace with more bytes never passes.
         burst_bytes: u64,
     },
+    /// A share of the traces of each key: rare keys whole, frequent ones less, so that all together meet the goal.
+    Dynamic {
+        /// What is wanted of all keys together.
+        goal: Goal,
+        /// Attributes whose values are the key; none: all traces have one.
+        keys: Vec<String>,
+        /// From one adjustment of the shares to the next, above 0.
+        interval_ns: u64,
+        /// Most keys that are told apart, at least 1; all others are one.
+        keys_max: usize,
+    },
     /// Traces that every rule wants, asked in order until one does not.
     And(Vec<Rule>),
     /// Traces that the rule does not want.
@@ -165,6 +188,71 @@ pub enum Rule {
         /// Asked in this order.
         parts: Vec<CompositePart>,
     },
+}
+
+impl Rule {
+    /// Its type in a configuration.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::AlwaysSample => "always_sample",
+            Self::Latency { .. } => "latency",
+            Self::Probabilistic { .. } => "probabilistic",
+            Self::StatusCode { .. } => "status_code",
+            Self::Attribute { test: AttributeTest::Text(_) | AttributeTest::Pattern(_), .. } => "string_attribute",
+            Self::Attribute { test: AttributeTest::Number { .. }, .. } => "numeric_attribute",
+            Self::Attribute { test: AttributeTest::Bool(_), .. } => "boolean_attribute",
+            Self::TraceState { .. } => "trace_state",
+            Self::TraceFlags => "trace_flags",
+            Self::SpanCount { .. } => "span_count",
+            Self::RateLimiting { .. } => "rate_limiting",
+            Self::BytesLimiting { .. } => "bytes_limiting",
+            Self::Dynamic { goal: Goal::OneOf(_), .. } => "dynamic",
+            Self::Dynamic { goal: Goal::SpansPerSecond(_), .. } => "throughput",
+            Self::And(_) => "and",
+            Self::Not(_) => "not",
+            Self::Drop(_) => "drop",
+            Self::OttlCondition { .. } => "ottl_condition",
+            Self::DryRun(rule) => rule.kind(),
+            Self::Composite { .. } => "composite",
+        }
+    }
+
+    /// Whether chance, or what came before, has a part in what it wants.
+    #[must_use]
+    pub fn is_by_chance(&self) -> bool {
+        match self {
+            Self::Probabilistic { .. }
+            | Self::RateLimiting { .. }
+            | Self::BytesLimiting { .. }
+            | Self::Dynamic { .. }
+            | Self::Composite { .. } => true,
+            Self::And(rules) | Self::Drop(rules) => rules.iter().any(Self::is_by_chance),
+            Self::Not(rule) => rule.is_by_chance(),
+            _ => false,
+        }
+    }
+
+    /// Whether it wants, or lets through, what was left over by chance: of that there is no threshold.
+    #[must_use]
+    pub fn turns_chance_round(&self) -> bool {
+        match self {
+            Self::Not(rule) => rule.is_by_chance(),
+            Self::Drop(rules) => rules.iter().any(Self::is_by_chance),
+            Self::And(rules) => rules.iter().any(Self::turns_chance_round),
+            Self::Composite { parts, .. } => parts.iter().any(|part| part.rule.turns_chance_round()),
+            _ => false,
+        }
+    }
+}
+
+/// What a [`Rule::Dynamic`] wants of all keys together.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Goal {
+    /// One of so many traces, at least 1.
+    OneOf(f64),
+    /// So many spans in a second, above 0, over some seconds.
+    SpansPerSecond(f64),
 }
 
 /// One part of [`Rule::Composite`].

@@ -3,10 +3,12 @@
 //! ```text
 //! policy NAME: RULE               as `rule` below reads them
 //! setting NAME VALUE              after_root 2 | traces 3 | trace_bytes 100 | first_match | drop_pending
+//!                                 write_threshold
 //! at TIME trace N: WORDS          spans arrive; words are `error`, `root`, `200ms`, `x3`, `key="text"`, ... see `spans`
 //! at TIME drain                   everything is decided
 //! at TIME pending N               so many traces are undecided
 //! at TIME keeps N by POLICY       spans of the trace leave, because of this policy
+//! at TIME tells N TRACE-STATE     all of them with this trace state; nothing is compared for traces that are not named
 //! counts POLICY: sampled A, not sampled B, dropped C
 //! ```
 //!
@@ -21,8 +23,9 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use codecs::otlp::proto::Value;
+use codecs::otlp::span_trace_state;
 use common::{Attributes, SECOND, Span, contents, request, resource, settings, span, take, with_parent};
-use sampling::settings::{AttributeTest, BYTES_PER_KEPT, CompositePart, Number, Pattern, Policy, Rule, Settings};
+use sampling::settings::{AttributeTest, BYTES_PER_KEPT, CompositePart, Goal, Number, Pattern, Policy, Rule, Settings};
 use sampling::{Counters, Limits, Release, Sampler, Select};
 
 #[derive(Debug)]
@@ -40,6 +43,7 @@ struct Scenario {
     events: Vec<(u64, Event)>,
     /// When, which trace, and by which policy.
     kept: BTreeSet<(u64, u128, String)>,
+    told: BTreeSet<(u64, u128, String)>,
     counts: Vec<(String, [u64; 3])>,
     totals: Vec<(String, u64)>,
     giant_bytes: u64,
@@ -51,6 +55,7 @@ struct Stage<'a> {
     sampler: Sampler,
     out: Release,
     kept: BTreeSet<(u64, u128, String)>,
+    told: BTreeSet<(u64, u128, String)>,
 }
 
 impl Stage<'_> {
@@ -81,6 +86,8 @@ impl Stage<'_> {
 
     fn note_kept(&mut self, now_ns: u64) {
         for (span, reason) in take(&mut self.out) {
+            let state = String::from_utf8(span_trace_state(&span.bytes).to_vec()).unwrap();
+            self.told.insert((now_ns, span.trace_id, state));
             let policy = &self.settings.policies[usize::from(reason)].name;
             self.kept.insert((now_ns, span.trace_id, policy.clone()));
         }
@@ -92,13 +99,18 @@ fn check(text: &str) {
     let settings = &scenario.settings;
     let limits = Limits { giant_bytes: scenario.giant_bytes, ..Limits::default() };
     let sampler = Sampler::with_limits(settings, 3, 0, limits);
-    let mut stage = Stage { settings, sampler, out: Release::default(), kept: BTreeSet::new() };
+    let mut stage = Stage { settings, sampler, out: Release::default(), kept: BTreeSet::new(), told: BTreeSet::new() };
     for (now_ns, event) in &scenario.events {
         stage.pass(*now_ns);
         stage.play(*now_ns, event);
     }
     stage.pass(u64::MAX);
     assert_eq!(stage.kept, scenario.kept, "kept on the left, told on the right");
+    let is_told = |(at, trace, _): &&(u64, u128, String)| {
+        scenario.told.iter().any(|(told_at, told, _)| (at, trace) == (told_at, told))
+    };
+    let told: BTreeSet<_> = stage.told.iter().filter(is_told).cloned().collect();
+    assert_eq!(told, scenario.told, "trace states on the left, told on the right");
     assert_eq!(stage.sampler.pending_spans(), 0);
     for (name, expected) in &scenario.counts {
         let position = settings.policies.iter().position(|policy| policy.name == *name).expect("a policy's name");
@@ -135,6 +147,7 @@ fn read(text: &str) -> Scenario {
         counts: Vec::new(),
         totals: Vec::new(),
         giant_bytes: Limits::default().giant_bytes,
+        told: BTreeSet::new(),
     };
     for line in text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
         let (verb, rest) = line.split_once(' ').expect("a verb and more");
@@ -177,6 +190,7 @@ fn set(settings: &mut Settings, text: &str) {
         "kept_memory" => settings.kept_memory_bytes = Some(value.parse::<u64>().unwrap() * BYTES_PER_KEPT as u64),
         "dropped_memory_bytes" => settings.dropped_memory_bytes = Some(value.parse().unwrap()),
         "drop_pending" => settings.drop_pending_in_drain = true,
+        "write_threshold" => settings.write_threshold = true,
         _ => panic!("unknown setting {name}"),
     }
 }
@@ -196,6 +210,10 @@ fn at(scenario: &mut Scenario, text: &str) {
         "keeps" => {
             let (trace, policy) = rest.split_once(" by ").expect("N by POLICY");
             scenario.kept.insert((now_ns, trace.parse().unwrap(), policy.into()));
+        }
+        "tells" => {
+            let (trace, state) = rest.split_once(' ').expect("N TRACE-STATE");
+            scenario.told.insert((now_ns, trace.parse().unwrap(), state.into()));
         }
         _ => panic!("unknown event {verb}"),
     }
@@ -295,6 +313,12 @@ fn rule(text: &str) -> Rule {
         }
         "bytes_limiting" => {
             Rule::BytesLimiting { bytes_per_second: words[0].parse().unwrap(), burst_bytes: number("burst").unwrap() }
+        }
+        "dynamic" | "throughput" => {
+            let goal: f64 = words[0].parse().unwrap();
+            let goal = if name == "dynamic" { Goal::OneOf(goal) } else { Goal::SpansPerSecond(goal) };
+            let keys = words[2..].iter().map(|key| (*key).to_owned()).collect();
+            Rule::Dynamic { goal, keys, interval_ns: 15 * SECOND, keys_max: 500 }
         }
         "and" => Rule::And(inner(rest).iter().map(|text| rule(text)).collect()),
         "drop" => Rule::Drop(inner(rest).iter().map(|text| rule(text)).collect()),

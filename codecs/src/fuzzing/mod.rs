@@ -16,7 +16,9 @@ use std::io::Read;
 use crate::compression::{Compression, Compressor, DecompressError, Decompressor};
 use crate::grpc::{Deframer, Status, base64};
 use crate::otlp::attributes::Value;
-use crate::otlp::{read_response, resource_attributes};
+use crate::otlp::{
+    TextAttribute, read_response, resource_attributes, span_attributes, span_trace_state, write_marked_span,
+};
 use crate::wire::Reader;
 
 /// Any bytes as a request: the index agrees with the twin.
@@ -59,6 +61,11 @@ pub fn fuzz_messages(bytes: &[u8]) {
             break;
         }
     }
+    let mark = TextAttribute { key: b"why", text: b"errors" };
+    let mut marked = Vec::new();
+    write_marked_span(bytes, Some(b"ot=th:8"), &[mark], &mut marked);
+    assert_eq!(span_trace_state(&marked), b"ot=th:8", "a span has the trace state that was written");
+    assert_eq!(span_attributes(&marked).filter(|attribute| attribute.key == mark.key).count(), 1);
 }
 
 /// Any bytes as a compressed body and as a plain one.

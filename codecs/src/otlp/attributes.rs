@@ -10,9 +10,9 @@ const RESOURCE: u32 = 1;
 /// Resource.attributes.
 const RESOURCE_ATTRIBUTES: u32 = 1;
 /// Span.attributes.
-const SPAN_ATTRIBUTES: u32 = 9;
+pub(super) const SPAN_ATTRIBUTES: u32 = 9;
 /// Span.trace_state.
-const SPAN_TRACE_STATE: u32 = 3;
+pub(super) const SPAN_TRACE_STATE: u32 = 3;
 /// Span.parent_span_id.
 const SPAN_PARENT_ID: u32 = 4;
 

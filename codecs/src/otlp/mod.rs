@@ -8,6 +8,7 @@ pub mod attributes;
 mod encode;
 mod format;
 mod index;
+mod mark;
 mod message;
 pub mod proto;
 mod read;
@@ -20,6 +21,7 @@ pub use attributes::{resource_attribute, resource_attributes, span_attributes, s
 pub use encode::{Encoder, Selection};
 pub use format::Format;
 pub use index::{ByteRange, EnvelopeMap, ScopeEntry, SpanIndex, span_bytes};
+pub use mark::{TextAttribute, write_marked_span};
 pub use message::VALUE_DEPTH_MAX;
 pub use response::{PartialSuccess, SUCCESS, read_response, write_response};
 pub use span::{SpanItem, SpanKind, StatusCode, TraceId};

@@ -296,6 +296,7 @@ fn processor(field: &Field<'_>, machine: &Machine) -> Option<ProcessorKind> {
         "filter" => component::filter::check(field),
         "redaction" => component::redaction::check(field),
         "groupbytrace" | "group_by_trace" => component::group_by_trace::check(field),
+        "probabilistic_sampler" => component::probabilistic_sampler::check(field),
         "tail_sampling" => component::tail_sampling::check(field),
         "transform" => component::transform::check(field),
         other => unreachable!("the table says that the processor {other} is built"),

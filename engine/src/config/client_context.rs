@@ -158,7 +158,8 @@ impl Walk<'_> {
                 | ProcessorKind::Transform(_)
                 | ProcessorKind::Filter(_)
                 | ProcessorKind::Redaction(_)
-                | ProcessorKind::GroupByTrace => {}
+                | ProcessorKind::GroupByTrace
+                | ProcessorKind::ProbabilisticSampler(_) => {}
             }
         }
         for &exporter in &pipeline.exporters {

@@ -89,6 +89,14 @@ pub(crate) const OURS: &[(&[Step], &str)] = &[
         &[Key("connectors"), Type(&["span_metrics", "spanmetrics"]), Key("names")],
         "in the Collector `namespace`, `dimensions` and a processor behind it decide the names",
     ),
+    (
+        &[Key("processors"), Type(&["tail_sampling"]), Key("write_threshold")],
+        "the Collector's tail sampler writes no thresholds",
+    ),
+    (
+        &[Key("processors"), Type(&["tail_sampling"]), Key("write_reason")],
+        "in the Collector the feature gate `processor.tailsamplingprocessor.recordpolicy` names the policy",
+    ),
     (&[Key("exporters"), Type(&["memory"])], "the Collector keeps no traces to look at"),
 ];
 

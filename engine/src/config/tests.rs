@@ -87,7 +87,7 @@ fn the_seeds_gateway_loads_as_written() {
     let loaded = load_text(&seed("gateway.config.yaml"), &[]);
     assert_eq!(messages(&loaded, Severity::Error), [""; 0]);
     let warnings = messages(&loaded, Severity::Warning);
-    for skipped in ["probabilistic_sampler", "prometheusremotewrite"] {
+    for skipped in ["prometheusremotewrite"] {
         assert!(warnings.iter().any(|warning| warning.contains(skipped)), "{skipped} in {warnings:?}");
     }
     let config = loaded.config.unwrap();

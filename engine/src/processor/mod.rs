@@ -11,6 +11,7 @@ pub mod explanation;
 pub mod failure;
 pub mod filter;
 pub mod memory_limiter;
+pub mod probabilistic_sampler;
 pub mod redaction;
 pub mod resource;
 pub mod tail_sampling;
@@ -35,6 +36,8 @@ pub enum Processor {
     Redaction(Box<redaction::Redactor>),
     /// `groupbytrace`: passes everything on.
     GroupByTrace,
+    /// Samples span by span.
+    ProbabilisticSampler(probabilistic_sampler::ProbabilisticSampler),
     /// Samples by whole trace.
     TailSampling(Box<tail_sampling::TailSampling>),
     /// Edits by statements.
@@ -76,6 +79,7 @@ impl Processor {
             Processor::Redaction(node) => node.take(turn, batch, out),
             Processor::GroupByTrace => out.push(batch),
             Processor::Transform(node) => node.take(turn, batch, out),
+            Processor::ProbabilisticSampler(node) => node.take(turn, batch, out),
         }
     }
 
@@ -100,6 +104,7 @@ impl Processor {
     /// Spans it has dropped by policy, ever.
     pub fn spans_dropped(&self) -> u64 {
         match self {
+            Processor::ProbabilisticSampler(node) => node.spans_dropped(),
             Processor::TailSampling(node) => node.spans_dropped(),
             Processor::Filter(node) => node.spans_dropped(),
             _ => 0,
@@ -146,7 +151,7 @@ impl Processor {
             Processor::Attributes(node) => node.bytes_held(),
             Processor::Filter(node) => node.bytes_held(),
             Processor::Redaction(node) => node.bytes_held(),
-            Processor::MemoryLimiter(_) | Processor::GroupByTrace => 0,
+            Processor::MemoryLimiter(_) | Processor::GroupByTrace | Processor::ProbabilisticSampler(_) => 0,
         }
     }
 }

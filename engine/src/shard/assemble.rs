@@ -21,7 +21,8 @@ use crate::pipeline::client::Clients;
 use crate::pipeline::{Crossing, Outlet, Pipeline};
 use crate::processor::failure::{FailureSeries, Failures};
 use crate::processor::{
-    Processor, attributes, batch, filter, memory_limiter, redaction, resource, tail_sampling, transform,
+    Processor, attributes, batch, filter, memory_limiter, probabilistic_sampler, redaction, resource, tail_sampling,
+    transform,
 };
 use crate::queue::{Branch, Queue};
 use crate::receiver::door::Door;
@@ -29,8 +30,8 @@ use crate::receiver::otlp::OtlpReceiver;
 use crate::telemetry::cells::{Cells, Counter, Schema};
 use crate::telemetry::metrics::{
     BatchSeries, BookSeries, BudgetSeries, ExporterSeries, FilterSeries, MemoryExporterSeries, MemoryLimiterSeries,
-    MeshSeries, ProcessorSeries, ReceiverSeries, ShardSeries, SpanMetricsSeries, TailSamplingSeries, TransformSeries,
-    failed_spans,
+    MeshSeries, ProbabilisticSamplerSeries, ProcessorSeries, ReceiverSeries, ShardSeries, SpanMetricsSeries,
+    TailSamplingSeries, TransformSeries, failed_spans,
 };
 use crate::transport::Transport;
 use crate::transport::grpc_server::GrpcServer;
@@ -88,6 +89,7 @@ struct NodeSeries {
 enum OwnSeries {
     MemoryLimiter(MemoryLimiterSeries),
     Batch(BatchSeries),
+    ProbabilisticSampler(ProbabilisticSamplerSeries),
     TailSampling(TailSamplingSeries),
     Transform(TransformSeries),
     Filter {
@@ -117,6 +119,9 @@ impl Declared {
                     OwnSeries::MemoryLimiter(MemoryLimiterSeries::declare(&mut schema, &id))
                 }
                 ProcessorKind::Batch { .. } => OwnSeries::Batch(BatchSeries::declare(&mut schema, &id)),
+                ProcessorKind::ProbabilisticSampler(_) => {
+                    OwnSeries::ProbabilisticSampler(ProbabilisticSamplerSeries::declare(&mut schema))
+                }
                 ProcessorKind::TailSampling(settings) => {
                     let policies: Vec<String> = settings.policies.iter().map(|policy| policy.name.clone()).collect();
                     OwnSeries::TailSampling(TailSamplingSeries::declare(&mut schema, &id, &policies))
@@ -361,6 +366,10 @@ impl Parts<'_> {
                 redaction::Redactor::new(settings.clone(), self.failures(processor, *failed)),
             )),
             (ProcessorKind::GroupByTrace, _) => Processor::GroupByTrace,
+            (ProcessorKind::ProbabilisticSampler(settings), OwnSeries::ProbabilisticSampler(own)) => {
+                let node = probabilistic_sampler::ProbabilisticSampler::new(settings, own.clone());
+                Processor::ProbabilisticSampler(node)
+            }
             (ProcessorKind::TailSampling(settings), OwnSeries::TailSampling(own)) => {
                 let first_reason = *next_reason;
                 *next_reason += u16::try_from(settings.policies.len()).expect("at most 256 policies");

@@ -159,6 +159,10 @@ metrics! {
     BATCH_TIMEOUT_TRIGGER_SEND: Kind::Counter, Normal, "otelcol_processor_batch_timeout_trigger_send",
         "Batches sent because their time was over.";
 
+    PROBABILISTIC_COUNT_TRACES_SAMPLED: Kind::Counter, Normal,
+        "otelcol_processor_probabilistic_sampler_count_traces_sampled",
+        "Spans that were decided, by what decided about them.";
+
     TAIL_COUNT_TRACES_SAMPLED: Kind::Counter, Normal, "otelcol_processor_tail_sampling_count_traces_sampled",
         "Verdicts of one policy, one per decided trace.";
     TAIL_GLOBAL_COUNT_TRACES_SAMPLED: Kind::Counter, Normal,
@@ -567,6 +571,32 @@ pub struct SampledSeries {
     pub not_sampled: Counter,
 }
 
+/// What a probabilistic_sampler counts besides [`ProcessorSeries`]. As in the Collector, without a `processor` label.
+#[derive(Clone, Debug)]
+pub struct ProbabilisticSamplerSeries {
+    /// Decisions about spans, by the number of [`sampling::head::Policy`].
+    pub decisions: [SampledSeries; ProbabilisticSamplerSeries::POLICIES.len()],
+}
+
+impl ProbabilisticSamplerSeries {
+    /// Values of the label `policy`, in the order of [`sampling::head::Policy::ALL`].
+    const POLICIES: [&str; 5] =
+        ["trace_id_hash", "trace_id_w3c", "sampling_randomness", "sampling_priority", "missing_randomness"];
+
+    /// Declares the series; processors share them.
+    pub fn declare(schema: &mut Schema) -> ProbabilisticSamplerSeries {
+        let mut counter = |policy, sampled| {
+            schema.counter(&PROBABILISTIC_COUNT_TRACES_SAMPLED, &[("policy", policy), ("sampled", sampled)])
+        };
+        ProbabilisticSamplerSeries {
+            decisions: Self::POLICIES.map(|policy| SampledSeries {
+                sampled: counter(policy, "true"),
+                not_sampled: counter(policy, "false"),
+            }),
+        }
+    }
+}
+
 /// What a tail_sampling processor counts besides [`ProcessorSeries`].
 ///
 /// As in the Collector these series carry no `processor` label; a processor with a name shows it in the policy label.
@@ -969,6 +999,7 @@ mod tests {
         FilterSeries::declare(&mut schema, "filter");
         BatchSeries::declare(&mut schema, "batch");
         TransformSeries::declare(&mut schema, "transform", ["traces[0]"].into_iter());
+        ProbabilisticSamplerSeries::declare(&mut schema);
         TailSamplingSeries::declare(&mut schema, "tail_sampling/eu", &["errors".to_owned()]);
         ExporterSeries::declare(&mut schema, "otlp/jaeger");
         BookSeries::declare(&mut schema, "traces", "otlp/jaeger");

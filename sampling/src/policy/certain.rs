@@ -121,7 +121,11 @@ impl Compiled {
     /// Whether asking it may spend from a rate.
     fn spends(&self) -> bool {
         match self {
-            Self::RateLimiting(_) | Self::BytesLimiting(_) | Self::Composite(_) => true,
+            Self::RateLimiting(_)
+            | Self::BytesLimiting(_)
+            | Self::Composite(_)
+            | Self::Dynamic(_)
+            | Self::PacedComposite { .. } => true,
             Self::And(policies) | Self::Drop(policies) => policies.iter().any(Self::spends),
             Self::Not(policy) | Self::DryRun(policy) => policy.spends(),
             Self::AlwaysSample(_)
@@ -168,7 +172,12 @@ impl Compiled {
                 let triggers = if policies.is_empty() { FIRST_SPAN } else { all.triggers };
                 Prospects { yes: all.yes && !self.spends(), triggers, ..all }
             }
-            Self::RateLimiting(_) | Self::BytesLimiting(_) | Self::Composite(_) | Self::DryRun(_) => Prospects::NONE,
+            Self::RateLimiting(_)
+            | Self::BytesLimiting(_)
+            | Self::Composite(_)
+            | Self::DryRun(_)
+            | Self::Dynamic(_)
+            | Self::PacedComposite { .. } => Prospects::NONE,
         }
     }
 
@@ -197,7 +206,12 @@ impl Compiled {
                 Foresight::Open => Foresight::Open,
             },
             Self::And(policies) | Self::Drop(policies) => foresee_all(policies, facts),
-            Self::RateLimiting(_) | Self::BytesLimiting(_) | Self::Composite(_) | Self::DryRun(_) => Foresight::Open,
+            Self::RateLimiting(_)
+            | Self::BytesLimiting(_)
+            | Self::Composite(_)
+            | Self::DryRun(_)
+            | Self::Dynamic(_)
+            | Self::PacedComposite { .. } => Foresight::Open,
         }
     }
 }

@@ -15,25 +15,30 @@
 mod always_sample;
 mod certain;
 mod composite;
+mod dynamic;
 mod latency;
 mod ottl_condition;
 mod probabilistic;
 mod questions;
 mod span_count;
 mod status_code;
-mod trace_state;
+pub(crate) mod trace_state;
+mod weigh;
 
 use std::cell::Cell;
 
 use codecs::otlp::{SpanItem, TraceId};
 
+use crate::consistent::{Randomness, Threshold};
 use crate::counters::Verdicts;
 use crate::journal::Answers;
+use crate::keys::TraceKeys;
 use crate::rates::{Cells, SharedRates, TokenBucket};
-use crate::settings::{Rule, Settings};
+use crate::settings::{Goal, Rule, Settings};
 
 use always_sample::AlwaysSample;
 use composite::Composite;
+use dynamic::Dynamic;
 use latency::Latency;
 use probabilistic::Probabilistic;
 use questions::{Catalogue, Questions};
@@ -76,6 +81,10 @@ pub(crate) struct Facts {
     pub(crate) bytes: u64,
     /// When it is decided.
     pub(crate) now_ns: u64,
+    /// What thresholds are compared with, see [`Rules::randomness`].
+    pub(crate) randomness: Randomness,
+    /// Values of the attributes that keys name.
+    pub(crate) keys: TraceKeys,
 }
 
 /// No span had a start. OTLP writes an unset time as 0, which must not make a trace last since 1970.
@@ -101,6 +110,12 @@ pub(crate) struct Rules {
     questions: Questions,
     /// What each policy said when it was asked last.
     answers: Cell<Answers>,
+    /// Decisions have thresholds.
+    weighs: bool,
+    /// Any policy compares randomness with a threshold.
+    compares: bool,
+    /// The first policy that hashes trace ids; if there is none, one with the default salt.
+    hash: Probabilistic,
     /// Any question is about more than a span's item.
     looks_into_spans: bool,
     asks_for_bytes: bool,
@@ -119,19 +134,33 @@ enum Compiled {
     SpanCount(SpanCount),
     RateLimiting(TokenBucket),
     BytesLimiting(TokenBucket),
+    Dynamic(Dynamic),
     And(Vec<Compiled>),
     Not(Box<Compiled>),
     Drop(Vec<Compiled>),
     DryRun(Box<Compiled>),
     Composite(Composite),
+    /// As a composite, each part and all of them kept by thresholds.
+    PacedComposite {
+        total: Dynamic,
+        parts: Vec<(Compiled, Dynamic)>,
+    },
 }
 
 impl Rules {
     /// `rates` were made for these settings.
     pub(crate) fn new(settings: &Settings, rates: &SharedRates) -> Self {
         let catalogue = Catalogue::new(settings);
-        let mut compiler =
-            Compiler { catalogue: &catalogue, cells: rates.cells(), looks_into_spans: false, asks_for_bytes: false };
+        let mut compiler = Compiler {
+            catalogue: &catalogue,
+            keys: settings.key_attributes(),
+            weighs: settings.write_threshold,
+            cells: rates.cells(),
+            looks_into_spans: false,
+            asks_for_bytes: false,
+            hash: None,
+            compares: settings.write_threshold,
+        };
         let policies = settings.policies.iter().enumerate();
         let policies = policies.map(|(position, policy)| (position as u16, compiler.compile(&policy.rule)));
         let mut policies: Vec<_> = policies.collect();
@@ -144,6 +173,9 @@ impl Rules {
         Self {
             policies,
             stop_at_first_match: settings.sample_on_first_match,
+            weighs: settings.write_threshold,
+            compares: compiler.compares,
+            hash: compiler.hash.unwrap_or_else(|| Probabilistic::new("", 100.0)),
             looks_into_spans: compiler.looks_into_spans,
             asks_for_bytes: compiler.asks_for_bytes,
             questions: Questions::new(&catalogue),
@@ -158,6 +190,12 @@ impl Rules {
     /// Whether [`Facts::bytes`] matter.
     pub(crate) fn ask_for_bytes(&self) -> bool {
         self.asks_for_bytes
+    }
+
+    /// A trace's randomness if none arrived; nothing is hashed if nobody compares it.
+    #[inline]
+    pub(crate) fn randomness(&self, trace_id: &TraceId) -> Randomness {
+        if self.compares { self.hash.randomness(trace_id) } else { Randomness::MAX }
     }
 
     /// What `span` answers to questions about its item.
@@ -210,9 +248,15 @@ impl Rules {
         Conditions(self.questions.ask_resource(envelope))
     }
 
+    /// Asks the policies and combines their verdicts, with the threshold of the decision where decisions have one.
+    #[inline]
+    pub(crate) fn decide(&self, facts: &Facts, counts: Option<&mut [Verdicts]>) -> (Decision, Threshold) {
+        if self.weighs { self.weigh(facts, counts) } else { (self.judge(facts, counts), Threshold::NEVER) }
+    }
+
     /// Asks the policies and combines their verdicts. All are asked, so that each one's counts are true, unless one drops
     /// the trace or the settings stop at the first match.
-    pub(crate) fn decide(&self, facts: &Facts, mut counts: Option<&mut [Verdicts]>) -> Decision {
+    fn judge(&self, facts: &Facts, mut counts: Option<&mut [Verdicts]>) -> Decision {
         let mut decision = Decision::NotSampled;
         let mut answers = Answers::default();
         for (position, policy) in &self.policies {
@@ -249,9 +293,15 @@ impl Rules {
 /// Compiles rules, and notes what they will ask for.
 struct Compiler<'a> {
     catalogue: &'a Catalogue<'a>,
+    /// The attributes that keys name.
+    keys: Vec<String>,
+    /// Limits are kept by thresholds.
+    weighs: bool,
     cells: Cells<'a>,
     looks_into_spans: bool,
     asks_for_bytes: bool,
+    hash: Option<Probabilistic>,
+    compares: bool,
 }
 
 impl Compiler<'_> {
@@ -262,7 +312,9 @@ impl Compiler<'_> {
                 Compiled::Latency(Latency::new(*threshold_ms, *upper_threshold_ms))
             }
             Rule::Probabilistic { hash_salt, sampling_percentage } => {
-                Compiled::Probabilistic(Probabilistic::new(hash_salt, *sampling_percentage))
+                let policy = Probabilistic::new(hash_salt, *sampling_percentage);
+                self.hash.get_or_insert_with(|| policy.clone());
+                Compiled::Probabilistic(policy)
             }
             Rule::StatusCode { ok, error, unset } => Compiled::StatusCode(StatusCodes::new(*ok, *error, *unset)),
             Rule::Attribute { invert_match: true, .. } => Compiled::None(self.question(rule)),
@@ -273,17 +325,43 @@ impl Compiler<'_> {
                 Compiled::Some(FLAG_SAMPLED_CONDITION)
             }
             Rule::SpanCount { spans_min, spans_max } => Compiled::SpanCount(SpanCount::new(*spans_min, *spans_max)),
+            Rule::RateLimiting { spans_per_second, burst_spans } if self.weighs => {
+                Compiled::Dynamic(Dynamic::spans_limit(*spans_per_second, *burst_spans, &mut self.cells))
+            }
             Rule::RateLimiting { spans_per_second, burst_spans } => {
                 Compiled::RateLimiting(self.cells.bucket(*spans_per_second, *burst_spans))
             }
             Rule::BytesLimiting { bytes_per_second, burst_bytes } => {
                 self.asks_for_bytes = true;
+                if self.weighs {
+                    return Compiled::Dynamic(Dynamic::bytes_limit(*bytes_per_second, *burst_bytes, &mut self.cells));
+                }
                 Compiled::BytesLimiting(self.cells.bucket(*bytes_per_second, *burst_bytes))
+            }
+            Rule::Dynamic { goal, keys, interval_ns, keys_max } => {
+                let columns = self.columns(keys);
+                self.compares = true;
+                Compiled::Dynamic(match goal {
+                    Goal::OneOf(number) => Dynamic::one_of(*number, columns, *interval_ns, *keys_max, &mut self.cells),
+                    Goal::SpansPerSecond(goal) => {
+                        Dynamic::throughput(*goal, columns, *interval_ns, *keys_max, &mut self.cells)
+                    }
+                })
             }
             Rule::And(rules) => Compiled::And(self.compile_all(rules)),
             Rule::Not(rule) => Compiled::Not(Box::new(self.compile(rule))),
             Rule::Drop(rules) => Compiled::Drop(self.compile_all(rules)),
             Rule::DryRun(rule) => Compiled::DryRun(Box::new(self.compile(rule))),
+            Rule::Composite { spans_per_second_max, parts } if self.weighs => {
+                let per_second = u64::from(*spans_per_second_max);
+                let total = Dynamic::spans_limit(per_second, per_second, &mut self.cells);
+                let parts = parts.iter().map(|part| {
+                    let per_second = u64::from(part.spans_per_second);
+                    let pace = Dynamic::spans_limit(per_second, per_second, &mut self.cells);
+                    (self.compile(&part.rule), pace)
+                });
+                Compiled::PacedComposite { total, parts: parts.collect() }
+            }
             Rule::Composite { spans_per_second_max, parts } => {
                 let total = self.cells.window(*spans_per_second_max);
                 let parts = parts.iter().map(|part| {
@@ -297,6 +375,11 @@ impl Compiler<'_> {
 
     fn compile_all(&mut self, rules: &[Rule]) -> Vec<Compiled> {
         rules.iter().map(|rule| self.compile(rule)).collect()
+    }
+
+    /// The columns of these attributes, as bits.
+    fn columns(&self, keys: &[String]) -> u8 {
+        keys.iter().filter_map(|key| self.keys.iter().position(|known| known == key)).fold(0, |bits, at| bits | 1 << at)
     }
 
     fn question(&mut self, rule: &Rule) -> u64 {
@@ -332,6 +415,12 @@ impl Compiled {
             Self::Not(policy) => !policy.wants(facts),
             Self::DryRun(policy) => policy.wants(facts),
             Self::Composite(policy) => policy.samples(facts),
+            Self::Dynamic(policy) => {
+                let wanted = policy.threshold(facts).admits(facts.randomness);
+                policy.note(facts, wanted);
+                wanted
+            }
+            Self::PacedComposite { .. } => self.threshold(facts).admits(facts.randomness),
         }
     }
 }
@@ -351,6 +440,8 @@ pub(crate) mod tests {
             spans: 1,
             bytes: 0,
             now_ns: 0,
+            randomness: Randomness::MAX,
+            keys: crate::keys::NO_KEYS,
         }
     }
 
@@ -367,7 +458,7 @@ pub(crate) mod tests {
         let rules = Rules::new(&settings, &SharedRates::new(&settings));
         let facts = facts();
         let mut counts = vec![Verdicts::default(); rules.len()];
-        assert_eq!(rules.decide(&facts, Some(&mut counts)), expected);
+        assert_eq!(rules.decide(&facts, Some(&mut counts)).0, expected);
         let counts: Vec<_> = counts.iter().map(|count| (count.sampled, count.not_sampled)).collect();
         assert_eq!(counts, expected_counts);
     }

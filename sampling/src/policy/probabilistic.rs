@@ -3,7 +3,10 @@
 //! A trace is sampled if FNV-1a 64 of the salt and then the 16 bytes of its id is at most the share of all hashes. The
 //! salt is hashed once, when the policy is made.
 
+use codecs::otlp::TraceId;
+
 use super::Facts;
+use crate::consistent::{Randomness, Threshold};
 
 /// The Collector's salt where none is configured.
 const HASH_SALT_DEFAULT: &str = "default-hash-seed";
@@ -26,6 +29,19 @@ impl Probabilistic {
         Self {
             salted: fnv1a(FNV_OFFSET_BASIS, salt.as_bytes()),
             hash_max: share_of_all_hashes(sampling_percentage / 100.0),
+        }
+    }
+
+    /// The randomness of traces that carry none, so that the same ones are kept as without a threshold.
+    pub(super) fn randomness(&self, trace_id: &TraceId) -> Randomness {
+        Randomness::of_hash(fnv1a(self.salted, &trace_id.0))
+    }
+
+    /// Admits [`Self::randomness`] where [`Self::samples`] says yes.
+    pub(super) fn threshold(&self) -> Threshold {
+        match self.hash_max {
+            0 => Threshold::NEVER,
+            hash_max => Threshold::rejecting(!hash_max >> 8),
         }
     }
 
@@ -67,7 +83,6 @@ fn share_of_all_hashes(ratio: f64) -> u64 {
 mod tests {
     use super::*;
     use crate::policy::tests;
-    use codecs::otlp::TraceId;
 
     fn facts(id: u128) -> Facts {
         Facts { trace_id: TraceId(id.to_be_bytes()), ..tests::facts() }

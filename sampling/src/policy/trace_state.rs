@@ -2,29 +2,35 @@
 //! text nobody's, as it does for the Collector.
 
 /// Most members of a list (Trace Context, section 3.3.1.1).
-const MEMBERS_MAX: usize = 32;
+pub(crate) const MEMBERS_MAX: usize = 32;
 const KEY_BYTES_MAX: usize = 256;
-const VALUE_BYTES_MAX: usize = 256;
+pub(crate) const VALUE_BYTES_MAX: usize = 256;
 const TENANT_BYTES_MAX: usize = 241;
 const SYSTEM_BYTES_MAX: usize = 14;
 
 /// Key and value.
-type Member<'a> = (&'a [u8], &'a [u8]);
+pub(crate) type Member<'a> = (&'a [u8], &'a [u8]);
 
 /// The list members of a trace state, in order; `None` if it is malformed.
 pub(super) fn members(text: &[u8]) -> Option<Vec<Member<'_>>> {
     let mut members: Vec<Member<'_>> = Vec::new();
     for part in text.split(|byte| *byte == b',').filter(|part| !part.is_empty()) {
-        let equals = part.iter().position(|byte| *byte == b'=')?;
-        let key = trim_start(&part[..equals]);
-        let value = trim_end(&part[equals + 1..]);
+        let (key, value) = member(part)?;
         let is_new = members.iter().all(|(known, _)| *known != key);
-        if !is_key(key) || !is_value(value) || !is_new || members.len() == MEMBERS_MAX {
+        if !is_new || members.len() == MEMBERS_MAX {
             return None;
         }
         members.push((key, value));
     }
     Some(members)
+}
+
+/// One list member; `None` if it is malformed.
+pub(crate) fn member(part: &[u8]) -> Option<Member<'_>> {
+    let equals = part.iter().position(|byte| *byte == b'=')?;
+    let key = trim_start(&part[..equals]);
+    let value = trim_end(&part[equals + 1..]);
+    (is_key(key) && is_value(value)).then_some((key, value))
 }
 
 fn trim_start(text: &[u8]) -> &[u8] {

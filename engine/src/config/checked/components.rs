@@ -201,6 +201,8 @@ pub enum ProcessorKind {
     Redaction(ottl::Redaction),
     /// Passes everything on: traces are put together where they are sampled.
     GroupByTrace,
+    /// Samples span by span.
+    ProbabilisticSampler(sampling::head::HeadSettings),
     /// Samples by whole trace.
     TailSampling(sampling::settings::Settings),
     /// Edits resources, scopes, spans and their events by statements.

@@ -23,6 +23,7 @@ pub(crate) mod nop;
 pub(crate) mod otlp_exporter;
 pub(crate) mod otlp_receiver;
 pub(crate) mod pprof;
+pub(crate) mod probabilistic_sampler;
 mod properties;
 pub(crate) mod redaction;
 pub(crate) mod resource;
@@ -105,7 +106,6 @@ const SEND_OTLP: &str =
 const AGENT: &str = "this belongs on the host: keep a Collector there that sends OTLP to the `otlp` receiver";
 const EXPORT_OTLP: &str = "most backends take OTLP: use the `otlp` or `otlphttp` exporter";
 const USE_TRANSFORM: &str = "`transform` sets, deletes and rewrites attributes by statements";
-const USE_TAIL: &str = "`tail_sampling` with a `probabilistic` policy samples by trace id too";
 const USE_OTLP_METRICS: &str = "metrics pipelines are not built yet: leave metrics with the Collector";
 const NO_CONNECTORS: &str = "keep the Collector for this pipeline";
 const NO_STORAGE: &str = "queues are in memory for now: remove `storage`, and drain before stopping";
@@ -155,7 +155,7 @@ pub(crate) const COMPONENTS: &[Component] = &[
     component(Processor, "filter", Built),
     component(Processor, "attributes", Built),
     component(Processor, "redaction", Built),
-    component(Processor, "probabilistic_sampler", Later(USE_TAIL)),
+    component(Processor, "probabilistic_sampler", Built),
     component(Processor, "groupbytrace", Built),
     component(Processor, "group_by_trace", Built),
     component(Processor, "span", Elsewhere(USE_TRANSFORM)),

@@ -3,7 +3,7 @@
 //! Each type keeps its settings under a key of its own name. `and`, `not`, `drop` and `composite` hold policies, never
 //! deeper than two levels: which types may stand where is what the Collector allows.
 
-use sampling::settings::{AttributeTest, CompositePart, Number, Pattern, Rule};
+use sampling::settings::{AttributeTest, CompositePart, Goal, Number, Pattern, Rule};
 
 use ottl::{Context, Paths};
 
@@ -21,6 +21,14 @@ const VALUES_MAX: usize = 1024;
 const PATTERNS_MAX: usize = 64;
 /// Conditions of one list of an `ottl_condition`; each is asked of every span.
 const CONDITIONS_MAX: usize = 64;
+/// From one adjustment of shares to the next (as Refinery).
+const ADJUSTMENT_INTERVAL_NS: u64 = 15_000_000_000;
+/// Samplers exchange what they counted as often.
+const INTERVAL_NS_MIN: u64 = 100_000_000;
+/// Keys that are told apart (as Refinery).
+const KEYS_DEFAULT: usize = 500;
+/// All of them are looked at with each adjustment.
+const KEYS_MAX: i128 = 100_000;
 /// Policies that one policy may hold.
 const INNER_MAX: usize = 64;
 
@@ -40,6 +48,8 @@ const SIMPLE: [&str; 13] = [
     "trace_flags",
     "ottl_condition",
 ];
+/// Ours: a share of each key's traces.
+const KEYED: [&str; 2] = ["dynamic", "throughput"];
 /// Types that hold others.
 const HOLDING: [&str; 4] = ["and", "not", "drop", "composite"];
 
@@ -57,15 +67,16 @@ impl Within {
     fn allows(self, kind: &str) -> bool {
         SIMPLE.contains(&kind)
             || match self {
-                Self::Policies => HOLDING.contains(&kind),
-                Self::And | Self::Drop => kind == "not",
+                Self::Policies => HOLDING.contains(&kind) || KEYED.contains(&kind),
+                Self::And => kind == "not" || KEYED.contains(&kind),
+                Self::Drop => kind == "not",
                 Self::Not => false,
                 Self::Composite => kind == "and",
             }
     }
 
     fn allowed(self) -> String {
-        let all: Vec<&str> = SIMPLE.into_iter().chain(HOLDING).filter(|kind| self.allows(kind)).collect();
+        let all: Vec<&str> = SIMPLE.into_iter().chain(KEYED).chain(HOLDING).filter(|kind| self.allows(kind)).collect();
         all.join(", ")
     }
 
@@ -100,13 +111,13 @@ fn is_allowed(kind: &Field<'_>, written: &str, within: Within) -> bool {
     if within.allows(written) {
         return true;
     }
-    if HOLDING.contains(&written) {
+    if HOLDING.contains(&written) || KEYED.contains(&written) {
         kind.error(
             format!("a policy of type `{written}` cannot stand in `{}`", within.name()),
             format!("use one of {}", within.allowed()),
         );
     } else {
-        let help = match nearest(written, SIMPLE.into_iter().chain(HOLDING)) {
+        let help = match nearest(written, SIMPLE.into_iter().chain(KEYED).chain(HOLDING)) {
             Some(near) => format!("did you mean `{near}`?"),
             None => format!("use one of {}", within.allowed()),
         };
@@ -137,6 +148,8 @@ fn of_type(section: &Section<'_>, written: &str) -> Option<Rule> {
                 rate(&section.section_or_empty("bytes_limiting"), "bytes_per_second")?;
             Some(Rule::BytesLimiting { bytes_per_second, burst_bytes })
         }
+        "dynamic" => dynamic(&section.section_or_empty("dynamic"), goal_rate),
+        "throughput" => dynamic(&section.section_or_empty("throughput"), goal_throughput),
         "and" => Some(Rule::And(inner(&section.section_or_empty("and"), "and_sub_policy", Within::And)?)),
         "drop" => Some(Rule::Drop(inner(&section.section_or_empty("drop"), "drop_sub_policy", Within::Drop)?)),
         "not" => not(&section.section_or_empty("not")),
@@ -147,7 +160,7 @@ fn of_type(section: &Section<'_>, written: &str) -> Option<Rule> {
 
 /// Settings under the keys of other types: a sign of a wrong `type`, and without effect in the Collector too.
 fn other_settings(section: &Section<'_>, written: &str) {
-    for key in SIMPLE.into_iter().chain(HOLDING) {
+    for key in SIMPLE.into_iter().chain(KEYED).chain(HOLDING) {
         let Some(field) = section.field(key) else {
             continue;
         };
@@ -308,6 +321,55 @@ fn span_count(settings: &Section<'_>) -> Option<Rule> {
         );
     }
     Some(Rule::SpanCount { spans_min, spans_max })
+}
+
+/// A share of each key's traces; `goal` reads what is wanted of all of them.
+fn dynamic(settings: &Section<'_>, goal: fn(&Section<'_>) -> Option<Goal>) -> Option<Rule> {
+    let goal = goal(settings);
+    let keys = settings.field("key_attributes").map(|field| field.texts()).unwrap_or_default();
+    for (_, item) in keys.iter().filter(|(key, _)| key.is_empty()) {
+        item.error("the name of an attribute is empty", "remove it");
+    }
+    if keys.is_empty() && goal.is_some() {
+        settings.warning(
+            "no `key_attributes`: all traces have one key, and none is rare",
+            "add `key_attributes:` with attributes that tell kinds of traces apart, such as `[service.name, http.route]`",
+        );
+    }
+    let interval_ns = settings.duration_ns("adjustment_interval", ADJUSTMENT_INTERVAL_NS);
+    if let Some(field) = settings.field("adjustment_interval").filter(|_| interval_ns < INTERVAL_NS_MIN) {
+        field.error("the shares are adjusted at most once in 100ms", "write `100ms` or more");
+    }
+    let keys_max = settings.field("max_keys").and_then(|field| field.int(1..=KEYS_MAX));
+    let keys_max = keys_max.map_or(KEYS_DEFAULT, |keys| usize::try_from(keys).expect("the range says so"));
+    let interval_ns = interval_ns.max(INTERVAL_NS_MIN);
+    Some(Rule::Dynamic { goal: goal?, keys: keys.into_iter().map(|(key, _)| key).collect(), interval_ns, keys_max })
+}
+
+fn goal_rate(settings: &Section<'_>) -> Option<Goal> {
+    let Some(field) = settings.field("goal_rate").filter(|field| !field.node.is_null()) else {
+        settings.error("`goal_rate` is missing", "add `goal_rate: 10` to keep one of ten traces");
+        return None;
+    };
+    let rate = field.float()?;
+    if rate < 1.0 {
+        field.error(format!("expected a number of 1 or more, found {rate}"), "write 10 to keep one of ten traces");
+        return None;
+    }
+    Some(Goal::OneOf(rate))
+}
+
+fn goal_throughput(settings: &Section<'_>) -> Option<Goal> {
+    let Some(field) = settings.field("goal_spans_per_second").filter(|field| !field.node.is_null()) else {
+        settings.error("`goal_spans_per_second` is missing", "add `goal_spans_per_second:`, above 0");
+        return None;
+    };
+    let goal = field.float()?;
+    if goal <= 0.0 {
+        field.error(format!("expected a number above 0, found {goal}"), "write how many spans of all keys to keep");
+        return None;
+    }
+    Some(Goal::SpansPerSecond(goal))
 }
 
 /// The rate under `key`, and its burst.

@@ -2,7 +2,9 @@
 
 use std::collections::HashMap;
 
-use sampling::settings::{BYTES_PER_DROPPED, BYTES_PER_KEPT, Policy, QUESTIONS_MAX, Rule, Settings};
+use sampling::settings::{
+    BYTES_PER_DROPPED, BYTES_PER_KEPT, KEY_ATTRIBUTES_MAX, Policy, QUESTIONS_MAX, Rule, Settings,
+};
 
 use super::tail_policies::{self, Within};
 use crate::config::checked::ProcessorKind;
@@ -39,14 +41,18 @@ pub(crate) fn check(field: &Field<'_>) -> Option<ProcessorKind> {
         field.warning("has no effect without `num_traces`", "set `num_traces`, or remove it: bytes limit the input");
     }
     let (kept_memory_bytes, dropped_memory_bytes) = decision_memory(&section);
+    let write_threshold = section.boolean("write_threshold", false);
+    let write_reason = section.boolean("write_reason", false);
     keys_not_built(&section);
-    let policies = policies(&section);
+    let policies = policies(&section, write_threshold);
     let settings = Settings {
         decision_wait_ns,
         decision_wait_after_root_ns: Some(after_root_ns).filter(|wait| *wait > 0),
         traces_max: traces_max.map(|traces| u32::try_from(traces).expect("the range says so")),
         trace_bytes_max: trace_bytes_max.filter(|bytes| *bytes > 0),
         drop_pending_in_drain,
+        write_threshold,
+        write_reason,
         sample_on_first_match,
         decide_when_certain,
         complete_quiet_ns,
@@ -62,6 +68,15 @@ pub(crate) fn check(field: &Field<'_>) -> Option<ProcessorKind> {
         field.error(
             format!("the policies ask {questions} different questions about attributes, at most {QUESTIONS_MAX} fit"),
             "put values that are asked of one attribute into one policy's list; equal questions count once",
+        );
+    }
+    let keys = settings.key_attributes().len();
+    if keys > KEY_ATTRIBUTES_MAX
+        && let Some(field) = section.field("policies")
+    {
+        field.error(
+            format!("the keys of the policies name {keys} different attributes, at most {KEY_ATTRIBUTES_MAX} fit"),
+            "use the same attributes for several policies; equal ones count once",
         );
     }
     Some(ProcessorKind::TailSampling(settings))
@@ -107,7 +122,7 @@ fn keys_not_built(section: &Section<'_>) {
     );
 }
 
-fn policies(section: &Section<'_>) -> Vec<Policy> {
+fn policies(section: &Section<'_>, write_threshold: bool) -> Vec<Policy> {
     let Some(field) = section.field("policies") else {
         section.error(
             "`policies` is missing; every trace would be dropped",
@@ -128,6 +143,7 @@ fn policies(section: &Section<'_>) -> Vec<Policy> {
     }
     let mut names: HashMap<String, Place> = HashMap::new();
     let mut policies = Vec::with_capacity(items.len());
+    let mut salt = None;
     for item in items {
         let Some((policy, name_place)) = policy(&item) else {
             continue;
@@ -140,6 +156,9 @@ fn policies(section: &Section<'_>) -> Vec<Policy> {
                 format!("give each policy a name of its own; the first is in line {}", first.line()),
             );
         }
+        if write_threshold {
+            has_a_threshold(&item, &policy.rule, &mut salt);
+        }
         names.insert(policy.name.clone(), name_place);
         policies.push(policy);
     }
@@ -150,6 +169,34 @@ fn policies(section: &Section<'_>) -> Vec<Policy> {
         );
     }
     policies
+}
+
+/// With `write_threshold` each decision has one threshold. `salt` is that of the first policy that hashes trace ids.
+fn has_a_threshold(field: &Field<'_>, rule: &Rule, salt: &mut Option<String>) {
+    if rule.turns_chance_round() {
+        field.error(
+            "what is left over by chance has no threshold, which `write_threshold` needs",
+            "let `not` and `drop` hold policies about contents only",
+        );
+    }
+    for other in salts(rule) {
+        if salt.get_or_insert_with(|| other.to_owned()) != other {
+            field.warning(
+                "`hash_salt` has no effect beside that of another policy: with `write_threshold` a trace has one randomness",
+                "write the same `hash_salt` everywhere",
+            );
+        }
+    }
+}
+
+fn salts(rule: &Rule) -> Vec<&str> {
+    match rule {
+        Rule::Probabilistic { hash_salt, .. } => vec![hash_salt],
+        Rule::And(rules) | Rule::Drop(rules) => rules.iter().flat_map(salts).collect(),
+        Rule::Not(rule) => salts(rule),
+        Rule::Composite { parts, .. } => parts.iter().flat_map(|part| salts(&part.rule)).collect(),
+        _ => Vec::new(),
+    }
 }
 
 fn policy(field: &Field<'_>) -> Option<(Policy, Place)> {

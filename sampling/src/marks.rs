@@ -1,0 +1,229 @@
+//! What kept spans are marked with: the randomness and the threshold of their trace's decision, and its reason.
+//!
+//! ```text
+//! span arrives:    the randomness that its trace state carries, once a trace       (beside the table, by slot)
+//! trace decides:   threshold                                                       (beside the table; remembered)
+//! span leaves:     copied with `ot=rv:...;th:...`, and the root with its reason
+//! ```
+//!
+//! For settings that ask for none of it nothing is kept, and spans are copied as they came.
+
+use std::collections::{HashMap, VecDeque};
+
+use codecs::otlp::{SpanItem, TextAttribute, TraceId, span_trace_state, write_marked_span};
+
+use crate::consistent::{Randomness, Threshold, TraceState, Update};
+use crate::settings::Settings;
+
+/// Attributes of a root span that say why its trace was kept.
+const POLICY_ATTRIBUTE: &[u8] = b"tailsampling.policy";
+const REASON_ATTRIBUTE: &[u8] = b"tailsampling.reason";
+
+/// Decisions whose weight is remembered for late spans: 5 MiB. A late span of an earlier one leaves as it came, which says
+/// that its weight is not known.
+const REMEMBERED_MAX: usize = 65_536;
+
+/// Where a trace's randomness comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Source {
+    /// A span carries it.
+    Explicit,
+    /// A span carries a threshold and no randomness: it is the trace id's.
+    TraceId,
+    /// Nothing arrived: it is the policies' hash.
+    Hash,
+}
+
+/// What is known of a pending trace, and of a kept one until its spans leave.
+#[derive(Clone, Copy, Debug)]
+struct Pending {
+    arrived: Option<(Randomness, Source)>,
+    threshold: Threshold,
+}
+
+const NOTHING: Pending = Pending { arrived: None, threshold: Threshold::NEVER };
+
+impl Pending {
+    /// `hashed` is the trace's randomness if none arrived.
+    fn weight(&self, hashed: Randomness) -> Weight {
+        let (randomness, source) = self.arrived.unwrap_or((hashed, Source::Hash));
+        Weight { randomness, source, threshold: self.threshold }
+    }
+}
+
+/// What a kept trace stands for.
+#[derive(Clone, Copy, Debug)]
+struct Weight {
+    randomness: Randomness,
+    source: Source,
+    threshold: Threshold,
+}
+
+/// What the spans of one decided trace are marked with.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Mark {
+    /// `None`: not known, or not asked for.
+    weight: Option<Weight>,
+    policy: u16,
+}
+
+/// The marks of one sampler.
+#[derive(Debug)]
+pub(crate) struct Marks {
+    writes_threshold: bool,
+    /// Name and type of each policy, if they are written.
+    reasons: Vec<(Box<[u8]>, &'static str)>,
+    /// By slot.
+    pending: Vec<Pending>,
+    remembered: HashMap<TraceId, Weight>,
+    /// The same in the order in which they were decided.
+    order: VecDeque<TraceId>,
+    /// The trace state that is being written.
+    trace_state: Vec<u8>,
+}
+
+impl Marks {
+    pub(crate) fn new(settings: &Settings) -> Self {
+        let reason = |policy: &crate::settings::Policy| (policy.name.as_bytes().into(), policy.rule.kind());
+        let policies = settings.policies.iter().filter(|_| settings.write_reason);
+        Self {
+            writes_threshold: settings.write_threshold,
+            reasons: policies.map(reason).collect(),
+            pending: Vec::new(),
+            remembered: HashMap::new(),
+            order: VecDeque::new(),
+            trace_state: Vec::new(),
+        }
+    }
+
+    /// Whether spans leave otherwise than they came.
+    #[inline]
+    pub(crate) fn are_written(&self) -> bool {
+        self.writes_threshold || !self.reasons.is_empty()
+    }
+
+    /// Whether decisions have thresholds that are written.
+    #[inline]
+    pub(crate) fn write_threshold(&self) -> bool {
+        self.writes_threshold
+    }
+
+    /// A trace begins in this slot.
+    pub(crate) fn begin(&mut self, slot: u32) {
+        let slot = slot as usize;
+        if slot >= self.pending.len() {
+            self.pending.resize(slot + 1, NOTHING);
+        }
+        self.pending[slot] = NOTHING;
+    }
+
+    /// A span of the trace arrived: the first that carries randomness says what the trace's is.
+    pub(crate) fn add(&mut self, slot: u32, item: &SpanItem, bytes: &[u8]) {
+        let arrived = &mut self.pending[slot as usize].arrived;
+        if !matches!(arrived, Some((_, Source::Explicit)))
+            && let Some(found) = carried(item, bytes)
+        {
+            *arrived = Some(found);
+        }
+    }
+
+    /// The randomness that arrived with the trace in this slot.
+    pub(crate) fn arrived(&self, slot: u32) -> Option<Randomness> {
+        let (randomness, _) = self.pending.get(slot as usize)?.arrived?;
+        Some(randomness)
+    }
+
+    /// The randomness that arrived with this span, if anybody asks.
+    pub(crate) fn arrived_with(&self, item: &SpanItem, bytes: &[u8]) -> Option<Randomness> {
+        let (randomness, _) = if self.writes_threshold { carried(item, bytes) } else { None }?;
+        Some(randomness)
+    }
+
+    /// The trace in this slot was kept; `hashed` is its randomness if none arrived.
+    pub(crate) fn decide(&mut self, slot: u32, trace_id: &TraceId, threshold: Threshold, hashed: Randomness) {
+        let pending = &mut self.pending[slot as usize];
+        pending.threshold = threshold;
+        let weight = pending.weight(hashed);
+        if self.order.len() == REMEMBERED_MAX
+            && let Some(first) = self.order.pop_front()
+        {
+            self.remembered.remove(&first);
+        }
+        if self.remembered.insert(*trace_id, weight).is_none() {
+            self.order.push_back(*trace_id);
+        }
+    }
+
+    /// What spans of the kept trace in this slot leave with; `hashed` is its randomness if none arrived.
+    pub(crate) fn of(&self, slot: u32, policy: u16, hashed: Randomness) -> Mark {
+        Mark { weight: self.pending.get(slot as usize).map(|pending| pending.weight(hashed)), policy }
+    }
+
+    /// What a late span leaves with.
+    pub(crate) fn of_late(&self, trace_id: &TraceId, policy: u16) -> Mark {
+        Mark { weight: self.remembered.get(trace_id).copied(), policy }
+    }
+
+    /// What a span without a trace id leaves with, which was decided alone. Without randomness of its own all such spans
+    /// have the same, so of those that chance kept nobody knows what they stand for.
+    pub(crate) fn of_lone(&self, item: &SpanItem, bytes: &[u8], policy: u16, threshold: Threshold) -> Mark {
+        let arrived = carried(item, bytes).filter(|(_, source)| *source == Source::Explicit);
+        let certain = Some((Randomness::MAX, Source::TraceId)).filter(|_| threshold == Threshold::ALWAYS);
+        let weight = arrived.or(certain).map(|(randomness, source)| Weight { randomness, source, threshold });
+        Mark { weight, policy }
+    }
+
+    /// Appends the span to `out` with its mark.
+    pub(crate) fn write(&mut self, mark: &Mark, item: &SpanItem, bytes: &[u8], out: &mut Vec<u8>) {
+        let weight = mark.weight.filter(|_| self.writes_threshold);
+        let state = weight.and_then(|_| TraceState::read(span_trace_state(bytes)));
+        self.trace_state.clear();
+        if let Some((weight, state)) = weight.zip(state) {
+            weight.write(state, &mut self.trace_state);
+        }
+        let is_told = !item.has_parent && !self.reasons.is_empty();
+        let trace_state = state.map(|_| &*self.trace_state);
+        if is_told {
+            let (policy, kind) = &self.reasons[usize::from(mark.policy)];
+            let attributes = [
+                TextAttribute { key: POLICY_ATTRIBUTE, text: policy },
+                TextAttribute { key: REASON_ATTRIBUTE, text: kind.as_bytes() },
+            ];
+            write_marked_span(bytes, trace_state, &attributes, out);
+        } else if trace_state.is_some() {
+            write_marked_span(bytes, trace_state, &[], out);
+        } else {
+            // Nothing to say, or what is malformed stays as it came.
+            out.extend_from_slice(bytes);
+        }
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.pending.capacity() * size_of::<Pending>()
+            + self.remembered.capacity() * size_of::<(TraceId, Weight)>()
+            + self.order.capacity() * size_of::<TraceId>()
+            + self.trace_state.capacity()
+    }
+}
+
+impl Weight {
+    fn write(&self, state: TraceState<'_>, out: &mut Vec<u8>) {
+        let is_true = state.threshold().is_none_or(|arrived| arrived.admits(self.randomness));
+        // A span that should not be here is not believed in what it says of itself.
+        let update = if is_true { Update::Raise(self.threshold) } else { Update::Replace(self.threshold) };
+        // What everybody reads in the trace id need not be written.
+        let randomness = Some(self.randomness).filter(|_| self.source != Source::TraceId);
+        state.write(randomness, update, out);
+    }
+}
+
+/// The randomness that a span's trace state speaks of. A threshold without randomness was compared with the trace id's.
+fn carried(item: &SpanItem, bytes: &[u8]) -> Option<(Randomness, Source)> {
+    let text = span_trace_state(bytes);
+    let state = if text.is_empty() { None } else { TraceState::read(text) }?;
+    match (state.randomness(), state.threshold()) {
+        (Some(randomness), _) => Some((randomness, Source::Explicit)),
+        (None, Some(_)) => Some((Randomness::of_trace_id(&item.trace_id), Source::TraceId)),
+        (None, None) => None,
+    }
+}
