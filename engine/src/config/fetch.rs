@@ -37,15 +37,7 @@ pub(crate) fn get(url: &str, bytes_max: usize) -> Result<Vec<u8>, String> {
             if !url.tls {
                 return exchange(stream, &url, bytes_max).await;
             }
-            let settings = TlsClientSettings {
-                ca: None,
-                include_system_roots: true,
-                cert: None,
-                key: None,
-                insecure_skip_verify: false,
-                server_name: None,
-            };
-            let tls = TlsClient::new(&settings, &url.endpoint.host, Alpn::Http1)?;
+            let tls = TlsClient::new(&TlsClientSettings::default(), &url.endpoint.host, Alpn::Http1)?;
             let stream = tls.handshake(stream).await.map_err(|error| tls_failure(&tls, &error))?;
             exchange(stream, &url, bytes_max).await
         };

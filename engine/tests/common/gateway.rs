@@ -205,7 +205,7 @@ impl Gateway {
         let after = |label: &str| {
             let line = addresses.lines().find_map(|line| line.trim_start().strip_prefix(label));
             let line = line.unwrap_or_else(|| panic!("no {label} in {said}")).trim_start();
-            let line = line.strip_prefix("http://").unwrap_or(line);
+            let line = line.strip_prefix("http://").or_else(|| line.strip_prefix("https://")).unwrap_or(line);
             let end = line.find([' ', '/']).unwrap_or(line.len());
             line[..end].parse().unwrap_or_else(|_| panic!("no address in {line:?}"))
         };
@@ -220,7 +220,8 @@ impl Gateway {
     pub fn address_of(&self, extension: &str) -> SocketAddr {
         let said = self.said();
         let line = said.lines().find_map(|line| line.trim_start().strip_prefix(extension));
-        let url = line.and_then(|line| line.trim_start().strip_prefix("http://"));
+        let line = line.map(str::trim_start);
+        let url = line.and_then(|line| line.strip_prefix("http://").or_else(|| line.strip_prefix("https://")));
         let address = url.and_then(|url| url.split('/').next()).and_then(|address| address.parse().ok());
         address.unwrap_or_else(|| panic!("no address of {extension} in {said}"))
     }

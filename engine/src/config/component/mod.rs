@@ -22,6 +22,7 @@ pub(crate) mod pprof;
 pub(crate) mod resource;
 mod tail_policies;
 pub(crate) mod tail_sampling;
+pub(crate) mod tls;
 pub(crate) mod zpages;
 
 use super::checked::ComponentId;
