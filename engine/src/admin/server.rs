@@ -121,12 +121,7 @@ async fn bind(face: Face, address: Option<SocketAddr>) -> Result<Option<(TcpList
     bound.map(Some)
 }
 
-async fn accept<S: Shards + 'static>(
-    listener: TcpListener,
-    face: Face,
-    gate: Gate,
-    view: Rc<View<S>>,
-) -> Infallible {
+async fn accept<S: Shards + 'static>(listener: TcpListener, face: Face, gate: Gate, view: Rc<View<S>>) -> Infallible {
     let clock = Clock::start();
     let places = Rc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
@@ -186,11 +181,7 @@ impl Drop for Place {
     }
 }
 
-async fn answer<S: Shards>(
-    stream: GateStream<TcpStream>,
-    face: Face,
-    view: &View<S>,
-) -> Result<(), hyper::Error> {
+async fn answer<S: Shards>(stream: GateStream<TcpStream>, face: Face, view: &View<S>) -> Result<(), hyper::Error> {
     let service = service_fn(|request: Request<Incoming>| async move {
         let page = match *request.method() {
             Method::GET | Method::HEAD => {

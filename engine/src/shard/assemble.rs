@@ -24,8 +24,8 @@ use crate::receiver::door::Door;
 use crate::receiver::otlp::OtlpReceiver;
 use crate::telemetry::cells::{Cells, Counter, Schema};
 use crate::telemetry::metrics::{
-    BatchSeries, BookSeries, BudgetSeries, ExporterSeries, HandshakeSeries, MemoryExporterSeries, MemoryLimiterSeries, MeshSeries,
-    ProcessorSeries, ReceiverSeries, ShardSeries, TailSamplingSeries,
+    BatchSeries, BookSeries, BudgetSeries, ExporterSeries, HandshakeSeries, MemoryExporterSeries, MemoryLimiterSeries,
+    MeshSeries, ProcessorSeries, ReceiverSeries, ShardSeries, TailSamplingSeries,
 };
 use crate::transport::Transport;
 use crate::transport::gate::Gate;

@@ -92,9 +92,10 @@ pub fn bind_all(config: &Config) -> Result<Vec<Listener>, BindError> {
     for receiver in &config.receivers {
         let grpc = receiver.otlp.grpc.as_ref();
         let grpc = grpc.map(|grpc| (Protocol::Grpc, &grpc.endpoint, grpc.family, "", grpc.tls.as_ref()));
-        let http = receiver.otlp.http.as_ref().map(|http| {
-            (Protocol::Http, &http.endpoint, http.family, http.traces_path.as_str(), http.tls.as_ref())
-        });
+        let http =
+            receiver.otlp.http.as_ref().map(|http| {
+                (Protocol::Http, &http.endpoint, http.family, http.traces_path.as_str(), http.tls.as_ref())
+            });
         for (protocol, endpoint, family, traces_path, tls) in grpc.into_iter().chain(http) {
             let security = Security::of(tls);
             let failed = |(address, error)| BindError { receiver: receiver.id.to_string(), protocol, address, error };

@@ -35,9 +35,15 @@ pub(crate) fn server(server: &Section<'_>) -> Option<TlsServerSettings> {
     let client_ca = section.text("client_ca_file").map(|path| PemSource::File(PathBuf::from(path)));
     // Every file is looked at, this one too.
     section.ignored(&["client_ca_file_reload"]);
-    for key in ["ca_file", "ca_pem", "include_system_ca_certs_pool"] {
-        section.no_effect(key, Idle::Zero, "senders' certificates are checked with `client_ca_file`; write that instead");
+    for key in ["ca_file", "ca_pem"] {
+        if let Some(field) = section.field(key).filter(|field| !field.node.is_null()) {
+            field.warning(
+                "has no effect on a server: senders are not checked with it",
+                "write `client_ca_file` instead",
+            );
+        }
     }
+    section.ignored(&["include_system_ca_certs_pool"]);
     let policy = policy(&section);
     match (cert, key) {
         (Some(cert), Some(key)) => return Some(TlsServerSettings { cert, key, client_ca, policy }),
@@ -83,11 +89,7 @@ pub(crate) fn policy(section: &Section<'_>) -> TlsPolicy {
     }
 }
 
-fn version(
-    section: &Section<'_>,
-    key: &'static str,
-    versions: &[(&str, Option<TlsVersion>)],
-) -> Option<TlsVersion> {
+fn version(section: &Section<'_>, key: &'static str, versions: &[(&str, Option<TlsVersion>)]) -> Option<TlsVersion> {
     let field = section.field(key).filter(|field| !field.node.is_null())?;
     // 1.2 without quotes is a number, and means the same.
     let written = field.meaning().map(|_| field.written());

@@ -138,7 +138,9 @@ impl Fault {
                     Alpn::Http2 => "HTTP/2 (gRPC)",
                     Alpn::Http1 => "HTTP/1.1",
                 };
-                format!("it asks for another protocol than {ours}, which is spoken here ({words}); give it the other port.")
+                format!(
+                    "it asks for another protocol than {ours}, which is spoken here ({words}); give it the other port."
+                )
             }
             FaultKind::NoCertificate => format!(
                 "it shows no client certificate ({words}); give it one signed by the authority of client_ca_file, with \
@@ -239,10 +241,8 @@ mod tests {
         let fault = Fault::of(&error);
         assert_eq!(fault.kind, FaultKind::Malformed);
         assert!(fault.sentence(false, Alpn::Http1).len() < 300);
-        let error = io::Error::new(
-            io::ErrorKind::InvalidData,
-            Error::AlertReceived(rustls::AlertDescription::UnknownCA),
-        );
+        let error =
+            io::Error::new(io::ErrorKind::InvalidData, Error::AlertReceived(rustls::AlertDescription::UnknownCA));
         assert!(Fault::of(&error).sentence(false, Alpn::Http1).contains("UnknownCA"));
     }
 }

@@ -139,7 +139,11 @@ impl Gate {
 
     /// Lets a connection in. `until` ends the wait: with a fault when time is over, with `None` when nobody is to be let
     /// in any more. An error of `None` is nothing to speak of: the peer left without a word.
-    pub async fn enter<S>(&self, socket: S, until: impl Future<Output = Option<Fault>>) -> Result<GateStream<S>, Option<Fault>>
+    pub async fn enter<S>(
+        &self,
+        socket: S,
+        until: impl Future<Output = Option<Fault>>,
+    ) -> Result<GateStream<S>, Option<Fault>>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {

@@ -72,7 +72,9 @@ impl Texts {
 impl Text {
     fn read(setting: &str, source: &PemSource) -> Result<Text, String> {
         match source {
-            PemSource::Inline(text) => Ok(Text { place: format!("tls.{setting}_pem"), bytes: text.clone().into_bytes() }),
+            PemSource::Inline(text) => {
+                Ok(Text { place: format!("tls.{setting}_pem"), bytes: text.clone().into_bytes() })
+            }
             PemSource::File(path) => {
                 let place = format!("tls.{setting}_file {}", path.display());
                 let bytes = read_file(path)
