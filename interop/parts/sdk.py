@@ -8,6 +8,7 @@ import logging
 import random
 from contextlib import contextmanager
 
+import requests
 from grpc import Compression as GrpcCompression
 from opentelemetry import trace
 from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter as GrpcExporter
@@ -40,7 +41,10 @@ def grpc_exporter(endpoint, compression="none", credentials=None):
 def http_exporter(base_url, compression="none", authority=None, certificate=None, key=None):
     """The SDK's HTTP/protobuf exporter; `compression` is none or gzip, the rest are files where TLS is spoken."""
     kinds = {"none": HttpCompression.NoCompression, "gzip": HttpCompression.Gzip}
-    return HttpExporter(endpoint=f"{base_url}/v1/traces", compression=kinds[compression], timeout=20,
+    session = requests.Session()
+    # Else a REQUESTS_CA_BUNDLE of this machine would win over the file.
+    session.trust_env = False
+    return HttpExporter(endpoint=f"{base_url}/v1/traces", compression=kinds[compression], timeout=20, session=session,
                         certificate_file=authority, client_certificate_file=certificate, client_key_file=key)
 
 
