@@ -330,7 +330,7 @@ pub enum PortUse {
     /// The admin pages.
     Admin,
     /// An extension.
-    Extension(ExtensionSettings),
+    Extension(Box<ExtensionSettings>),
 }
 
 impl PortUse {

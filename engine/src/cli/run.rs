@@ -258,7 +258,7 @@ impl Gateway {
             let wanted = match error.face {
                 Face::Metrics => PortUse::Metrics,
                 Face::Admin => PortUse::Admin,
-                Face::Extension(number) => PortUse::Extension(self.config.extensions[number].clone()),
+                Face::Extension(number) => PortUse::Extension(Box::new(self.config.extensions[number].clone())),
             };
             banner::cannot_listen(&wanted, error.address, &error.error, port_owner::find)
         })?;

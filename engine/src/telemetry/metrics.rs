@@ -189,6 +189,8 @@ metrics! {
         "Spans the backend took.";
     EXPORTER_SEND_FAILED_SPANS: Kind::Counter, Basic, "otelcol_exporter_send_failed_spans",
         "Spans given up after a permanent error or the last retry.";
+    EXPORTER_SPLIT_REQUESTS: Kind::Counter, Normal, "tracegate_exporter_split_requests",
+        "Requests sent in two halves because the backend called them too large.";
     EXPORTER_ENQUEUE_FAILED_SPANS: Kind::Counter, Basic, "otelcol_exporter_enqueue_failed_spans",
         "Spans that a full queue did not take.";
     EXPORTER_ENQUEUE_SIZE: Kind::Histogram(&BATCH_SPANS), Detailed, "otelcol_exporter_enqueue_size",
@@ -627,6 +629,8 @@ pub struct ExporterSeries {
     pub sent: Counter,
     /// Spans given up.
     pub send_failed: Counter,
+    /// Requests sent in halves.
+    pub split: Counter,
     /// Spans a full queue did not take.
     pub enqueue_failed: Counter,
     /// Spans of each request that entered the queue.
@@ -651,6 +655,7 @@ impl ExporterSeries {
         ExporterSeries {
             sent: schema.counter(&EXPORTER_SENT_SPANS, &own),
             send_failed: schema.counter(&EXPORTER_SEND_FAILED_SPANS, &own),
+            split: schema.counter(&EXPORTER_SPLIT_REQUESTS, &own),
             enqueue_failed: schema.counter(&EXPORTER_ENQUEUE_FAILED_SPANS, &own),
             enqueue_size: schema.histogram(&EXPORTER_ENQUEUE_SIZE, &own),
             enqueue_size_bytes: schema.histogram(&EXPORTER_ENQUEUE_SIZE_BYTES, &own),

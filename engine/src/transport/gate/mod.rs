@@ -277,3 +277,63 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for GateStream<S> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::checked::{PemSource, TlsPolicy};
+
+    fn with_tls() -> Gate {
+        let own = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let settings = TlsServerSettings {
+            cert: PemSource::Inline(own.cert.pem()),
+            key: PemSource::Inline(own.signing_key.serialize_pem()),
+            client_ca: None,
+            policy: TlsPolicy::default(),
+        };
+        Gate::new("receiver otlp, gRPC".to_owned(), Alpn::Http2, Some(&settings), None, &Certificates::default())
+            .unwrap()
+    }
+
+    /// What becomes of a peer that sends `bytes` and then nothing, once `until` is over.
+    fn enter(gate: &Gate, bytes: &[u8], until: impl Future<Output = Option<Fault>>) -> Option<Fault> {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            let (mut near, far) = tokio::io::duplex(1 << 16);
+            near.write_all(bytes).await.unwrap();
+            gate.enter(far, until).await.expect_err("nobody gets in")
+        })
+    }
+
+    #[test]
+    fn a_peer_that_stops_at_any_byte_of_its_hello_is_let_go_when_time_is_over() {
+        let hello = [22, 3, 1, 2, 0, 1, 0, 1, 252, 3, 3];
+        for said in 0..=hello.len() {
+            let fault = enter(&with_tls(), &hello[..said], async { Some(Fault::timeout()) });
+            assert_eq!(fault, Some(Fault::timeout()), "after {said} bytes");
+        }
+    }
+
+    #[test]
+    fn a_drain_ends_a_handshake_without_a_word() {
+        assert_eq!(enter(&with_tls(), &[22, 3, 1], async { None }), None);
+    }
+
+    #[test]
+    fn a_port_of_plain_text_lets_everybody_in_and_knows_later_who_spoke_tls() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            for (bytes, expected) in [(&[22, 3, 1, 0][..], Some(Fault::tls_at_plain_port())), (b"POST", None)] {
+                let gate = Gate::open("receiver otlp, HTTP".to_owned(), Alpn::Http1);
+                let (mut near, far) = tokio::io::duplex(64);
+                near.write_all(bytes).await.unwrap();
+                drop(near);
+                let mut stream = gate.enter(far, std::future::pending()).await.unwrap();
+                let first = stream.first_bytes();
+                let mut read = Vec::new();
+                stream.read_to_end(&mut read).await.unwrap();
+                assert_eq!((&read[..], gate.leave(&first)), (bytes, expected));
+            }
+        });
+    }
+}
