@@ -110,7 +110,7 @@ mod tests {
         let spans = (1..=spans).map(|number| Span { span_id: vec![number; 8], ..Span::default() }).collect();
         let scope_spans = vec![ScopeSpans { spans, ..ScopeSpans::default() }];
         let resource_spans = vec![ResourceSpans { scope_spans, ..ResourceSpans::default() }];
-        let bytes = ExportTraceServiceRequest { resource_spans }.encode_to_vec().into();
+        let bytes: bytes::Bytes = ExportTraceServiceRequest { resource_spans }.encode_to_vec().into();
         let mut index = SpanIndex::default();
         index.read_request(&bytes, 0).unwrap();
         ExportRequest::new(Batch { index, segments: vec![bytes], ..Batch::default() })
