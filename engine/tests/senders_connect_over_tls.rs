@@ -99,10 +99,10 @@ fn a_session_is_safe_from_tomorrows_quantum_computers_and_each_version_is_spoken
 
 /// Bytes that are no right handshake, and what comes back until the gateway closes.
 fn shout(address: SocketAddr, bytes: &[u8]) -> Vec<u8> {
-    let mut stream = TcpStream::connect(address).unwrap();
-    stream.set_read_timeout(Some(common::PATIENCE)).unwrap();
-    stream.write_all(bytes).unwrap();
-    stream.shutdown(std::net::Shutdown::Write).unwrap();
+    let mut stream = TcpStream::connect(address).expect("the receiver listens");
+    stream.set_read_timeout(Some(common::PATIENCE)).expect("a socket option");
+    stream.write_all(bytes).expect("a fresh connection takes a few bytes");
+    stream.shutdown(std::net::Shutdown::Write).expect("it is connected");
     let mut answer = Vec::new();
     // A reset is an answer too.
     drop(stream.read_to_end(&mut answer));
@@ -311,6 +311,48 @@ fn the_seeds_mutual_tls_runs_over_the_seeds_gateway_and_feeds_a_backend_that_dem
     let traces: Vec<Trace> = (0..50).map(|number| Trace { number, spans: 4, kind: Kind::ErrorIn(1) }).collect();
     assert_eq!(sender.send(&request_of(&traces)), Answer::Taken);
     sink.wait_for_spans(200);
+    drop(sender);
+    gateway.stop().assert_nothing_lost();
+    backend.stop().assert_nothing_lost();
+}
+
+#[test]
+fn an_exporter_shows_its_new_certificate_at_its_next_connection() {
+    let (mut house, sink) = (house(), Sink::start());
+    let next = Authority::new("next");
+    // Connections that have to go soon, so that there is a next one.
+    let soon = "keepalive: {server_parameters: {max_connection_age: 100ms, max_connection_age_grace: 100ms}}";
+    let tls = format!("tls: {{{}}}, {soon}", house.mount.server(true));
+    let mut setup = Setup::new(Engine::epoll(1)).otlp("otlp", sink.address, "");
+    setup.grpc = &tls;
+    let backend = setup.start();
+    let mut mount = Mount::new(&house.sender, &house.authority.pem);
+    let settings = format!(
+        "{{endpoint: 'localhost:{}', compression: none, tls: {{{}}}, retry_on_failure: {{initial_interval: 50ms, \
+         max_interval: 50ms}}}}",
+        backend.grpc.port(),
+        mount.client()
+    );
+    let gateway = Setup { exporters: vec![("otlp", settings)], ..Setup::new(Engine::epoll(1)) }.start();
+    let sender = GrpcSender::connect(gateway.grpc);
+    assert_eq!(sender.send(&spans(0)), Answer::Taken);
+    sink.wait_for_spans(3);
+    // The exporter's certificate, then whom the backend lets in: its own certificate stays.
+    mount.swap(&next.sign("exporter", Validity::Now), &house.authority.pem);
+    let server = house.server.clone();
+    house.mount.swap(&server, &next.pem);
+    for gateway in [&gateway, &backend] {
+        wait_for("the new files", || (gateway.metrics().sum("tracegate_tls_reloads", &[]) == 1.0).then_some(()));
+    }
+    let opened = || backend.metrics().sum(OPENED, &[]);
+    let before = opened();
+    let mut number = 0;
+    wait_for("a connection with the new certificate", || {
+        number += 1;
+        assert_eq!(sender.send(&spans(number)), Answer::Taken);
+        (opened() > before).then_some(())
+    });
+    sink.wait_for_spans(usize::try_from(3 * (number + 1)).unwrap());
     drop(sender);
     gateway.stop().assert_nothing_lost();
     backend.stop().assert_nothing_lost();
