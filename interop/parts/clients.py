@@ -77,14 +77,14 @@ class Report(NamedTuple):
 class Running:
     """A program that was started; a context manager that leaves nothing behind."""
 
-    def __init__(self, client, protocol, compression, load, sink_url, gateway_url):
+    def __init__(self, client, protocol, compression, load, sink_url, gateway_url, environment=None):
         if client.variable not in os.environ:
             raise Skipped(f"there is no toolchain for {client.name} here")
         command = [part.format(folder=os.environ[client.variable]) for part in client.command]
         self._what = f"{client.name} {protocol} {compression} {load}"
         arguments = [shutil.which(command[0]) or command[0], *command[1:], protocol, compression, load, sink_url, gateway_url]
         self._process = subprocess.Popen(arguments, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                                         text=True)
+                                         text=True, env=os.environ | (environment or {}))
 
     def __enter__(self):
         return self

@@ -8,6 +8,7 @@ import logging
 import random
 from contextlib import contextmanager
 
+import requests
 from grpc import Compression as GrpcCompression
 from opentelemetry import trace
 from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter as GrpcExporter
@@ -29,16 +30,22 @@ SERVICES = ("shop-frontend", "shop-cart", "shop-payment")
 LARGE_SPANS = 2800
 
 
-def grpc_exporter(endpoint, compression="none"):
-    """The SDK's gRPC exporter; `compression` is none or gzip."""
+def grpc_exporter(endpoint, compression="none", credentials=None):
+    """The SDK's gRPC exporter; `compression` is none or gzip, `credentials` C-core's where TLS is spoken."""
     kinds = {"none": GrpcCompression.NoCompression, "gzip": GrpcCompression.Gzip}
-    return GrpcExporter(endpoint=f"http://{endpoint}", insecure=True, compression=kinds[compression], timeout=20)
+    scheme, plain = ("https", False) if credentials else ("http", True)
+    return GrpcExporter(endpoint=f"{scheme}://{endpoint}", insecure=plain, credentials=credentials,
+                        compression=kinds[compression], timeout=20)
 
 
-def http_exporter(base_url, compression="none"):
-    """The SDK's HTTP/protobuf exporter; `compression` is none or gzip."""
+def http_exporter(base_url, compression="none", authority=None, certificate=None, key=None):
+    """The SDK's HTTP/protobuf exporter; `compression` is none or gzip, the rest are files where TLS is spoken."""
     kinds = {"none": HttpCompression.NoCompression, "gzip": HttpCompression.Gzip}
-    return HttpExporter(endpoint=f"{base_url}/v1/traces", compression=kinds[compression], timeout=20)
+    session = requests.Session()
+    # Else a REQUESTS_CA_BUNDLE of this machine would win over the file.
+    session.trust_env = False
+    return HttpExporter(endpoint=f"{base_url}/v1/traces", compression=kinds[compression], timeout=20, session=session,
+                        certificate_file=authority, client_certificate_file=certificate, client_key_file=key)
 
 
 @contextmanager

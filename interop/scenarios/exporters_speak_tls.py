@@ -3,15 +3,10 @@
 An `otlp` exporter without `tls.insecure` speaks TLS, as in the Collector. Who forgot that reads what to do in the log.
 """
 
-import ssl
-import tempfile
 from contextlib import ExitStack
-from pathlib import Path
-
-import grpc
-import trustme
 
 from parts import load
+from parts.authority import Authority
 from parts.gateway import Gateway
 from parts.load import RawClient
 from parts.outcome import poll, require, require_equal
@@ -72,39 +67,3 @@ def deliver(exporters, sinks):
         gateway.stop()
     for sink in sinks:
         require_equal({trace for trace, _ in sink.spans()}, set(made.fates), "traces")
-
-
-class Authority:
-    """A certificate authority of PyPI's trustme, its files in a folder that goes away."""
-
-    def __enter__(self):
-        self._directory = tempfile.TemporaryDirectory(prefix="tracegate-interop-tls-")
-        self._authority = trustme.CA()
-        self._server = self._authority.issue_cert("localhost", "127.0.0.1")
-        client = self._authority.issue_cert("gateway.example.test")
-        self._write("ca.pem", self._authority.cert_pem)
-        self._write("client.pem", *client.cert_chain_pems)
-        self._write("client.key", client.private_key_pem)
-        return self
-
-    def __exit__(self, *_):
-        self._directory.cleanup()
-
-    def _write(self, name, *blobs):
-        Path(self.path(name)).write_bytes(b"".join(blob.bytes() for blob in blobs))
-
-    def path(self, name):
-        """Path of one of the files."""
-        return str(Path(self._directory.name) / name)
-
-    def grpc_server(self, demand_client=False):
-        """Credentials for C-core."""
-        chain = b"".join(blob.bytes() for blob in self._server.cert_chain_pems)
-        roots = self._authority.cert_pem.bytes() if demand_client else None
-        return grpc.ssl_server_credentials([(self._server.private_key_pem.bytes(), chain)], roots, demand_client)
-
-    def ssl_server(self):
-        """A context for Python's ssl."""
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self._server.configure_cert(context)
-        return context

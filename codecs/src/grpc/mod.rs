@@ -51,7 +51,7 @@ pub enum PrefixError {
     #[error("message flag {0:#04x} is neither 0 (plain) nor 1 (compressed)")]
     Flag(u8),
     /// gRPC answers this RESOURCE_EXHAUSTED.
-    #[error("a message of {length} bytes, the limit is {length_max}")]
+    #[error("received message larger than max ({length} vs. {length_max})")]
     TooLarge {
         /// Bytes announced.
         length: usize,

@@ -31,6 +31,7 @@ use crate::processor::explanation::Explanation;
 use crate::telemetry::cells::Schema;
 use crate::telemetry::ledger::Books;
 use crate::telemetry::logs::Logs;
+use crate::transport::tls::Certificates;
 
 /// The shards, as the control thread reaches them.
 pub trait Shards {
@@ -67,6 +68,8 @@ pub struct View<S> {
     pipelines: Vec<PipelineNames>,
     /// The log, for what it did not write; `None` where none was started.
     logs: Option<Logs>,
+    /// TLS files, for how often they changed.
+    certificates: Certificates,
     readiness: Cell<Readiness>,
     /// When readiness was last changed.
     since: Cell<Moment>,
@@ -140,11 +143,17 @@ impl<S: Shards> View<S> {
             extensions: config.extensions.iter().map(|it| (it.id.clone(), it.kind.clone())).collect(),
             pipelines: PipelineNames::of(config),
             logs,
+            certificates: Certificates::default(),
             readiness: Cell::new(Readiness::Starting),
             since: Cell::new(Moment::now()),
             started: Moment::now(),
             answer_wait: ANSWER_WAIT,
         }
+    }
+
+    /// The same with the TLS files of this process.
+    pub fn with_certificates(self, certificates: Certificates) -> View<S> {
+        View { certificates, ..self }
     }
 
     /// Whether gRPC is spoken at this address, and not HTTP/1.1.

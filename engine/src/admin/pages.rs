@@ -127,6 +127,8 @@ async fn metrics_page<S: Shards>(view: &View<S>) -> Result<Page, NoAnswer> {
         process.push((&metrics::LOG_LINES_SUPPRESSED, logs.suppressed() as f64));
         process.push((&metrics::LOG_LINES_LOST, logs.lost() as f64));
     }
+    process.push((&metrics::TLS_RELOADS, view.certificates.replaced() as f64));
+    process.push((&metrics::TLS_FAILED_RELOADS, view.certificates.refused() as f64));
     process.extend(process::read().iter().flat_map(process::ProcessValues::samples));
     let exposition = Exposition {
         schema: &view.schema,

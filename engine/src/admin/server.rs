@@ -25,6 +25,9 @@ use tokio::sync::Semaphore;
 use super::pages::{Face, Page};
 use super::{Shards, View, grpc_health};
 use crate::config::checked::{Config, ExtensionKind, ExtensionSettings};
+use crate::shard::clock::Clock;
+use crate::transport::gate::{Fault, Gate, GateStream};
+use crate::transport::tls::Alpn;
 
 /// Connections served at the same time; more wait in the listener's backlog.
 const CONNECTIONS_MAX: usize = 32;
@@ -59,11 +62,16 @@ pub struct BindError {
     pub error: io::Error,
 }
 
-/// Listens on the configured addresses and answers in the background. Must run inside a tokio `LocalSet`.
+/// Listens on the configured addresses and answers in the background; `gates` are those of the extensions, by their
+/// number. Must run inside a tokio `LocalSet`.
 ///
 /// # Errors
 /// If an address cannot be listened on; then nothing is served.
-pub async fn serve<S: Shards + 'static>(config: &Config, view: &Rc<View<S>>) -> Result<Serving, BindError> {
+pub async fn serve<S: Shards + 'static>(
+    config: &Config,
+    gates: &[Gate],
+    view: &Rc<View<S>>,
+) -> Result<Serving, BindError> {
     let metrics = bind(Face::Metrics, config.telemetry.metrics_address).await?;
     let admin = bind(Face::Admin, config.telemetry.admin_address).await?;
     let mut bound = Vec::new();
@@ -72,7 +80,11 @@ pub async fn serve<S: Shards + 'static>(config: &Config, view: &Rc<View<S>>) -> 
             ExtensionKind::HealthCheck(health) => health.address,
             ExtensionKind::HealthCheckV2(health) => health.address,
             // The admin listener serves these pages already.
-            ExtensionKind::Zpages(address) if Some(*address) == config.telemetry.admin_address => continue,
+            ExtensionKind::Zpages(address)
+                if Some(*address) == config.telemetry.admin_address && extension.tls.is_none() =>
+            {
+                continue;
+            }
             ExtensionKind::HealthCheckGrpc(address)
             | ExtensionKind::Zpages(address)
             | ExtensionKind::Pprof(address) => *address,
@@ -81,7 +93,12 @@ pub async fn serve<S: Shards + 'static>(config: &Config, view: &Rc<View<S>>) -> 
     }
     let start = |face: Face, bound: Option<(TcpListener, SocketAddr)>| {
         bound.map(|(listener, address)| {
-            tokio::task::spawn_local(accept(listener, face, Rc::clone(view)));
+            let gate = match face {
+                Face::Extension(number) => gates[number].clone(),
+                Face::Metrics => Gate::open("metrics".to_owned(), Alpn::Http1),
+                Face::Admin => Gate::open("admin".to_owned(), Alpn::Http1),
+            };
+            tokio::task::spawn_local(accept(listener, face, gate, Rc::clone(view)));
             address
         })
     };
@@ -104,26 +121,21 @@ async fn bind(face: Face, address: Option<SocketAddr>) -> Result<Option<(TcpList
     bound.map(Some)
 }
 
-async fn accept<S: Shards + 'static>(listener: TcpListener, face: Face, view: Rc<View<S>>) -> Infallible {
+async fn accept<S: Shards + 'static>(listener: TcpListener, face: Face, gate: Gate, view: Rc<View<S>>) -> Infallible {
+    let clock = Clock::start();
     let places = Rc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
         let place = hold(Rc::clone(&places)).await;
         match listener.accept().await {
-            Ok((stream, _)) => {
-                let view = Rc::clone(&view);
+            Ok((stream, peer)) => {
+                let (view, gate) = (Rc::clone(&view), gate.clone());
                 tokio::task::spawn_local(async move {
                     let _place = place;
                     // A peer that leaves early or stalls is no news for anybody.
-                    let _ = match view.is_grpc(face) {
-                        true => {
-                            let answers = grpc_health::answer(stream, view);
-                            tokio::time::timeout(CONNECTION_TIME_MAX, answers).await.map(|ended| ended.ok())
-                        }
-                        false => {
-                            let answer = answer(stream, face, &view);
-                            tokio::time::timeout(CONNECTION_TIME_MAX, answer).await.map(|ended| ended.ok())
-                        }
-                    };
+                    let served = serve_one(stream, face, &gate, view);
+                    if let Ok(Some(fault)) = tokio::time::timeout(CONNECTION_TIME_MAX, served).await {
+                        gate.say(&fault, Some(peer.ip()), clock.now_ns());
+                    }
                 });
             }
             Err(error) => {
@@ -132,6 +144,26 @@ async fn accept<S: Shards + 'static>(listener: TcpListener, face: Face, view: Rc
             }
         }
     }
+}
+
+/// Serves a connection to its end; what is returned is why it was not let in.
+async fn serve_one<S: Shards + 'static>(
+    stream: TcpStream,
+    face: Face,
+    gate: &Gate,
+    view: Rc<View<S>>,
+) -> Option<Fault> {
+    // The time of the whole connection bounds its handshake.
+    let stream = match gate.enter(stream, std::future::pending()).await {
+        Ok(stream) => stream,
+        Err(fault) => return fault,
+    };
+    let first = stream.first_bytes();
+    match view.is_grpc(face) {
+        true => drop(grpc_health::answer(stream, view).await),
+        false => drop(answer(stream, face, &view).await),
+    }
+    gate.leave(&first)
 }
 
 /// A place among the connections, given back when dropped.
@@ -149,7 +181,7 @@ impl Drop for Place {
     }
 }
 
-async fn answer<S: Shards>(stream: TcpStream, face: Face, view: &View<S>) -> Result<(), hyper::Error> {
+async fn answer<S: Shards>(stream: GateStream<TcpStream>, face: Face, view: &View<S>) -> Result<(), hyper::Error> {
     let service = service_fn(|request: Request<Incoming>| async move {
         let page = match *request.method() {
             Method::GET | Method::HEAD => {
@@ -176,7 +208,7 @@ fn response(page: Page) -> Response<Full<Bytes>> {
 
 /// A tokio stream as hyper reads and writes it. It copies each read once: these pages are small, and the copy needs no
 /// uninitialised memory.
-struct HyperStream(TcpStream);
+struct HyperStream(GateStream<TcpStream>);
 
 impl hyper::rt::Read for HyperStream {
     fn poll_read(
@@ -257,6 +289,10 @@ mod tests {
         loaded.config.expect("it is right")
     }
 
+    fn gates() -> [Gate; 1] {
+        [Gate::open("extension health_check".to_owned(), Alpn::Http1)]
+    }
+
     fn view() -> Rc<View<NoShards>> {
         Rc::new(View::new(NoShards, Schema::default(), &configuration("127.0.0.1:0"), None, 7))
     }
@@ -272,7 +308,7 @@ mod tests {
     #[test]
     fn pages_are_served_over_http_and_the_connection_is_closed() {
         on_the_control_thread(async {
-            let serving = serve(&configuration("127.0.0.1:0"), &view()).await.unwrap();
+            let serving = serve(&configuration("127.0.0.1:0"), &gates(), &view()).await.unwrap();
             let metrics = exchange(serving.metrics, "GET /metrics?x=1").await;
             assert!(metrics.starts_with("HTTP/1.1 200 OK\r\n"));
             assert!(metrics.contains("content-type: text/plain; version=0.0.4"));
@@ -291,7 +327,7 @@ mod tests {
         on_the_control_thread(async {
             let other = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let taken = other.local_addr().unwrap();
-            let error = serve(&configuration(&taken.to_string()), &view()).await.unwrap_err();
+            let error = serve(&configuration(&taken.to_string()), &gates(), &view()).await.unwrap_err();
             assert_eq!((error.face, error.address), (Face::Admin, taken));
             assert_eq!(error.error.kind(), io::ErrorKind::AddrInUse);
         });
@@ -300,7 +336,7 @@ mod tests {
     #[test]
     fn more_peers_than_places_are_all_answered() {
         on_the_control_thread(async {
-            let serving = serve(&configuration("127.0.0.1:0"), &view()).await.unwrap();
+            let serving = serve(&configuration("127.0.0.1:0"), &gates(), &view()).await.unwrap();
             let idle = (0..CONNECTIONS_MAX - 1).map(|_| TcpStream::connect(serving.admin.unwrap()));
             let _idle = futures_util::future::join_all(idle).await;
             for _ in 0..2 * CONNECTIONS_MAX {

@@ -12,7 +12,7 @@ use codecs::otlp::proto::{
 use prost::Message;
 
 use super::port_owner::PortOwner;
-use crate::config::checked::{ExtensionKind, ExtensionSettings};
+use crate::config::checked::{ExtensionKind, ExtensionSettings, TlsServerSettings};
 use crate::transport::acceptor::ListenAddress;
 
 /// Facts of a gateway that is up.
@@ -61,6 +61,42 @@ pub struct Listening {
     pub address: ListenAddress,
     /// HTTP only: path of traces requests.
     pub traces_path: String,
+    /// What connections have to pass.
+    pub security: Security,
+}
+
+/// What protects a listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Security {
+    /// Nothing.
+    PlainText,
+    /// TLS.
+    Tls,
+    /// TLS, and senders show certificates.
+    MutualTls,
+}
+
+impl Security {
+    /// What the settings of a listener say.
+    pub fn of(tls: Option<&TlsServerSettings>) -> Security {
+        match tls {
+            None => Security::PlainText,
+            Some(tls) if tls.client_ca.is_none() => Security::Tls,
+            Some(_) => Security::MutualTls,
+        }
+    }
+
+    fn scheme(self) -> &'static str {
+        if self == Security::PlainText { "http" } else { "https" }
+    }
+
+    fn words(self) -> &'static str {
+        match self {
+            Security::PlainText => "",
+            Security::Tls => ", TLS",
+            Security::MutualTls => ", TLS with client certificates",
+        }
+    }
 }
 
 /// What a listener speaks.
@@ -77,17 +113,18 @@ pub fn start(facts: &Start) -> String {
     let mut lines = vec![format!("Tracegate {} is up ({}).", env!("CARGO_PKG_VERSION"), facts.configuration)];
     lines.push("  Send to".to_owned());
     for listening in &facts.receivers {
-        let Listening { receiver, protocol, address, .. } = listening;
+        let Listening { receiver, protocol, address, security, .. } = listening;
+        let (scheme, words) = (security.scheme(), security.words());
         let shown = match (protocol, address) {
             (Protocol::Grpc, _) => format!("OTLP/gRPC  {address}"),
             (Protocol::Http, ListenAddress::Internet(address)) => {
-                format!("OTLP/HTTP  http://{address}{}", listening.traces_path)
+                format!("OTLP/HTTP  {scheme}://{address}{}", listening.traces_path)
             }
             (Protocol::Http, ListenAddress::Unix(_)) => {
                 format!("OTLP/HTTP  {address}, path {}", listening.traces_path)
             }
         };
-        lines.push(format!("    {shown}   ({receiver})"));
+        lines.push(format!("    {shown}   ({receiver}{words})"));
     }
     lines.push("  Look at".to_owned());
     if let Some(metrics) = facts.metrics {
@@ -104,7 +141,8 @@ pub fn start(facts: &Start) -> String {
             ExtensionKind::Zpages(_) => "/",
             ExtensionKind::Pprof(_) => "/debug/pprof/",
         };
-        lines.push(format!("    {:<10} http://{address}{path}", extension.id.to_string()));
+        let scheme = Security::of(extension.tls.as_ref()).scheme();
+        lines.push(format!("    {:<10} {scheme}://{address}{path}", extension.id.to_string()));
     }
     lines.push("  Runs on".to_owned());
     lines.push(format!("    runtime    {} ({})", facts.runtime, facts.runtime_reason));
@@ -146,7 +184,12 @@ fn traces_command(facts: &Start) -> String {
 /// A line for a shell that sends the example to the first HTTP listener; `None` without one.
 fn try_it(facts: &Start) -> Option<String> {
     let (http, address) = facts.receivers.iter().find_map(|listening| match &listening.address {
-        ListenAddress::Internet(address) if listening.protocol == Protocol::Http => Some((listening, *address)),
+        // With TLS a line for curl needs an authority, and perhaps a certificate.
+        ListenAddress::Internet(address)
+            if listening.protocol == Protocol::Http && listening.security == Security::PlainText =>
+        {
+            Some((listening, *address))
+        }
         _ => None,
     })?;
     let body = base64(&example_request(facts.unix_ns, facts.seed).encode_to_vec());
@@ -229,12 +272,12 @@ pub fn nothing_received(facts: &Start) -> String {
             continue;
         };
         let endpoint = reachable(*address);
-        let hint = match protocol {
-            Protocol::Grpc => format!("OTEL_EXPORTER_OTLP_PROTOCOL=grpc OTEL_EXPORTER_OTLP_ENDPOINT=http://{endpoint}"),
-            Protocol::Http => {
-                format!("OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf OTEL_EXPORTER_OTLP_ENDPOINT=http://{endpoint}")
-            }
+        let scheme = listening.security.scheme();
+        let word = match protocol {
+            Protocol::Grpc => "grpc",
+            Protocol::Http => "http/protobuf",
         };
+        let hint = format!("OTEL_EXPORTER_OTLP_PROTOCOL={word} OTEL_EXPORTER_OTLP_ENDPOINT={scheme}://{endpoint}");
         write!(text, "\n  An OpenTelemetry SDK sends here with {hint}").expect("writing to a string cannot fail");
     }
     let ports: Vec<(&Listening, SocketAddr)> = receivers
@@ -287,7 +330,7 @@ pub enum PortUse {
     /// The admin pages.
     Admin,
     /// An extension.
-    Extension(ExtensionSettings),
+    Extension(Box<ExtensionSettings>),
 }
 
 impl PortUse {
@@ -381,12 +424,14 @@ mod tests {
                     protocol: Protocol::Grpc,
                     address: internet("127.0.0.1:4317"),
                     traces_path: String::new(),
+                    security: Security::PlainText,
                 },
                 Listening {
                     receiver: "otlp".to_owned(),
                     protocol: Protocol::Http,
                     address: internet("0.0.0.0:4318"),
                     traces_path: "/v1/traces".to_owned(),
+                    security: Security::PlainText,
                 },
             ],
             metrics: Some("127.0.0.1:8888".parse().unwrap()),

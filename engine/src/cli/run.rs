@@ -13,7 +13,7 @@ use super::{ConfigArguments, port_owner};
 use crate::admin::{self, Face, Readiness, Serving, View};
 use crate::auth::Authenticators;
 use crate::config;
-use crate::config::checked::{Config, ExporterKind, ProcessorKind, RuntimeChoice};
+use crate::config::checked::{Config, ExporterKind, ExporterSettings, ProcessorKind, RuntimeChoice};
 use crate::exporter::Exporter;
 use crate::shard::assemble::{Declared, ShardSeed};
 use crate::shard::budget::Budget;
@@ -25,7 +25,8 @@ use crate::shard::runtime::{self, Runtime};
 use crate::telemetry::ledger::Books;
 use crate::telemetry::logs::{self, Logs};
 use crate::transport::acceptor::{self, ListenAddress, Listener};
-use crate::transport::tls::TlsClient;
+use crate::transport::gate::Gate;
+use crate::transport::tls::{Certificates, TlsClient};
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -101,9 +102,12 @@ fn start_and_serve(config: Config, name: String) -> Result<(), String> {
     let listeners = acceptor::bind_all(&config).map_err(|error| cannot_bind(&error))?;
     let declared = Arc::new(Declared::of(&config));
     let connections: Arc<Vec<AtomicUsize>> = Arc::new((0..decided.plan.shards).map(|_| AtomicUsize::new(0)).collect());
-    let tls = config.exporters.iter().map(Exporter::tls).collect::<Result<Vec<_>, _>>()?;
+    let certificates = Certificates::default();
+    let gates = Arc::new(Gate::of_receivers(&config, &certificates)?);
+    let extension_gates = Gate::of_extensions(&config, &certificates)?;
+    let tls = exporters_tls(&config, &certificates)?;
     let authenticators = Authenticators::new(&config)?;
-    let secrets = (Arc::new(tls), authenticators.clone());
+    let secrets = Secrets { tls: Arc::new(tls), gates, authenticators: authenticators.clone() };
     let fleet = Rc::new(start_shards(&config, &declared, &decided, &connections, secrets)?);
     let control = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let control = control.map_err(|error| format!("the control thread cannot start: {error}"))?;
@@ -113,6 +117,8 @@ fn start_and_serve(config: Config, name: String) -> Result<(), String> {
         declared,
         decided,
         listeners,
+        extension_gates,
+        certificates,
         authenticators,
         fleet: Rc::clone(&fleet),
         logs: logs.clone(),
@@ -124,6 +130,27 @@ fn start_and_serve(config: Config, name: String) -> Result<(), String> {
     }
     logs.flush();
     served.map(|ledger| eprintln!("{ledger}"))
+}
+
+/// What shards need that was read from files with secrets in them.
+struct Secrets {
+    /// By the exporter's number.
+    tls: Arc<Vec<Option<TlsClient>>>,
+    /// By the listener's number.
+    gates: Arc<Vec<Gate>>,
+    authenticators: Authenticators,
+}
+
+/// What exporters trust and show, by their number.
+fn exporters_tls(config: &Config, certificates: &Certificates) -> Result<Vec<Option<TlsClient>>, String> {
+    let read = |settings: &ExporterSettings| {
+        let tls = Exporter::tls(settings)?;
+        if let Some(tls) = &tls {
+            certificates.watch_client(format!("exporter {}", settings.id), tls.clone());
+        }
+        Ok(tls)
+    };
+    config.exporters.iter().map(read).collect()
 }
 
 /// Whose port it is, and what moves ours.
@@ -178,7 +205,7 @@ fn start_shards(
     declared: &Arc<Declared>,
     decided: &Decided,
     connections: &Arc<Vec<AtomicUsize>>,
-    (tls, authenticators): (Arc<Vec<Option<TlsClient>>>, Authenticators),
+    secrets: Secrets,
 ) -> Result<Fleet, String> {
     let shards = decided.plan.shards;
     let (limit_bytes, spike_bytes) = decided.budget;
@@ -193,8 +220,9 @@ fn start_shards(
         clock,
         lease: budget.lease(),
         mesh,
-        tls: Arc::clone(&tls),
-        authenticators: authenticators.clone(),
+        tls: Arc::clone(&secrets.tls),
+        gates: Arc::clone(&secrets.gates),
+        authenticators: secrets.authenticators.clone(),
         hash_seed,
         connections: Arc::clone(connections),
     });
@@ -211,6 +239,8 @@ struct Gateway {
     declared: Arc<Declared>,
     decided: Decided,
     listeners: Vec<Listener>,
+    extension_gates: Vec<Gate>,
+    certificates: Certificates,
     authenticators: Authenticators,
     fleet: Rc<Fleet>,
     logs: Logs,
@@ -223,17 +253,18 @@ impl Gateway {
         let schema = self.declared.schema.clone();
         let logs = Some(self.logs.clone());
         let view = View::new(Rc::clone(&self.fleet), schema, &self.config, logs, fastrand::u128(..));
-        let view = Rc::new(view);
-        let serving = admin::serve(&self.config, &view).await.map_err(|error| {
+        let view = Rc::new(view.with_certificates(self.certificates.clone()));
+        let serving = admin::serve(&self.config, &self.extension_gates, &view).await.map_err(|error| {
             let wanted = match error.face {
                 Face::Metrics => PortUse::Metrics,
                 Face::Admin => PortUse::Admin,
-                Face::Extension(number) => PortUse::Extension(self.config.extensions[number].clone()),
+                Face::Extension(number) => PortUse::Extension(Box::new(self.config.extensions[number].clone())),
             };
             banner::cannot_listen(&wanted, error.address, &error.error, port_owner::find)
         })?;
         let facts = self.facts(serving);
         tokio::task::spawn_local(self.authenticators.watch());
+        tokio::task::spawn_local(self.certificates.watch());
         for listener in self.listeners {
             tokio::task::spawn_local(acceptor::accept(listener, Rc::clone(&self.fleet), stopped.clone()));
         }

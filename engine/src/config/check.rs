@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 use super::checked::{
     ComponentId, Config, ExporterKind, ExporterSettings, ExtensionKind, ExtensionSettings, Forward,
     OtlpReceiverSettings, PipelineSettings, ProcessorKind, ProcessorSettings, ReceiverSettings, SpanMetricsConnector,
-    SpanMetricsSettings, Wanted,
+    SpanMetricsSettings, TlsServerSettings, Wanted,
 };
 use super::component::{self, Kind};
 use super::diagnostic::{Place, Report, nearest, shown};
@@ -62,7 +62,8 @@ pub(crate) fn check(tree: &Node, machine: &Machine, report: &Report) -> Outcome 
     };
     let extensions = listed_extensions(&listed, &extensions);
     let zpages = extensions.iter().find_map(|extension| match extension.kind {
-        ExtensionKind::Zpages(address) => Some(address),
+        // With TLS it cannot be the listener of our own pages.
+        ExtensionKind::Zpages(address) if extension.tls.is_none() => Some(address),
         _ => None,
     });
     // Zpages and the admin pages are the same pages at the same port, so one listener serves both.
@@ -276,12 +277,15 @@ fn connector(field: &Field<'_>) -> Option<ConnectorKind> {
     }
 }
 
+/// What an extension listens for, and its `tls`.
+type Listening = (ExtensionKind, Option<TlsServerSettings>);
+
 /// Usually one; a health check may listen twice.
-fn extension(field: &Field<'_>) -> Option<Vec<ExtensionKind>> {
+fn extension(field: &Field<'_>) -> Option<Vec<Listening>> {
     match component_type(field) {
         "health_check" | "healthcheckv2" => component::health_check::check(field),
         "zpages" => component::zpages::check(field).map(|kind| vec![kind]),
-        "pprof" => component::pprof::check(field).map(|kind| vec![kind]),
+        "pprof" => component::pprof::check(field).map(|kind| vec![(kind, None)]),
         // Those that serve other components are read by whoever names them.
         _ => None,
     }
@@ -323,14 +327,17 @@ fn component_type<'f>(field: &'f Field<'_>) -> &'f str {
 /// What `service.extensions` lists and we have, in its order.
 fn listed_extensions(
     listed: &[(ComponentId, Field<'_>)],
-    definitions: &Definitions<Vec<ExtensionKind>>,
+    definitions: &Definitions<Vec<Listening>>,
 ) -> Vec<ExtensionSettings> {
     let mut extensions = Vec::new();
     for (id, item) in listed {
         match definitions.get(id) {
             None => undefined(item, Kind::Extension, id, definitions.keys()),
             Some(defined) => {
-                let settings = |kind: &ExtensionKind| ExtensionSettings { id: id.clone(), kind: kind.clone() };
+                let settings = |(kind, tls): &Listening| {
+                    let (id, kind, tls) = (id.clone(), kind.clone(), tls.clone());
+                    ExtensionSettings { id, kind, tls }
+                };
                 extensions.extend(defined.settings.iter().flatten().map(settings));
             }
         }

@@ -85,6 +85,8 @@ pub struct ExtensionSettings {
     pub id: ComponentId,
     /// What it does.
     pub kind: ExtensionKind,
+    /// `tls`; `None`: plain text.
+    pub tls: Option<TlsServerSettings>,
 }
 
 /// What an extension does.

@@ -60,7 +60,11 @@ fn listeners(config: &Config) -> Vec<Listener> {
             ExtensionKind::HealthCheckV2(health) => (vec!["extensions", &id, "http", "endpoint"], health.address),
             ExtensionKind::HealthCheckGrpc(address) => (vec!["extensions", &id, "grpc", "endpoint"], *address),
             // The same pages: one listener serves both.
-            ExtensionKind::Zpages(address) if Some(*address) == config.telemetry.admin_address => continue,
+            ExtensionKind::Zpages(address)
+                if Some(*address) == config.telemetry.admin_address && extension.tls.is_none() =>
+            {
+                continue;
+            }
             ExtensionKind::Zpages(address) | ExtensionKind::Pprof(address) => {
                 (vec!["extensions", &id, "endpoint"], *address)
             }

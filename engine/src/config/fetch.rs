@@ -43,15 +43,7 @@ pub(crate) fn get_as(url: &str, accept: &'static str, bytes_max: usize) -> Resul
             if !url.tls {
                 return exchange(stream, &url, accept, bytes_max).await;
             }
-            let settings = TlsClientSettings {
-                ca: None,
-                include_system_roots: true,
-                cert: None,
-                key: None,
-                insecure_skip_verify: false,
-                server_name: None,
-            };
-            let tls = TlsClient::new(&settings, &url.endpoint.host, Alpn::Http1)?;
+            let tls = TlsClient::new(&TlsClientSettings::default(), &url.endpoint.host, Alpn::Http1)?;
             let stream = tls.handshake(stream).await.map_err(|error| tls_failure(&tls, &error))?;
             exchange(stream, &url, accept, bytes_max).await
         };

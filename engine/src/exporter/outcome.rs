@@ -48,6 +48,25 @@ pub enum Outcome {
     },
 }
 
+/// Words of backends about a request's size; RESOURCE_EXHAUSTED and 400 alone may mean anything.
+const SIZE_WORDS: [&str; 6] = ["larger than", "too large", "too big", "message size", "maximum size", "max size"];
+
+impl Outcome {
+    /// Whether the peer would take less: HTTP 413 (RFC 9110, 15.5.14); RESOURCE_EXHAUSTED without a retry hint and 400,
+    /// as gRPC's libraries and the Collector answer, if their words are about size.
+    pub fn is_too_large(&self) -> bool {
+        let Outcome::Permanent { reason, message } = self else { return false };
+        match reason {
+            ErrorWord::Http(413) => true,
+            ErrorWord::Http(400) | ErrorWord::Grpc(Code::ResourceExhausted) => {
+                let words = message.to_ascii_lowercase();
+                SIZE_WORDS.iter().any(|word| words.contains(word))
+            }
+            _ => false,
+        }
+    }
+}
+
 /// Why an attempt failed, as a label with few values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ErrorWord {
@@ -383,5 +402,29 @@ mod tests {
         let error = ClientError { problem: Problem::Connect, message: "refused".to_owned() };
         let Outcome::Retry { after: None, reason, message } = from_client_error(error) else { panic!() };
         assert_eq!((reason.as_str(), message.as_str()), ("connect", "refused"));
+    }
+
+    #[test]
+    fn what_is_too_large_is_told_from_a_quota_that_is_used_up() {
+        let grpc = |code, text: &str| from_grpc("exporter otlp", &Status::new(code, text.to_owned()), b"");
+        // grpc-go, gRPC Java, C-core, ours.
+        for text in [
+            "grpc: received message larger than max (5000000 vs. 4194304)",
+            "gRPC message exceeds maximum size 4194304: 5000000",
+            "Received message larger than max (5000000 vs. 4194304)",
+            &codecs::grpc::PrefixError::TooLarge { length: 9, length_max: 8 }.to_string(),
+        ] {
+            assert!(grpc(Code::ResourceExhausted, text).is_too_large(), "{text}");
+            assert!(!grpc(Code::Unavailable, text).is_too_large(), "{text}");
+        }
+        assert!(!grpc(Code::ResourceExhausted, "ingestion quota exceeded").is_too_large());
+        let http = |status, body: &str| {
+            let status = StatusCode::from_u16(status).unwrap();
+            let answer = HttpAnswer { status, content_type: "text/plain", retry_after: None, body: body.as_bytes() };
+            from_http("exporter otlphttp", answer, SystemTime::UNIX_EPOCH)
+        };
+        assert!(http(413, "").is_too_large());
+        assert!(http(400, "http: request body too large").is_too_large());
+        assert!(!http(400, "not protobuf").is_too_large() && !http(503, "too large").is_too_large());
     }
 }

@@ -9,6 +9,7 @@
 //! A request that several exporters send is shared: it is encoded once per encoding, by the first that needs it. Space
 //! is freed when an export has ended, as in the Collector. Nothing leaves the queue uncounted.
 
+mod parts;
 pub mod retry;
 
 use crate::config::checked::{QueueSettings, RetrySettings};
@@ -20,6 +21,7 @@ use crate::shard::ShardContext;
 use crate::shard::runtime;
 use crate::telemetry::metrics::{BookSeries, ExporterSeries};
 use codecs::grpc::{Code, Status};
+use parts::Parts;
 use retry::Backoff;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -186,8 +188,21 @@ impl Queue {
         self.consumers.set(self.consumers.get() - 1);
     }
 
-    /// Attempts until the request is delivered, refused for good, or given up.
+    /// Delivers the request, in halves where the backend calls it too large.
     async fn deliver(&self, request: &Rc<ExportRequest>) -> Outcome {
+        let mut parts = Parts::of(request);
+        while let Some(part) = parts.next() {
+            let outcome = self.deliver_part(&part).await;
+            if parts.ended(&part, outcome) {
+                self.shard.cells.add(self.series.split, 1);
+                tracing::info!(exporter = %self.exporter.id(), "The backend calls a request too large; it is sent in two halves. A `batch` processor with a smaller send_batch_max_size saves the attempt.");
+            }
+        }
+        parts.outcome()
+    }
+
+    /// Attempts until the request is delivered, refused for good, or given up.
+    async fn deliver_part(&self, request: &Rc<ExportRequest>) -> Outcome {
         let mut backoff = self.retry.as_ref().map(|retry| Backoff::new(retry, self.shard.clock.now_ns()));
         loop {
             let outcome = self.exporter.attempt(request, &self.shard).await;

@@ -10,7 +10,7 @@ use super::buffers::Buffers;
 use super::clock::Clock;
 use super::mesh::MeshEnd;
 use super::pipelines::Pipelines;
-use super::run::{Server, Shard};
+use super::run::{Gates, Server, Shard};
 use crate::auth::Authenticators;
 use crate::config::checked::{
     Config, ExporterKind, ExporterSettings, HeadSettings, PipelineSettings, ProcessorKind, QueueSettings,
@@ -29,11 +29,12 @@ use crate::receiver::door::Door;
 use crate::receiver::otlp::OtlpReceiver;
 use crate::telemetry::cells::{Cells, Counter, Schema};
 use crate::telemetry::metrics::{
-    BatchSeries, BookSeries, BudgetSeries, ExporterSeries, FilterSeries, MemoryExporterSeries, MemoryLimiterSeries,
-    MeshSeries, ProbabilisticSamplerSeries, ProcessorSeries, ReceiverSeries, ShardSeries, SpanMetricsSeries,
-    TailSamplingSeries, TransformSeries, failed_spans,
+    BatchSeries, BookSeries, BudgetSeries, ExporterSeries, FilterSeries, HandshakeSeries, MemoryExporterSeries,
+    MemoryLimiterSeries, MeshSeries, ProbabilisticSamplerSeries, ProcessorSeries, ReceiverSeries, ShardSeries,
+    SpanMetricsSeries, TailSamplingSeries, TransformSeries, failed_spans,
 };
 use crate::transport::Transport;
+use crate::transport::gate::Gate;
 use crate::transport::grpc_server::GrpcServer;
 use crate::transport::http1_server::HttpServer;
 use crate::transport::tls::TlsClient;
@@ -56,6 +57,8 @@ pub struct Declared {
     /// Every series with its number.
     pub schema: Schema,
     receivers: Vec<[ReceiverSeries; 2]>,
+    /// Per listener.
+    handshakes: Vec<HandshakeSeries>,
     processors: Vec<NodeSeries>,
     exporters: Vec<ExporterSeries>,
     memory: Vec<Option<MemoryExporterSeries>>,
@@ -110,6 +113,7 @@ impl Declared {
             [Transport::Grpc, Transport::Http].map(|kind| ReceiverSeries::declare(&mut schema, &id, kind.label()))
         });
         let receivers = receivers.collect();
+        let handshakes = handshake_series(config, &mut schema);
         let processors = config.processors.iter().map(|processor| {
             let id = processor.id.to_string();
             let level = config.telemetry.metrics_level;
@@ -180,8 +184,22 @@ impl Declared {
         };
         let rates = config.pipelines.iter().map(|pipeline| pipeline.processors.iter().map(rates_of).collect());
         let rates = rates.collect();
-        Declared { schema, receivers, processors, exporters, memory, span_metrics, books, rates, gauges }
+        Declared { schema, receivers, handshakes, processors, exporters, memory, span_metrics, books, rates, gauges }
     }
+}
+
+/// One for each listener, in the order in which shards number their servers.
+fn handshake_series(config: &Config, schema: &mut Schema) -> Vec<HandshakeSeries> {
+    let mut series = Vec::new();
+    for receiver in &config.receivers {
+        let id = receiver.id.to_string();
+        let grpc = receiver.otlp.grpc.as_ref().map(|grpc| (Transport::Grpc, grpc.tls.is_some()));
+        let http = receiver.otlp.http.as_ref().map(|http| (Transport::Http, http.tls.is_some()));
+        for (transport, has_tls) in grpc.into_iter().chain(http) {
+            series.push(HandshakeSeries::declare(schema, &id, transport.label(), has_tls));
+        }
+    }
+    series
 }
 
 /// What a shard is given when it starts.
@@ -203,6 +221,8 @@ pub struct ShardSeed {
     pub mesh: MeshEnd,
     /// What exporters trust and show, by the exporter's number.
     pub tls: Arc<Vec<Option<TlsClient>>>,
+    /// What senders' connections pass first, by the listener's number.
+    pub gates: Arc<Vec<Gate>>,
     /// Who may send, and what backends are shown.
     pub authenticators: Authenticators,
     /// Seeds the hash tables of this process: clients choose trace ids, but not this.
@@ -213,8 +233,8 @@ pub struct ShardSeed {
 
 /// Puts a shard together, on its own thread. Errors name the component and what it needs.
 pub fn assemble(seed: ShardSeed) -> Result<Rc<Shard>, String> {
-    let ShardSeed { number, shards, config, declared, clock, lease, mesh, tls, authenticators, hash_seed, connections } =
-        seed;
+    let ShardSeed { number, shards, config, declared, clock, lease, mesh, tls, gates, .. } = seed;
+    let ShardSeed { authenticators, hash_seed, connections, .. } = seed;
     let cells = Cells::new(&declared.schema);
     let share = lease.budget().limit_bytes() / KEPT_BUFFERS_PART / shards as u64;
     let kept_bytes_max = usize::try_from(share.min(KEPT_BUFFER_BYTES_MAX)).expect("64 MiB fit");
@@ -256,7 +276,8 @@ pub fn assemble(seed: ShardSeed) -> Result<Rc<Shard>, String> {
     let pipelines = Rc::new(RefCell::new(pipelines));
     let balance = Balance::new(mesh, news, declared.gauges.clone(), context.clone());
     let servers = servers_of(&config, &declared, &authenticators, &pipelines, &balance, &context);
-    Ok(Shard::new(context, servers, pipelines, balance, declared.gauges.clone(), connections))
+    let gates = Gates { gates, series: declared.handshakes.clone() };
+    Ok(Shard::new(context, gates, servers, pipelines, balance, declared.gauges.clone(), connections))
 }
 
 /// Joins pipelines through their connectors, whose books follow those of the exporters.

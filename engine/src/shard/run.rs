@@ -16,9 +16,12 @@ use super::pipelines::Pipelines;
 use super::runtime::{self, Socket, Stream};
 use crate::exporter::memory::KeptTrace;
 use crate::receiver::otlp::OtlpReceiver;
+use crate::telemetry::metrics::HandshakeSeries;
+use crate::transport::gate::{Fault, Gate};
 use crate::transport::{grpc_server::GrpcServer, http1_server::HttpServer};
 use std::cell::{Cell, RefCell};
 use std::net::IpAddr;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -52,10 +55,20 @@ impl Server {
     }
 }
 
+/// What connections of each listener pass first, by the listener's number.
+#[derive(Debug)]
+pub struct Gates {
+    /// Shared by all shards.
+    pub gates: Arc<Vec<Gate>>,
+    /// What they count.
+    pub series: Vec<HandshakeSeries>,
+}
+
 /// A shard that has been put together and runs.
 #[derive(Debug)]
 pub struct Shard {
     context: ShardContext,
+    gates: Gates,
     servers: Vec<Server>,
     pipelines: Rc<RefCell<Pipelines>>,
     balance: Rc<Balance>,
@@ -70,13 +83,14 @@ impl Shard {
     /// See the fields.
     pub fn new(
         context: ShardContext,
+        gates: Gates,
         servers: Vec<Server>,
         pipelines: Rc<RefCell<Pipelines>>,
         balance: Rc<Balance>,
         gauges: Gauges,
         connections: Arc<Vec<AtomicUsize>>,
     ) -> Rc<Shard> {
-        Rc::new(Shard { context, servers, pipelines, balance, connections, flushing: Cell::new(false), gauges })
+        Rc::new(Shard { context, gates, servers, pipelines, balance, connections, flushing: Cell::new(false), gauges })
     }
 
     /// Runs until the inbox is closed.
@@ -121,10 +135,34 @@ impl Shard {
 
     async fn serve(&self, listener: usize, stream: Stream, peer: Option<IpAddr>) {
         let draining = self.context.draining.clone();
+        let gate = &self.gates.gates[listener];
+        let until = async {
+            let drained = pin!(draining.started());
+            let limit = gate.handshake_max();
+            runtime::timeout(limit, drained).await.is_none().then(Fault::timeout)
+        };
+        let stream = match gate.enter(stream, until).await {
+            Ok(stream) => stream,
+            Err(fault) => return self.refused(listener, fault, peer),
+        };
+        if let Some(opened) = self.gates.series[listener].opened {
+            self.context.cells.add(opened, 1);
+        }
+        let first = stream.first_bytes();
         match &self.servers[listener] {
             Server::Grpc(server, receiver) => server.serve(stream, receiver.connected(peer), draining).await,
             Server::Http(server, receiver) => server.serve(stream, receiver.connected(peer), draining).await,
         }
+        self.refused(listener, gate.leave(&first), peer);
+    }
+
+    /// Counts a connection that was not let in, and says why.
+    fn refused(&self, listener: usize, fault: Option<Fault>, peer: Option<IpAddr>) {
+        let Some(fault) = fault else { return };
+        if let Some(failed) = self.gates.series[listener].failed(fault.kind) {
+            self.context.cells.add(failed, 1);
+        }
+        self.gates.gates[listener].say(&fault, peer, self.context.clock.now_ns());
     }
 
     /// Counted up by the acceptor, so that two connections accepted in a row go to two shards.

@@ -8,6 +8,7 @@
 use super::cells::{Bounds, Cells, Counter, Gauge, Histogram, Kind, Metric, Schema};
 use crate::config::checked::MetricsLevel::{self, Basic, Detailed, Normal};
 use crate::shard::budget::Holder;
+use crate::transport::gate::FaultKind;
 
 const fn declare(name: &'static str, kind: Kind, level: MetricsLevel, help: &'static str) -> Metric {
     Metric { name, help, kind, level }
@@ -125,6 +126,11 @@ metrics! {
     RECEIVER_REJECTED_REQUESTS: Kind::Counter, Basic, "otelcol_receiver_rejected_requests",
         "Requests rejected before their spans could be counted.";
 
+    RECEIVER_TLS_HANDSHAKES: Kind::Counter, Normal, "tracegate_receiver_tls_handshakes",
+        "TLS sessions that senders opened.";
+    RECEIVER_FAILED_HANDSHAKES: Kind::Counter, Normal, "tracegate_receiver_failed_handshakes",
+        "Connections refused before their first request, for a reason of TLS.";
+
     PROCESSOR_INCOMING_ITEMS: Kind::Counter, Basic, "otelcol_processor_incoming_items",
         "Items that entered a processor.";
     PROCESSOR_OUTGOING_ITEMS: Kind::Counter, Basic, "otelcol_processor_outgoing_items",
@@ -201,6 +207,8 @@ metrics! {
         "Spans the backend took.";
     EXPORTER_SEND_FAILED_SPANS: Kind::Counter, Basic, "otelcol_exporter_send_failed_spans",
         "Spans given up after a permanent error or the last retry.";
+    EXPORTER_SPLIT_REQUESTS: Kind::Counter, Normal, "tracegate_exporter_split_requests",
+        "Requests sent in two halves because the backend called them too large.";
     EXPORTER_ENQUEUE_FAILED_SPANS: Kind::Counter, Basic, "otelcol_exporter_enqueue_failed_spans",
         "Spans that a full queue did not take.";
     EXPORTER_ENQUEUE_SIZE: Kind::Histogram(&BATCH_SPANS), Detailed, "otelcol_exporter_enqueue_size",
@@ -269,6 +277,11 @@ metrics! {
         "Traces the memory exporter gave up for younger ones.";
     KEPT_SPANS_LEFT_OUT: Kind::Counter, Normal, "tracegate_kept_spans_left_out",
         "Spans the memory exporter did not keep because their trace was too large.";
+
+    TLS_RELOADS: Kind::Counter, Normal, "tracegate_tls_reloads",
+        "Times that changed certificates, keys or authorities were taken into use.";
+    TLS_FAILED_RELOADS: Kind::Counter, Normal, "tracegate_tls_failed_reloads",
+        "Times that changed certificates, keys or authorities could not be used, and the old ones stayed.";
 
     LOG_LINES_SUPPRESSED: Kind::Counter, Normal, "tracegate_log_lines_suppressed",
         "Log lines not written because equal ones were.";
@@ -413,6 +426,33 @@ impl ReceiverSeries {
     pub fn count_rejected(&self, cells: &Cells, reason: RejectReason) {
         cells.add(self.rejected_requests(reason), 1);
         cells.add(self.failed, 1);
+    }
+}
+
+/// What a listener counts of connections that have not sent a request yet.
+#[derive(Clone, Debug)]
+pub struct HandshakeSeries {
+    /// Sessions opened; only where TLS is spoken.
+    pub opened: Option<Counter>,
+    failed: [Option<Counter>; FaultKind::ALL.len()],
+}
+
+impl HandshakeSeries {
+    /// Declares the series of one receiver and transport; without TLS only what can fail then.
+    pub fn declare(schema: &mut Schema, receiver_id: &str, transport: &str, has_tls: bool) -> HandshakeSeries {
+        let own = [("receiver", receiver_id), ("transport", transport)];
+        let opened = has_tls.then(|| schema.counter(&RECEIVER_TLS_HANDSHAKES, &own));
+        let failed = FaultKind::ALL.map(|kind| {
+            let labels = [own[0], own[1], ("reason", kind.label())];
+            let can_fail = has_tls != (kind == FaultKind::TlsAtPlainPort);
+            can_fail.then(|| schema.counter(&RECEIVER_FAILED_HANDSHAKES, &labels))
+        });
+        HandshakeSeries { opened, failed }
+    }
+
+    /// Connections refused for this reason.
+    pub fn failed(&self, kind: FaultKind) -> Option<Counter> {
+        self.failed[kind as usize]
     }
 }
 
@@ -733,6 +773,8 @@ pub struct ExporterSeries {
     pub sent: Counter,
     /// Spans given up.
     pub send_failed: Counter,
+    /// Requests sent in halves.
+    pub split: Counter,
     /// Spans a full queue did not take.
     pub enqueue_failed: Counter,
     /// Spans of each request that entered the queue.
@@ -757,6 +799,7 @@ impl ExporterSeries {
         ExporterSeries {
             sent: schema.counter(&EXPORTER_SENT_SPANS, &own),
             send_failed: schema.counter(&EXPORTER_SEND_FAILED_SPANS, &own),
+            split: schema.counter(&EXPORTER_SPLIT_REQUESTS, &own),
             enqueue_failed: schema.counter(&EXPORTER_ENQUEUE_FAILED_SPANS, &own),
             enqueue_size: schema.histogram(&EXPORTER_ENQUEUE_SIZE, &own),
             enqueue_size_bytes: schema.histogram(&EXPORTER_ENQUEUE_SIZE_BYTES, &own),
@@ -1006,6 +1049,8 @@ mod tests {
         BudgetSeries::declare(&mut schema);
         MeshSeries::declare(&mut schema);
         ShardSeries::declare(&mut schema);
+        HandshakeSeries::declare(&mut schema, "otlp", "grpc", true);
+        HandshakeSeries::declare(&mut schema, "otlp", "http", false);
         MemoryExporterSeries::declare(&mut schema, "memory");
         SpanMetricsSeries::declare(&mut schema, "span_metrics");
         let shown = |series: &crate::telemetry::cells::Series| {
@@ -1039,7 +1084,8 @@ mod tests {
             }
         }
         let declared: BTreeSet<&str> = schema.series().iter().map(|series| series.metric.name).collect();
-        let process = |name: &str| name.contains("process_") && !name.contains("processor") || name.contains("_log_");
+        let of_process = ["otelcol_process_", "process_", "tracegate_log_", "tracegate_tls_"];
+        let process = |name: &str| of_process.iter().any(|prefix| name.starts_with(prefix));
         for metric in ALL.iter().filter(|metric| !process(metric.name)) {
             assert!(declared.contains(metric.name), "no group declares {}", metric.name);
         }

@@ -1,6 +1,6 @@
 //! Listeners: bound before anything is promised, accepted on the control thread, served on shards.
 
-use crate::cli::banner::{Listening, Protocol};
+use crate::cli::banner::{Listening, Protocol, Security};
 use crate::config::checked::{Config, Endpoint, SocketFamily};
 use crate::shard::fleet::Fleet;
 use crate::shard::runtime::Socket;
@@ -28,6 +28,8 @@ pub struct Listener {
     pub traces_path: String,
     /// Where it listens, with the port the kernel chose.
     pub address: ListenAddress,
+    /// What connections have to pass.
+    pub security: Security,
     /// The number by which shards know it.
     pub number: usize,
     socket: Bound,
@@ -78,6 +80,7 @@ impl Listener {
             protocol: self.protocol,
             address: self.address.clone(),
             traces_path: self.traces_path.clone(),
+            security: self.security,
         }
     }
 }
@@ -88,14 +91,17 @@ pub fn bind_all(config: &Config) -> Result<Vec<Listener>, BindError> {
     let mut number = 0;
     for receiver in &config.receivers {
         let grpc = receiver.otlp.grpc.as_ref();
-        let grpc = grpc.map(|grpc| (Protocol::Grpc, &grpc.endpoint, grpc.family, ""));
-        let http = receiver.otlp.http.as_ref();
-        let http = http.map(|http| (Protocol::Http, &http.endpoint, http.family, http.traces_path.as_str()));
-        for (protocol, endpoint, family, traces_path) in grpc.into_iter().chain(http) {
+        let grpc = grpc.map(|grpc| (Protocol::Grpc, &grpc.endpoint, grpc.family, "", grpc.tls.as_ref()));
+        let http =
+            receiver.otlp.http.as_ref().map(|http| {
+                (Protocol::Http, &http.endpoint, http.family, http.traces_path.as_str(), http.tls.as_ref())
+            });
+        for (protocol, endpoint, family, traces_path, tls) in grpc.into_iter().chain(http) {
+            let security = Security::of(tls);
             let failed = |(address, error)| BindError { receiver: receiver.id.to_string(), protocol, address, error };
             for (address, socket) in bind_family(endpoint, family).map_err(failed)? {
                 let (receiver, traces_path) = (receiver.id.to_string(), traces_path.to_owned());
-                listeners.push(Listener { receiver, protocol, traces_path, address, number, socket });
+                listeners.push(Listener { receiver, protocol, traces_path, address, security, number, socket });
             }
             number += 1;
         }

@@ -592,6 +592,7 @@ mod tests {
             keeps_alive: true,
             cors: None,
             response_headers: Vec::new(),
+            tls: None,
         }
     }
 

@@ -4,6 +4,7 @@
 pub mod acceptor;
 pub mod client;
 pub mod cors;
+pub mod gate;
 pub mod grpc_server;
 pub mod http1_server;
 pub mod http2_guard;

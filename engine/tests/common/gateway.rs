@@ -143,20 +143,27 @@ impl Gateway {
     pub fn start(configuration: &str, environment: &[(&str, &str)]) -> Gateway {
         let mut file = tempfile::Builder::new().suffix(".yaml").tempfile().expect("a temporary file");
         file.write_all(configuration.as_bytes()).expect("a temporary file can be written");
-        Gateway::launch(file, &[], environment, configuration)
+        Gateway::launch(file, Vec::new(), environment, configuration)
     }
 
     /// Starts it from a file as it is, but for `sets` (`key=value`), and returns when it is ready.
     pub fn of_file(path: &Path, sets: &[&str]) -> Gateway {
+        Gateway::of_files(path, &[], sets)
+    }
+
+    /// The same with further files that are merged over the first.
+    pub fn of_files(path: &Path, over: &[&Path], sets: &[&str]) -> Gateway {
         let text = std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         let mut file = tempfile::Builder::new().suffix(".yaml").tempfile().expect("a temporary file");
         file.write_all(text.as_bytes()).expect("a temporary file can be written");
-        Gateway::launch(file, sets, &[], &text)
+        let over = over.iter().flat_map(|path| ["--config".to_owned(), path.display().to_string()]);
+        let sets = sets.iter().flat_map(|set| ["--set".to_owned(), (*set).to_owned()]);
+        Gateway::launch(file, over.chain(sets).collect(), &[], &text)
     }
 
     fn launch(
         file: tempfile::NamedTempFile,
-        sets: &[&str],
+        arguments: Vec<String>,
         environment: &[(&str, &str)],
         configuration: &str,
     ) -> Gateway {
@@ -164,7 +171,7 @@ impl Gateway {
             .arg("--config")
             .arg(file.path())
             .envs(environment.iter().copied())
-            .args(sets.iter().flat_map(|set| ["--set", set]))
+            .args(arguments)
             .env("NO_COLOR", "1")
             .env("RUST_BACKTRACE", "1")
             .stdin(Stdio::null())
@@ -205,7 +212,7 @@ impl Gateway {
         let after = |label: &str| {
             let line = addresses.lines().find_map(|line| line.trim_start().strip_prefix(label));
             let line = line.unwrap_or_else(|| panic!("no {label} in {said}")).trim_start();
-            let line = line.strip_prefix("http://").unwrap_or(line);
+            let line = line.strip_prefix("http://").or_else(|| line.strip_prefix("https://")).unwrap_or(line);
             let end = line.find([' ', '/']).unwrap_or(line.len());
             line[..end].parse().unwrap_or_else(|_| panic!("no address in {line:?}"))
         };
@@ -220,7 +227,8 @@ impl Gateway {
     pub fn address_of(&self, extension: &str) -> SocketAddr {
         let said = self.said();
         let line = said.lines().find_map(|line| line.trim_start().strip_prefix(extension));
-        let url = line.and_then(|line| line.trim_start().strip_prefix("http://"));
+        let line = line.map(str::trim_start);
+        let url = line.and_then(|line| line.strip_prefix("http://").or_else(|| line.strip_prefix("https://")));
         let address = url.and_then(|url| url.split('/').next()).and_then(|address| address.parse().ok());
         address.unwrap_or_else(|| panic!("no address of {extension} in {said}"))
     }

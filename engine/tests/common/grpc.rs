@@ -9,7 +9,8 @@ use h2::client::SendRequest;
 use http::HeaderMap;
 use std::future::poll_fn;
 use std::net::SocketAddr;
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc as commands;
 
 pub const TRACES: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
@@ -73,10 +74,19 @@ impl Pending {
 
 impl GrpcSender {
     pub fn connect(address: SocketAddr) -> GrpcSender {
+        GrpcSender::connect_by(address, None)
+    }
+
+    /// Over TLS to `localhost`. What goes wrong is the answer of every call.
+    pub fn connect_tls(address: SocketAddr, config: Arc<rustls::ClientConfig>) -> GrpcSender {
+        GrpcSender::connect_by(address, Some(config))
+    }
+
+    fn connect_by(address: SocketAddr, tls: Option<Arc<rustls::ClientConfig>>) -> GrpcSender {
         let (calls, called) = commands::unbounded_channel();
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-            tokio::task::LocalSet::new().block_on(&runtime, serve(address, called));
+            tokio::task::LocalSet::new().block_on(&runtime, serve(address, tls, called));
         });
         GrpcSender { calls: Some(calls), thread: Some(thread) }
     }
@@ -104,9 +114,26 @@ impl Drop for GrpcSender {
     }
 }
 
-async fn serve(address: SocketAddr, mut called: commands::UnboundedReceiver<(Call, mpsc::Sender<Answer>)>) {
+type Called = commands::UnboundedReceiver<(Call, mpsc::Sender<Answer>)>;
+
+async fn serve(address: SocketAddr, tls: Option<Arc<rustls::ClientConfig>>, mut called: Called) {
     let socket = tokio::net::TcpStream::connect(address).await.expect("the receiver listens");
     socket.set_nodelay(true).expect("a socket option");
+    let Some(config) = tls else {
+        return speak(socket, called).await;
+    };
+    let name = rustls::pki_types::ServerName::try_from("localhost").expect("a name");
+    match tokio_rustls::TlsConnector::from(config).connect(name, socket).await {
+        Ok(session) => speak(session, called).await,
+        Err(error) => {
+            while let Some((_, answer)) = called.recv().await {
+                drop(answer.send(Answer::Broken(error.to_string())));
+            }
+        }
+    }
+}
+
+async fn speak<S: AsyncRead + AsyncWrite + Unpin + 'static>(socket: S, mut called: Called) {
     let (sender, connection) = h2::client::handshake(socket).await.expect("the receiver speaks HTTP/2");
     let connection = tokio::task::spawn_local(connection);
     while let Some((call, answer)) = called.recv().await {

@@ -5,6 +5,7 @@ use codecs::grpc::Status;
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
 
 /// An answer as it came.
 #[derive(Clone, Debug)]
@@ -35,17 +36,33 @@ impl Response {
 }
 
 /// One connection to an OTLP/HTTP receiver.
-#[derive(Debug)]
 pub struct HttpSender {
-    stream: BufReader<TcpStream>,
+    stream: BufReader<Box<dyn Connection>>,
 }
+
+/// A socket, or a session over one.
+trait Connection: Read + Write {}
+impl<T: Read + Write> Connection for T {}
 
 impl HttpSender {
     pub fn connect(address: SocketAddr) -> HttpSender {
         let stream = TcpStream::connect(address).expect("the receiver listens");
         stream.set_read_timeout(Some(PATIENCE)).expect("a socket option");
         stream.set_nodelay(true).expect("a socket option");
-        HttpSender { stream: BufReader::new(stream) }
+        HttpSender { stream: BufReader::new(Box::new(stream)) }
+    }
+
+    /// Over TLS to `localhost`; the error of the handshake if there is one.
+    pub fn connect_tls(address: SocketAddr, config: Arc<rustls::ClientConfig>) -> Result<HttpSender, String> {
+        let mut stream = TcpStream::connect(address).expect("the receiver listens");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a socket option");
+        let name = rustls::pki_types::ServerName::try_from("localhost").expect("a name");
+        let mut session = rustls::ClientConnection::new(config, name).expect("a session");
+        while session.is_handshaking() {
+            session.complete_io(&mut stream).map_err(|error| error.to_string())?;
+        }
+        let stream = rustls::StreamOwned::new(session, stream);
+        Ok(HttpSender { stream: BufReader::new(Box::new(stream)) })
     }
 
     /// A request as an exporter sends it.
@@ -72,6 +89,7 @@ impl HttpSender {
         let socket = self.stream.get_mut();
         socket.write_all(head.as_bytes()).expect("the connection is open");
         socket.write_all(body).expect("the connection is open");
+        socket.flush().expect("the connection is open");
         self.read_response()
     }
 

@@ -16,6 +16,7 @@ pub mod grpc;
 pub mod http;
 pub mod http_peer;
 pub mod sink;
+pub mod tls;
 pub mod traces;
 
 pub use gateway::{Engine, Gateway};

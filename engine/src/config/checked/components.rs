@@ -38,6 +38,8 @@ pub struct GrpcServerSettings {
     pub family: SocketFamily,
     /// `keepalive`.
     pub keepalive: KeepaliveSettings,
+    /// `tls`; `None`: plain text.
+    pub tls: Option<TlsServerSettings>,
 }
 
 /// What a server's endpoint means.
@@ -117,6 +119,8 @@ pub struct HttpServerSettings {
     pub cors: Option<CorsSettings>,
     /// `response_headers`, valid by the rules of HTTP, names in lower case.
     pub response_headers: Vec<(String, String)>,
+    /// `tls`; `None`: plain text.
+    pub tls: Option<TlsServerSettings>,
 }
 
 /// Timeouts of an HTTP server in nanoseconds. `None`: only what bounds a hostile peer.
@@ -365,8 +369,8 @@ pub struct OtlpExporterSettings {
     pub queue: QueueSettings,
 }
 
-/// TLS towards a backend.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// TLS towards a backend. By default the system's roots are trusted, and nobody is shown a certificate.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TlsClientSettings {
     /// PEM text of trusted roots; `None`: the system's.
     pub ca: Option<PemSource>,
@@ -380,6 +384,57 @@ pub struct TlsClientSettings {
     pub insecure_skip_verify: bool,
     /// Name to verify and to send in SNI instead of the host.
     pub server_name: Option<String>,
+    /// What both sides have.
+    pub policy: TlsPolicy,
+}
+
+/// TLS towards senders.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsServerSettings {
+    /// What senders are shown.
+    pub cert: PemSource,
+    /// Its key.
+    pub key: PemSource,
+    /// `client_ca_file`: a sender must show a certificate that one of these authorities signed.
+    pub client_ca: Option<PemSource>,
+    /// What both sides have.
+    pub policy: TlsPolicy,
+}
+
+/// What the `tls` of clients and of servers have in common.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsPolicy {
+    /// `min_version`.
+    pub min_version: TlsVersion,
+    /// `max_version`; not below the least.
+    pub max_version: TlsVersion,
+    /// `cipher_suites` of TLS 1.2; empty: every strong one. Those of 1.3 are always offered.
+    pub cipher_suites: Vec<rustls::CipherSuite>,
+    /// `curve_preferences`, the best first; empty: ours.
+    pub curves: Vec<rustls::NamedGroup>,
+    /// `reload_interval`: how often files are looked at; 0: every second.
+    pub reload_interval_ns: u64,
+}
+
+impl Default for TlsPolicy {
+    fn default() -> TlsPolicy {
+        TlsPolicy {
+            min_version: TlsVersion::Tls12,
+            max_version: TlsVersion::Tls13,
+            cipher_suites: Vec::new(),
+            curves: Vec::new(),
+            reload_interval_ns: 0,
+        }
+    }
+}
+
+/// A version of TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum TlsVersion {
+    /// 1.2.
+    Tls12,
+    /// 1.3.
+    Tls13,
 }
 
 /// A PEM text or the file that holds it.

@@ -1,10 +1,9 @@
 //! What exporters share: TLS, headers, compression, queue, retry.
 
-use std::path::PathBuf;
-
 use codecs::compression::Compression;
 
-use crate::config::checked::{PemSource, QueueSettings, RetrySettings, TlsClientSettings};
+use super::tls;
+use crate::config::checked::{QueueSettings, RetrySettings, TlsClientSettings};
 use crate::config::section::{Field, Idle, Section};
 use crate::config::yaml::Value;
 
@@ -234,9 +233,9 @@ pub(crate) struct Tls {
 /// Reads `tls`; defaults where it is absent.
 pub(crate) fn tls(exporter: &Section<'_>) -> Tls {
     let section = exporter.section_or_empty("tls");
-    let ca = pem(&section, "ca_file", "ca_pem");
-    let cert = pem(&section, "cert_file", "cert_pem");
-    let key = pem(&section, "key_file", "key_pem");
+    let ca = tls::pem(&section, "ca_file", "ca_pem");
+    let cert = tls::pem(&section, "cert_file", "cert_pem");
+    let key = tls::pem(&section, "key_file", "key_pem");
     match (&cert, &key) {
         (Some(_), None) => {
             section.error("a client certificate is given without its key", "add `key_file` or `key_pem`")
@@ -251,24 +250,7 @@ pub(crate) fn tls(exporter: &Section<'_>) -> Tls {
     {
         field.warning("has no effect beside a CA: TLS is used", "remove `insecure`, or the CA for plain text");
     }
-    // Newer than asked for is safe; older or bounded above is not what was asked for.
-    section.unsupported(
-        "min_version",
-        Idle::Text(&["1.0", "1.1", "1.2"]),
-        "TLS 1.3 as the least",
-        "write \"1.2\", or remove it: TLS 1.3 is taken where the backend speaks it",
-    );
-    section.unsupported("max_version", Idle::Text(&["1.3"]), "a bound on the TLS version", "remove it");
-    section.unsupported(
-        "cipher_suites",
-        Idle::Zero,
-        "a choice of cipher suites",
-        "remove it: only strong suites are offered",
-    );
-    section.unsupported("curve_preferences", Idle::Zero, "a choice of curves", "remove it");
-    section.ignored(&["include_insecure_cipher_suites"]);
-    section.no_effect("reload_interval", Idle::Zero, "restart the gateway to read new certificates");
-    section.unsupported("tpm", Idle::Disabled, "keys in a TPM", "give the key with `key_file`");
+    let policy = tls::policy(&section);
     Tls {
         insecure: insecure && ca.is_none(),
         settings: TlsClientSettings {
@@ -278,17 +260,9 @@ pub(crate) fn tls(exporter: &Section<'_>) -> Tls {
             key,
             insecure_skip_verify: section.boolean("insecure_skip_verify", false),
             server_name: section.text("server_name_override"),
+            policy,
         },
     }
-}
-
-fn pem(section: &Section<'_>, file_key: &'static str, inline_key: &'static str) -> Option<PemSource> {
-    let file = section.text(file_key).map(|path| PemSource::File(PathBuf::from(path)));
-    let inline = section.text(inline_key).map(PemSource::Inline);
-    if file.is_some() && inline.is_some() {
-        section.error(format!("both `{file_key}` and `{inline_key}` are given"), "remove one of them");
-    }
-    file.or(inline)
 }
 
 /// Keys of network clients that both protocols have and that are not built.

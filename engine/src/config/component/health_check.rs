@@ -1,10 +1,9 @@
 //! `extensions.health_check` and `extensions.healthcheckv2`: one set of keys, two behaviours chosen by `use_v2`.
 //!
-//! The keys of an HTTP server that guard who may ask (`tls`, `auth`) are errors where the extension is listed: a probe
-//! that speaks TLS would fail against plain text without saying why.
+//! `auth`, the key of an HTTP server that says who may ask, is an error where the extension is listed.
 
-use crate::config::checked::{ExtensionKind, HealthCheckSettings, HealthCheckV2Settings};
-use crate::config::component::endpoint;
+use crate::config::checked::{ExtensionKind, HealthCheckSettings, HealthCheckV2Settings, TlsServerSettings};
+use crate::config::component::{endpoint, tls};
 use crate::config::section::{Field, Idle, Section};
 use crate::config::service::loopback;
 
@@ -15,11 +14,15 @@ const STATUS_PATH: &str = "/status";
 /// Longest text of a `response_body`.
 const BODY_BYTES_MAX: usize = 16 << 10;
 
+/// A listener, and its `tls`.
+type Listening = (ExtensionKind, Option<TlsServerSettings>);
+
 /// Reads the settings: one listener, or with `use_v2` one for HTTP, one for gRPC, or both.
-pub(crate) fn check(field: &Field<'_>) -> Option<Vec<ExtensionKind>> {
+pub(crate) fn check(field: &Field<'_>) -> Option<Vec<Listening>> {
     let section = field.section()?;
     let v2 = section.boolean("use_v2", false);
     let first = first_version(&section);
+    let first_tls = tls::server(&section);
     section.ignored(&["check_collector_pipeline"]);
     if let Some(health) = section.section("component_health") {
         for key in ["include_permanent_errors", "include_recoverable_errors"] {
@@ -31,13 +34,19 @@ pub(crate) fn check(field: &Field<'_>) -> Option<Vec<ExtensionKind>> {
         }
         health.ignored(&["recovery_duration"]);
     }
-    let http = section.section("http").map(|http| second_version(&http).map(ExtensionKind::HealthCheckV2));
-    let grpc = section.section("grpc").map(|grpc| address_of_grpc(&grpc).map(ExtensionKind::HealthCheckGrpc));
+    let http = section.section("http").map(|http| {
+        let (kind, tls) = (second_version(&http).map(ExtensionKind::HealthCheckV2), tls::server(&http));
+        kind.map(|kind| (kind, tls))
+    });
+    let grpc = section.section("grpc").map(|grpc| {
+        let (kind, tls) = (address_of_grpc(&grpc).map(ExtensionKind::HealthCheckGrpc), tls::server(&grpc));
+        kind.map(|kind| (kind, tls))
+    });
     if !v2 {
         if http.is_some() || grpc.is_some() {
             section.warning("`http` and `grpc` need `use_v2: true`", "add `use_v2: true`, or remove them");
         }
-        return first.map(|first| vec![ExtensionKind::HealthCheck(first)]);
+        return first.map(|first| vec![(ExtensionKind::HealthCheck(first), first_tls)]);
     }
     if http.is_none() && grpc.is_none() {
         section.error("`use_v2` needs `http` or `grpc`", "add `http: {endpoint: localhost:13133}`");
@@ -70,7 +79,6 @@ fn second_version(http: &Section<'_>) -> Option<HealthCheckV2Settings> {
 }
 
 fn address_of_grpc(grpc: &Section<'_>) -> Option<std::net::SocketAddr> {
-    grpc.unsupported("tls", Idle::Zero, "TLS on a health check", "remove it: the answer is no secret");
     grpc.unsupported("auth", Idle::Zero, "authentication on a health check", "remove it: the answer is no secret");
     let address = match grpc.field("endpoint").filter(|field| !field.node.is_null()) {
         Some(field) => endpoint::listen_numeric(&field),
@@ -91,7 +99,6 @@ fn address_of_grpc(grpc: &Section<'_>) -> Option<std::net::SocketAddr> {
 
 /// `endpoint`, and what else a server of the Collector has.
 fn address(section: &Section<'_>) -> Option<std::net::SocketAddr> {
-    section.unsupported("tls", Idle::Zero, "TLS on a health check", "remove it: the answer is no secret");
     section.unsupported("auth", Idle::Zero, "authentication on a health check", "remove it: the answer is no secret");
     section.ignored(&[
         "transport",

@@ -30,6 +30,7 @@ pub(crate) mod resource;
 pub(crate) mod span_metrics;
 mod tail_policies;
 pub(crate) mod tail_sampling;
+pub(crate) mod tls;
 pub(crate) mod transform;
 pub(crate) mod zpages;
 

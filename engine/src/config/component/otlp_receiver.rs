@@ -2,7 +2,7 @@
 //!
 //! A protocol is served if its key is there, even without a value; its defaults are the Collector's.
 
-use super::{auth, client, endpoint};
+use super::{auth, client, endpoint, tls};
 use crate::config::checked::{
     CorsSettings, Endpoint, GrpcServerSettings, HttpServerSettings, HttpTimeouts, KeepaliveSettings,
     OtlpReceiverSettings, PingPolicy, SocketFamily,
@@ -21,8 +21,6 @@ const PING_AFTER_NS_MIN: u64 = 1_000_000_000;
 const PING_INTERVAL_NS_MIN: u64 = 300_000_000_000;
 const HTTP_TRACES_PATH: &str = "/v1/traces";
 
-const NO_TLS: &str = "TLS on a receiver; connections would be in plain text";
-const NO_TLS_INSTEAD: &str = "terminate TLS in front of the gateway and remove `tls` here";
 const NO_MIDDLEWARE: &str = "middlewares";
 
 /// Reads the settings of one receiver.
@@ -69,6 +67,7 @@ fn grpc(field: &Field<'_>) -> Option<GrpcServerSettings> {
         head,
         family,
         keepalive,
+        tls: tls::server(&section),
     })
 }
 
@@ -141,6 +140,7 @@ fn http(field: &Field<'_>) -> Option<HttpServerSettings> {
         keeps_alive: section.boolean("keep_alives_enabled", true),
         cors: section.field("cors").and_then(|field| cors(&field)),
         response_headers: client::headers_of(&section, "response_headers"),
+        tls: tls::server(&section),
     })
 }
 
@@ -180,7 +180,6 @@ fn header_names(section: &Section<'_>, key: &'static str) -> Vec<String> {
 
 /// Keys that both protocols have.
 fn shared_server_keys(section: &Section<'_>) {
-    section.unsupported("tls", Idle::Zero, NO_TLS, NO_TLS_INSTEAD);
     section.unsupported("middlewares", Idle::Zero, NO_MIDDLEWARE, "remove it");
 }
 

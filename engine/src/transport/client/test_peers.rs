@@ -242,14 +242,7 @@ impl Certificate {
 
 /// The system's roots, nothing else.
 pub(crate) fn tls_settings() -> TlsClientSettings {
-    TlsClientSettings {
-        ca: None,
-        include_system_roots: false,
-        cert: None,
-        key: None,
-        insecure_skip_verify: false,
-        server_name: None,
-    }
+    TlsClientSettings::default()
 }
 
 /// Settings of a plain exporter towards `localhost` without a timeout.

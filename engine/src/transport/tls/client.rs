@@ -1,51 +1,41 @@
-//! TLS towards a backend: settings become one checked client configuration, shared by every shard.
-//!
-//! The one idea: everything that can be wrong with the files is found at start, by the thread that may block, and every
-//! error names the file and the remedy; afterwards a shard only opens sessions. The cryptography is aws-lc-rs, passed
-//! explicitly: nothing here reads or sets a process-wide default.
+//! TLS towards a backend: whom we trust, who we say we are, and what an error of a session means.
 
-use crate::config::checked::{PemSource, TlsClientSettings};
+use super::Alpn;
+use super::material::{self, Sources, Texts};
+use super::reload::{Current, Look};
+use crate::config::checked::TlsClientSettings;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::{AlertDescription, CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
-use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use std::fmt::Write as _;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::client::TlsStream;
-
-/// The TLS error that an I/O error of a session stands for.
-pub fn tls_error(error: &io::Error) -> Option<&rustls::Error> {
-    error.get_ref()?.downcast_ref()
-}
-
-/// Which protocol follows the handshake; offered by ALPN.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Alpn {
-    /// `h2`.
-    Http2,
-    /// `http/1.1`.
-    Http1,
-}
 
 /// A checked TLS client for one backend. Holding one proves: files were read, certificate and key fit, the name to
 /// verify is a name. Cloning shares it; it may go to any thread.
 #[derive(Clone)]
 pub struct TlsClient {
-    config: Arc<ClientConfig>,
+    current: Current<Session>,
     server_name: ServerName<'static>,
+}
+
+/// What sessions are opened with.
+struct Session {
+    config: Arc<ClientConfig>,
     /// Where trust comes from and who we say we are, for error texts.
-    trust: Arc<str>,
-    identity: Option<Arc<str>>,
+    trust: String,
+    identity: Option<String>,
 }
 
 impl std::fmt::Debug for TlsClient {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("TlsClient")
             .field("server_name", &self.server_name)
-            .field("trust", &self.trust)
+            .field("trust", &self.current.value().trust)
             .finish_non_exhaustive()
     }
 }
@@ -56,41 +46,24 @@ impl TlsClient {
     /// `host` is the endpoint's, verified unless `server_name_override` is set. The error names setting, file and
     /// remedy.
     pub fn new(settings: &TlsClientSettings, host: &str, alpn: Alpn) -> Result<TlsClient, String> {
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let (roots, trust) = trusted_roots(settings)?;
-        let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
-            .with_safe_default_protocol_versions()
-            .map_err(|error| format!("tls: {error}"))?;
-        let (builder, trust) = if settings.insecure_skip_verify {
-            let verifier = Arc::new(AcceptAnyCertificate { provider });
-            let builder = builder.dangerous().with_custom_certificate_verifier(verifier);
-            (builder, "nothing is verified (tls.insecure_skip_verify)".to_owned())
-        } else {
-            (builder.with_root_certificates(roots), trust)
-        };
-        let (mut config, identity) = match (&settings.cert, &settings.key) {
-            (None, None) => (builder.with_no_client_auth(), None),
-            (Some(cert), Some(key)) => {
-                let chain = certificates(cert, "cert")?;
-                let key = private_key(key)?;
-                let identity = describe(cert, "cert");
-                let config = builder
-                    .with_client_auth_cert(chain, key)
-                    .map_err(|error| format!("{identity}: does not fit the key in tls.key_file/key_pem: {error}"))?;
-                (config, Some(identity.into()))
-            }
+        match (&settings.cert, &settings.key) {
             (Some(_), None) => return Err("tls.cert_file needs tls.key_file beside it".to_owned()),
             (None, Some(_)) => return Err("tls.key_file needs tls.cert_file beside it".to_owned()),
-        };
-        config.alpn_protocols = match alpn {
-            Alpn::Http2 => vec![b"h2".to_vec()],
-            Alpn::Http1 => vec![b"http/1.1".to_vec()],
-        };
+            (None, None) | (Some(_), Some(_)) => {}
+        }
         let name = settings.server_name.as_deref().unwrap_or(host);
         let server_name = ServerName::try_from(name.to_owned()).map_err(|_| {
             format!("{name:?} is no name a certificate can carry; set tls.server_name_override to the one it has")
         })?;
-        Ok(TlsClient { config: Arc::new(config), server_name, trust: trust.into(), identity })
+        let sources = Sources {
+            authority: settings.ca.clone().map(|source| ("ca", source)),
+            certificate: settings.cert.clone(),
+            key: settings.key.clone(),
+        };
+        let interval_ns = settings.policy.reload_interval_ns;
+        let settings = settings.clone();
+        let current = Current::new(sources, interval_ns, move |texts| build(texts, &settings, alpn))?;
+        Ok(TlsClient { current, server_name })
     }
 
     /// Opens a session over a connected stream.
@@ -98,8 +71,16 @@ impl TlsClient {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let connector = tokio_rustls::TlsConnector::from(Arc::clone(&self.config));
+        let connector = tokio_rustls::TlsConnector::from(Arc::clone(&self.current.value().config));
         connector.connect(self.server_name.clone(), stream).await
+    }
+
+    pub(super) fn look_every(&self) -> Option<Duration> {
+        self.current.look_every()
+    }
+
+    pub(super) fn look(&self) -> Look {
+        self.current.look()
     }
 
     /// What `error` means for the operator: what was found, and what to change.
@@ -118,7 +99,7 @@ impl TlsClient {
             CertificateError::UnknownIssuer | CertificateError::BadSignature => format!(
                 "the peer's certificate is signed by nobody we trust ({}); set tls.ca_file to the certificate of the \
                  authority that signed it",
-                self.trust
+                self.current.value().trust
             ),
             CertificateError::NotValidForName => {
                 format!("the peer's certificate is not for {name}; set tls.server_name_override to its name")
@@ -145,7 +126,7 @@ impl TlsClient {
     }
 
     fn explain_alert(&self, alert: AlertDescription) -> String {
-        match (alert, &self.identity) {
+        match (alert, &self.current.value().identity) {
             (AlertDescription::CertificateRequired, None) | (AlertDescription::HandshakeFailure, None) => format!(
                 "the peer refused the TLS handshake ({alert:?}); if it wants client certificates, set tls.cert_file \
                  and tls.key_file"
@@ -174,23 +155,45 @@ impl TlsClient {
     }
 }
 
-/// The trusted roots, and where they come from in words.
-fn trusted_roots(settings: &TlsClientSettings) -> Result<(RootCertStore, String), String> {
-    let mut roots = RootCertStore::empty();
-    let mut trust = String::new();
-    if let Some(ca) = &settings.ca {
-        for certificate in certificates(ca, "ca")? {
-            roots
-                .add(certificate)
-                .map_err(|error| format!("{}: not a usable certificate: {error}", describe(ca, "ca")))?;
+fn build(texts: &Texts, settings: &TlsClientSettings, alpn: Alpn) -> Result<Session, String> {
+    let cryptography = material::cryptography(&settings.policy);
+    let builder = ClientConfig::builder_with_provider(Arc::clone(&cryptography))
+        .with_protocol_versions(&material::versions(&settings.policy))
+        .map_err(|error| format!("tls: {error}; widen min_version, max_version or cipher_suites"))?;
+    let (roots, trust) = trusted_roots(texts, settings)?;
+    let (builder, trust) = if settings.insecure_skip_verify {
+        let verifier = Arc::new(AcceptAnyCertificate { provider: cryptography });
+        let builder = builder.dangerous().with_custom_certificate_verifier(verifier);
+        (builder, "nothing is verified (tls.insecure_skip_verify)".to_owned())
+    } else {
+        (builder.with_root_certificates(roots), trust)
+    };
+    let (mut config, identity) = match (&texts.certificate, &texts.key) {
+        (Some(certificate), Some(key)) => {
+            let (chain, key) = (certificate.certificates()?, key.private_key()?);
+            let identity = certificate.place.clone();
+            let config = builder
+                .with_client_auth_cert(chain, key)
+                .map_err(|error| format!("{identity}: does not fit the key in tls.key_file/key_pem: {error}"))?;
+            (config, Some(identity))
         }
-        trust = describe(ca, "ca");
-    }
-    let with_system = settings.ca.is_none() || settings.include_system_roots;
+        _ => (builder.with_no_client_auth(), None),
+    };
+    config.alpn_protocols = alpn.names();
+    Ok(Session { config: Arc::new(config), trust, identity })
+}
+
+/// The trusted roots, and where they come from in words.
+fn trusted_roots(texts: &Texts, settings: &TlsClientSettings) -> Result<(RootCertStore, String), String> {
+    let (mut roots, mut trust) = match &texts.authority {
+        Some(authority) => (authority.authorities()?, authority.place.clone()),
+        None => (RootCertStore::empty(), String::new()),
+    };
+    let with_system = texts.authority.is_none() || settings.include_system_roots;
     if with_system && !settings.insecure_skip_verify {
         let found = rustls_native_certs::load_native_certs();
         let (added, _unusable) = roots.add_parsable_certificates(found.certs);
-        if added == 0 && settings.ca.is_none() {
+        if added == 0 && texts.authority.is_none() {
             let reason = found.errors.first().map(|error| format!(" ({error})")).unwrap_or_default();
             return Err(format!(
                 "tls: this machine has no trusted certificates{reason}; install ca-certificates or set tls.ca_file"
@@ -200,46 +203,6 @@ fn trusted_roots(settings: &TlsClientSettings) -> Result<(RootCertStore, String)
         write!(trust, "{separator}{added} certificates of this machine").expect("a String takes every write");
     }
     Ok((roots, trust))
-}
-
-/// `tls.ca_file FILE` or `tls.ca_pem`.
-fn describe(source: &PemSource, setting: &str) -> String {
-    match source {
-        PemSource::File(path) => format!("tls.{setting}_file {}", path.display()),
-        PemSource::Inline(_) => format!("tls.{setting}_pem"),
-    }
-}
-
-fn pem_text(source: &PemSource, setting: &str) -> Result<Vec<u8>, String> {
-    match source {
-        PemSource::Inline(text) => Ok(text.clone().into_bytes()),
-        PemSource::File(path) => std::fs::read(path).map_err(|error| {
-            format!("{}: cannot be read: {error}; correct the path or its permissions", describe(source, setting))
-        }),
-    }
-}
-
-fn certificates(source: &PemSource, setting: &str) -> Result<Vec<CertificateDer<'static>>, String> {
-    let text = pem_text(source, setting)?;
-    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
-    let found = found.map_err(|error| {
-        format!("{}: is not PEM: {error}; export the certificate as PEM", describe(source, setting))
-    })?;
-    if found.is_empty() {
-        let place = describe(source, setting);
-        return Err(format!("{place}: holds no certificate (no BEGIN CERTIFICATE line)"));
-    }
-    Ok(found)
-}
-
-fn private_key(source: &PemSource) -> Result<PrivateKeyDer<'static>, String> {
-    let text = pem_text(source, "key")?;
-    PrivateKeyDer::from_pem_slice(&text).map_err(|error| {
-        format!(
-            "{}: holds no private key that can be used: {error}; give it unencrypted in PEM",
-            describe(source, "key")
-        )
-    })
 }
 
 /// `insecure_skip_verify`: the peer may be anybody, but must own the key of the certificate it shows.
@@ -286,17 +249,11 @@ impl ServerCertVerifier for AcceptAnyCertificate {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::checked::PemSource;
     use std::path::PathBuf;
 
     fn settings() -> TlsClientSettings {
-        TlsClientSettings {
-            ca: None,
-            include_system_roots: false,
-            cert: None,
-            key: None,
-            insecure_skip_verify: false,
-            server_name: None,
-        }
+        TlsClientSettings::default()
     }
 
     fn check_error(settings: TlsClientSettings, expected: &[&str]) {

@@ -1,0 +1,185 @@
+//! A request that its backend calls too large is sent in halves, and these in halves, down to single items.
+//!
+//! ```text
+//! [ 800 spans ] --too large--> [ 400 ][ 400 ] --taken--> [ 400 ] --too large--> [ 200 ][ 200 ] ...
+//! ```
+//!
+//! The one idea: parts wait on a stack, so they leave in their order, and what was delivered is never sent again. Bounded:
+//! n items are sent in fewer than 2n requests. Pure: outcomes in, the next part out.
+
+use super::ExportRequest;
+use crate::exporter::outcome::Outcome;
+use crate::pipeline::batch::Batch;
+use codecs::otlp::SpanIndex;
+use std::rc::Rc;
+
+/// The parts of one request.
+#[derive(Debug)]
+pub(super) struct Parts {
+    /// The next is the last.
+    waiting: Vec<Rc<ExportRequest>>,
+    whole: u64,
+    delivered: u64,
+    /// What became of the last part that was delivered, or of the first that was not.
+    taken: Option<Outcome>,
+    failed: Option<Outcome>,
+    rejection: Option<String>,
+}
+
+impl Parts {
+    /// Nothing has been sent.
+    pub(super) fn of(request: &Rc<ExportRequest>) -> Parts {
+        let waiting = vec![Rc::clone(request)];
+        Parts { waiting, whole: request.spans(), delivered: 0, taken: None, failed: None, rejection: None }
+    }
+
+    /// The next part to send, if any is left.
+    pub(super) fn next(&mut self) -> Option<Rc<ExportRequest>> {
+        self.waiting.pop()
+    }
+
+    /// What became of `part`. Returns whether it was cut in two.
+    pub(super) fn ended(&mut self, part: &ExportRequest, outcome: Outcome) -> bool {
+        let spans = part.spans();
+        match outcome {
+            Outcome::Delivered => {
+                self.delivered += spans;
+                self.taken = Some(Outcome::Delivered);
+            }
+            Outcome::PartiallyRejected { rejected, message } => {
+                self.delivered += spans - rejected.min(spans);
+                self.rejection.get_or_insert_with(|| message.clone());
+                self.taken = Some(Outcome::PartiallyRejected { rejected, message });
+            }
+            too_large if too_large.is_too_large() && spans > 1 => {
+                let [first, second] = halves(part.batch());
+                self.waiting.extend([ExportRequest::new(second), ExportRequest::new(first)]);
+                return true;
+            }
+            failed => {
+                self.failed.get_or_insert(failed);
+            }
+        }
+        false
+    }
+
+    /// What became of the whole. Where only some of it was delivered, the rest counts as rejected: a sender that is told
+    /// to come back would bring again what has arrived.
+    pub(super) fn outcome(self) -> Outcome {
+        let rejected = self.whole - self.delivered;
+        match (self.taken, self.failed) {
+            (None, Some(failed)) => failed,
+            (Some(_), Some(failed)) => {
+                let message = match failed {
+                    Outcome::Retry { message, .. } | Outcome::Permanent { message, .. } => message,
+                    Outcome::Delivered | Outcome::PartiallyRejected { .. } => String::new(),
+                };
+                Outcome::PartiallyRejected { rejected, message }
+            }
+            (Some(taken), None) => match self.rejection {
+                Some(message) => Outcome::PartiallyRejected { rejected, message },
+                None => taken,
+            },
+            (None, None) => Outcome::Delivered,
+        }
+    }
+}
+
+/// Both halves of a batch of more than one item, over the same bytes.
+fn halves(batch: &Batch) -> [Batch; 2] {
+    let spans = u32::try_from(batch.index.spans.len()).expect("an index holds u32 spans");
+    let cut = |from: u32, to: u32| {
+        let chosen: Vec<u32> = (from..to).collect();
+        let mut index = SpanIndex::default();
+        batch.index.select(&chosen, &mut index);
+        Batch { index, segments: batch.segments.clone(), acks: Vec::new(), client: batch.client.clone() }
+    };
+    [cut(0, spans / 2), cut(spans / 2, spans)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exporter::outcome::ErrorWord;
+    use codecs::grpc::Code;
+    use codecs::otlp::proto::{ExportTraceServiceRequest, ResourceSpans, ScopeSpans, Span};
+    use codecs::otlp::span_bytes;
+    use prost::Message;
+
+    fn request(spans: u8) -> Rc<ExportRequest> {
+        let spans = (1..=spans).map(|number| Span { span_id: vec![number; 8], ..Span::default() }).collect();
+        let scope_spans = vec![ScopeSpans { spans, ..ScopeSpans::default() }];
+        let resource_spans = vec![ResourceSpans { scope_spans, ..ResourceSpans::default() }];
+        let bytes: bytes::Bytes = ExportTraceServiceRequest { resource_spans }.encode_to_vec().into();
+        let mut index = SpanIndex::default();
+        index.read_request(&bytes, 0).unwrap();
+        ExportRequest::new(Batch { index, segments: vec![bytes], ..Batch::default() })
+    }
+
+    fn numbers(part: &ExportRequest) -> Vec<u8> {
+        let Batch { index, segments, .. } = part.batch();
+        index.spans.iter().map(|span| Span::decode(span_bytes(span, segments)).unwrap().span_id[0]).collect()
+    }
+
+    fn too_large() -> Outcome {
+        let message = "received message larger than max (9 vs. 8)".to_owned();
+        Outcome::Permanent { reason: ErrorWord::Grpc(Code::ResourceExhausted), message }
+    }
+
+    /// Sends to a backend; returns what it took, how often it was asked, and what became of the whole.
+    fn send(spans: u8, backend: impl Fn(&[u8]) -> Outcome) -> (Vec<u8>, usize, Outcome) {
+        let mut parts = Parts::of(&request(spans));
+        let (mut taken, mut asked) = (Vec::new(), 0);
+        while let Some(part) = parts.next() {
+            let outcome = backend(&numbers(&part));
+            asked += 1;
+            if matches!(outcome, Outcome::Delivered | Outcome::PartiallyRejected { .. }) {
+                taken.extend(numbers(&part));
+            }
+            parts.ended(&part, outcome);
+        }
+        (taken, asked, parts.outcome())
+    }
+
+    #[test]
+    fn every_item_arrives_once_and_in_order_whatever_the_bound() {
+        for spans in 1..=40 {
+            for bound in 1..=40 {
+                let all: Vec<u8> = (1..=spans).collect();
+                let backend = |part: &[u8]| if part.len() > bound { too_large() } else { Outcome::Delivered };
+                let (taken, asked, outcome) = send(spans, backend);
+                assert_eq!((taken, outcome), (all, Outcome::Delivered), "{spans} spans, at most {bound}");
+                assert!(asked < 2 * usize::from(spans), "{asked} requests for {spans} spans");
+            }
+        }
+    }
+
+    #[test]
+    fn an_item_that_is_too_large_alone_fails_alone() {
+        let backend = |part: &[u8]| if part.contains(&7) { too_large() } else { Outcome::Delivered };
+        let (taken, _, outcome) = send(10, backend);
+        assert_eq!(taken, [1, 2, 3, 4, 5, 6, 8, 9, 10]);
+        assert!(matches!(outcome, Outcome::PartiallyRejected { rejected: 1, message } if message.contains("larger")));
+        assert_eq!(send(1, |_| too_large()), (vec![], 1, too_large()));
+    }
+
+    #[test]
+    fn another_failure_is_not_cut_and_what_was_delivered_is_not_asked_for_again() {
+        let denied =
+            || Outcome::Permanent { reason: ErrorWord::Grpc(Code::PermissionDenied), message: "no".to_owned() };
+        assert_eq!(send(8, |_| denied()), (vec![], 1, denied()));
+        let retry = |part: &[u8]| match part.len() {
+            8 => too_large(),
+            _ if part[0] == 1 => Outcome::Delivered,
+            _ => Outcome::Retry { after: None, reason: ErrorWord::Grpc(Code::Unavailable), message: "late".to_owned() },
+        };
+        let (taken, asked, outcome) = send(8, retry);
+        assert_eq!((taken, asked), (vec![1, 2, 3, 4], 3));
+        assert_eq!(outcome, Outcome::PartiallyRejected { rejected: 4, message: "late".to_owned() });
+        let partial = |part: &[u8]| match part.len() {
+            8 => too_large(),
+            _ => Outcome::PartiallyRejected { rejected: 1, message: "old".to_owned() },
+        };
+        assert_eq!(send(8, partial).2, Outcome::PartiallyRejected { rejected: 2, message: "old".to_owned() });
+    }
+}
