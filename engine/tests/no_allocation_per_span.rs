@@ -10,7 +10,7 @@ mod common;
 
 use bytes::Bytes;
 use codecs::compression::Compression;
-use codecs::otlp::Format;
+use codecs::otlp::{Format, Signal};
 use common::traces::{Kind, Trace, request_of};
 use engine::auth::Authenticators;
 use engine::config::checked::{ComponentId, ExporterKind, ExporterSettings, HeadSettings, QueueSettings, Wanted};
@@ -101,11 +101,11 @@ const GROWTHS_MAX: f64 = 4.0;
 fn receiver() -> (Rc<OtlpReceiver>, Rc<RefCell<Pipelines>>) {
     let mut schema = Schema::default();
     let policies = ["slow".to_owned()];
-    let series = ReceiverSeries::declare(&mut schema, "otlp", "grpc");
+    let series = ReceiverSeries::declare(&mut schema, "otlp", "grpc", &[Signal::Traces]);
     let sampling = TailSamplingSeries::declare(&mut schema, "tail_sampling", &policies);
-    let items = ProcessorSeries::declare(&mut schema, "tail_sampling");
-    let exporter = ExporterSeries::declare(&mut schema, "nop");
-    let book = BookSeries::declare(&mut schema, "traces", "nop");
+    let items = ProcessorSeries::declare(&mut schema, "tail_sampling", Signal::Traces);
+    let exporter = ExporterSeries::declare(&mut schema, "nop", Signal::Traces);
+    let book = BookSeries::declare(&mut schema, "traces", "nop", Signal::Traces);
     let gauges = Gauges {
         budget: BudgetSeries::declare(&mut schema),
         mesh: MeshSeries::declare(&mut schema),
@@ -127,13 +127,20 @@ fn receiver() -> (Rc<OtlpReceiver>, Rc<RefCell<Pipelines>>) {
     };
     let node = Processor::TailSampling(Box::new(TailSampling::new(Sampler::new(&settings, 7, 1), sampling)));
     let id = ComponentId { kind: "nop".to_owned(), name: None };
-    let nop = ExporterSettings { id, kind: ExporterKind::Nop };
+    let nop = ExporterSettings { id, signal: Signal::Traces, kind: ExporterKind::Nop };
     let nop = Exporter::new(&nop, None, &Authenticators::default(), Rc::default(), None, 0).unwrap();
     let queue = QueueSettings { enabled: false, num_consumers: 1, queue_size: 1, block_on_overflow: false };
     let queue = Queue::new(nop, &queue, None, exporter, shard.clone());
-    let pipeline = Pipeline::new(vec![node], vec![items], vec![Branch::new(Rc::clone(&queue), book)], None);
+    let pipeline =
+        Pipeline::new(Signal::Traces, vec![node], vec![items], vec![Branch::new(Rc::clone(&queue), book)], None);
     let pipelines = vec![Rc::new(RefCell::new(pipeline))];
-    let pipelines = Pipelines::new(pipelines, vec![vec![0]], vec![Vec::new()], vec![queue], shard.clone());
+    let pipelines = Pipelines::new(
+        pipelines,
+        vec![[vec![0], vec![], vec![]]],
+        vec![[vec![], vec![], vec![]]],
+        vec![queue],
+        shard.clone(),
+    );
     let pipelines = Rc::new(RefCell::new(pipelines));
     let end = Rc::new(RefCell::new(mesh(1, 1 << 20).pop().unwrap()));
     // A pipeline that asks for a header: what is known of a client is made once.
@@ -190,12 +197,13 @@ fn allocations(spans: u32, compression: Compression) -> f64 {
             // What the server does: the head, admission, a buffer of the shard, the bytes, the request.
             let client = receiver.enter(Head { headers: &headers, uri: &uri }).await.unwrap();
             assert!(client.is_some());
-            receiver.admit(wire.len()).unwrap();
+            receiver.admit(Signal::Traces, wire.len()).unwrap();
             let mut body = receiver.take_buffer(wire.len());
             body.extend_from_slice(wire);
             let body = Body::Gathered(body);
             receiver
                 .handle(ReceivedRequest {
+                    signal: Signal::Traces,
                     body,
                     compression,
                     format: Format::Protobuf,
@@ -208,7 +216,10 @@ fn allocations(spans: u32, compression: Compression) -> f64 {
         }
         let allocations = ALLOCATIONS.get() - before;
         // The path was the real one: every span is in the book, dropped by the policy.
-        assert_eq!(receiver.shard.cells.read(receiver.series.accepted), requests.len() as u64 * u64::from(spans));
+        assert_eq!(
+            receiver.shard.cells.read(receiver.series.of(Signal::Traces).accepted),
+            requests.len() as u64 * u64::from(spans)
+        );
         allocations as f64 / ROUNDS_MEASURED as f64
     };
     runtime::run(Runtime::Epoll, None, life).expect("the runtime starts")

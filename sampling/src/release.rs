@@ -46,7 +46,7 @@ impl Release {
         self.index.envelopes.clear();
         self.index.resources.clear();
         self.index.scopes.clear();
-        self.index.spans.clear();
+        self.index.items.clear();
         self.bytes.clear();
         self.traces.clear();
         self.owner = 0;
@@ -56,7 +56,7 @@ impl Release {
 
     /// Whether it holds no span.
     pub fn is_empty(&self) -> bool {
-        self.index.spans.is_empty()
+        self.index.items.is_empty()
     }
 
     /// Memory it holds, in bytes.
@@ -64,7 +64,7 @@ impl Release {
         self.index.envelopes.capacity()
             + self.index.resources.capacity() * size_of::<ByteRange>()
             + self.index.scopes.capacity() * size_of::<ScopeEntry>()
-            + self.index.spans.capacity() * size_of::<SpanItem>()
+            + self.index.items.capacity() * size_of::<SpanItem>()
             + self.bytes.capacity()
             + self.traces.capacity() * size_of::<KeptTrace>()
     }
@@ -89,7 +89,7 @@ impl Release {
     pub(crate) fn push(&mut self, item: SpanItem, scope: u32, bytes: &[u8]) {
         let offset = u32::try_from(self.bytes.len()).expect("a release is cleared long before it has 4 GiB");
         self.bytes.extend_from_slice(bytes);
-        self.index.spans.push(SpanItem { scope, offset, length: bytes.len() as u32, segment: 0, ..item });
+        self.index.items.push(SpanItem { scope, offset, length: bytes.len() as u32, segment: 0, ..item });
     }
 
     /// The position of a span's scope, written if need be.

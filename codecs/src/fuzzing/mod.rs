@@ -16,7 +16,7 @@ use std::io::Read;
 use crate::compression::{Compression, Compressor, DecompressError, Decompressor};
 use crate::grpc::{Deframer, Status, base64};
 use crate::otlp::attributes::Value;
-use crate::otlp::{Edit, EditChange, EditSource, Scalar, edit_resource, read_response, resource_attributes};
+use crate::otlp::{Edit, EditChange, EditSource, Scalar, Signal, edit_resource, read_response, resource_attributes};
 use crate::wire::Reader;
 
 /// Any bytes as a request: the index agrees with the twin.
@@ -38,7 +38,9 @@ pub fn fuzz_json(bytes: &[u8]) {
     check_json(bytes);
     let _ = crate::json::read_response(bytes);
     let _ = Status::decode_json(bytes);
-    let _ = crate::json::write_request(bytes, &mut Vec::new());
+    for signal in Signal::ALL {
+        let _ = crate::json::write_request(signal, bytes, &mut Vec::new());
+    }
 }
 
 /// Any bytes as choices of a JSON request's shape: deeper places than random bytes reach.

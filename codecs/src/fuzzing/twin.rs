@@ -7,7 +7,7 @@ use bytes::Bytes;
 use prost::{DecodeError, Message};
 
 use crate::otlp::proto::{ExportTraceServiceRequest, ResourceSpans, ScopeSpans, Span};
-use crate::otlp::{Encoder, Selection, SpanIndex, SpanItem, StatusCode, TraceId, span_bytes};
+use crate::otlp::{Encoder, Selection, Signal, SpanIndex, SpanItem, StatusCode, TraceId, span_bytes};
 use crate::wire::{Fault, Reader, Tag, WireType, write_length_field};
 
 /// Checks that the index accepts `bytes` exactly if the twin does, finds the same spans with the same fields, keeps
@@ -21,7 +21,7 @@ pub fn check_request(bytes: &[u8]) {
     for (resource, scope) in earlier {
         let resource = index.push_resource(resource);
         let scope = index.push_scope(resource, scope);
-        index.push_span(SpanItem { scope, ..SpanItem::default() });
+        index.push_item(SpanItem { scope, ..SpanItem::default() });
     }
     let before = index.clone();
     let read = index.read_request(bytes, 1);
@@ -29,7 +29,7 @@ pub fn check_request(bytes: &[u8]) {
         (Ok(()), Ok(request)) => {
             let segments = [Bytes::new(), Bytes::copy_from_slice(bytes)];
             check_index(&index, &segments, bytes, &request);
-            let written = crate::json::write_request(bytes, &mut Vec::new());
+            let written = crate::json::write_request(Signal::Traces, bytes, &mut Vec::new());
             assert_eq!(written, Ok(()), "what the index takes can be written as JSON");
         }
         (Err(malformed), decoded) => {
@@ -53,7 +53,7 @@ pub fn check_subset(bytes: &[u8], keeps: impl Fn(u32) -> bool) {
         return;
     }
     let segments = [Bytes::copy_from_slice(bytes)];
-    let spans: Vec<u32> = (0..index.spans.len() as u32).filter(|number| keeps(*number)).collect();
+    let spans: Vec<u32> = (0..index.items.len() as u32).filter(|number| keeps(*number)).collect();
     let mut number = 0;
     let mut kept = naive_resources(bytes);
     for scopes in kept.iter_mut().map(|resource| &mut resource.scopes) {
@@ -81,7 +81,7 @@ pub fn check_subset(bytes: &[u8], keeps: impl Fn(u32) -> bool) {
 
 /// A batch cut in two keeps every span once.
 fn check_split(index: &SpanIndex, segments: &[Bytes]) {
-    let end = index.spans.len() as u32;
+    let end = index.items.len() as u32;
     let halves = [0..end / 2, end / 2..end].map(|half| encode(index, segments, &Selection::Range(half)));
     let mut both = SpanIndex::default();
     for (number, half) in halves.iter().enumerate() {
@@ -89,7 +89,7 @@ fn check_split(index: &SpanIndex, segments: &[Bytes]) {
     }
     let halves = halves.map(Bytes::from);
     let bytes_of = |index: &SpanIndex, segments: &[Bytes]| -> Vec<Vec<u8>> {
-        index.spans.iter().map(|span| span_bytes(span, segments).to_vec()).collect()
+        index.items.iter().map(|span| span_bytes(span, segments).to_vec()).collect()
     };
     assert_eq!(bytes_of(&both, &halves), bytes_of(index, segments));
 }
@@ -119,7 +119,7 @@ fn encode(index: &SpanIndex, segments: &[Bytes], selection: &Selection<'_>) -> V
 
 fn same(left: &SpanIndex, right: &SpanIndex) -> bool {
     let ends = |index: &SpanIndex| (index.envelopes.clone(), index.resources.clone(), index.scopes.clone());
-    ends(left) == ends(right) && left.spans == right.spans
+    ends(left) == ends(right) && left.items == right.items
 }
 
 fn check_index(index: &SpanIndex, segments: &[Bytes], bytes: &[u8], request: &ExportTraceServiceRequest) {
@@ -132,7 +132,7 @@ fn check_index(index: &SpanIndex, segments: &[Bytes], bytes: &[u8], request: &Ex
             let envelope = ScopeSpans::decode(&scope.envelope[..]).expect("an envelope is a message");
             check_equal(&envelope, &ScopeSpans { spans: Vec::new(), ..decoded.clone() });
             for (span, decoded) in scope.spans.iter().zip(&decoded.spans) {
-                let item = &index.spans[number];
+                let item = &index.items[number];
                 check_span(item, decoded);
                 assert_eq!(span_bytes(item, segments), *span);
                 assert_eq!(index.scope_envelope(item.scope), scope.envelope);
@@ -141,10 +141,10 @@ fn check_index(index: &SpanIndex, segments: &[Bytes], bytes: &[u8], request: &Ex
             }
         }
     }
-    assert_eq!(number, index.spans.len(), "no more spans than the twin finds");
+    assert_eq!(number, index.items.len(), "no more spans than the twin finds");
     let scopes = naive.iter().flat_map(|resource| &resource.scopes).filter(|scope| !scope.spans.is_empty()).count();
     assert_eq!(index.scopes.len(), 1 + scopes, "scopes without spans leave no entry");
-    let rest = Selection::Range(1..index.spans.len() as u32);
+    let rest = Selection::Range(1..index.items.len() as u32);
     assert_eq!(encode(index, segments, &rest), naive_encode(&naive));
 }
 

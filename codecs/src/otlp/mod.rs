@@ -1,7 +1,7 @@
 //! OTLP requests as an index over their bytes.
 //!
-//! [`SpanIndex`] notes where each span of a request lies and what sampling asks of it. Nothing is decoded into structs;
-//! untouched bytes and unknown fields leave as they came. [`Encoder`] is the way back. [`edit_resource`] writes changed
+//! An [`Index`] notes where each span, metric or log record of a request lies, and a few facts of it. Nothing is decoded
+//! into structs; untouched bytes and unknown fields leave as they came. [`SignalIndex`] is the index of any signal. [`Encoder`] is the way back. [`edit_resource`] writes changed
 //! resource envelopes. [`proto`] holds structs for the slow paths.
 
 pub mod attributes;
@@ -9,17 +9,28 @@ mod edit;
 mod encode;
 mod format;
 mod index;
+mod item;
+mod log;
 mod message;
+mod metric;
+mod point;
 pub mod proto;
 mod read;
 mod response;
+mod signal;
+mod signal_index;
 mod span;
 
 pub use attributes::{Edit, EditChange, EditSource, Scalar, edit_resource};
 pub use attributes::{resource_attribute, resource_attributes, span_attributes, span_trace_state};
 pub use encode::{Encoder, Selection};
 pub use format::Format;
-pub use index::{ByteRange, EnvelopeMap, ScopeEntry, SpanIndex, span_bytes};
+pub use index::{ByteRange, EnvelopeMap, Index, LogIndex, MetricIndex, ScopeEntry, SpanIndex, item_bytes, span_bytes};
+pub use item::{FrameNames, Item, Place};
+pub use log::LogItem;
 pub use message::VALUE_DEPTH_MAX;
+pub use metric::{MetricItem, MetricKind, Piece, cut_metric};
 pub use response::{PartialSuccess, SUCCESS, read_response, write_response};
+pub use signal::Signal;
+pub use signal_index::SignalIndex;
 pub use span::{SpanItem, SpanKind, StatusCode, TraceId};

@@ -6,20 +6,30 @@ use super::check::{Definitions, Draft};
 use super::checked::ComponentId;
 use super::diagnostic::Report;
 use super::section::Field;
+use codecs::otlp::Signal;
 
 /// Reports connectors with a loose end, and pipelines that feed themselves.
 pub(crate) fn check(drafts: &[Draft<'_>], connectors: &Definitions<()>, report: &Report) {
     let mut loose = false;
     for (id, definition) in connectors {
-        let exporting = drafts.iter().any(|draft| names(&draft.exporters, id));
-        let receiving = drafts.iter().any(|draft| names(&draft.receivers, id));
-        let (message, help) = match (exporting, receiving) {
-            (true, false) => ("no pipeline receives from this connector", "`receivers` of a second pipeline"),
-            (false, true) => ("no pipeline exports to this connector", "`exporters` of a first pipeline"),
-            _ => continue,
-        };
-        loose = true;
-        report.error(&definition.place, &format!("connectors.{id}"), message, format!("name `{id}` in {help}"));
+        for signal in signals_of(id) {
+            let of_signal = || drafts.iter().filter(|draft| signal.is_none_or(|signal| draft.signal == signal));
+            let exporting = of_signal().any(|draft| names(&draft.exporters, id));
+            let receiving = of_signal().any(|draft| names(&draft.receivers, id));
+            let (message, help) = match (exporting, receiving) {
+                (true, false) => ("receives from", "`receivers` of a second pipeline"),
+                (false, true) => ("exports to", "`exporters` of a first pipeline"),
+                _ => continue,
+            };
+            loose = true;
+            let (message, help) = match signal {
+                None | Some(Signal::Traces) => (format!("no pipeline {message} this connector"), help.to_owned()),
+                Some(signal) => {
+                    (format!("no {signal} pipeline {message} this connector"), format!("{help} of {signal}"))
+                }
+            };
+            report.error(&definition.place, &format!("connectors.{id}"), message, format!("name `{id}` in {help}"));
+        }
     }
     if loose {
         return;
@@ -32,6 +42,16 @@ pub(crate) fn check(drafts: &[Draft<'_>], connectors: &Definitions<()>, report: 
             "take the connector out of one of the pipelines in this circle",
         );
     }
+}
+
+/// Whether what goes in comes out; other connectors make one signal of another.
+fn keeps_signal(connector: &ComponentId) -> bool {
+    connector.kind == "forward"
+}
+
+/// The signals for which both ends have to be there; `None`: whatever the signals.
+fn signals_of(connector: &ComponentId) -> Vec<Option<Signal>> {
+    if keeps_signal(connector) { Signal::ALL.map(Some).to_vec() } else { vec![None] }
 }
 
 fn names(references: &[(ComponentId, Field<'_>)], id: &ComponentId) -> bool {
@@ -49,7 +69,9 @@ fn edges<'a>(drafts: &[Draft<'_>], connectors: &'a Definitions<()>) -> Vec<Edge<
     let mut edges = Vec::new();
     for connector in connectors.keys() {
         for (source, _) in drafts.iter().enumerate().filter(|(_, draft)| names(&draft.exporters, connector)) {
-            for (target, _) in drafts.iter().enumerate().filter(|(_, draft)| names(&draft.receivers, connector)) {
+            let passes = |draft: &Draft<'_>| !keeps_signal(connector) || draft.signal == drafts[source].signal;
+            let fed = |draft: &Draft<'_>| passes(draft) && names(&draft.receivers, connector);
+            for (target, _) in drafts.iter().enumerate().filter(|(_, draft)| fed(draft)) {
                 edges.push(Edge { source, target, connector });
             }
         }

@@ -332,11 +332,7 @@ fn an_http_endpoint_gives_scheme_port_and_path() {
     for (settings, tls, port, path) in table {
         let config = with_exporter("otlp_http", settings);
         let ExporterKind::OtlpHttp(http) = &config.exporters[0].kind else { panic!() };
-        assert_eq!(
-            (http.tls.is_some(), http.endpoint.port, http.traces_path.as_str()),
-            (tls, port, path),
-            "{settings}"
-        );
+        assert_eq!((http.tls.is_some(), http.endpoint.port, http.path.as_str()), (tls, port, path), "{settings}");
         assert_eq!(http.timeout_ns, 30_000_000_000);
     }
 }

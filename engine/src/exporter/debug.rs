@@ -8,13 +8,47 @@ use codecs::otlp::proto::{
     AnyValue, ExportTraceServiceRequest, InstrumentationScope, KeyValue, Resource, ResourceSpans, Span, SpanEvent,
     SpanLink, Value,
 };
+use codecs::otlp::{LogIndex, MetricIndex, Signal};
 use prost::Message;
 use std::fmt::{self, Display, Formatter};
 
 /// The text of one batch, ending with a line feed.
 ///
-/// `request` is an unframed, uncompressed `ExportTraceServiceRequest`. Bytes that are none give one line saying so.
-pub fn render(verbosity: Verbosity, request: &[u8]) -> String {
+/// `request` is an unframed, uncompressed export request of `signal`. Bytes that are none give one line saying so.
+pub fn render(verbosity: Verbosity, signal: Signal, request: &[u8]) -> String {
+    match signal {
+        Signal::Traces => traces(verbosity, request),
+        Signal::Metrics => metrics(request),
+        Signal::Logs => logs(request),
+    }
+}
+
+fn metrics(request: &[u8]) -> String {
+    let mut index = MetricIndex::default();
+    match index.read_request(request, 0) {
+        Err(error) => format!("Metrics: {} bytes that cannot be shown: {error}\n", request.len()),
+        Ok(()) => {
+            let points: u64 = index.items.iter().map(|metric| u64::from(metric.points)).sum();
+            let (resources, metrics) = (index.resources.len(), index.items.len());
+            format!(
+                "Metrics\t{{\"resource metrics\": {resources}, \"metrics\": {metrics}, \"data points\": {points}}}\n"
+            )
+        }
+    }
+}
+
+fn logs(request: &[u8]) -> String {
+    let mut index = LogIndex::default();
+    match index.read_request(request, 0) {
+        Err(error) => format!("Logs: {} bytes that cannot be shown: {error}\n", request.len()),
+        Ok(()) => {
+            let (resources, records) = (index.resources.len(), index.items.len());
+            format!("Logs\t{{\"resource logs\": {resources}, \"log records\": {records}}}\n")
+        }
+    }
+}
+
+fn traces(verbosity: Verbosity, request: &[u8]) -> String {
     let decoded = match ExportTraceServiceRequest::decode(request) {
         Ok(decoded) => decoded,
         Err(error) => return format!("Traces: {} bytes that cannot be shown: {error}\n", request.len()),
@@ -343,8 +377,8 @@ mod tests {
 
     #[test]
     fn basic_counts_a_batch_in_one_line() {
-        assert_eq!(render(Verbosity::Basic, &request()), "Traces\t{\"resource spans\": 1, \"spans\": 1}\n");
-        assert_eq!(render(Verbosity::Basic, b""), "Traces\t{\"resource spans\": 0, \"spans\": 0}\n");
+        assert_eq!(traces(Verbosity::Basic, &request()), "Traces\t{\"resource spans\": 1, \"spans\": 1}\n");
+        assert_eq!(traces(Verbosity::Basic, b""), "Traces\t{\"resource spans\": 0, \"spans\": 0}\n");
     }
 
     #[test]
@@ -354,7 +388,7 @@ mod tests {
             ScopeTraces #0 lib@1\n\
             GET /cart\\u{1b}[31m 000102030405060708090a0b0c0d0e0f abababababababab \
             http.status=500 ok=false tags=[1.5,] map={k:ff}\n";
-        assert_eq!(render(Verbosity::Normal, &request()), expected);
+        assert_eq!(traces(Verbosity::Normal, &request()), expected);
     }
 
     #[test]
@@ -397,12 +431,12 @@ SpanLink #0
      -> TraceState: 
      -> DroppedAttributesCount: 0
 ";
-        assert_eq!(render(Verbosity::Detailed, &request()), expected);
+        assert_eq!(traces(Verbosity::Detailed, &request()), expected);
     }
 
     #[test]
     fn bytes_that_are_no_request_give_one_line() {
-        let text = render(Verbosity::Detailed, &[0xff, 0xff]);
+        let text = traces(Verbosity::Detailed, &[0xff, 0xff]);
         assert!(text.starts_with("Traces: 2 bytes that cannot be shown"), "{text}");
         assert_eq!(text.lines().count(), 1);
     }

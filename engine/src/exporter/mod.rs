@@ -19,7 +19,7 @@ use crate::transport::tls::TlsClient;
 use bytes::Bytes;
 use codecs::compression::Compression;
 use codecs::grpc::PREFIX_BYTES;
-use codecs::otlp::Format;
+use codecs::otlp::{Format, Signal};
 use memory::{KeptTrace, MemoryBounds, MemoryTraces};
 use outcome::Outcome;
 use std::cell::RefCell;
@@ -36,16 +36,17 @@ pub struct EncodedRequest {
     pub body: Bytes,
     /// How the message is compressed.
     pub compression: Compression,
-    /// Spans in it.
-    pub spans: u64,
+    /// Spans, data points or log records in it.
+    pub items: u64,
     /// Who sent them, for headers that say so.
     pub client: Option<Rc<Client>>,
 }
 
-/// An exporter on one shard.
+/// An exporter of one signal on one shard.
 #[derive(Debug)]
 pub struct Exporter {
     id: ComponentId,
+    signal: Signal,
     /// Names of the reasons that spans carry, from number 1 on.
     reasons: Rc<[String]>,
     kind: Kind,
@@ -112,7 +113,7 @@ impl Exporter {
             |otlp: &OtlpExporterSettings| otlp.authenticator.as_ref().map(|id| authenticators.backend_headers(id));
         let kind = match &settings.kind {
             ExporterKind::OtlpGrpc(otlp) => {
-                let exporter = otlp::OtlpExporter::new(id, otlp, tls, shown(otlp), shard)?;
+                let exporter = otlp::OtlpExporter::new(id, otlp, settings.signal, tls, shown(otlp), shard)?;
                 exporter.connect();
                 Kind::OtlpGrpc(Box::new(exporter), Encoding::of(otlp))
             }
@@ -128,7 +129,7 @@ impl Exporter {
             }
             ExporterKind::Nop => Kind::Nop,
         };
-        Ok(Exporter { id: settings.id.clone(), reasons, kind })
+        Ok(Exporter { id: settings.id.clone(), signal: settings.signal, reasons, kind })
     }
 
     /// Its id in the configuration.
@@ -142,13 +143,14 @@ impl Exporter {
             Kind::OtlpGrpc(..) | Kind::OtlpHttp(..) => None,
             Kind::Debug(verbosity) => {
                 let encoded = request.encoded(Encoding::default(), shard);
-                eprint!("{}", debug::render(*verbosity, &encoded.body[PREFIX_BYTES..]));
+                eprint!("{}", debug::render(*verbosity, self.signal, &encoded.body[PREFIX_BYTES..]));
                 Some(Outcome::Delivered)
             }
             Kind::Memory(traces, series) => {
                 let mut traces = traces.borrow_mut();
                 let batch = request.batch();
-                traces.push(&batch.index, &batch.segments, &|reason| self.reason(reason));
+                let index = batch.index.spans().expect("the checked configuration has memory in traces pipelines only");
+                traces.push(index, &batch.segments, &|reason| self.reason(reason));
                 traces.show(&shard.cells, series);
                 Some(Outcome::Delivered)
             }

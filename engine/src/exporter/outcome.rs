@@ -22,10 +22,10 @@ const PEER_TEXT_CHARS_MAX: usize = 300;
 pub enum Outcome {
     /// The peer has taken everything.
     Delivered,
-    /// The peer has taken the request; it says that it will not keep some spans, which must not be sent again. With 0
+    /// The peer has taken the request; it says that it will not keep some items, which must not be sent again. With 0
     /// rejected the message is a warning.
     PartiallyRejected {
-        /// Spans it will not keep.
+        /// Spans, data points or log records it will not keep.
         rejected: u64,
         /// Why.
         message: String,
@@ -195,9 +195,9 @@ pub fn from_http(peer: &str, answer: HttpAnswer<'_>, now: SystemTime) -> Outcome
 fn from_response<E: Display>(peer: &str, read: Result<Option<PartialSuccess>, E>) -> Outcome {
     match read {
         Ok(None) => Outcome::Delivered,
-        Ok(Some(PartialSuccess { rejected_spans, error_message })) => Outcome::PartiallyRejected {
+        Ok(Some(PartialSuccess { rejected_items, error_message })) => Outcome::PartiallyRejected {
             // Negative numbers mean nothing in the protocol.
-            rejected: u64::try_from(rejected_spans).unwrap_or(0),
+            rejected: u64::try_from(rejected_items).unwrap_or(0),
             message: peer_text(&error_message),
         },
         Err(error) => Outcome::Permanent {
@@ -300,10 +300,10 @@ mod tests {
         assert_eq!(message, "exporter otlp to backend:4317: the peer answers PERMISSION_DENIED: token expired");
     }
 
-    fn partial(rejected_spans: i64) -> Vec<u8> {
+    fn partial(rejected_items: i64) -> Vec<u8> {
         let mut bytes = Vec::new();
         let error_message = "too old".to_owned();
-        write_response(&PartialSuccess { rejected_spans, error_message }, &mut bytes);
+        write_response(&PartialSuccess { rejected_items, error_message }, &mut bytes);
         bytes
     }
 

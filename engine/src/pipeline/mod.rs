@@ -22,6 +22,7 @@ use crate::shard::parcel::Parcel;
 use crate::telemetry::metrics::{BookSeries, ProcessorSeries};
 use batch::Batch;
 use client::Client;
+use codecs::otlp::Signal;
 use std::cell::RefCell;
 use std::rc::Rc;
 
@@ -31,6 +32,7 @@ const RELEASES_PER_TURN: usize = 4;
 /// One pipeline on one shard.
 #[derive(Debug)]
 pub struct Pipeline {
+    signal: Signal,
     nodes: Vec<Processor>,
     /// What goes into each node, and what comes out.
     items: Vec<ProcessorSeries>,
@@ -39,7 +41,7 @@ pub struct Pipeline {
     outlets: Vec<Outlet>,
     /// Set where spans may belong to another shard.
     crossing: Option<Crossing>,
-    /// Spans dropped by policy that the books already know of.
+    /// Items dropped by policy that the books already know of.
     dropped_booked: u64,
 }
 
@@ -60,14 +62,16 @@ impl Outlet {
 }
 
 impl Pipeline {
+    /// A pipeline of one signal: everything that it is given and that leaves it is of it, but what a connector makes.
     /// `crossing` sends the spans of other owners away before the tail_sampling node; one shard needs none.
     pub fn new(
+        signal: Signal,
         nodes: Vec<Processor>,
         items: Vec<ProcessorSeries>,
         branches: Vec<Rc<Branch>>,
         crossing: Option<Crossing>,
     ) -> Pipeline {
-        Pipeline { nodes, items, branches, outlets: Vec::new(), crossing, dropped_booked: 0 }
+        Pipeline { signal, nodes, items, branches, outlets: Vec::new(), crossing, dropped_booked: 0 }
     }
 
     /// Joins it to the pipelines behind its connectors, before the first batch.
@@ -108,10 +112,11 @@ impl Pipeline {
         }
     }
 
-    /// Takes a batch that the edge admitted.
+    /// Takes a batch that the edge admitted, or that a connector passes on.
     pub fn consume(&mut self, turn: Turn<'_>, batch: Batch) {
+        debug_assert_eq!(batch.index.signal(), self.signal, "receivers and connectors feed pipelines of one signal");
         for book in self.books() {
-            turn.cells.add(book.accepted, batch.spans());
+            turn.cells.add(book.accepted, batch.items());
         }
         self.run(turn, 0, batch);
         self.book_dropped(turn);
@@ -181,11 +186,11 @@ impl Pipeline {
             {
                 batch = crossing.keep_own(batch);
             }
-            if batch.index.spans.is_empty() {
+            if batch.index.is_empty() {
                 batch.settle(&ack::Outcome::Taken);
                 return;
             }
-            turn.cells.add(self.items[position].incoming_items, batch.spans());
+            turn.cells.add(self.items[position].incoming_items, batch.items());
             let started = self.items[position].internal_duration_ns.map(|series| (series, turn.clock.now_ns()));
             let node = &mut self.nodes[position];
             node.take(turn, batch, &mut out);
@@ -211,14 +216,14 @@ impl Pipeline {
     }
 
     fn count_outgoing(&self, turn: Turn<'_>, position: usize, out: &[Batch]) {
-        turn.cells.add(self.items[position].outgoing_items, out.iter().map(Batch::spans).sum());
+        turn.cells.add(self.items[position].outgoing_items, out.iter().map(Batch::items).sum());
     }
 
     /// Fans out: one shared request for all exporters, a batch for each pipeline behind a connector, and one part of
     /// each ack for each of them.
     fn leave(&self, turn: Turn<'_>, mut batch: Batch) {
         for outlet in &self.outlets {
-            turn.cells.add(outlet.book.delivered, batch.spans());
+            turn.cells.add(outlet.book.delivered, batch.items());
         }
         let mut targets = self.outlets.iter().flat_map(|outlet| &outlet.targets).peekable();
         while let Some(target) = targets.next() {
@@ -239,7 +244,7 @@ impl Pipeline {
 
     /// Books what policies dropped since the last time, for each exporter that will never see it.
     fn book_dropped(&mut self, turn: Turn<'_>) {
-        let dropped: u64 = self.nodes.iter().map(Processor::spans_dropped).sum();
+        let dropped: u64 = self.nodes.iter().map(Processor::items_dropped).sum();
         let news = dropped - self.dropped_booked;
         self.dropped_booked = dropped;
         if news > 0 {
@@ -252,9 +257,9 @@ impl Pipeline {
     /// Shows what is in flight, counted from those who hold it.
     pub fn show_in_flight(&self, turn: Turn<'_>) {
         let crossing = self.crossing.as_ref().map_or(0, Crossing::spans_unanswered);
-        let nodes: u64 = self.nodes.iter().map(Processor::spans_held).sum();
+        let nodes: u64 = self.nodes.iter().map(Processor::items_held).sum();
         for branch in &self.branches {
-            turn.cells.set(branch.book.in_flight, nodes + crossing + branch.spans_held());
+            turn.cells.set(branch.book.in_flight, nodes + crossing + branch.items_held());
         }
         for outlet in &self.outlets {
             turn.cells.set(outlet.book.in_flight, nodes + crossing);
@@ -272,8 +277,8 @@ impl Pipeline {
         (held(true), held(false))
     }
 
-    /// Whether no node holds a span.
+    /// Whether no node holds anything.
     pub fn is_empty(&self) -> bool {
-        self.nodes.iter().all(|node| node.spans_held() == 0)
+        self.nodes.iter().all(|node| node.items_held() == 0)
     }
 }

@@ -16,7 +16,7 @@ use crate::pipeline::batch::Batch;
 pub enum Processor {
     /// Counts what the edge admitted on its behalf.
     MemoryLimiter(memory_limiter::MemoryLimiter),
-    /// Collects spans into larger batches.
+    /// Collects items into larger batches.
     Batch(batch::Batcher),
     /// Edits resource attributes.
     Resource(resource::ResourceEditor),
@@ -75,8 +75,8 @@ impl Processor {
         }
     }
 
-    /// Spans it has dropped by policy, ever.
-    pub fn spans_dropped(&self) -> u64 {
+    /// Spans, data points or log records it has dropped by policy, ever.
+    pub fn items_dropped(&self) -> u64 {
         match self {
             Processor::TailSampling(node) => node.spans_dropped(),
             _ => 0,
@@ -91,11 +91,11 @@ impl Processor {
         }
     }
 
-    /// Spans it holds.
-    pub fn spans_held(&self) -> u64 {
+    /// Spans, data points or log records it holds.
+    pub fn items_held(&self) -> u64 {
         match self {
             Processor::MemoryLimiter(_) | Processor::Resource(_) => 0,
-            Processor::Batch(node) => node.spans_held(),
+            Processor::Batch(node) => node.items_held(),
             Processor::TailSampling(node) => node.spans_held(),
         }
     }

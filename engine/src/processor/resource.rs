@@ -1,14 +1,14 @@
 //! `resource`: edits resource attributes.
 //!
-//! The one idea: an index holds each resource once, so the edit is made once per resource and request, and no span byte
-//! is touched. The edited envelope is appended to the index's envelope bytes; the old one is left behind, unreferenced,
+//! The one idea: an index holds each resource once, so the edit is made once per resource and request, and no byte of a
+//! span, metric or log record is touched. The edited envelope is appended to the index's envelope bytes; the old one is left behind, unreferenced,
 //! until the batch is written out.
 
 use crate::config::checked::{ContextSource, ContextValue};
 use crate::pipeline::batch::Batch;
 use crate::pipeline::client::Client;
 use codecs::otlp::attributes::{Edit, edit_resource};
-use codecs::otlp::{ByteRange, EditChange, EditSource, Scalar};
+use codecs::otlp::{EditChange, EditSource, Scalar};
 
 /// One `resource` processor on one shard.
 #[derive(Debug)]
@@ -16,29 +16,18 @@ pub struct ResourceEditor {
     edits: Vec<Edit>,
     /// Which of them take their value from the client.
     from_context: Vec<ContextValue>,
-    /// Reused between resources.
-    edited: Vec<u8>,
 }
 
 impl ResourceEditor {
     /// Applies `edits` in order; `from_context` says where values of the client belong.
     pub fn new(edits: Vec<Edit>, from_context: Vec<ContextValue>) -> ResourceEditor {
-        ResourceEditor { edits, from_context, edited: Vec::new() }
+        ResourceEditor { edits, from_context }
     }
 
     /// Edits every resource of the batch and passes it on.
     pub fn take(&mut self, mut batch: Batch, out: &mut Vec<Batch>) {
         self.fill_in(batch.client.as_deref());
-        for number in 0..batch.index.resources.len() {
-            let range = batch.index.resources[number];
-            self.edited.clear();
-            edit_resource(batch.index.envelope(range), &self.edits, &mut self.edited);
-            let envelopes = &mut batch.index.envelopes;
-            let start = envelopes.len();
-            envelopes.extend_from_slice(&self.edited);
-            let position = |at: usize| u32::try_from(at).expect("envelopes of a bounded request stay below 4 GiB");
-            batch.index.resources[number] = ByteRange { start: position(start), end: position(envelopes.len()) };
-        }
+        batch.index.edit_resources(|envelope, edited| edit_resource(envelope, &self.edits, edited));
         out.push(batch);
     }
 

@@ -36,7 +36,8 @@ impl TailSampling {
 
     /// Copies the spans into the trace table; late spans of kept traces leave at once.
     pub fn take(&mut self, turn: Turn<'_>, mut batch: Batch, out: &mut Vec<Batch>) {
-        self.insert(turn, &batch.index, &batch.segments, out);
+        let index = batch.index.spans().expect("the checked configuration has tail_sampling in traces pipelines only");
+        self.insert(turn, index, &batch.segments, out);
         batch.settle(&Outcome::Taken);
         turn.indexes.give_back(batch.index);
     }
@@ -105,10 +106,10 @@ impl TailSampling {
         }
         let mut bytes = turn.buffers.take(self.release.bytes.len());
         bytes.extend_from_slice(&self.release.bytes);
-        let index = std::mem::replace(&mut self.release.index, turn.indexes.take());
+        let index = std::mem::replace(&mut self.release.index, turn.indexes.take_spans());
         self.release.clear();
         // Spans of one trace come from several clients, so these have none.
-        out.push(Batch { index, segments: vec![bytes.freeze()], ..Batch::default() });
+        out.push(Batch { index: index.into(), segments: vec![bytes.freeze()], ..Batch::default() });
     }
 
     /// Spans without a decision.

@@ -9,7 +9,7 @@ use super::budget::Lease;
 use super::buffers::Buffers;
 use super::clock::Clock;
 use super::mesh::MeshEnd;
-use super::pipelines::Pipelines;
+use super::pipelines::{BySignal, Pipelines};
 use super::run::{Server, Shard};
 use crate::auth::Authenticators;
 use crate::config::checked::{
@@ -31,6 +31,7 @@ use crate::transport::Transport;
 use crate::transport::grpc_server::GrpcServer;
 use crate::transport::http1_server::HttpServer;
 use crate::transport::tls::TlsClient;
+use codecs::otlp::Signal;
 use sampling::{Limits, Sampler, SharedRates};
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -88,18 +89,21 @@ impl Declared {
     /// Declares every series of `config`.
     pub fn of(config: &Config) -> Declared {
         let mut schema = Schema::default();
-        let receivers = config.receivers.iter().map(|receiver| {
-            let id = receiver.id.to_string();
-            [Transport::Grpc, Transport::Http].map(|kind| ReceiverSeries::declare(&mut schema, &id, kind.label()))
+        let receivers = config.receivers.iter().enumerate().map(|(number, receiver)| {
+            let (id, signals) = (receiver.id.to_string(), config.signals_of(number));
+            let declare = |kind: Transport| ReceiverSeries::declare(&mut schema, &id, kind.label(), &signals);
+            [Transport::Grpc, Transport::Http].map(declare)
         });
         let receivers = receivers.collect();
         let processors = config.processors.iter().map(|processor| {
             let id = processor.id.to_string();
             let level = config.telemetry.metrics_level;
-            let common = ProcessorSeries::declare(&mut schema, &id).measured(&mut schema, &id, level);
+            let signal = processor.signal;
+            let common = ProcessorSeries::declare(&mut schema, &id, signal);
+            let common = common.measured(&mut schema, &id, signal, level);
             let own = match &processor.kind {
                 ProcessorKind::MemoryLimiter { .. } => {
-                    OwnSeries::MemoryLimiter(MemoryLimiterSeries::declare(&mut schema, &id))
+                    OwnSeries::MemoryLimiter(MemoryLimiterSeries::declare(&mut schema, &id, signal))
                 }
                 ProcessorKind::Batch { .. } => OwnSeries::Batch(BatchSeries::declare(&mut schema, &id)),
                 ProcessorKind::TailSampling(settings) => {
@@ -111,8 +115,10 @@ impl Declared {
             NodeSeries { common, own }
         });
         let processors = processors.collect();
-        let exporters =
-            config.exporters.iter().map(|exporter| ExporterSeries::declare(&mut schema, &exporter.id.to_string()));
+        let exporters = config
+            .exporters
+            .iter()
+            .map(|exporter| ExporterSeries::declare(&mut schema, &exporter.id.to_string(), exporter.signal));
         let exporters = exporters.collect();
         let memory = config.exporters.iter().map(|exporter| {
             let id = exporter.id.to_string();
@@ -124,7 +130,8 @@ impl Declared {
             let id = pipeline.id.to_string();
             let exporters = pipeline.exporters.iter().map(|&exporter| config.exporters[exporter].id.to_string());
             let forwards = pipeline.forwards.iter().map(|forward| forward.id.to_string());
-            exporters.chain(forwards).map(|exporter| BookSeries::declare(&mut schema, &id, &exporter)).collect()
+            let declare = |exporter: String| BookSeries::declare(&mut schema, &id, &exporter, pipeline.signal);
+            exporters.chain(forwards).map(declare).collect()
         });
         let books = pipelines.collect();
         let gauges = Gauges {
@@ -200,12 +207,15 @@ pub fn assemble(seed: ShardSeed) -> Result<Rc<Shard>, String> {
     });
     let pipelines: Vec<Rc<RefCell<Pipeline>>> = pipelines.map(|pipeline| Rc::new(RefCell::new(pipeline))).collect();
     connect(&config, &declared, &pipelines);
-    let fed_by = |receiver: usize| -> Vec<usize> {
-        let all = config.pipelines.iter().enumerate();
+    let fed_by = |receiver: usize, signal: Signal| -> Vec<usize> {
+        let all = config.pipelines.iter().enumerate().filter(|(_, pipeline)| pipeline.signal == signal);
         all.filter(|(_, pipeline)| pipeline.receivers.contains(&receiver)).map(|(number, _)| number).collect()
     };
-    let by_receiver: Vec<Vec<usize>> = (0..config.receivers.len()).map(fed_by).collect();
-    let refusals = by_receiver.iter().map(|pipelines| refusal_counters(&config, &declared, pipelines)).collect();
+    let receivers = 0..config.receivers.len();
+    let by_receiver: Vec<BySignal<usize>> =
+        receivers.map(|receiver| Signal::ALL.map(|signal| fed_by(receiver, signal))).collect();
+    let refusals = |pipelines: &Vec<usize>| refusal_counters(&config, &declared, pipelines);
+    let refusals = by_receiver.iter().map(|signals| signals.each_ref().map(refusals)).collect();
     let pipelines = Pipelines::new(pipelines, by_receiver, refusals, queues, context.clone());
     let pipelines = Rc::new(RefCell::new(pipelines));
     let balance = Balance::new(mesh, news, declared.gauges.clone(), context.clone());
@@ -252,14 +262,14 @@ impl Parts<'_> {
         let branches = settings.exporters.iter().zip(books);
         let branches = branches.map(|(&exporter, book)| Branch::new(Rc::clone(&self.queues[exporter]), book.clone()));
         let items = settings.processors.iter().map(|&processor| self.declared.processors[processor].common.clone());
-        Pipeline::new(nodes, items.collect(), branches.collect(), crossing)
+        Pipeline::new(settings.signal, nodes, items.collect(), branches.collect(), crossing)
     }
 
     fn node(&self, processor: usize, rates: &SharedRates, next_reason: &mut u16) -> Processor {
         let series = &self.declared.processors[processor];
         match (&self.config.processors[processor].kind, &series.own) {
             (ProcessorKind::MemoryLimiter { .. }, OwnSeries::MemoryLimiter(own)) => {
-                Processor::MemoryLimiter(memory_limiter::MemoryLimiter::new(own.accepted_spans))
+                Processor::MemoryLimiter(memory_limiter::MemoryLimiter::new(own.accepted))
             }
             (
                 ProcessorKind::Batch {
@@ -278,7 +288,7 @@ impl Parts<'_> {
                     metadata_keys: metadata_keys.clone(),
                     metadata_combinations_max: *metadata_combinations_max,
                 };
-                Processor::Batch(batch::Batcher::new(settings, own.clone()))
+                Processor::Batch(batch::Batcher::new(settings, self.config.processors[processor].signal, own.clone()))
             }
             (ProcessorKind::Resource { edits, from_context }, _) => {
                 Processor::Resource(resource::ResourceEditor::new(edits.clone(), from_context.clone()))
@@ -345,9 +355,9 @@ fn refusal_counters(config: &Config, declared: &Declared, pipelines: &[usize]) -
     let mut counters: Vec<Counter> = Vec::new();
     for &processor in processors {
         if let OwnSeries::MemoryLimiter(own) = &declared.processors[processor].own
-            && !counters.contains(&own.refused_spans)
+            && !counters.contains(&own.refused)
         {
-            counters.push(own.refused_spans);
+            counters.push(own.refused);
         }
     }
     counters
@@ -384,8 +394,10 @@ fn servers_of(
                 shard: context.clone(),
             })
         };
+        let signals = config.signals_of(number);
         if let Some(grpc) = &receiver.otlp.grpc {
             let server = GrpcServer {
+                signals: signals.clone(),
                 message_bytes_max: grpc.message_bytes_max,
                 streams_max: grpc.streams_max,
                 keepalive: grpc.keepalive.clone(),
@@ -395,7 +407,7 @@ fn servers_of(
             servers.push(Server::Grpc(server, handler));
         }
         if let Some(http) = &receiver.otlp.http {
-            let server = Box::new(HttpServer::new(http));
+            let server = Box::new(HttpServer::new(http, &signals));
             let handler = handler(&servers, Transport::Http, http.body_bytes_max, http_series, &http.head);
             servers.push(Server::Http(server, handler));
         }

@@ -1,0 +1,38 @@
+//! Components that stand in a pipeline of a signal that they cannot work on.
+
+use super::check::{Definitions, Draft};
+use super::component::otlp_exporter::Definition;
+use super::section::Field;
+use codecs::otlp::Signal;
+
+/// Components of one signal only: section, type, and what to do.
+const TRACES_ONLY: [(&str, &str); 2] = [
+    ("tail_sampling", "take it out of this pipeline: only spans belong to traces"),
+    ("memory", "use `debug` here: `memory` keeps traces for `tracegate traces`"),
+];
+
+/// Reports processors and exporters that do not know the signal of their pipeline, and exporters without an endpoint for
+/// it.
+pub(crate) fn check(drafts: &[Draft<'_>], exporters: &Definitions<Definition>) {
+    for draft in drafts {
+        for (id, item) in draft.processors.iter().chain(&draft.exporters) {
+            let only = TRACES_ONLY.iter().find(|(kind, _)| *kind == id.kind);
+            if let Some((_, help)) = only.filter(|_| draft.signal != Signal::Traces) {
+                item.error(format!("`{id}` works on traces only, and this pipeline carries {}", draft.signal), *help);
+            }
+        }
+        for (id, item) in &draft.exporters {
+            let definition = exporters.get(id).and_then(|defined| defined.settings.as_ref());
+            if definition.is_some_and(|definition| definition.kind(draft.signal).is_none()) {
+                without_endpoint(draft.signal, item);
+            }
+        }
+    }
+}
+
+fn without_endpoint(signal: Signal, item: &Field<'_>) {
+    item.error(
+        format!("the exporter has no endpoint for {signal}"),
+        format!("add `endpoint: http://host:4318` to it, or `{signal}_endpoint` with the whole URL"),
+    );
+}
