@@ -65,3 +65,13 @@ fn lz4_bodies() {
 fn grpc() {
     replay("grpc", codecs::fuzzing::fuzz_grpc);
 }
+
+#[test]
+fn metrics_and_logs() {
+    replay("signals", codecs::fuzzing::fuzz_signals);
+}
+
+#[test]
+fn shaped_metrics_and_logs() {
+    replay("signals_shaped", codecs::fuzzing::fuzz_signals_shaped);
+}

@@ -107,9 +107,9 @@ fn any_flipped_bit_is_judged_as_the_twin_judges_it() {
 #[test]
 fn a_known_field_with_another_wire_type_is_malformed() {
     let wire_type = |kind| match kind {
-        FieldKind::Varint => WireType::Varint,
+        FieldKind::Varint | FieldKind::Varints => WireType::Varint,
         FieldKind::Fixed32 => WireType::Fixed32,
-        FieldKind::Fixed64 => WireType::Fixed64,
+        FieldKind::Fixed64 | FieldKind::Fixed64s => WireType::Fixed64,
         FieldKind::Bytes | FieldKind::Id(_) | FieldKind::Message(_) => WireType::Length,
     };
     // Each is a whole field's value after the tag, so that a reader that does not look would accept it.

@@ -3,12 +3,14 @@
 //! Not part of the interface. The checks live beside the code so that a corpus file, a property test and a fuzzer's
 //! find are judged by the same lines.
 
+mod item_twin;
 mod json_twin;
 mod schema;
 mod twin;
 
+pub use item_twin::{check_cut, check_logs, check_metrics};
 pub use json_twin::{check_json, json_from};
-pub use schema::{ANY_VALUE, FieldKind, KEY_VALUE, MESSAGES, Message, REQUEST, SPAN, request_from, wrap};
+pub use schema::{ANY_VALUE, FieldKind, KEY_VALUE, MESSAGES, Message, REQUEST, SPAN, request_from, request_of, wrap};
 pub use twin::{check_merge, check_request, check_subset};
 
 use std::io::Read;
@@ -31,6 +33,31 @@ pub fn fuzz_index_shaped(choices: &[u8]) {
     check_request(&bytes);
     check_subset(&bytes, |number| choices.get(number as usize).is_some_and(|choice| choice % 2 == 0));
     check_merge(&bytes, choices);
+}
+
+/// Any bytes as a metrics request and as a logs request, in protobuf and in JSON: index and transcoder agree with the twin.
+pub fn fuzz_signals(bytes: &[u8]) {
+    check_metrics(bytes);
+    check_logs(bytes);
+    check_cut(bytes, 2, 3);
+    for signal in [Signal::Metrics, Signal::Logs] {
+        let mut protobuf = Vec::new();
+        if crate::json::read_request(signal, bytes, &mut protobuf).is_ok() {
+            match signal {
+                Signal::Metrics => check_metrics(&protobuf),
+                _ => check_logs(&protobuf),
+            }
+        }
+    }
+}
+
+/// Any bytes as choices of such a request's shape: deeper places than random bytes reach.
+pub fn fuzz_signals_shaped(choices: &[u8]) {
+    check_logs(&request_of(Signal::Logs, choices));
+    let metrics = request_of(Signal::Metrics, choices);
+    check_metrics(&metrics);
+    let [first, each] = [0, 1].map(|at| choices.get(at).map_or(1, |choice| u32::from(choice % 4) + 1));
+    check_cut(&metrics, first, each);
 }
 
 /// Any bytes as a request in JSON: the transcoder agrees with the twin.

@@ -236,6 +236,7 @@ pub(super) mod tests {
     use crate::config::checked::Config;
     use crate::telemetry::cells::{Cells, Schema};
     use crate::telemetry::metrics::{BookSeries, ReceiverSeries};
+    use codecs::otlp::Signal;
     use serde_json::Value;
     use std::time::Duration;
 

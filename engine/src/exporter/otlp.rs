@@ -472,7 +472,7 @@ mod tests {
     fn a_header_that_cannot_be_sent_is_found_at_start() {
         let mut settings = exporter_settings(4317);
         settings.headers = vec![("two words".to_owned(), "x".to_owned())];
-        let error = OtlpExporter::new(&id("otlp"), &settings, None, None, 0).unwrap_err();
+        let error = OtlpExporter::new(&id("otlp"), &settings, Signal::Traces, None, None, 0).unwrap_err();
         assert!(error.contains("\"two words\" is not a header name"), "{error}");
     }
 }

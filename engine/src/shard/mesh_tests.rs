@@ -6,6 +6,7 @@
 use std::future::poll_fn;
 use std::thread;
 
+use crate::transport::BodyEncoding;
 use bytes::Bytes;
 use codecs::compression::Compression;
 use codecs::otlp::{ByteRange, ScopeEntry, SpanIndex, SpanItem, TraceId};

@@ -13,6 +13,7 @@ pub struct Asked {
     pub line: String,
     /// Names in small letters, in order.
     pub headers: Vec<(String, String)>,
+    pub body: Vec<u8>,
 }
 
 impl Asked {
@@ -74,10 +75,11 @@ fn serve(stream: TcpStream, behind: Option<SocketAddr>, asked: &Mutex<Vec<Asked>
             let Some((name, value)) = header.trim_end().split_once(':') else { break };
             headers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
         }
-        let request = Asked { line: line.trim_end().to_owned(), headers };
+        let mut request = Asked { line: line.trim_end().to_owned(), headers, body: Vec::new() };
         let is_tunnel = request.line.starts_with("CONNECT ");
         let length = request.header("content-length").map_or(0, |length| length.parse().expect("a number"));
-        stream.read_exact(&mut vec![0; length])?;
+        request.body.resize(length, 0);
+        stream.read_exact(&mut request.body)?;
         asked.lock().expect("nobody panics with it").push(request);
         match (is_tunnel, behind) {
             (false, _) => stream
