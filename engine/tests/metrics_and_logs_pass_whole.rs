@@ -126,7 +126,10 @@ fn pipelines_of_all_signals_share_a_receiver_and_an_exporter_and_have_books_of_t
             assert_eq!(page.sum(&series, &[]), 0.0, "{series}");
         }
     }
-    assert_eq!(send(&gateway, Signal::Traces, &request_of(&[Trace { number: 1, spans: 3, kind: Kind::Plain }])), Answer::Taken);
+    assert_eq!(
+        send(&gateway, Signal::Traces, &request_of(&[Trace { number: 1, spans: 3, kind: Kind::Plain }])),
+        Answer::Taken
+    );
     assert_eq!(send(&gateway, Signal::Metrics, &metrics(10)), Answer::Taken);
     assert_eq!(post(&gateway, Signal::Logs, PROTOBUF, &logs(5)).status, 200);
     let told = gateway.metrics();

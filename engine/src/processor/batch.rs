@@ -338,7 +338,10 @@ mod tests {
     use crate::shard::Indexes;
     use crate::shard::clock::Clock;
     use crate::telemetry::cells::{Cells, Schema};
-    use codecs::otlp::proto::{ExportTraceServiceRequest, ResourceSpans, ScopeSpans, Span};
+    use codecs::otlp::proto::{
+        ExportMetricsServiceRequest, ExportTraceServiceRequest, Gauge, Metric, MetricData, NumberDataPoint,
+        NumberValue, ResourceMetrics, ResourceSpans, ScopeMetrics, ScopeSpans, Span,
+    };
     use proptest::prelude::*;
     use prost::Message;
 
@@ -423,6 +426,50 @@ mod tests {
 
     fn ids(batch: &Batch) -> Vec<u64> {
         batch.index.spans().unwrap().items.iter().map(|span| u64::from_be_bytes(span.span_id) - 1).collect()
+    }
+
+    /// Metrics with so many points each, as a batch.
+    fn metrics(points: &[i64]) -> Batch {
+        let metric = |points: &i64| {
+            let point =
+                |value| NumberDataPoint { value: Some(NumberValue::AsInt(value)), ..NumberDataPoint::default() };
+            let gauge = Gauge { data_points: (0..*points).map(point).collect() };
+            Metric { name: b"m".to_vec(), data: Some(MetricData::Gauge(gauge)), ..Metric::default() }
+        };
+        let metrics = points.iter().map(metric).collect();
+        let scope_metrics = vec![ScopeMetrics { metrics, ..ScopeMetrics::default() }];
+        let resource_metrics = vec![ResourceMetrics { scope_metrics, ..ResourceMetrics::default() }];
+        let bytes = ExportMetricsServiceRequest { resource_metrics }.encode_to_vec();
+        let mut index = SignalIndex::new(Signal::Metrics);
+        index.read_request(&bytes, 0).unwrap();
+        Batch { index, segments: vec![bytes.into()], ..Batch::default() }
+    }
+
+    #[test]
+    fn batches_of_metrics_have_exactly_as_many_points_as_they_may() {
+        let buffers = Buffers::new(0);
+        for (points, bound, expected) in [
+            (&[10][..], 4, &[4, 4, 2][..]),
+            (&[1, 10, 1], 4, &[4, 4, 4]),
+            (&[4, 4], 4, &[4, 4]),
+            (&[3, 0, 3], 4, &[4, 3]),
+            (&[1, 1, 1], 1, &[1, 1, 1]),
+            (&[7], 0, &[7]),
+        ] {
+            let mut pending = metrics(points);
+            let mut sizes = Vec::new();
+            while !pending.index.is_empty() {
+                let rest = split(&mut pending, bound, None, &buffers);
+                let leaving = std::mem::replace(&mut pending, rest);
+                let mut request = Vec::new();
+                leaving.index.encode(&mut codecs::otlp::Encoder::default(), &leaving.segments, &mut request);
+                let mut again = SignalIndex::new(Signal::Metrics);
+                again.read_request(&request, 0).unwrap();
+                assert_eq!(again.count(), leaving.items());
+                sizes.push(leaving.items());
+            }
+            assert_eq!(sizes, expected, "{points:?} in batches of {bound}");
+        }
     }
 
     #[test]
