@@ -3,12 +3,14 @@
 //! The one idea: rendering is a pure function of the request's bytes. This is a slow path and decodes into structs;
 //! whoever configures it wants to read, not to be fast. Text of a peer is shown with its control characters escaped.
 
+mod logs;
+mod metrics;
+
 use crate::config::checked::Verbosity;
+use codecs::otlp::Signal;
 use codecs::otlp::proto::{
-    AnyValue, ExportTraceServiceRequest, InstrumentationScope, KeyValue, Resource, ResourceSpans, Span, SpanEvent,
-    SpanLink, Value,
+    AnyValue, ExportTraceServiceRequest, InstrumentationScope, KeyValue, Resource, Span, SpanEvent, SpanLink, Value,
 };
-use codecs::otlp::{LogIndex, MetricIndex, Signal};
 use prost::Message;
 use std::fmt::{self, Display, Formatter};
 
@@ -18,33 +20,8 @@ use std::fmt::{self, Display, Formatter};
 pub fn render(verbosity: Verbosity, signal: Signal, request: &[u8]) -> String {
     match signal {
         Signal::Traces => traces(verbosity, request),
-        Signal::Metrics => metrics(request),
-        Signal::Logs => logs(request),
-    }
-}
-
-fn metrics(request: &[u8]) -> String {
-    let mut index = MetricIndex::default();
-    match index.read_request(request, 0) {
-        Err(error) => format!("Metrics: {} bytes that cannot be shown: {error}\n", request.len()),
-        Ok(()) => {
-            let points: u64 = index.items.iter().map(|metric| u64::from(metric.points)).sum();
-            let (resources, metrics) = (index.resources.len(), index.items.len());
-            format!(
-                "Metrics\t{{\"resource metrics\": {resources}, \"metrics\": {metrics}, \"data points\": {points}}}\n"
-            )
-        }
-    }
-}
-
-fn logs(request: &[u8]) -> String {
-    let mut index = LogIndex::default();
-    match index.read_request(request, 0) {
-        Err(error) => format!("Logs: {} bytes that cannot be shown: {error}\n", request.len()),
-        Ok(()) => {
-            let (resources, records) = (index.resources.len(), index.items.len());
-            format!("Logs\t{{\"resource logs\": {resources}, \"log records\": {records}}}\n")
-        }
+        Signal::Metrics => metrics::render(verbosity, request),
+        Signal::Logs => logs::render(verbosity, request),
     }
 }
 
@@ -73,15 +50,9 @@ struct Normal<'a>(&'a ExportTraceServiceRequest);
 impl Display for Normal<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         for (number, resource) in self.0.resource_spans.iter().enumerate() {
-            let attributes = resource.resource.as_ref().map_or(&[][..], |resource| &resource.attributes);
-            writeln!(f, "ResourceTraces #{number}{}{}", Schema(&resource.schema_url), Inline(attributes))?;
+            write_resource_line(f, "ResourceTraces", number, resource.resource.as_ref(), &resource.schema_url)?;
             for (number, scope) in resource.scope_spans.iter().enumerate() {
-                write!(f, "ScopeTraces #{number}")?;
-                if let Some(named) = &scope.scope {
-                    write!(f, " {}@{}", Text(&named.name), Text(&named.version))?;
-                }
-                let attributes = scope.scope.as_ref().map_or(&[][..], |scope| &scope.attributes);
-                writeln!(f, "{}{}", Schema(&scope.schema_url), Inline(attributes))?;
+                write_scope_line(f, "ScopeTraces", number, scope.scope.as_ref(), &scope.schema_url)?;
                 for span in &scope.spans {
                     let (trace_id, id) = (Hex(&span.trace_id), Hex(&span.span_id));
                     writeln!(f, "{} {trace_id} {id}{}", Text(&span.name), Inline(&span.attributes))?;
@@ -90,6 +61,34 @@ impl Display for Normal<'_> {
         }
         Ok(())
     }
+}
+
+/// A resource in one line.
+fn write_resource_line(
+    f: &mut Formatter<'_>,
+    heading: &str,
+    number: usize,
+    resource: Option<&Resource>,
+    schema_url: &[u8],
+) -> fmt::Result {
+    let attributes = resource.map_or(&[][..], |resource| &resource.attributes);
+    writeln!(f, "{heading} #{number}{}{}", Schema(schema_url), Inline(attributes))
+}
+
+/// A scope in one line.
+fn write_scope_line(
+    f: &mut Formatter<'_>,
+    heading: &str,
+    number: usize,
+    scope: Option<&InstrumentationScope>,
+    schema_url: &[u8],
+) -> fmt::Result {
+    write!(f, "{heading} #{number}")?;
+    if let Some(named) = scope {
+        write!(f, " {}@{}", Text(&named.name), Text(&named.version))?;
+    }
+    let attributes = scope.map_or(&[][..], |scope| &scope.attributes);
+    writeln!(f, "{}{}", Schema(schema_url), Inline(attributes))
 }
 
 /// ` [URL]`, or nothing.
@@ -119,7 +118,8 @@ struct Detailed<'a>(&'a ExportTraceServiceRequest);
 impl Display for Detailed<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         for (number, resource) in self.0.resource_spans.iter().enumerate() {
-            write_resource(f, number, resource)?;
+            writeln!(f, "ResourceSpans #{number}")?;
+            write_resource(f, resource.resource.as_ref(), &resource.schema_url)?;
             for (number, scope) in resource.scope_spans.iter().enumerate() {
                 writeln!(f, "ScopeSpans #{number}")?;
                 writeln!(f, "ScopeSpans SchemaURL: {}", Text(&scope.schema_url))?;
@@ -133,11 +133,10 @@ impl Display for Detailed<'_> {
     }
 }
 
-fn write_resource(f: &mut Formatter<'_>, number: usize, spans: &ResourceSpans) -> fmt::Result {
-    writeln!(f, "ResourceSpans #{number}")?;
-    writeln!(f, "Resource SchemaURL: {}", Text(&spans.schema_url))?;
+fn write_resource(f: &mut Formatter<'_>, resource: Option<&Resource>, schema_url: &[u8]) -> fmt::Result {
+    writeln!(f, "Resource SchemaURL: {}", Text(schema_url))?;
     let none = Resource::default();
-    let resource = spans.resource.as_ref().unwrap_or(&none);
+    let resource = resource.unwrap_or(&none);
     write_attributes(f, "Resource attributes:", 5, &resource.attributes)?;
     write_dropped(f, "DroppedAttributesCount", resource.dropped_attributes_count)
 }
