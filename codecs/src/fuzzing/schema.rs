@@ -91,7 +91,7 @@ pub const MESSAGES: [Message; 13] = [
 ];
 
 /// All messages that a metrics export is made of.
-pub const METRICS_MESSAGES: [Message; 22] = [
+const METRICS_MESSAGES: [Message; 22] = [
     Message { name: "request", fields: &[(1, Sub(1))] },
     Message { name: "resource metrics", fields: &[(1, Sub(2)), (2, Sub(3)), (3, Bytes)] },
     Message { name: "resource", fields: &[(1, Sub(18)), (2, Varint)] },
@@ -175,7 +175,7 @@ pub const METRICS_MESSAGES: [Message; 22] = [
 ];
 
 /// All messages that a logs export is made of.
-pub const LOGS_MESSAGES: [Message; 10] = [
+const LOGS_MESSAGES: [Message; 10] = [
     Message { name: "request", fields: &[(1, Sub(1))] },
     Message { name: "resource logs", fields: &[(1, Sub(2)), (2, Sub(3)), (3, Bytes)] },
     Message { name: "resource", fields: &[(1, Sub(6)), (2, Varint)] },

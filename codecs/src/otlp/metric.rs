@@ -107,11 +107,14 @@ impl Item for MetricItem {
     }
 }
 
+/// Checks one data point.
+type CheckPoint = fn(Reader<'_>) -> Result<(), Malformed>;
+
 impl MetricItem {
     /// Checks one of the data fields and counts its points. Of several kinds the last one counts; of several fields of
     /// one kind, all do, because protobuf merges them.
     fn read_data(&mut self, kind: MetricKind, reader: &mut Reader<'_>, tag: Tag) -> Result<(), Malformed> {
-        let (field, check): (&'static str, fn(Reader<'_>) -> Result<(), Malformed>) = match kind {
+        let (field, check): (&'static str, CheckPoint) = match kind {
             MetricKind::Gauge => ("gauge", check_number_point),
             MetricKind::Sum => ("sum", check_number_point),
             MetricKind::Histogram => ("histogram", check_histogram_point),

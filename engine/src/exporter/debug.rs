@@ -332,7 +332,7 @@ fn date(days: u64) -> (u64, u64, u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use codecs::otlp::proto::{ArrayValue, KeyValueList, ScopeSpans, SpanStatus};
+    use codecs::otlp::proto::{ArrayValue, KeyValueList, ResourceSpans, ScopeSpans, SpanStatus};
 
     fn attribute(key: &str, value: Value) -> KeyValue {
         KeyValue { key: key.into(), value: Some(AnyValue { value: Some(value) }) }

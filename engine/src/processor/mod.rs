@@ -17,7 +17,7 @@ pub enum Processor {
     /// Counts what the edge admitted on its behalf.
     MemoryLimiter(memory_limiter::MemoryLimiter),
     /// Collects items into larger batches.
-    Batch(batch::Batcher),
+    Batch(Box<batch::Batcher>),
     /// Edits resource attributes.
     Resource(resource::ResourceEditor),
     /// Samples by whole trace.

@@ -288,7 +288,8 @@ impl Parts<'_> {
                     metadata_keys: metadata_keys.clone(),
                     metadata_combinations_max: *metadata_combinations_max,
                 };
-                Processor::Batch(batch::Batcher::new(settings, self.config.processors[processor].signal, own.clone()))
+                let signal = self.config.processors[processor].signal;
+                Processor::Batch(Box::new(batch::Batcher::new(settings, signal, own.clone())))
             }
             (ProcessorKind::Resource { edits, from_context }, _) => {
                 Processor::Resource(resource::ResourceEditor::new(edits.clone(), from_context.clone()))
