@@ -5,6 +5,9 @@
 
 mod item_twin;
 mod json_twin;
+#[allow(missing_docs, reason = "names and meaning are those of the .proto files")]
+pub mod metrics_proto;
+pub mod remote_write;
 mod schema;
 mod twin;
 
@@ -73,6 +76,16 @@ pub fn fuzz_json(bytes: &[u8]) {
 /// Any bytes as choices of a JSON request's shape: deeper places than random bytes reach.
 pub fn fuzz_json_shaped(choices: &[u8]) {
     check_json(json_from(choices).as_bytes());
+}
+
+/// Any bytes as a metrics request on its way to remote write: no panic, and every point is accounted for.
+pub fn fuzz_remote_write(bytes: &[u8]) {
+    remote_write::check_any_bytes(bytes);
+}
+
+/// Any bytes as choices of a metrics request's shape: the translator agrees with the twin.
+pub fn fuzz_remote_write_shaped(choices: &[u8]) {
+    remote_write::check_choices(choices);
 }
 
 /// Any bytes as a resource envelope and as the answer of a server.
