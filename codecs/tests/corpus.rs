@@ -67,6 +67,16 @@ fn grpc() {
 }
 
 #[test]
+fn metrics_on_their_way_to_remote_write() {
+    replay("remote_write", codecs::fuzzing::fuzz_remote_write);
+}
+
+#[test]
+fn shaped_metrics_on_their_way_to_remote_write() {
+    replay("remote_write_shaped", codecs::fuzzing::fuzz_remote_write_shaped);
+}
+
+#[test]
 fn metrics_and_logs() {
     replay("signals", codecs::fuzzing::fuzz_signals);
 }

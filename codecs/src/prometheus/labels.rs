@@ -75,7 +75,7 @@ impl ResourcePart {
     fn target_labels(&self, mut describing: Vec<(String, String)>, settings: &Settings) -> Labels {
         describing.sort_by(|left, right| left.0.cmp(&right.0));
         let mut labels = Labels::new();
-        for (key, value) in describing {
+        for (key, value) in describing.into_iter().filter(|(_, value)| !value.is_empty()) {
             if let Some(name) = target_label_name(&key, settings.strategy) {
                 join(&mut labels, name, &value);
             }

@@ -39,7 +39,8 @@ pub(super) fn write_bound(bound: f64, out: &mut String) {
     match bound {
         f64::INFINITY => out.push_str("+Inf"),
         f64::NEG_INFINITY => out.push_str("-Inf"),
-        _ => write_display(bound, out),
+        // Zero is one bound: the sum is positive zero whatever its sign was.
+        _ => write_display(bound + 0.0, out),
     }
 }
 
@@ -178,6 +179,7 @@ mod tests {
         check(0.005, "0.005");
         check(10.0, "10");
         check(1e21, "1000000000000000000000");
+        check(-0.0, "0");
         check(f64::INFINITY, "+Inf");
     }
 }

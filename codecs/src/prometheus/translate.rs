@@ -764,14 +764,18 @@ fn position(values: &[f64], value: f64, guess: usize) -> Option<usize> {
 
 /// A last bound of infinity says what every histogram says anyway.
 fn merge_infinite_bound(lists: &mut Lists) {
-    if lists.bounds.last() == Some(&f64::INFINITY) {
-        lists.bounds.pop();
-        if lists.counts.len() == lists.bounds.len() + 2 {
-            let beyond = lists.counts.pop().unwrap_or_default();
-            if let Some(last) = lists.counts.last_mut() {
-                *last = last.saturating_add(beyond);
-            }
+    if lists.bounds.last() != Some(&f64::INFINITY) {
+        return;
+    }
+    lists.bounds.pop();
+    if lists.counts.len() == lists.bounds.len() + 2 {
+        let beyond = lists.counts.pop().unwrap_or_default();
+        if let Some(last) = lists.counts.last_mut() {
+            *last = last.saturating_add(beyond);
         }
+    } else if !lists.counts.is_empty() {
+        // One too few before, one too few after.
+        lists.counts.pop();
     }
 }
 
