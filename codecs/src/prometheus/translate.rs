@@ -330,11 +330,11 @@ impl Translator {
             Class::Number if point.has_no_value => Ok(RecordValue::Number(STALE)),
             Class::Number => point.value.map(RecordValue::Number).ok_or(DropReason::Empty),
             Class::Histogram => {
-                merge_infinite_bound(lists);
                 let fits = lists.counts.is_empty() || lists.counts.len() == lists.bounds.len() + 1;
                 if !fits && !point.has_no_value {
                     return Err(DropReason::Buckets);
                 }
+                merge_infinite_bound(lists);
                 // Without counts there are no buckets, whatever the bounds.
                 let bounds = if lists.counts.is_empty() && !point.has_no_value { &[] } else { &lists.bounds[..] };
                 let bounds = self.cache.bounds(class, bounds, self.settings.protocol)?;
@@ -773,9 +773,6 @@ fn merge_infinite_bound(lists: &mut Lists) {
         if let Some(last) = lists.counts.last_mut() {
             *last = last.saturating_add(beyond);
         }
-    } else if !lists.counts.is_empty() {
-        // One too few before, one too few after.
-        lists.counts.pop();
     }
 }
 
