@@ -295,6 +295,7 @@ fn exporter(field: &Field<'_>) -> Option<Definition> {
         "debug" => component::debug::check(field).map(Definition::of),
         "memory" => component::memory::check(field).map(Definition::of),
         "nop" => component::nop::check(field).map(Definition::of),
+        "prometheusremotewrite" | "prometheus_remote_write" => component::remote_write::check(field),
         other => unreachable!("the table says that the exporter {other} is built"),
     }
 }

@@ -11,6 +11,9 @@ const TRACES_ONLY: [(&str, &str); 2] = [
     ("memory", "use `debug` here: `memory` keeps traces for `tracegate traces`"),
 ];
 
+/// Exporters of metrics only.
+const METRICS_ONLY: [&str; 2] = ["prometheusremotewrite", "prometheus_remote_write"];
+
 /// Reports processors and exporters that do not know the signal of their pipeline, and exporters without an endpoint for
 /// it.
 pub(crate) fn check(drafts: &[Draft<'_>], exporters: &Definitions<Definition>) {
@@ -23,7 +26,15 @@ pub(crate) fn check(drafts: &[Draft<'_>], exporters: &Definitions<Definition>) {
         }
         for (id, item) in &draft.exporters {
             let definition = exporters.get(id).and_then(|defined| defined.settings.as_ref());
-            if definition.is_some_and(|definition| definition.kind(draft.signal).is_none()) {
+            if definition.is_none_or(|definition| definition.kind(draft.signal).is_some()) {
+                continue;
+            }
+            if METRICS_ONLY.contains(&id.kind.as_str()) {
+                item.error(
+                    format!("`{id}` takes metrics only, and this pipeline carries {}", draft.signal),
+                    "take it out of this pipeline",
+                );
+            } else {
                 without_endpoint(draft.signal, item);
             }
         }

@@ -8,13 +8,14 @@ pub mod memory;
 pub mod otlp;
 pub mod otlphttp;
 pub mod outcome;
+pub mod remote_write;
 
 use crate::auth::Authenticators;
 use crate::config::checked::{ComponentId, ExporterKind, ExporterSettings, OtlpExporterSettings, Verbosity};
 use crate::pipeline::client::Client;
 use crate::queue::ExportRequest;
 use crate::shard::ShardContext;
-use crate::telemetry::metrics::MemoryExporterSeries;
+use crate::telemetry::metrics::{MemoryExporterSeries, OwnExporterSeries};
 use crate::transport::tls::TlsClient;
 use bytes::Bytes;
 use codecs::compression::Compression;
@@ -56,6 +57,7 @@ pub struct Exporter {
 enum Kind {
     OtlpGrpc(Box<otlp::OtlpExporter>, Encoding),
     OtlpHttp(Box<otlphttp::OtlpHttpExporter>, Encoding),
+    RemoteWrite(Box<remote_write::RemoteWriteExporter>),
     Debug(Verbosity),
     Memory(Box<RefCell<MemoryTraces>>, MemoryExporterSeries),
     Nop,
@@ -94,6 +96,7 @@ impl Exporter {
         match &settings.kind {
             ExporterKind::OtlpGrpc(otlp) => otlp::OtlpExporter::tls(&settings.id, otlp),
             ExporterKind::OtlpHttp(otlp) => otlphttp::OtlpHttpExporter::tls(&settings.id, otlp),
+            ExporterKind::RemoteWrite(remote) => otlphttp::OtlpHttpExporter::tls(&settings.id, &remote.http),
             ExporterKind::Debug { .. } | ExporterKind::Memory { .. } | ExporterKind::Nop => Ok(None),
         }
     }
@@ -105,7 +108,7 @@ impl Exporter {
         tls: Option<TlsClient>,
         authenticators: &Authenticators,
         reasons: Rc<[String]>,
-        memory: Option<MemoryExporterSeries>,
+        own: OwnExporterSeries,
         shard: usize,
     ) -> Result<Exporter, String> {
         let id = &settings.id;
@@ -121,10 +124,20 @@ impl Exporter {
                 let exporter = otlphttp::OtlpHttpExporter::new(id, otlp, tls, shown(otlp), shard)?;
                 Kind::OtlpHttp(Box::new(exporter), Encoding::of(otlp))
             }
+            ExporterKind::RemoteWrite(remote) => {
+                let OwnExporterSeries::RemoteWrite(series) = own else {
+                    unreachable!("a remote write exporter was declared with series of its own");
+                };
+                let exporter =
+                    remote_write::RemoteWriteExporter::new(id, remote, tls, shown(&remote.http), series, shard)?;
+                Kind::RemoteWrite(Box::new(exporter))
+            }
             ExporterKind::Debug { verbosity } => Kind::Debug(*verbosity),
             ExporterKind::Memory { traces_max } => {
                 let bounds = MemoryBounds { traces_max: *traces_max, bytes_max: KEPT_BYTES_MAX };
-                let series = memory.expect("a memory exporter was declared with series of its own");
+                let OwnExporterSeries::Memory(series) = own else {
+                    unreachable!("a memory exporter was declared with series of its own");
+                };
                 Kind::Memory(Box::new(RefCell::new(MemoryTraces::new(bounds))), series)
             }
             ExporterKind::Nop => Kind::Nop,
@@ -140,7 +153,7 @@ impl Exporter {
     /// Delivers without waiting, if this kind can; otherwise the request has to go through the queue.
     pub fn deliver_at_once(&self, request: &ExportRequest, shard: &ShardContext) -> Option<Outcome> {
         match &self.kind {
-            Kind::OtlpGrpc(..) | Kind::OtlpHttp(..) => None,
+            Kind::OtlpGrpc(..) | Kind::OtlpHttp(..) | Kind::RemoteWrite(..) => None,
             Kind::Debug(verbosity) => {
                 let encoded = request.encoded(Encoding::default(), shard);
                 eprint!("{}", debug::render(*verbosity, self.signal, &encoded.body[PREFIX_BYTES..]));
@@ -163,6 +176,7 @@ impl Exporter {
         match &self.kind {
             Kind::OtlpGrpc(otlp, encoding) => otlp.attempt(&encoding.of_request(request, shard)).await,
             Kind::OtlpHttp(otlp, encoding) => otlp.attempt(&encoding.of_request(request, shard)).await,
+            Kind::RemoteWrite(remote) => remote.attempt(request, shard).await,
             Kind::Debug(_) | Kind::Memory(..) | Kind::Nop => Outcome::Delivered,
         }
     }
@@ -172,6 +186,7 @@ impl Exporter {
         match &self.kind {
             Kind::OtlpGrpc(otlp, _) => otlp.close().await,
             Kind::OtlpHttp(otlp, _) => otlp.close().await,
+            Kind::RemoteWrite(remote) => remote.close().await,
             Kind::Debug(_) | Kind::Memory(..) | Kind::Nop => {}
         }
     }

@@ -30,6 +30,15 @@ pub enum Outcome {
         /// Why.
         message: String,
     },
+    /// The peer has taken what it could be given: the rest is settled too and must not be sent again.
+    DeliveredInPart {
+        /// Items that could not be translated for it.
+        dropped: u64,
+        /// Items it will never take.
+        failed: u64,
+        /// Why it will not; empty if there are none.
+        message: String,
+    },
     /// Not now.
     Retry {
         /// The least time the peer wants to be left alone.
@@ -208,7 +217,7 @@ fn from_response<E: Display>(peer: &str, read: Result<Option<PartialSuccess>, E>
 }
 
 /// `Retry-After` (RFC 9110, 10.2.3): whole seconds or a date. A date in the past is no wait, nonsense is no hint.
-fn retry_after(text: &str, now: SystemTime) -> Option<Duration> {
+pub(super) fn retry_after(text: &str, now: SystemTime) -> Option<Duration> {
     let text = text.trim();
     if let Ok(seconds) = text.parse::<u32>() {
         return Some(Duration::from_secs(u64::from(seconds)));
@@ -230,7 +239,7 @@ fn is_text(content_type: &str) -> bool {
 }
 
 /// A peer's words, cut and on one line: they end in logs.
-fn peer_text(text: &str) -> String {
+pub(super) fn peer_text(text: &str) -> String {
     let one_line = text.trim().chars().map(|letter| if letter.is_control() { ' ' } else { letter });
     let mut cut: String = one_line.take(PEER_TEXT_CHARS_MAX).collect();
     if cut.len() < text.trim().len() {

@@ -11,8 +11,9 @@
 
 pub mod retry;
 
-use crate::config::checked::{QueueSettings, RetrySettings};
+use crate::config::checked::{ComponentId, QueueSettings, RetrySettings};
 use crate::exporter::outcome::Outcome;
+use crate::exporter::remote_write::RemoteWrite;
 use crate::exporter::{EncodedRequest, Encoding, Exporter};
 use crate::pipeline::ack::{self, Ack};
 use crate::pipeline::batch::Batch;
@@ -33,6 +34,8 @@ pub struct ExportRequest {
     items: u64,
     /// One entry per encoding in use: fan-out never encodes or compresses twice.
     encoded: RefCell<Vec<(Encoding, EncodedRequest)>>,
+    /// What exporters that do not speak OTLP made of it and have not delivered yet, by exporter.
+    remote_writes: RefCell<Vec<(ComponentId, RemoteWrite)>>,
 }
 
 impl ExportRequest {
@@ -40,7 +43,7 @@ impl ExportRequest {
     pub fn new(batch: Batch) -> Rc<ExportRequest> {
         debug_assert!(batch.acks.is_empty(), "acks travel with the queue's items, one part per exporter");
         let items = batch.items();
-        Rc::new(ExportRequest { batch, items, encoded: RefCell::new(Vec::new()) })
+        Rc::new(ExportRequest { batch, items, encoded: RefCell::new(Vec::new()), remote_writes: RefCell::default() })
     }
 
     /// Number of spans, data points or log records.
@@ -56,6 +59,18 @@ impl ExportRequest {
     /// The batch itself, for exporters that do not speak OTLP.
     pub fn batch(&self) -> &Batch {
         &self.batch
+    }
+
+    /// Takes out what `exporter` put back when it had not delivered everything.
+    pub fn take_remote_write(&self, exporter: &ComponentId) -> Option<RemoteWrite> {
+        let mut all = self.remote_writes.borrow_mut();
+        let at = all.iter().position(|(id, _)| id == exporter)?;
+        Some(all.swap_remove(at).1)
+    }
+
+    /// Keeps what `exporter` has still to deliver, for its next attempt.
+    pub fn keep_remote_write(&self, exporter: &ComponentId, rest: RemoteWrite) {
+        self.remote_writes.borrow_mut().push((exporter.clone(), rest));
     }
 
     /// The request's bytes in one encoding, made at the first call.
@@ -236,6 +251,19 @@ impl Queue {
                 cells.add(self.series.send_failed, rejected);
                 cells.add(book.delivered, items - rejected);
                 cells.add(book.failed, rejected);
+                ack::Outcome::Taken
+            }
+            Outcome::DeliveredInPart { dropped, failed, message } => {
+                let failed = failed.min(items);
+                let dropped = dropped.min(items - failed);
+                if failed > 0 {
+                    tracing::error!(exporter = %self.exporter.id(), failed_items = failed, message, "Exporting failed. Dropping data.");
+                }
+                cells.add(self.series.sent, items - dropped - failed);
+                cells.add(self.series.send_failed, failed);
+                cells.add(book.delivered, items - dropped - failed);
+                cells.add(book.dropped, dropped);
+                cells.add(book.failed, failed);
                 ack::Outcome::Taken
             }
             Outcome::Retry { message, .. } => self.fail(items, book, Code::Unavailable, &message),

@@ -25,7 +25,7 @@ use crate::receiver::otlp::OtlpReceiver;
 use crate::telemetry::cells::{Cells, Counter, Schema};
 use crate::telemetry::metrics::{
     BatchSeries, BookSeries, BudgetSeries, ExporterSeries, MemoryExporterSeries, MemoryLimiterSeries, MeshSeries,
-    ProcessorSeries, ReceiverSeries, ShardSeries, TailSamplingSeries,
+    OwnExporterSeries, ProcessorSeries, ReceiverSeries, RemoteWriteSeries, ShardSeries, TailSamplingSeries,
 };
 use crate::transport::Transport;
 use crate::transport::grpc_server::GrpcServer;
@@ -52,7 +52,7 @@ pub struct Declared {
     receivers: Vec<[ReceiverSeries; 2]>,
     processors: Vec<NodeSeries>,
     exporters: Vec<ExporterSeries>,
-    memory: Vec<Option<MemoryExporterSeries>>,
+    own_exporters: Vec<OwnExporterSeries>,
     /// Per pipeline, one book per exporter, then one per connector.
     books: Vec<Vec<BookSeries>>,
     /// Per pipeline and processor: what its samplers on all shards spend together.
@@ -120,12 +120,19 @@ impl Declared {
             .iter()
             .map(|exporter| ExporterSeries::declare(&mut schema, &exporter.id.to_string(), exporter.signal));
         let exporters = exporters.collect();
-        let memory = config.exporters.iter().map(|exporter| {
+        let own_exporters = config.exporters.iter().map(|exporter| {
             let id = exporter.id.to_string();
-            matches!(exporter.kind, ExporterKind::Memory { .. })
-                .then(|| MemoryExporterSeries::declare(&mut schema, &id))
+            match exporter.kind {
+                ExporterKind::Memory { .. } => {
+                    OwnExporterSeries::Memory(MemoryExporterSeries::declare(&mut schema, &id))
+                }
+                ExporterKind::RemoteWrite(_) => {
+                    OwnExporterSeries::RemoteWrite(Box::new(RemoteWriteSeries::declare(&mut schema, &id)))
+                }
+                _ => OwnExporterSeries::None,
+            }
         });
-        let memory = memory.collect();
+        let own_exporters = own_exporters.collect();
         let pipelines = config.pipelines.iter().map(|pipeline| {
             let id = pipeline.id.to_string();
             let exporters = pipeline.exporters.iter().map(|&exporter| config.exporters[exporter].id.to_string());
@@ -145,7 +152,7 @@ impl Declared {
         };
         let rates = config.pipelines.iter().map(|pipeline| pipeline.processors.iter().map(rates_of).collect());
         let rates = rates.collect();
-        Declared { schema, receivers, processors, exporters, memory, books, rates, gauges }
+        Declared { schema, receivers, processors, exporters, own_exporters, books, rates, gauges }
     }
 }
 
@@ -317,10 +324,7 @@ pub fn reason_names(config: &Config) -> Vec<String> {
 }
 
 fn queue_settings(exporter: &ExporterSettings) -> Option<&QueueSettings> {
-    match &exporter.kind {
-        ExporterKind::OtlpGrpc(settings) | ExporterKind::OtlpHttp(settings) => Some(&settings.queue),
-        ExporterKind::Debug { .. } | ExporterKind::Memory { .. } | ExporterKind::Nop => None,
-    }
+    exporter.kind.client().map(|client| &client.queue)
 }
 
 /// What an exporter shows of itself.
@@ -337,13 +341,10 @@ fn queue_of(
     reasons: &Rc<[String]>,
     context: &ShardContext,
 ) -> Result<Rc<Queue>, String> {
-    let memory = declared.memory[position].clone();
+    let own = declared.own_exporters[position].clone();
     let exporter =
-        Exporter::new(settings, secrets.tls, secrets.authenticators, Rc::clone(reasons), memory, context.number)?;
-    let retry = match &settings.kind {
-        ExporterKind::OtlpGrpc(otlp) | ExporterKind::OtlpHttp(otlp) => otlp.retry.clone(),
-        _ => None,
-    };
+        Exporter::new(settings, secrets.tls, secrets.authenticators, Rc::clone(reasons), own, context.number)?;
+    let retry = settings.kind.client().and_then(|client| client.retry.clone());
     // Exporters that deliver at once need no queue; these numbers are never reached.
     let at_once = QueueSettings { enabled: false, num_consumers: 1, queue_size: 1, block_on_overflow: false };
     let queue = queue_settings(settings).unwrap_or(&at_once);

@@ -264,6 +264,29 @@ metrics! {
         KEPT_SPANS_LEFT_OUT: Kind::Counter, Normal, "tracegate_kept_spans_left_out",
             "Spans the memory exporter did not keep because their trace was too large.";
 
+        REMOTE_WRITE_FAILED: Kind::Counter, Normal, "otelcol_exporter_prometheusremotewrite_failed_translations",
+            "Data points that could not become samples.";
+        REMOTE_WRITE_SERIES: Kind::Counter, Normal, "otelcol_exporter_prometheusremotewrite_translated_time_series",
+            "Series in requests, each request counting its own.";
+        REMOTE_WRITE_BATCHES: Kind::Counter, Normal, "otelcol_exporter_prometheusremotewrite_sent_batches",
+            "Remote write requests that were answered with success.";
+        REMOTE_WRITE_SAMPLES: Kind::Counter, Normal, "otelcol_exporter_prometheusremotewrite_written_samples",
+            "Samples in requests that were answered with success.";
+        REMOTE_WRITE_HISTOGRAMS: Kind::Counter, Normal, "otelcol_exporter_prometheusremotewrite_written_histograms",
+            "Native histograms in requests that were answered with success.";
+        REMOTE_WRITE_EXEMPLARS: Kind::Counter, Normal, "otelcol_exporter_prometheusremotewrite_written_exemplars",
+            "Exemplars in requests that were answered with success.";
+        REMOTE_WRITE_DROPPED: Kind::Counter, Basic, "tracegate_remote_write_dropped_points",
+            "Data points that could not become samples, by reason.";
+        REMOTE_WRITE_REJECTED: Kind::Counter, Basic, "tracegate_remote_write_rejected_points",
+            "Data points in requests that the backend will never take, by status.";
+        REMOTE_WRITE_CACHE_BYTES: Kind::Gauge, Normal, "tracegate_remote_write_label_cache_bytes",
+            "Bytes of label sets that are remembered.";
+        REMOTE_WRITE_CACHE_CLEARS: Kind::Counter, Normal, "tracegate_remote_write_label_cache_clears",
+            "How often the label cache was full and was emptied.";
+        REMOTE_WRITE_BUILT: Kind::Counter, Normal, "tracegate_remote_write_label_sets_built",
+            "Label sets that were not remembered and had to be built.";
+
         LOG_LINES_SUPPRESSED: Kind::Counter, Normal, "tracegate_log_lines_suppressed",
             "Log lines not written because equal ones were.";
         LOG_LINES_LOST: Kind::Counter, Normal, "tracegate_log_lines_lost",
@@ -779,6 +802,72 @@ impl ShardSeries {
             connections: schema.gauge(&SHARD_CONNECTIONS, &[]),
             busy_percent: schema.gauge(&SHARD_BUSIEST, &[]),
             caught_panics: schema.counter(&SHARD_CAUGHT_PANICS, &[]),
+        }
+    }
+}
+
+/// What an exporter shows besides [`ExporterSeries`].
+#[derive(Clone, Debug)]
+pub enum OwnExporterSeries {
+    /// Nothing.
+    None,
+    /// Of a memory exporter.
+    Memory(MemoryExporterSeries),
+    /// Of a remote write exporter.
+    RemoteWrite(Box<RemoteWriteSeries>),
+}
+
+/// What a remote write exporter counts besides [`ExporterSeries`].
+#[derive(Clone, Debug)]
+pub struct RemoteWriteSeries {
+    /// Points that could not become samples.
+    pub failed_translations: Counter,
+    /// Series written.
+    pub series: Counter,
+    /// Requests taken.
+    pub batches: Counter,
+    /// Samples taken.
+    pub samples: Counter,
+    /// Native histograms taken.
+    pub histograms: Counter,
+    /// Exemplars taken.
+    pub exemplars: Counter,
+    /// By [`codecs::prometheus::DropReason`].
+    pub dropped: [Counter; codecs::prometheus::DropReason::ALL.len()],
+    /// By place in [`REJECTING_STATUSES`]; the last is any other.
+    pub rejected: [Counter; REJECTING_STATUSES.len()],
+    /// Memory of the label cache.
+    pub cache_bytes: Gauge,
+    /// Times it was emptied.
+    pub cache_clears: Counter,
+    /// Label sets built.
+    pub label_sets_built: Counter,
+}
+
+/// Statuses with a series of their own; the last stands for all others.
+pub const REJECTING_STATUSES: [&str; 8] = ["400", "401", "403", "404", "413", "415", "422", "other"];
+
+impl RemoteWriteSeries {
+    /// Declares the series of one remote write exporter.
+    pub fn declare(schema: &mut Schema, exporter_id: &str) -> RemoteWriteSeries {
+        let own = [("exporter", exporter_id)];
+        let dropped = codecs::prometheus::DropReason::ALL.map(|reason| {
+            schema.counter(&REMOTE_WRITE_DROPPED, &[("exporter", exporter_id), ("reason", reason.name())])
+        });
+        let rejected = REJECTING_STATUSES
+            .map(|status| schema.counter(&REMOTE_WRITE_REJECTED, &[("exporter", exporter_id), ("status", status)]));
+        RemoteWriteSeries {
+            failed_translations: schema.counter(&REMOTE_WRITE_FAILED, &own),
+            series: schema.counter(&REMOTE_WRITE_SERIES, &own),
+            batches: schema.counter(&REMOTE_WRITE_BATCHES, &own),
+            samples: schema.counter(&REMOTE_WRITE_SAMPLES, &own),
+            histograms: schema.counter(&REMOTE_WRITE_HISTOGRAMS, &own),
+            exemplars: schema.counter(&REMOTE_WRITE_EXEMPLARS, &own),
+            dropped,
+            rejected,
+            cache_bytes: schema.gauge(&REMOTE_WRITE_CACHE_BYTES, &own),
+            cache_clears: schema.counter(&REMOTE_WRITE_CACHE_CLEARS, &own),
+            label_sets_built: schema.counter(&REMOTE_WRITE_BUILT, &own),
         }
     }
 }

@@ -241,6 +241,8 @@ pub enum ExporterKind {
     OtlpGrpc(OtlpExporterSettings),
     /// OTLP over HTTP.
     OtlpHttp(OtlpExporterSettings),
+    /// Prometheus remote write; metrics only.
+    RemoteWrite(Box<RemoteWriteSettings>),
     /// Lines on standard error.
     Debug {
         /// How much of each batch.
@@ -253,6 +255,28 @@ pub enum ExporterKind {
     },
     /// Ours: the documented discard mode, the harness's floor.
     Nop,
+}
+
+impl ExporterKind {
+    /// How it reaches its backend; `None` if it has none.
+    pub fn client(&self) -> Option<&OtlpExporterSettings> {
+        match self {
+            ExporterKind::OtlpGrpc(otlp) | ExporterKind::OtlpHttp(otlp) => Some(otlp),
+            ExporterKind::RemoteWrite(settings) => Some(&settings.http),
+            ExporterKind::Debug { .. } | ExporterKind::Memory { .. } | ExporterKind::Nop => None,
+        }
+    }
+}
+
+/// `prometheusremotewrite` exporter.
+#[derive(Clone, Debug)]
+pub struct RemoteWriteSettings {
+    /// Where requests go and how; the path is the endpoint's, the compression snappy.
+    pub http: OtlpExporterSettings,
+    /// How metrics become series.
+    pub translation: codecs::prometheus::Settings,
+    /// How many requests of one batch are under way at the same time, at least 1.
+    pub parallel_requests: usize,
 }
 
 /// `debug.verbosity`.

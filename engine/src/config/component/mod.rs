@@ -19,6 +19,7 @@ pub(crate) mod nop;
 pub(crate) mod otlp_exporter;
 pub(crate) mod otlp_receiver;
 pub(crate) mod pprof;
+pub(crate) mod remote_write;
 pub(crate) mod resource;
 mod tail_policies;
 pub(crate) mod tail_sampling;
@@ -170,8 +171,8 @@ pub(crate) const COMPONENTS: &[Component] = &[
     component(Exporter, "debug", Built),
     component(Exporter, "memory", Built),
     component(Exporter, "nop", Built),
-    component(Exporter, "prometheusremotewrite", Later(USE_OTLP_METRICS)),
-    component(Exporter, "prometheus_remote_write", Later(USE_OTLP_METRICS)),
+    component(Exporter, "prometheusremotewrite", Built),
+    component(Exporter, "prometheus_remote_write", Built),
     component(Exporter, "file", Later("use `otlp` towards a Collector that writes files")),
     component(Exporter, "kafka", Later("use `otlp` towards a Collector that writes to Kafka")),
     component(Exporter, "loadbalancing", Later("shards divide traces by id in one process: export with `otlp`")),

@@ -25,6 +25,11 @@ impl Definition {
         Definition { kinds: [Some(kind.clone()), Some(kind.clone()), Some(kind)] }
     }
 
+    /// For metrics only.
+    pub(crate) fn of_metrics(kind: ExporterKind) -> Definition {
+        Definition { kinds: [None, Some(kind), None] }
+    }
+
     /// What it is for this signal.
     pub(crate) fn kind(&self, signal: Signal) -> Option<&ExporterKind> {
         self.kinds[signal as usize].as_ref()
@@ -239,7 +244,7 @@ fn format(section: &Section<'_>) -> Format {
     }
 }
 
-fn http_keys_not_built(section: &Section<'_>) {
+pub(super) fn http_keys_not_built(section: &Section<'_>) {
     section.unsupported("cookies", Idle::Disabled, "cookies", "remove it");
     let instead = "remove it: each shard keeps the connections it needs";
     section.no_effect("max_idle_conns", Idle::Int(100), instead);
