@@ -2,9 +2,7 @@
 
 use super::otlp_exporter::{self, Definition};
 use super::{auth, client, endpoint};
-use crate::config::checked::{
-    Endpoint, ExporterKind, OtlpExporterSettings, QueueSettings, RemoteWriteSettings, RetrySettings,
-};
+use crate::config::checked::{Endpoint, ExporterKind, OtlpExporterSettings, QueueSettings, RemoteWriteSettings};
 use crate::config::proxy;
 use crate::config::section::{Field, Idle, Section};
 use codecs::compression::Compression;
@@ -45,7 +43,7 @@ pub(crate) fn check(field: &Field<'_>) -> Option<Definition> {
         authenticator: auth::authenticator(&section),
         proxy,
         timeout_ns: section.duration_ns("timeout", TIMEOUT_NS),
-        retry: retry(&section),
+        retry: client::retry_from(&section, RETRY_INITIAL_NS),
         queue,
     };
     let mut target = target?;
@@ -108,12 +106,6 @@ fn queue(exporter: &Section<'_>) -> (QueueSettings, usize) {
         );
     }
     (QueueSettings { enabled, num_consumers: 1, queue_size, block_on_overflow: false }, parallel as usize)
-}
-
-fn retry(section: &Section<'_>) -> Option<RetrySettings> {
-    let is_written = section.section("retry_on_failure").is_some_and(|retry| retry.field("initial_interval").is_some());
-    let retry = client::retry(section)?;
-    Some(if is_written { retry } else { RetrySettings { initial_interval_ns: RETRY_INITIAL_NS, ..retry } })
 }
 
 fn translation(section: &Section<'_>) -> Settings {
