@@ -27,6 +27,12 @@ pub(crate) const DIFFERENCES: &[(Kind, &str, &str)] = &[
         "pending traces are bounded by bytes, and by `num_traces` only where it is written; a full table decides its \
          oldest trace early instead of losing it; late spans follow their trace's decision without a `decision_cache`",
     ),
+    (
+        Kind::Exporter,
+        "prometheusremotewrite",
+        "`timeout` is of each attempt and not of all, 429 is retried, and points that cannot be samples are counted by \
+         reason and named in the log",
+    ),
     (Kind::Exporter, "debug", "lines go to standard error and are laid out differently"),
     (Kind::Exporter, "memory", "ours: the Collector has no such exporter"),
 ];
@@ -64,6 +70,14 @@ pub(crate) const OURS: &[(&[Step], &str)] = &[
     (
         &[Key("exporters"), Type(&["otlp", "otlp_grpc"]), Key("compression_params")],
         "the Collector's gRPC exporter has no compression levels",
+    ),
+    (
+        &[
+            Key("exporters"),
+            Type(&["prometheusremotewrite", "prometheus_remote_write"]),
+            Key("promote_resource_attributes"),
+        ],
+        "the Collector makes labels of all resource attributes or of none",
     ),
     (&[Key("exporters"), Type(&["memory"])], "the Collector keeps no traces to look at"),
 ];

@@ -90,7 +90,7 @@ fn the_seeds_gateway_loads_without_transform_and_says_why_it_does_not_with_it() 
     let loaded = load_text(&seed("gateway.config.yaml"), &[WITHOUT_TRANSFORM]);
     assert_eq!(messages(&loaded, Severity::Error), [""; 0]);
     let warnings = messages(&loaded, Severity::Warning);
-    for skipped in ["probabilistic_sampler", "transform", "prometheusremotewrite"] {
+    for skipped in ["probabilistic_sampler", "transform"] {
         assert!(warnings.iter().any(|warning| warning.contains(skipped)), "{skipped} in {warnings:?}");
     }
     let config = loaded.config.unwrap();
