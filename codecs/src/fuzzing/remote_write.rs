@@ -204,10 +204,15 @@ enum AnyPoint {
     Summary(SummaryPoint),
 }
 
+/// Class, name and labels.
+type GroupKey = (u8, String, Labels);
+/// Points by time, and the metadata of the first.
+type TwinGroup = (BTreeMap<i64, AnyPoint>, (i32, String, String));
+
 struct Twin<'a> {
     settings: &'a Settings,
     /// By class, name and labels; then by time. With the metadata of the first point.
-    groups: BTreeMap<(u8, String, Labels), (BTreeMap<i64, AnyPoint>, (i32, String, String))>,
+    groups: BTreeMap<GroupKey, TwinGroup>,
     /// The newest point of each resource.
     targets: BTreeMap<Vec<u8>, (Resource, u64)>,
     dropped: u64,
@@ -274,10 +279,10 @@ impl Twin<'_> {
                     pairs.retain(|(other, _)| *other != key);
                     pairs.push((key, value));
                 }
-                ResourceLabels::Promoted(keys) if keys.contains(&key) => {
-                    if !pairs.iter().any(|(other, _)| *other == key) {
-                        pairs.push((key, value));
-                    }
+                ResourceLabels::Promoted(keys)
+                    if keys.contains(&key) && !pairs.iter().any(|(other, _)| *other == key) =>
+                {
+                    pairs.push((key, value));
                 }
                 _ => {}
             }
@@ -798,7 +803,7 @@ impl Choices<'_> {
             1 => Data::Sum(Numbers {
                 data_points: self.list(4, Self::number),
                 aggregation_temporality,
-                is_monotonic: self.next() % 3 > 0,
+                is_monotonic: !self.next().is_multiple_of(3),
             }),
             2 => Data::Histogram(Histograms { data_points: self.list(4, Self::histogram), aggregation_temporality }),
             3 => {
@@ -846,7 +851,7 @@ impl Choices<'_> {
             start_time_unix_nano: self.time(),
             time_unix_nano: self.time(),
             count: self.count(),
-            sum: if self.next() % 4 == 0 { None } else { Some(self.double()) },
+            sum: if self.next().is_multiple_of(4) { None } else { Some(self.double()) },
             bucket_counts,
             explicit_bounds,
             exemplars: self.list(3, Self::exemplar),
@@ -872,7 +877,7 @@ impl Choices<'_> {
             start_time_unix_nano: self.time(),
             time_unix_nano: self.time(),
             count: total + u64::from(self.next() % 8 == 7 && total < u64::MAX),
-            sum: if self.next() % 4 == 0 { None } else { Some(self.double()) },
+            sum: if self.next().is_multiple_of(4) { None } else { Some(self.double()) },
             scale: self.pick(&[0, 8, 9, 10, 20, -4, -5, i32::MAX]),
             zero_count,
             positive,
@@ -907,13 +912,14 @@ impl Choices<'_> {
     }
 
     fn exemplar(&mut self) -> Exemplar {
-        let value = if self.next() % 2 == 0 { ExemplarValue::Int(1) } else { ExemplarValue::Double(self.double()) };
+        let value =
+            if self.next().is_multiple_of(2) { ExemplarValue::Int(1) } else { ExemplarValue::Double(self.double()) };
         Exemplar {
             filtered_attributes: self.list(2, Self::attribute),
             time_unix_nano: self.time(),
             value: Some(value),
-            span_id: if self.next() % 2 == 0 { Vec::new() } else { vec![7; 8] },
-            trace_id: if self.next() % 2 == 0 { vec![0; 16] } else { vec![9; 16] },
+            span_id: if self.next().is_multiple_of(2) { Vec::new() } else { vec![7; 8] },
+            trace_id: if self.next().is_multiple_of(2) { vec![0; 16] } else { vec![9; 16] },
         }
     }
 
