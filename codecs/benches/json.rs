@@ -11,8 +11,8 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use codecs::json::{read_request, write_request};
-use codecs::otlp::SpanIndex;
 use codecs::otlp::proto::ExportTraceServiceRequest;
+use codecs::otlp::{Signal, SpanIndex};
 use prost::Message;
 
 const ROUNDS: usize = 300;
@@ -25,24 +25,24 @@ fn main() {
 
 fn measure(name: &str, request: &ExportTraceServiceRequest) {
     let mut json = Vec::new();
-    write_request(&request.encode_to_vec(), &mut json).expect("a sound request");
+    write_request(Signal::Traces, &request.encode_to_vec(), &mut json).expect("a sound request");
     let tree: serde_json::Value = serde_json::from_slice(&json).expect("sound JSON");
     let pretty = serde_json::to_vec_pretty(&tree).expect("memory takes everything");
     println!("{name}: {} bytes, {} indented", json.len(), pretty.len());
     let mut protobuf = Vec::new();
     report("JSON to protobuf", json.len(), || {
         protobuf.clear();
-        read_request(black_box(&json), &mut protobuf).expect("a sound request");
+        read_request(Signal::Traces, black_box(&json), &mut protobuf).expect("a sound request");
     });
     report("indented JSON to protobuf", pretty.len(), || {
         protobuf.clear();
-        read_request(black_box(&pretty), &mut protobuf).expect("a sound request");
+        read_request(Signal::Traces, black_box(&pretty), &mut protobuf).expect("a sound request");
     });
     let protobuf = Bytes::from(protobuf);
     let mut index = SpanIndex::default();
     report("JSON to index", json.len(), || {
         let mut protobuf = Vec::with_capacity(json.len());
-        read_request(black_box(&json), &mut protobuf).expect("a sound request");
+        read_request(Signal::Traces, black_box(&json), &mut protobuf).expect("a sound request");
         index.clear();
         index.read_request(&Bytes::from(protobuf), 0).expect("a sound request");
     });
@@ -52,7 +52,7 @@ fn measure(name: &str, request: &ExportTraceServiceRequest) {
     let mut out = Vec::new();
     report("protobuf to JSON", json.len(), || {
         out.clear();
-        write_request(black_box(&protobuf), &mut out).expect("a sound request");
+        write_request(Signal::Traces, black_box(&protobuf), &mut out).expect("a sound request");
     });
 }
 

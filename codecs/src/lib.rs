@@ -3,6 +3,7 @@
 //! ```text
 //! body --compression--> bytes --json, if it is JSON--> protobuf --otlp (one checked pass)--> SpanIndex
 //! SpanIndex --encode--> bytes --grpc--> frame
+//! metrics   --prometheus--> remote write requests
 //! ```
 //!
 //! Everything here is pure: no clock, no I/O, no threads, no configuration. Nothing panics on a peer's bytes:
@@ -14,4 +15,5 @@ pub mod fuzzing;
 pub mod grpc;
 pub mod json;
 pub mod otlp;
+pub mod prometheus;
 pub mod wire;

@@ -65,3 +65,23 @@ fn lz4_bodies() {
 fn grpc() {
     replay("grpc", codecs::fuzzing::fuzz_grpc);
 }
+
+#[test]
+fn metrics_on_their_way_to_remote_write() {
+    replay("remote_write", codecs::fuzzing::fuzz_remote_write);
+}
+
+#[test]
+fn shaped_metrics_on_their_way_to_remote_write() {
+    replay("remote_write_shaped", codecs::fuzzing::fuzz_remote_write_shaped);
+}
+
+#[test]
+fn metrics_and_logs() {
+    replay("signals", codecs::fuzzing::fuzz_signals);
+}
+
+#[test]
+fn shaped_metrics_and_logs() {
+    replay("signals_shaped", codecs::fuzzing::fuzz_signals_shaped);
+}

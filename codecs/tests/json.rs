@@ -4,13 +4,14 @@ mod support;
 
 use codecs::fuzzing::{check_json, json_from};
 use codecs::json::{read_request, write_request};
+use codecs::otlp::Signal;
 use codecs::otlp::proto::ExportTraceServiceRequest;
 use proptest::prelude::*;
 use prost::Message;
 
 fn json_of(request: &ExportTraceServiceRequest) -> Vec<u8> {
     let mut json = Vec::new();
-    write_request(&request.encode_to_vec(), &mut json).expect("a sound request");
+    write_request(Signal::Traces, &request.encode_to_vec(), &mut json).expect("a sound request");
     json
 }
 
@@ -20,7 +21,7 @@ fn a_real_request_survives_the_way_there_and_back() {
         let json = json_of(&request);
         check_json(&json);
         let mut protobuf = Vec::new();
-        read_request(&json, &mut protobuf).unwrap();
+        read_request(Signal::Traces, &json, &mut protobuf).unwrap();
         assert_eq!(ExportTraceServiceRequest::decode(&protobuf[..]).unwrap(), request);
         // Indented, as people write files.
         let tree: serde_json::Value = serde_json::from_slice(&json).unwrap();
@@ -73,7 +74,7 @@ proptest! {
         let resource_spans = vec![ResourceSpans { resource: Some(resource), ..ResourceSpans::default() }];
         let request = ExportTraceServiceRequest { resource_spans };
         let mut protobuf = Vec::new();
-        read_request(&json_of(&request), &mut protobuf).unwrap();
+        read_request(Signal::Traces, &json_of(&request), &mut protobuf).unwrap();
         let again = ExportTraceServiceRequest::decode(&protobuf[..]).unwrap();
         if !double.is_nan() {
             prop_assert_eq!(again, request);

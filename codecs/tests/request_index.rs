@@ -60,7 +60,7 @@ fn a_request_is_indexed_field_by_field() {
     check_subset(&bytes, |number| number != 1);
     check_merge(&bytes, &request_from(&[60; 200]));
     let index = read(&bytes).unwrap();
-    assert_eq!((index.resources.len(), index.scopes.len(), index.spans.len()), (2, 2, 2));
+    assert_eq!((index.resources.len(), index.scopes.len(), index.items.len()), (2, 2, 2));
 }
 
 #[test]
@@ -79,7 +79,7 @@ fn an_empty_request_has_no_spans_and_is_well_formed() {
         );
     }
     let index = read(&wrap(SPAN, &[])).unwrap();
-    assert_eq!(index.spans.len(), 1, "a span without fields is a span");
+    assert_eq!(index.items.len(), 1, "a span without fields is a span");
 }
 
 #[test]
@@ -107,9 +107,9 @@ fn any_flipped_bit_is_judged_as_the_twin_judges_it() {
 #[test]
 fn a_known_field_with_another_wire_type_is_malformed() {
     let wire_type = |kind| match kind {
-        FieldKind::Varint => WireType::Varint,
+        FieldKind::Varint | FieldKind::Varints => WireType::Varint,
         FieldKind::Fixed32 => WireType::Fixed32,
-        FieldKind::Fixed64 => WireType::Fixed64,
+        FieldKind::Fixed64 | FieldKind::Fixed64s => WireType::Fixed64,
         FieldKind::Bytes | FieldKind::Id(_) | FieldKind::Message(_) => WireType::Length,
     };
     // Each is a whole field's value after the tag, so that a reader that does not look would accept it.
@@ -205,7 +205,7 @@ fn an_all_zero_or_empty_parent_is_no_parent() {
     let has_parent = |parents: &[&[u8]]| {
         let mut body = Vec::new();
         parents.iter().for_each(|parent| write_length_field(&mut body, 4, parent));
-        read(&wrap(SPAN, &body)).unwrap().spans[0].has_parent
+        read(&wrap(SPAN, &body)).unwrap().items[0].has_parent
     };
     assert!(has_parent(&[&[0, 0, 0, 0, 0, 0, 0, 1]]));
     assert!(!has_parent(&[&[0; 8]]));
@@ -260,7 +260,7 @@ fn attributes_of_any_length_are_accepted() {
             let attribute = support::text(&"k".repeat(key_length), &"v".repeat(value_length));
             let bytes = wrap(KEY_VALUE, &attribute.encode_to_vec());
             check_request(&bytes);
-            assert_eq!(read(&bytes).unwrap().spans.len(), 1);
+            assert_eq!(read(&bytes).unwrap().items.len(), 1);
         }
     }
 }

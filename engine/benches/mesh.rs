@@ -188,7 +188,7 @@ impl Shard {
             match inbound {
                 Inbound::Asked { from, message } => {
                     if let Message::Parcel(parcel) = &message {
-                        for span in &parcel.index.spans {
+                        for span in &parcel.index.items {
                             keep(&mut self.chunk, &parcel.segments[usize::from(span.segment)], span);
                         }
                         self.measured.crossed += parcel.spans() as u64;
@@ -204,7 +204,7 @@ impl Shard {
     fn route(&mut self) {
         let mut body = self.buffers.take(self.template.len());
         body.extend_from_slice(&self.template);
-        for span in &mut self.index.spans {
+        for span in &mut self.index.items {
             span.trace_id = TraceId(self.random.u128(..).to_le_bytes());
         }
         let segments = [body.freeze()];
@@ -212,7 +212,7 @@ impl Shard {
         let source = Source { index: &self.index, segments: &segments };
         black_box(self.end.route(0, 0, source, &mut self.mine));
         for &number in &self.mine {
-            keep(&mut self.chunk, &segments[0], &self.index.spans[number as usize]);
+            keep(&mut self.chunk, &segments[0], &self.index.items[number as usize]);
         }
         self.measured.spans += SPANS_PER_BATCH as u64;
     }
@@ -236,7 +236,7 @@ fn index(span_bytes: usize) -> SpanIndex {
             let empty = ByteRange { start: start + ENVELOPE_BYTES, end: start + ENVELOPE_BYTES };
             index.scopes.push(ScopeEntry { resource: (index.resources.len() - 1) as u32, envelope: empty });
         }
-        index.spans.push(SpanItem {
+        index.items.push(SpanItem {
             offset: (number * span_bytes) as u32,
             length: span_bytes as u32,
             scope: (index.scopes.len() - 1) as u32,

@@ -6,8 +6,8 @@ mod common;
 use codecs::compression::{Compression, Compressor};
 use codecs::grpc::Code;
 use codecs::json;
-use codecs::otlp::Format;
 use codecs::otlp::proto::*;
+use codecs::otlp::{Format, Signal};
 use common::gateway::{Setup, wait_until_empty};
 use common::grpc::Call;
 use common::traces::{Kind, Trace, request_of};
@@ -34,7 +34,7 @@ fn compressed(compression: Compression, plain: &[u8]) -> Vec<u8> {
 
 fn in_json(protobuf: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
-    json::write_request(protobuf, &mut out).expect("a sound request");
+    json::write_request(Signal::Traces, protobuf, &mut out).expect("a sound request");
     out
 }
 

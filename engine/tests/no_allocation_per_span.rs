@@ -10,7 +10,7 @@ mod common;
 
 use bytes::Bytes;
 use codecs::compression::Compression;
-use codecs::otlp::Format;
+use codecs::otlp::{Format, Signal};
 use common::traces::{Kind, Trace, request_of};
 use engine::auth::Authenticators;
 use engine::config::checked::{
@@ -38,8 +38,8 @@ use engine::shard::pipelines::Pipelines;
 use engine::shard::runtime::{self, Runtime};
 use engine::telemetry::cells::{Cells, Schema};
 use engine::telemetry::metrics::{
-    BookSeries, BudgetSeries, ExporterSeries, MeshSeries, ProcessorSeries, ReceiverSeries, ShardSeries,
-    SpanMetricsSeries, TailSamplingSeries, TransformSeries,
+    BookSeries, BudgetSeries, ExporterSeries, MeshSeries, OwnExporterSeries, ProcessorSeries, ReceiverSeries,
+    ShardSeries, SpanMetricsSeries, TailSamplingSeries, TransformSeries,
 };
 use engine::transport::{Body, ReceivedRequest, RequestHandler, Transport};
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
@@ -160,19 +160,19 @@ fn counted() -> SpanMetricsSettings {
 fn receiver() -> (Rc<OtlpReceiver>, Rc<RefCell<Pipelines>>) {
     let mut schema = Schema::default();
     let policies = ["slow".to_owned()];
-    let series = ReceiverSeries::declare(&mut schema, "otlp", "grpc");
+    let series = ReceiverSeries::declare(&mut schema, "otlp", "grpc", &[Signal::Traces]);
     let sampling = TailSamplingSeries::declare(&mut schema, "tail_sampling", &policies);
-    let items = ["transform", "tail_sampling"].map(|id| ProcessorSeries::declare(&mut schema, id));
-    let exporter = ExporterSeries::declare(&mut schema, "nop");
-    let book = BookSeries::declare(&mut schema, "traces", "nop");
-    let counted_book = BookSeries::declare(&mut schema, "traces/count", "span_metrics");
+    let items = ["transform", "tail_sampling"].map(|id| ProcessorSeries::declare(&mut schema, id, Signal::Traces));
+    let exporter = ExporterSeries::declare(&mut schema, "nop", Signal::Traces);
+    let book = BookSeries::declare(&mut schema, "traces", "nop", Signal::Traces);
+    let counted_book = BookSeries::declare(&mut schema, "traces/count", "span_metrics", Signal::Traces);
     let counters = SpanMetricsSeries::declare(&mut schema, "span_metrics");
     let gauges = Gauges {
         budget: BudgetSeries::declare(&mut schema),
         mesh: MeshSeries::declare(&mut schema),
         shard: ShardSeries::declare(&mut schema),
     };
-    let losses = Losses { spans: items[0].dropped_spans, caught_panics: gauges.shard.caught_panics };
+    let losses = Losses { spans: items[0].dropped, caught_panics: gauges.shard.caught_panics };
     let transform = statements(&mut schema, losses);
     let budget = Budget::new(1 << 30, 1 << 20, 1);
     let shard = ShardContext::new(0, 1, Clock::start(), Cells::new(&schema), Buffers::new(64 << 20), budget.lease());
@@ -187,19 +187,30 @@ fn receiver() -> (Rc<OtlpReceiver>, Rc<RefCell<Pipelines>>) {
     };
     let node = Processor::TailSampling(Box::new(TailSampling::new(Sampler::new(&settings, 7, 1), sampling)));
     let id = ComponentId { kind: "nop".to_owned(), name: None };
-    let nop = ExporterSettings { id, kind: ExporterKind::Nop };
-    let nop = Exporter::new(&nop, None, &Authenticators::default(), Rc::default(), None, 0).unwrap();
+    let nop = ExporterSettings { id, signal: Signal::Traces, kind: ExporterKind::Nop };
+    let nop = Exporter::new(&nop, None, &Authenticators::default(), Rc::default(), OwnExporterSeries::None, 0).unwrap();
     let queue = QueueSettings { enabled: false, num_consumers: 1, queue_size: 1, block_on_overflow: false };
     let queue = Queue::new(nop, &queue, None, exporter, shard.clone());
-    let pipeline =
-        Pipeline::new(vec![transform, node], items.to_vec(), vec![Branch::new(Rc::clone(&queue), book)], None);
+    let pipeline = Pipeline::new(
+        Signal::Traces,
+        vec![transform, node],
+        items.to_vec(),
+        vec![Branch::new(Rc::clone(&queue), book)],
+        None,
+    );
     let span_metrics = vec![Rc::new(RefCell::new(SpanMetrics::new(Arc::new(Plan::new(counted())), counters)))];
-    let mut counting = Pipeline::new(Vec::new(), Vec::new(), Vec::new(), None);
+    let mut counting = Pipeline::new(Signal::Traces, Vec::new(), Vec::new(), Vec::new(), None);
     let outlet = Outlet { book: counted_book, targets: Vec::new(), span_metrics: Some(Rc::clone(&span_metrics[0])) };
     counting.connect(vec![outlet]);
     let pipelines = [counting, pipeline].map(|pipeline| Rc::new(RefCell::new(pipeline))).to_vec();
-    let pipelines =
-        Pipelines::new(pipelines, vec![vec![0, 1]], vec![Vec::new()], vec![queue], span_metrics, shard.clone());
+    let pipelines = Pipelines::new(
+        pipelines,
+        vec![[vec![0, 1], vec![], vec![]]],
+        vec![[vec![], vec![], vec![]]],
+        vec![queue],
+        span_metrics,
+        shard.clone(),
+    );
     let pipelines = Rc::new(RefCell::new(pipelines));
     let end = Rc::new(RefCell::new(mesh(1, 1 << 20).pop().unwrap()));
     // A pipeline that asks for a header: what is known of a client is made once.
@@ -256,12 +267,13 @@ fn allocations(spans: u32, compression: Compression) -> f64 {
             // What the server does: the head, admission, a buffer of the shard, the bytes, the request.
             let client = receiver.enter(Head { headers: &headers, uri: &uri }).await.unwrap();
             assert!(client.is_some());
-            receiver.admit(wire.len()).unwrap();
+            receiver.admit(Signal::Traces, wire.len()).unwrap();
             let mut body = receiver.take_buffer(wire.len());
             body.extend_from_slice(wire);
             let body = Body::Gathered(body);
             receiver
                 .handle(ReceivedRequest {
+                    signal: Signal::Traces,
                     body,
                     compression,
                     format: Format::Protobuf,
@@ -274,7 +286,10 @@ fn allocations(spans: u32, compression: Compression) -> f64 {
         }
         let allocations = ALLOCATIONS.get() - before;
         // The path was the real one: every span is in the book, dropped by the policy.
-        assert_eq!(receiver.shard.cells.read(receiver.series.accepted), requests.len() as u64 * u64::from(spans));
+        assert_eq!(
+            receiver.shard.cells.read(receiver.series.of(Signal::Traces).accepted),
+            requests.len() as u64 * u64::from(spans)
+        );
         allocations as f64 / ROUNDS_MEASURED as f64
     };
     runtime::run(Runtime::Epoll, None, life).expect("the runtime starts")

@@ -37,7 +37,7 @@ impl Load {
             index.resources.push(ByteRange { start: 0, end: 340 });
             index.scopes.push(ScopeEntry { resource: 0, envelope: ByteRange { start: 340, end: 400 } });
             for position in 0..SPANS_PER_REQUEST {
-                index.spans.push(SpanItem {
+                index.items.push(SpanItem {
                     span_id: [7; 8],
                     start_ns: 1_000_000_000,
                     end_ns: 1_002_000_000,
@@ -60,7 +60,7 @@ impl Load {
     /// Makes the next group's requests, one of each service.
     fn next_group(&mut self) {
         for request in &mut self.requests {
-            for (position, span) in request.spans.iter_mut().enumerate() {
+            for (position, span) in request.items.iter_mut().enumerate() {
                 let trace = self.traces + (position / SPANS_TOGETHER) as u64;
                 let id = u128::from(mix(trace)) << 64 | u128::from(mix(!trace));
                 span.trace_id = TraceId(id.to_be_bytes());

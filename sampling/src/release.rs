@@ -52,7 +52,7 @@ impl Release {
         self.index.envelopes.clear();
         self.index.resources.clear();
         self.index.scopes.clear();
-        self.index.spans.clear();
+        self.index.items.clear();
         self.bytes.clear();
         self.traces.clear();
         self.owner = 0;
@@ -62,7 +62,7 @@ impl Release {
 
     /// Whether it holds no span.
     pub fn is_empty(&self) -> bool {
-        self.index.spans.is_empty()
+        self.index.items.is_empty()
     }
 
     /// Memory it holds, in bytes.
@@ -70,7 +70,7 @@ impl Release {
         self.index.envelopes.capacity()
             + self.index.resources.capacity() * size_of::<ByteRange>()
             + self.index.scopes.capacity() * size_of::<ScopeEntry>()
-            + self.index.spans.capacity() * size_of::<SpanItem>()
+            + self.index.items.capacity() * size_of::<SpanItem>()
             + self.bytes.capacity()
             + self.traces.capacity() * size_of::<KeptTrace>()
     }
@@ -95,12 +95,12 @@ impl Release {
     pub(crate) fn push(&mut self, item: SpanItem, scope: u32, bytes: &[u8]) {
         let offset = u32::try_from(self.bytes.len()).expect("a release is cleared long before it has 4 GiB");
         self.bytes.extend_from_slice(bytes);
-        self.index.spans.push(SpanItem { scope, offset, length: bytes.len() as u32, segment: 0, ..item });
+        self.index.items.push(SpanItem { scope, offset, length: bytes.len() as u32, segment: 0, ..item });
     }
 
     /// Marks the last span's trace as cut.
     pub(crate) fn mark_cut(&mut self) {
-        let last = self.index.spans.last_mut().expect("called for the span that was just added");
+        let last = self.index.items.last_mut().expect("called for the span that was just added");
         last.length += CUT_MARK.len() as u32;
         self.bytes.extend_from_slice(CUT_MARK);
     }
@@ -111,7 +111,7 @@ impl Release {
         let offset = u32::try_from(start).expect("a release is cleared long before it has 4 GiB");
         write(&mut self.bytes);
         let length = (self.bytes.len() - start) as u32;
-        self.index.spans.push(SpanItem { scope, offset, length, segment: 0, ..item });
+        self.index.items.push(SpanItem { scope, offset, length, segment: 0, ..item });
     }
 
     /// The position of a span's scope, written if need be.

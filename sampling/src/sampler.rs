@@ -266,16 +266,16 @@ impl Sampler {
         self.request.begin(index, &self.rules);
         self.keys.begin_request(index);
         let spans = match select {
-            Select::All => index.spans.len(),
+            Select::All => index.items.len(),
             Select::Some(positions) => positions.len(),
         };
         let mut first = 0;
         while first < spans {
             let last = spans.min(first + BLOCK_SPANS);
             match select {
-                Select::All => self.insert_block(index, segments, index.spans[first..last].iter(), out),
+                Select::All => self.insert_block(index, segments, index.items[first..last].iter(), out),
                 Select::Some(positions) => {
-                    let items = positions[first..last].iter().map(|position| &index.spans[*position as usize]);
+                    let items = positions[first..last].iter().map(|position| &index.items[*position as usize]);
                     self.insert_block(index, segments, items, out);
                 }
             }

@@ -71,7 +71,7 @@ fn check(settings: &Settings) {
 
     let (mut now_ns, mut allocations, mut spans_measured) = (0, 0, 0);
     for cycle in 0..400u64 {
-        for (position, item) in index.spans.iter_mut().enumerate() {
+        for (position, item) in index.items.iter_mut().enumerate() {
             let trace = 1 + u128::from(cycle / 4) * 1_000 + position as u128 % 256;
             item.trace_id = TraceId(trace.wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835).to_be_bytes());
         }

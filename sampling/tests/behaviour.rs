@@ -220,7 +220,7 @@ fn a_giant_trace_leaves_in_parts_and_complete() {
     let (mut parts, mut names, mut kept) = (0, 0, Vec::new());
     loop {
         let is_more = node.sampler.decide_due(WAIT, 1_000, &mut node.out);
-        assert!(node.out.index.spans.len() <= 1_000);
+        assert!(node.out.index.items.len() <= 1_000);
         names += node.out.traces.len();
         parts += usize::from(!node.out.is_empty());
         kept.extend(take(&mut node.out).into_iter().map(|(span, _)| span));
@@ -244,7 +244,7 @@ fn a_release_stays_small_even_when_spans_are_large() {
     loop {
         let is_more = node.sampler.decide_due(WAIT, 1_000_000, &mut node.out);
         assert!(node.out.bytes.len() <= sampling::release::RELEASE_BYTES_MAX + 1_000_000);
-        kept += node.out.index.spans.len();
+        kept += node.out.index.items.len();
         node.out.clear();
         if !is_more {
             break;

@@ -13,7 +13,7 @@ use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use crate::grpc::base64;
 use crate::json::{read_request, write_request};
 use crate::otlp::proto::*;
-use crate::otlp::{SpanIndex, VALUE_DEPTH_MAX};
+use crate::otlp::{Signal, SpanIndex, VALUE_DEPTH_MAX};
 
 /// Checks that `json` is transcoded exactly if the twin reads it, to a message that decodes to what the twin makes, and that the
 /// way back to JSON and again leaves the same message.
@@ -22,7 +22,7 @@ use crate::otlp::{SpanIndex, VALUE_DEPTH_MAX};
 /// They disagree.
 pub fn check_json(json: &[u8]) {
     let mut out = b"kept".to_vec();
-    let read = read_request(json, &mut out);
+    let read = read_request(Signal::Traces, json, &mut out);
     assert!(out.starts_with(b"kept"), "what was there stays");
     let protobuf = &out[4..];
     assert!(protobuf.len() <= json.len(), "the output is bounded by the input");
@@ -55,10 +55,10 @@ fn check_equal(ours: &ExportTraceServiceRequest, twin: &ExportTraceServiceReques
 
 fn check_way_back(request: &ExportTraceServiceRequest, protobuf: &[u8]) {
     let mut json = Vec::new();
-    write_request(protobuf, &mut json).expect("what was transcoded is well-formed");
+    write_request(Signal::Traces, protobuf, &mut json).expect("what was transcoded is well-formed");
     serde_json::from_slice::<serde::de::IgnoredAny>(&json).expect("what we write is JSON to others");
     let mut again = Vec::new();
-    read_request(&json, &mut again).unwrap_or_else(|error| panic!("{error}: {}", json.escape_ascii()));
+    read_request(Signal::Traces, &json, &mut again).unwrap_or_else(|error| panic!("{error}: {}", json.escape_ascii()));
     // Text that is not UTF-8 was replaced.
     if !holds_replacement(&json) {
         check_equal(&ExportTraceServiceRequest::decode(&again[..]).expect("it was decoded before"), request);

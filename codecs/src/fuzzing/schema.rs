@@ -1,8 +1,9 @@
-//! The messages of a traces export as a table, and a builder of requests that follow it.
+//! The messages of export requests as tables, and a builder of requests that follow them.
 //!
 //! The builder turns a string of choices into a request: known fields in any order and number, unknown fields of every
 //! wire type at every level, and now and then a mistake. Written from opentelemetry-proto, apart from the reader.
 
+use crate::otlp::Signal;
 use crate::wire::{WireType, write_length_field, write_length_prefix, write_tag, write_varint, write_varint_field};
 
 /// A message's name and known fields.
@@ -27,11 +28,15 @@ pub enum FieldKind {
     Bytes,
     /// Bytes of this length, or none.
     Id(usize),
-    /// The message with this number in [`MESSAGES`].
+    /// Numbers of eight bytes, packed or not.
+    Fixed64s,
+    /// Varints, packed or not.
+    Varints,
+    /// The message with this number in the same table.
     Message(usize),
 }
 
-use FieldKind::{Bytes, Fixed32, Fixed64, Id, Message as Sub, Varint};
+use FieldKind::{Bytes, Fixed32, Fixed64, Fixed64s, Id, Message as Sub, Varint, Varints};
 
 /// Number of ExportTraceServiceRequest in [`MESSAGES`].
 pub const REQUEST: usize = 0;
@@ -85,6 +90,122 @@ pub const MESSAGES: [Message; 13] = [
     Message { name: "kvlist value", fields: &[(1, Sub(KEY_VALUE))] },
 ];
 
+/// All messages that a metrics export is made of.
+const METRICS_MESSAGES: [Message; 22] = [
+    Message { name: "request", fields: &[(1, Sub(1))] },
+    Message { name: "resource metrics", fields: &[(1, Sub(2)), (2, Sub(3)), (3, Bytes)] },
+    Message { name: "resource", fields: &[(1, Sub(18)), (2, Varint)] },
+    Message { name: "scope metrics", fields: &[(1, Sub(4)), (2, Sub(5)), (3, Bytes)] },
+    Message { name: "scope", fields: &[(1, Bytes), (2, Bytes), (3, Sub(18)), (4, Varint)] },
+    Message {
+        name: "metric",
+        fields: &[
+            (1, Bytes),
+            (2, Bytes),
+            (3, Bytes),
+            (5, Sub(6)),
+            (7, Sub(7)),
+            (9, Sub(8)),
+            (10, Sub(9)),
+            (11, Sub(10)),
+            (12, Sub(18)),
+        ],
+    },
+    Message { name: "gauge", fields: &[(1, Sub(11))] },
+    Message { name: "sum", fields: &[(1, Sub(11)), (2, Varint), (3, Varint)] },
+    Message { name: "histogram", fields: &[(1, Sub(12)), (2, Varint)] },
+    Message { name: "exponential histogram", fields: &[(1, Sub(13)), (2, Varint)] },
+    Message { name: "summary", fields: &[(1, Sub(14))] },
+    Message {
+        name: "number point",
+        fields: &[(2, Fixed64), (3, Fixed64), (4, Fixed64), (5, Sub(17)), (6, Fixed64), (7, Sub(18)), (8, Varint)],
+    },
+    Message {
+        name: "histogram point",
+        fields: &[
+            (2, Fixed64),
+            (3, Fixed64),
+            (4, Fixed64),
+            (5, Fixed64),
+            (6, Fixed64s),
+            (7, Fixed64s),
+            (8, Sub(17)),
+            (9, Sub(18)),
+            (10, Varint),
+            (11, Fixed64),
+            (12, Fixed64),
+        ],
+    },
+    Message {
+        name: "exponential histogram point",
+        fields: &[
+            (1, Sub(18)),
+            (2, Fixed64),
+            (3, Fixed64),
+            (4, Fixed64),
+            (5, Fixed64),
+            (6, Varint),
+            (7, Fixed64),
+            (8, Sub(16)),
+            (9, Sub(16)),
+            (10, Varint),
+            (11, Sub(17)),
+            (12, Fixed64),
+            (13, Fixed64),
+            (14, Fixed64),
+        ],
+    },
+    Message {
+        name: "summary point",
+        fields: &[(2, Fixed64), (3, Fixed64), (4, Fixed64), (5, Fixed64), (6, Sub(15)), (7, Sub(18)), (8, Varint)],
+    },
+    Message { name: "value at quantile", fields: &[(1, Fixed64), (2, Fixed64)] },
+    Message { name: "buckets", fields: &[(1, Varint), (2, Varints)] },
+    Message {
+        name: "exemplar",
+        fields: &[(2, Fixed64), (3, Fixed64), (4, Id(8)), (5, Id(16)), (6, Fixed64), (7, Sub(18))],
+    },
+    Message { name: "attribute", fields: &[(1, Bytes), (2, Sub(19))] },
+    Message {
+        name: "attribute value",
+        fields: &[(1, Bytes), (2, Varint), (3, Varint), (4, Fixed64), (5, Sub(20)), (6, Sub(21)), (7, Bytes)],
+    },
+    Message { name: "array value", fields: &[(1, Sub(19))] },
+    Message { name: "kvlist value", fields: &[(1, Sub(18))] },
+];
+
+/// All messages that a logs export is made of.
+const LOGS_MESSAGES: [Message; 10] = [
+    Message { name: "request", fields: &[(1, Sub(1))] },
+    Message { name: "resource logs", fields: &[(1, Sub(2)), (2, Sub(3)), (3, Bytes)] },
+    Message { name: "resource", fields: &[(1, Sub(6)), (2, Varint)] },
+    Message { name: "scope logs", fields: &[(1, Sub(4)), (2, Sub(5)), (3, Bytes)] },
+    Message { name: "scope", fields: &[(1, Bytes), (2, Bytes), (3, Sub(6)), (4, Varint)] },
+    Message {
+        name: "log record",
+        fields: &[
+            (1, Fixed64),
+            (2, Varint),
+            (3, Bytes),
+            (5, Sub(7)),
+            (6, Sub(6)),
+            (7, Varint),
+            (8, Fixed32),
+            (9, Id(16)),
+            (10, Id(8)),
+            (11, Fixed64),
+            (12, Bytes),
+        ],
+    },
+    Message { name: "attribute", fields: &[(1, Bytes), (2, Sub(7))] },
+    Message {
+        name: "attribute value",
+        fields: &[(1, Bytes), (2, Varint), (3, Varint), (4, Fixed64), (5, Sub(8)), (6, Sub(9)), (7, Bytes)],
+    },
+    Message { name: "array value", fields: &[(1, Sub(7))] },
+    Message { name: "kvlist value", fields: &[(1, Sub(6))] },
+];
+
 /// A request with one message number `message` whose bytes are `body`: attributes are those of a span, anything else
 /// lies in the first place that can hold it.
 #[must_use]
@@ -102,11 +223,22 @@ pub fn wrap(message: usize, body: &[u8]) -> Vec<u8> {
     wrap(parent, &outer)
 }
 
-/// A request whose shape follows `choices`; once they run out, everything ends.
+/// A traces request whose shape follows `choices`; once they run out, everything ends.
 #[must_use]
 pub fn request_from(choices: &[u8]) -> Vec<u8> {
+    request_of(Signal::Traces, choices)
+}
+
+/// The same for any signal.
+#[must_use]
+pub fn request_of(signal: Signal, choices: &[u8]) -> Vec<u8> {
+    let messages: &'static [Message] = match signal {
+        Signal::Traces => &MESSAGES,
+        Signal::Metrics => &METRICS_MESSAGES,
+        Signal::Logs => &LOGS_MESSAGES,
+    };
     let mut out = Vec::new();
-    Choices { rest: choices }.fill(REQUEST, 0, &mut out);
+    Choices { rest: choices, messages }.fill(REQUEST, 0, &mut out);
     out
 }
 
@@ -115,6 +247,7 @@ const DEPTH_MAX: usize = 20;
 
 struct Choices<'a> {
     rest: &'a [u8],
+    messages: &'static [Message],
 }
 
 impl Choices<'_> {
@@ -131,7 +264,7 @@ impl Choices<'_> {
     /// Appends fields of the message until the choice is to end.
     fn fill(&mut self, message: usize, depth: usize, out: &mut Vec<u8>) {
         loop {
-            let fields = MESSAGES[message].fields;
+            let fields = self.messages[message].fields;
             match self.next() {
                 0..=31 => return,
                 32..=47 => self.unknown(out),
@@ -149,6 +282,7 @@ impl Choices<'_> {
             Varint => write_varint_field(out, number, self.number()),
             Fixed32 => self.fixed(number, WireType::Fixed32, 4, out),
             Fixed64 => self.fixed(number, WireType::Fixed64, 8, out),
+            Fixed64s | Varints => self.numbers(number, kind, out),
             Bytes => {
                 let length = self.length();
                 self.bytes(number, length, out);
@@ -164,6 +298,21 @@ impl Choices<'_> {
                 }
                 write_length_field(out, number, &body);
             }
+        }
+    }
+
+    /// Up to seven numbers in one field, or one without a length; now and then a byte too many.
+    fn numbers(&mut self, number: u32, kind: FieldKind, out: &mut Vec<u8>) {
+        let choice = self.next();
+        match (choice % 8, kind) {
+            (0, Varints) => write_varint_field(out, number, self.number()),
+            (0, _) => self.fixed(number, WireType::Fixed64, 8, out),
+            (count, Varints) => {
+                let mut body = Vec::new();
+                (0..count).for_each(|_| write_varint(&mut body, self.number()));
+                write_length_field(out, number, &body);
+            }
+            (count, _) => self.bytes(number, usize::from(count) * 8 + usize::from(choice == 255), out),
         }
     }
 

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use prost::{DecodeError, Message};
 
 use crate::otlp::proto::{ExportTraceServiceRequest, ResourceSpans, ScopeSpans, Span};
-use crate::otlp::{Encoder, Selection, SpanIndex, SpanItem, StatusCode, TraceId, span_bytes};
+use crate::otlp::{Encoder, Selection, Signal, SpanIndex, SpanItem, StatusCode, TraceId, span_bytes};
 use crate::wire::{Fault, Reader, Tag, WireType, write_length_field};
 
 /// Checks that the index accepts `bytes` exactly if the twin does, finds the same spans with the same fields, keeps
@@ -21,7 +21,7 @@ pub fn check_request(bytes: &[u8]) {
     for (resource, scope) in earlier {
         let resource = index.push_resource(resource);
         let scope = index.push_scope(resource, scope);
-        index.push_span(SpanItem { scope, ..SpanItem::default() });
+        index.push_item(SpanItem { scope, ..SpanItem::default() });
     }
     let before = index.clone();
     let read = index.read_request(bytes, 1);
@@ -29,7 +29,7 @@ pub fn check_request(bytes: &[u8]) {
         (Ok(()), Ok(request)) => {
             let segments = [Bytes::new(), Bytes::copy_from_slice(bytes)];
             check_index(&index, &segments, bytes, &request);
-            let written = crate::json::write_request(bytes, &mut Vec::new());
+            let written = crate::json::write_request(Signal::Traces, bytes, &mut Vec::new());
             assert_eq!(written, Ok(()), "what the index takes can be written as JSON");
         }
         (Err(malformed), decoded) => {
@@ -53,12 +53,12 @@ pub fn check_subset(bytes: &[u8], keeps: impl Fn(u32) -> bool) {
         return;
     }
     let segments = [Bytes::copy_from_slice(bytes)];
-    let spans: Vec<u32> = (0..index.spans.len() as u32).filter(|number| keeps(*number)).collect();
+    let spans: Vec<u32> = (0..index.items.len() as u32).filter(|number| keeps(*number)).collect();
     let mut number = 0;
     let mut kept = naive_resources(bytes);
     for scopes in kept.iter_mut().map(|resource| &mut resource.scopes) {
         for scope in scopes {
-            scope.spans.retain(|_| {
+            scope.items.retain(|_| {
                 number += 1;
                 keeps(number - 1)
             });
@@ -70,7 +70,7 @@ pub fn check_subset(bytes: &[u8], keeps: impl Fn(u32) -> bool) {
     let mut copy = SpanIndex::default();
     index.select(&spans, &mut copy);
     assert_eq!(encode(&copy, &segments, &Selection::All), expected, "a copied selection");
-    let kept_scopes = kept.iter().flat_map(|resource| &resource.scopes).filter(|scope| !scope.spans.is_empty()).count();
+    let kept_scopes = kept.iter().flat_map(|resource| &resource.scopes).filter(|scope| !scope.items.is_empty()).count();
     assert_eq!(copy.scopes.len(), kept_scopes, "only used envelopes are copied");
 
     let mut buffer = b"others".to_vec();
@@ -81,7 +81,7 @@ pub fn check_subset(bytes: &[u8], keeps: impl Fn(u32) -> bool) {
 
 /// A batch cut in two keeps every span once.
 fn check_split(index: &SpanIndex, segments: &[Bytes]) {
-    let end = index.spans.len() as u32;
+    let end = index.items.len() as u32;
     let halves = [0..end / 2, end / 2..end].map(|half| encode(index, segments, &Selection::Range(half)));
     let mut both = SpanIndex::default();
     for (number, half) in halves.iter().enumerate() {
@@ -89,7 +89,7 @@ fn check_split(index: &SpanIndex, segments: &[Bytes]) {
     }
     let halves = halves.map(Bytes::from);
     let bytes_of = |index: &SpanIndex, segments: &[Bytes]| -> Vec<Vec<u8>> {
-        index.spans.iter().map(|span| span_bytes(span, segments).to_vec()).collect()
+        index.items.iter().map(|span| span_bytes(span, segments).to_vec()).collect()
     };
     assert_eq!(bytes_of(&both, &halves), bytes_of(index, segments));
 }
@@ -119,7 +119,7 @@ fn encode(index: &SpanIndex, segments: &[Bytes], selection: &Selection<'_>) -> V
 
 fn same(left: &SpanIndex, right: &SpanIndex) -> bool {
     let ends = |index: &SpanIndex| (index.envelopes.clone(), index.resources.clone(), index.scopes.clone());
-    ends(left) == ends(right) && left.spans == right.spans
+    ends(left) == ends(right) && left.items == right.items
 }
 
 fn check_index(index: &SpanIndex, segments: &[Bytes], bytes: &[u8], request: &ExportTraceServiceRequest) {
@@ -131,8 +131,8 @@ fn check_index(index: &SpanIndex, segments: &[Bytes], bytes: &[u8], request: &Ex
         for (scope, decoded) in resource.scopes.iter().zip(&decoded.scope_spans) {
             let envelope = ScopeSpans::decode(&scope.envelope[..]).expect("an envelope is a message");
             check_equal(&envelope, &ScopeSpans { spans: Vec::new(), ..decoded.clone() });
-            for (span, decoded) in scope.spans.iter().zip(&decoded.spans) {
-                let item = &index.spans[number];
+            for (span, decoded) in scope.items.iter().zip(&decoded.spans) {
+                let item = &index.items[number];
                 check_span(item, decoded);
                 assert_eq!(span_bytes(item, segments), *span);
                 assert_eq!(index.scope_envelope(item.scope), scope.envelope);
@@ -141,10 +141,10 @@ fn check_index(index: &SpanIndex, segments: &[Bytes], bytes: &[u8], request: &Ex
             }
         }
     }
-    assert_eq!(number, index.spans.len(), "no more spans than the twin finds");
-    let scopes = naive.iter().flat_map(|resource| &resource.scopes).filter(|scope| !scope.spans.is_empty()).count();
+    assert_eq!(number, index.items.len(), "no more spans than the twin finds");
+    let scopes = naive.iter().flat_map(|resource| &resource.scopes).filter(|scope| !scope.items.is_empty()).count();
     assert_eq!(index.scopes.len(), 1 + scopes, "scopes without spans leave no entry");
-    let rest = Selection::Range(1..index.spans.len() as u32);
+    let rest = Selection::Range(1..index.items.len() as u32);
     assert_eq!(encode(index, segments, &rest), naive_encode(&naive));
 }
 
@@ -175,21 +175,21 @@ fn check_span(item: &SpanItem, span: &Span) {
 }
 
 /// A resource as its raw parts.
-struct NaiveResource<'a> {
-    envelope: Vec<u8>,
-    scopes: Vec<NaiveScope<'a>>,
+pub(super) struct NaiveResource<'a> {
+    pub(super) envelope: Vec<u8>,
+    pub(super) scopes: Vec<NaiveScope<'a>>,
 }
 
-struct NaiveScope<'a> {
-    envelope: Vec<u8>,
-    spans: Vec<&'a [u8]>,
+pub(super) struct NaiveScope<'a> {
+    pub(super) envelope: Vec<u8>,
+    pub(super) items: Vec<&'a [u8]>,
 }
 
-fn naive_resources(bytes: &[u8]) -> Vec<NaiveResource<'_>> {
+pub(super) fn naive_resources(bytes: &[u8]) -> Vec<NaiveResource<'_>> {
     let (_, resources) = split(bytes, 1);
     let scope = |body| {
-        let (envelope, spans) = split(body, 2);
-        NaiveScope { envelope, spans }
+        let (envelope, items) = split(body, 2);
+        NaiveScope { envelope, items }
     };
     let resource = |body| {
         let (envelope, scopes) = split(body, 2);
@@ -215,16 +215,16 @@ fn split(message: &[u8], child: u32) -> (Vec<u8>, Vec<&[u8]>) {
     (others, children)
 }
 
-fn naive_encode(resources: &[NaiveResource<'_>]) -> Vec<u8> {
+pub(super) fn naive_encode(resources: &[NaiveResource<'_>]) -> Vec<u8> {
     let mut request = Vec::new();
     for resource in resources {
         let mut body = resource.envelope.clone();
-        for scope in resource.scopes.iter().filter(|scope| !scope.spans.is_empty()) {
+        for scope in resource.scopes.iter().filter(|scope| !scope.items.is_empty()) {
             let mut scope_body = scope.envelope.clone();
-            scope.spans.iter().for_each(|span| write_length_field(&mut scope_body, 2, span));
+            scope.items.iter().for_each(|item| write_length_field(&mut scope_body, 2, item));
             write_length_field(&mut body, 2, &scope_body);
         }
-        if resource.scopes.iter().any(|scope| !scope.spans.is_empty()) {
+        if resource.scopes.iter().any(|scope| !scope.items.is_empty()) {
             write_length_field(&mut request, 1, &body);
         }
     }
@@ -233,7 +233,7 @@ fn naive_encode(resources: &[NaiveResource<'_>]) -> Vec<u8> {
 
 #[derive(Debug)]
 #[allow(dead_code, reason = "shown when the twins disagree")]
-enum Twin {
+pub(super) enum Twin {
     Malformed(DecodeError),
     TooDeep,
     IdLength(usize),
@@ -261,7 +261,7 @@ fn decode(bytes: &[u8]) -> Result<ExportTraceServiceRequest, Twin> {
     Ok(request)
 }
 
-fn check_ids(ids: &[Vec<u8>], expected: usize) -> Result<(), Twin> {
+pub(super) fn check_ids(ids: &[Vec<u8>], expected: usize) -> Result<(), Twin> {
     match ids.iter().find(|id| !id.is_empty() && id.len() != expected) {
         Some(id) => Err(Twin::IdLength(id.len())),
         None => Ok(()),

@@ -6,8 +6,8 @@
 //! ```
 //!
 //! What it relies on: names mostly come in the table's order, text mostly has no escapes, and the room left for a length
-//! mostly fits (where it does not, the message is moved by a byte or two). The output never has more bytes than the JSON:
-//! a name in JSON is longer than a tag and a length.
+//! mostly fits (where it does not, the message is moved by a byte or two). The output has no more bytes than the JSON,
+//! because a name in JSON is longer than a tag and a length, but for lists of numbers that protobuf writes in full length.
 
 use super::cursor::{Cursor, Name};
 use super::error::JsonError;
@@ -15,7 +15,7 @@ use super::number::{self, Integer};
 use super::schema::{Field, Kind, Message};
 use crate::grpc::base64;
 use crate::otlp::VALUE_DEPTH_MAX;
-use crate::wire::{WireType, varint_length, write_length_field, write_tag, write_varint_field};
+use crate::wire::{WireType, varint_length, write_length_field, write_tag, write_varint, write_varint_field};
 
 type Read<T> = Result<T, Box<JsonError>>;
 
@@ -28,7 +28,7 @@ pub(super) fn transcode(message: &'static Message, json: &[u8], out: &mut Vec<u8
         out.truncate(before);
         return Err(*error);
     }
-    assert!(out.len() - before <= json.len(), "protobuf is shorter than JSON");
+    assert!(out.len() - before <= json.len() * message.growth_max, "protobuf is bounded by its JSON");
     Ok(())
 }
 
@@ -112,11 +112,35 @@ impl Transcoder<'_, '_> {
                 }
             }
             Kind::Fixed64 => {
-                let value = self.integer("a whole number from 0 to 18446744073709551615", Integer::to_u64)?;
+                let value = self.integer(UNSIGNED, Integer::to_u64)?;
                 if is_wanted || value != 0 {
                     self.fixed(number, WireType::Fixed64, &value.to_le_bytes());
                 }
             }
+            Kind::Sint32 => {
+                let narrow = |value: Integer| value.to_i64().and_then(|value| i32::try_from(value).ok());
+                let value = self.integer("a whole number of 32 bits", narrow)?;
+                self.varint(number, u64::from((value << 1 ^ value >> 31) as u32), is_wanted);
+            }
+            Kind::SignedFixed64 => {
+                let value = self.integer("a whole number of 64 bits", Integer::to_i64)?;
+                self.fixed(number, WireType::Fixed64, &value.to_le_bytes());
+            }
+            Kind::Fixed64s => self.packed(number, |this| {
+                let value = this.integer(UNSIGNED, Integer::to_u64)?;
+                this.out.extend_from_slice(&value.to_le_bytes());
+                Ok(())
+            })?,
+            Kind::Uint64s => self.packed(number, |this| {
+                let value = this.integer(UNSIGNED, Integer::to_u64)?;
+                write_varint(this.out, value);
+                Ok(())
+            })?,
+            Kind::Doubles => self.packed(number, |this| {
+                let value = this.double()?;
+                this.out.extend_from_slice(&value.to_le_bytes());
+                Ok(())
+            })?,
             Kind::One(message) => self.nested(number, message, is_wanted, depth)?,
             Kind::Many(message) => self.list(number, message, depth)?,
         }
@@ -138,6 +162,25 @@ impl Transcoder<'_, '_> {
                 break;
             }
         }
+        Ok(())
+    }
+
+    /// A list of numbers in one field, as `element` appends them; nothing for none.
+    fn packed(&mut self, number: u32, element: impl Fn(&mut Self) -> Read<()>) -> Read<()> {
+        self.cursor.expect(b'[', "a list")?;
+        if self.cursor.take(b']') {
+            return Ok(());
+        }
+        write_tag(self.out, number, WireType::Length);
+        let start = self.out.len();
+        self.out.push(0);
+        for index in 0.. {
+            element(self).map_err(|error| error.in_element(index))?;
+            if !self.cursor.has_next(b']')? {
+                break;
+            }
+        }
+        fill_in_length(self.out, start, 1);
         Ok(())
     }
 
@@ -254,6 +297,8 @@ impl Transcoder<'_, '_> {
         number::double(text).ok_or_else(|| self.cursor.unexpected_at(start, EXPECTED))
     }
 }
+
+const UNSIGNED: &str = "a whole number from 0 to 18446744073709551615";
 
 fn to_u32(value: Integer) -> Option<u32> {
     value.to_u64().and_then(|value| u32::try_from(value).ok())

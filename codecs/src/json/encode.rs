@@ -9,7 +9,7 @@ use std::io::Write;
 use super::schema::{Field, Kind, Message};
 use crate::grpc::base64;
 use crate::otlp::VALUE_DEPTH_MAX;
-use crate::wire::{Fault, Malformed, Reader, Tag};
+use crate::wire::{Fault, Malformed, Reader, Tag, WireType};
 
 /// Appends `protobuf`, which is a `message`, as JSON.
 pub(super) fn write(message: &'static Message, protobuf: &[u8], out: &mut Vec<u8>) -> Result<(), Malformed> {
@@ -41,6 +41,7 @@ fn object(message: &'static Message, mut reader: Reader<'_>, depth: u32, out: &m
         for field in message.fields {
             match field.kind {
                 Kind::Many(element) => list(field, element, reader.clone(), depth, out)?,
+                Kind::Fixed64s | Kind::Uint64s | Kind::Doubles => numbers(field, reader.clone(), out)?,
                 _ => last_of(field, reader.clone(), depth, out)?,
             }
         }
@@ -72,6 +73,47 @@ fn list(
             is_open = true;
         }
         object(element, reader.nested(element.name, range), depth, out)?;
+    }
+    if is_open {
+        out.push(b']');
+    }
+    Ok(())
+}
+
+/// The numbers of a repeated field, packed or not, wherever they stand in the message; nothing if there is none.
+fn numbers(field: &'static Field, mut reader: Reader<'_>, out: &mut Vec<u8>) -> Result<(), Malformed> {
+    let mut is_open = false;
+    let mut write = |bits: u64, out: &mut Vec<u8>| {
+        if is_open {
+            out.push(b',');
+        } else {
+            name(field, out);
+            out.push(b'[');
+            is_open = true;
+        }
+        match field.kind {
+            Kind::Doubles => double(f64::from_bits(bits), out),
+            _ => write_to(out, format_args!("\"{bits}\"")),
+        }
+    };
+    let one = |reader: &mut Reader<'_>| match field.kind {
+        Kind::Uint64s => reader.varint(),
+        _ => reader.fixed64(),
+    };
+    while let Some(tag) = reader.tag()? {
+        if tag.number != field.number {
+            reader.skip(tag)?;
+        } else if tag.wire_type == WireType::Length {
+            let range = reader.length_delimited()?;
+            let mut packed = reader.nested(field.original, range.clone());
+            while packed.position() < range.end {
+                write(one(&mut packed)?, out);
+            }
+        } else {
+            let expected = if matches!(field.kind, Kind::Uint64s) { WireType::Varint } else { WireType::Fixed64 };
+            reader.clone().check_field(tag, field.original, expected)?;
+            write(one(&mut reader)?, out);
+        }
     }
     if is_open {
         out.push(b']');
@@ -159,7 +201,14 @@ fn scalar(field: &'static Field, mut reader: Reader<'_>, tag: Tag, out: &mut Vec
         Kind::Fixed32 => write_to(out, format_args!("{}", reader.fixed32_field(tag, name)?)),
         Kind::Fixed64 => write_to(out, format_args!("\"{}\"", reader.fixed64_field(tag, name)?)),
         Kind::Double => double(f64::from_bits(reader.fixed64_field(tag, name)?), out),
-        Kind::One(_) | Kind::Many(_) => unreachable!("a message is no scalar"),
+        Kind::SignedFixed64 => write_to(out, format_args!("\"{}\"", reader.fixed64_field(tag, name)? as i64)),
+        Kind::Sint32 => {
+            let bits = reader.varint_field(tag, name)? as u32;
+            write_to(out, format_args!("{}", (bits >> 1) as i32 ^ -((bits & 1) as i32)));
+        }
+        Kind::One(_) | Kind::Many(_) | Kind::Fixed64s | Kind::Uint64s | Kind::Doubles => {
+            unreachable!("a message or a list is no scalar")
+        }
     }
     Ok(())
 }

@@ -5,8 +5,8 @@
 //! protobuf --write_request--> JSON
 //! ```
 //!
-//! The one idea: a table of messages (`schema`) says which JSON name is which field, and both directions follow it. A
-//! further signal is a further table. What the OTLP specification says of JSON holds (OTLP 1.x, "JSON Protobuf
+//! The one idea: a table of messages (`schema`) says which JSON name is which field, and both directions follow it. Each
+//! signal has its table. What the OTLP specification says of JSON holds (OTLP 1.x, "JSON Protobuf
 //! Encoding"): trace and span ids are hex in any case, other bytes are base64, enums are numbers, 64-bit integers are
 //! strings or numbers, names are in lowerCamelCase, unknown ones are ignored. Taken beside that, as the Collector does:
 //! the names of the `.proto` files, names of enum values, `null` for a default, `"NaN"` and `"Infinity"`.
@@ -17,46 +17,56 @@ mod cursor;
 mod decode;
 mod encode;
 mod error;
+mod logs_schema;
+mod metrics_schema;
 mod number;
 mod schema;
 
 pub use error::JsonError;
 
-use crate::otlp::{PartialSuccess, read_response as read_protobuf_response};
+use crate::otlp::{PartialSuccess, Signal, read_response as read_protobuf_response};
 use crate::wire::Malformed;
 
-/// The answer that says everything was taken: an ExportTraceServiceResponse without fields.
+/// The answer that says everything was taken: an export response without fields.
 pub const SUCCESS: &[u8] = b"{}";
 
-/// Appends an ExportTraceServiceRequest in JSON to `out` as protobuf. It takes at most as many bytes as the JSON. After
-/// an error `out` is as it was.
+/// Appends an export request of `signal` in JSON to `out` as protobuf. It takes at most as many bytes as the JSON, of
+/// metrics at most four times as many (a count of one digit becomes eight bytes). After an error `out` is as it was.
 ///
 /// # Errors
-/// The bytes are no JSON or no ExportTraceServiceRequest; the error says where and what was expected.
-pub fn read_request(json: &[u8], out: &mut Vec<u8>) -> Result<(), JsonError> {
-    decode::transcode(&schema::REQUEST, json, out)
+/// The bytes are no JSON or no such request; the error says where and what was expected.
+pub fn read_request(signal: Signal, json: &[u8], out: &mut Vec<u8>) -> Result<(), JsonError> {
+    decode::transcode(request(signal), json, out)
 }
 
-/// Appends an ExportTraceServiceRequest to `out` as JSON. Fields that OTLP does not name are left out; text that is not
+/// Appends an export request of `signal` to `out` as JSON. Fields that OTLP does not name are left out; text that is not
 /// UTF-8 becomes the replacement character.
 ///
 /// # Errors
-/// The bytes are no ExportTraceServiceRequest; `out` then holds a useless beginning.
-pub fn write_request(protobuf: &[u8], out: &mut Vec<u8>) -> Result<(), Malformed> {
-    encode::write(&schema::REQUEST, protobuf, out)
+/// The bytes are no such request; `out` then holds a useless beginning.
+pub fn write_request(signal: Signal, protobuf: &[u8], out: &mut Vec<u8>) -> Result<(), Malformed> {
+    encode::write(request(signal), protobuf, out)
+}
+
+fn request(signal: Signal) -> &'static schema::Message {
+    match signal {
+        Signal::Traces => &schema::REQUEST,
+        Signal::Metrics => &metrics_schema::REQUEST,
+        Signal::Logs => &logs_schema::REQUEST,
+    }
 }
 
 /// Reads the body of a successful answer; `None` if everything was taken without a word.
 ///
 /// # Errors
-/// The bytes are no ExportTraceServiceResponse in JSON.
+/// The bytes are no export response in JSON.
 pub fn read_response(json: &[u8]) -> Result<Option<PartialSuccess>, JsonError> {
     let mut protobuf = Vec::new();
-    decode::transcode(&schema::RESPONSE, json, &mut protobuf)?;
+    decode::transcode(&schema::ANY_RESPONSE, json, &mut protobuf)?;
     Ok(read_protobuf_response(&protobuf).expect("what was transcoded is well-formed"))
 }
 
-/// Appends the answer of a server that took only a part.
+/// Appends the answer of a server that took only a part of the spans.
 pub fn write_response(partial: &PartialSuccess, out: &mut Vec<u8>) {
     let mut protobuf = Vec::new();
     crate::otlp::write_response(partial, &mut protobuf);

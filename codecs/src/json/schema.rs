@@ -15,6 +15,8 @@ pub(super) struct Message {
     pub(super) is_one_of: bool,
     /// A list or map inside an attribute value: one level of nesting.
     pub(super) deepens: bool,
+    /// How many times the bytes of its JSON it takes as protobuf, at most.
+    pub(super) growth_max: usize,
 }
 
 /// A field of a message.
@@ -56,6 +58,16 @@ pub(super) enum Kind {
     Fixed32,
     /// `fixed64`.
     Fixed64,
+    /// `sint32`.
+    Sint32,
+    /// `sfixed64`, in a oneof.
+    SignedFixed64,
+    /// `repeated fixed64`.
+    Fixed64s,
+    /// `repeated uint64`.
+    Uint64s,
+    /// `repeated double`.
+    Doubles,
     /// An enum or `int32`; names in order of their numbers.
     Enum(&'static [&'static str]),
     /// A message.
@@ -64,14 +76,18 @@ pub(super) enum Kind {
     Many(&'static Message),
 }
 
+/// A field: name in JSON, in the `.proto` file, number, kind.
 macro_rules! field {
     ($name:literal, $original:literal, $number:literal, $kind:expr) => {
-        Field { quoted: concat!($name, "\""), original: $original, number: $number, kind: $kind }
+        $crate::json::schema::Field { quoted: concat!($name, "\""), original: $original, number: $number, kind: $kind }
     };
 }
 
+pub(super) use field;
+
 /// What most messages have.
-const PLAIN: Message = Message { name: "", fields: &[], length_bytes: 1, is_one_of: false, deepens: false };
+pub(super) const PLAIN: Message =
+    Message { name: "", fields: &[], length_bytes: 1, is_one_of: false, deepens: false, growth_max: 1 };
 
 /// ExportTraceServiceRequest.
 pub(super) static REQUEST: Message = Message {
@@ -91,7 +107,7 @@ static RESOURCE_SPANS: Message = Message {
     ..PLAIN
 };
 
-static RESOURCE: Message = Message {
+pub(super) static RESOURCE: Message = Message {
     name: "a Resource",
     fields: &[
         field!("attributes", "attributes", 1, Kind::Many(&KEY_VALUE)),
@@ -112,7 +128,7 @@ static SCOPE_SPANS: Message = Message {
     ..PLAIN
 };
 
-static SCOPE: Message = Message {
+pub(super) static SCOPE: Message = Message {
     name: "an InstrumentationScope",
     fields: &[
         field!("name", "name", 1, Kind::Text),
@@ -189,13 +205,13 @@ static SPAN_STATUS: Message = Message {
     ..PLAIN
 };
 
-static KEY_VALUE: Message = Message {
+pub(super) static KEY_VALUE: Message = Message {
     name: "a KeyValue",
     fields: &[field!("key", "key", 1, Kind::Text), field!("value", "value", 2, Kind::One(&ANY_VALUE))],
     ..PLAIN
 };
 
-static ANY_VALUE: Message = Message {
+pub(super) static ANY_VALUE: Message = Message {
     name: "an AnyValue",
     fields: &[
         field!("stringValue", "string_value", 1, Kind::Text),
@@ -235,6 +251,24 @@ static PARTIAL_SUCCESS: Message = Message {
     name: "an ExportTracePartialSuccess",
     fields: &[
         field!("rejectedSpans", "rejected_spans", 1, Kind::Int64),
+        field!("errorMessage", "error_message", 2, Kind::Text),
+    ],
+    ..PLAIN
+};
+
+/// The answer to any signal, to be read: they differ in one name.
+pub(super) static ANY_RESPONSE: Message = Message {
+    name: "an export response",
+    fields: &[field!("partialSuccess", "partial_success", 1, Kind::One(&ANY_PARTIAL_SUCCESS))],
+    ..PLAIN
+};
+
+static ANY_PARTIAL_SUCCESS: Message = Message {
+    name: "a partial success",
+    fields: &[
+        field!("rejectedSpans", "rejected_spans", 1, Kind::Int64),
+        field!("rejectedDataPoints", "rejected_data_points", 1, Kind::Int64),
+        field!("rejectedLogRecords", "rejected_log_records", 1, Kind::Int64),
         field!("errorMessage", "error_message", 2, Kind::Text),
     ],
     ..PLAIN

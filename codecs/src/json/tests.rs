@@ -1,13 +1,13 @@
 use prost::Message;
 
 use super::*;
-use crate::otlp::SpanIndex;
 use crate::otlp::VALUE_DEPTH_MAX;
 use crate::otlp::proto::{ExportTraceServiceRequest, Value};
+use crate::otlp::{Signal, SpanIndex};
 
 fn read(json: &str) -> Result<ExportTraceServiceRequest, String> {
     let mut out = b"kept".to_vec();
-    let read = read_request(json.as_bytes(), &mut out);
+    let read = read_request(Signal::Traces, json.as_bytes(), &mut out);
     assert!(out.starts_with(b"kept"));
     match read {
         Ok(()) => {
@@ -172,7 +172,7 @@ fn of_a_field_written_twice_the_last_counts() {
 fn defaults_take_no_bytes() {
     let mut out = Vec::new();
     let fields = r#""parentSpanId":"","kind":0,"droppedLinksCount":0,"startTimeUnixNano":"0","attributes":[]"#;
-    read_request(span(fields).as_bytes(), &mut out).unwrap();
+    read_request(Signal::Traces, span(fields).as_bytes(), &mut out).unwrap();
     assert_eq!(out, [0x0a, 4, 0x12, 2, 0x12, 0]);
 }
 
@@ -204,10 +204,10 @@ fn values_nest_up_to_the_bound() {
     // prost gives up earlier, the index does not.
     let json = span(&format!(r#""attributes":[{{"value":{}}}]"#, nested("{}", bound)));
     let mut out = Vec::new();
-    read_request(json.as_bytes(), &mut out).unwrap();
+    read_request(Signal::Traces, json.as_bytes(), &mut out).unwrap();
     SpanIndex::default().read_request(&out, 0).unwrap();
     let mut again = Vec::new();
-    write_request(&out, &mut again).unwrap();
+    write_request(Signal::Traces, &out, &mut again).unwrap();
     assert_eq!(String::from_utf8(again).unwrap(), json);
     let error = read_value(&nested("{}", bound + 1)).unwrap_err();
     assert!(
@@ -322,7 +322,7 @@ fn numbers_of_a_million_digits_cost_no_more_than_reading_them() {
 fn answers_survive_the_round_trip() {
     assert_eq!(read_response(SUCCESS), Ok(None));
     assert_eq!(read_response(br#"{"partialSuccess":{}}"#), Ok(None));
-    let partial = PartialSuccess { rejected_spans: 7, error_message: "ids \"reused\"\n\u{1}é".to_owned() };
+    let partial = PartialSuccess { rejected_items: 7, error_message: "ids \"reused\"\n\u{1}é".to_owned() };
     let mut out = Vec::new();
     write_response(&partial, &mut out);
     assert_eq!(
@@ -345,9 +345,9 @@ fn a_request_is_written_as_the_specification_says() {
         r#""status":{"code":2}}]}]}]}"#
     );
     let mut protobuf = Vec::new();
-    read_request(json.as_bytes(), &mut protobuf).unwrap();
+    read_request(Signal::Traces, json.as_bytes(), &mut protobuf).unwrap();
     let mut out = Vec::new();
-    write_request(&protobuf, &mut out).unwrap();
+    write_request(Signal::Traces, &protobuf, &mut out).unwrap();
     assert_eq!(String::from_utf8(out).unwrap(), json);
 }
 
@@ -356,10 +356,10 @@ fn scattered_and_repeated_fields_are_gathered() {
     let parts = [r#"{"resourceSpans":[{"schemaUrl":"a"}]}"#, r#"{"resourceSpans":[{"schemaUrl":"b"}]}"#];
     let mut protobuf = Vec::new();
     for (number, part) in parts.iter().enumerate() {
-        read_request(part.as_bytes(), &mut protobuf).unwrap();
+        read_request(Signal::Traces, part.as_bytes(), &mut protobuf).unwrap();
         crate::wire::write_varint_field(&mut protobuf, 99, number as u64);
     }
     let mut out = Vec::new();
-    write_request(&protobuf, &mut out).unwrap();
+    write_request(Signal::Traces, &protobuf, &mut out).unwrap();
     assert_eq!(out, br#"{"resourceSpans":[{"schemaUrl":"a"},{"schemaUrl":"b"}]}"#);
 }

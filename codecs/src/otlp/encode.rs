@@ -1,23 +1,23 @@
-//! Index and segments back to the bytes of one ExportTraceServiceRequest.
+//! Index and segments back to the bytes of one export request, of whichever signal.
 //!
-//! The one idea: lengths come before contents in protobuf, and the index knows every length without looking at a span.
-//! One pass counts per scope, one adds up per resource, one copies. Envelopes and spans are spliced as they came.
+//! The one idea: lengths come before contents in protobuf, and the index knows every length without looking at an item.
+//! One pass counts per scope, one adds up per resource, one copies. Envelopes and items are spliced as they came.
 //!
 //! ```text
-//! spans    --counting sort by scope-->     order    (arrival order kept within a scope)
+//! items    --counting sort by scope-->     order    (arrival order kept within a scope)
 //! scopes   --counting sort by resource-->  order
-//! per resource: tag, length, envelope, per scope: tag, length, envelope, per span: tag, length, bytes
+//! per resource: tag, length, envelope, per scope: tag, length, envelope, per item: tag, length, bytes
 //! ```
 
 use std::ops::Range;
 
 use bytes::Bytes;
 
-use super::index::{SpanIndex, span_bytes};
-use super::span::SpanItem;
+use super::index::{Index, item_bytes};
+use super::item::Item;
 use crate::wire::{length_field_length, write_length_prefix};
 
-/// Which spans of an index to write.
+/// Which items of an index to write.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Selection<'a> {
     /// All.
@@ -35,13 +35,13 @@ pub struct Encoder {
     scopes: Vec<Group>,
     /// Per resource of the index: what it holds.
     resources: Vec<Group>,
-    /// Span numbers by scope.
-    span_order: Vec<u32>,
+    /// Item numbers by scope.
+    item_order: Vec<u32>,
     /// Scope numbers by resource.
     scope_order: Vec<u32>,
 }
 
-/// A scope with its spans, or a resource with its scopes.
+/// A scope with its items, or a resource with its scopes.
 #[derive(Clone, Copy, Debug, Default)]
 struct Group {
     /// Children selected; scopes without any are left out, and then resources without any.
@@ -64,18 +64,24 @@ impl Group {
 }
 
 impl Encoder {
-    /// Appends the selected spans to `out` as one request. No spans are an empty request: no bytes.
+    /// Appends the selected items to `out` as one request. No items are an empty request: no bytes.
     ///
     /// # Panics
-    /// `segments` are not those of the index, or a selected number is no span of it.
-    pub fn encode(&mut self, index: &SpanIndex, segments: &[Bytes], selection: &Selection<'_>, out: &mut Vec<u8>) {
+    /// `segments` are not those of the index, or a selected number is no item of it.
+    pub fn encode<I: Item>(
+        &mut self,
+        index: &Index<I>,
+        segments: &[Bytes],
+        selection: &Selection<'_>,
+        out: &mut Vec<u8>,
+    ) {
         out.reserve(self.count(index, selection));
         self.sort(index, selection);
         for (number, resource) in self.resources.iter().enumerate() {
             if resource.children == 0 {
                 continue;
             }
-            write_length_prefix(out, RESOURCE_SPANS, resource.body_length);
+            write_length_prefix(out, RESOURCES, resource.body_length);
             out.extend_from_slice(index.envelope(index.resources[number]));
             for &scope in &self.scope_order[resource.children()] {
                 self.write_scope(index, segments, scope, out);
@@ -86,22 +92,22 @@ impl Encoder {
     /// Bytes that [`Self::encode`] appends for the same arguments.
     ///
     /// # Panics
-    /// A selected number is no span of the index.
+    /// A selected number is no item of the index.
     #[must_use]
-    pub fn encoded_length(&mut self, index: &SpanIndex, selection: &Selection<'_>) -> usize {
+    pub fn encoded_length<I: Item>(&mut self, index: &Index<I>, selection: &Selection<'_>) -> usize {
         self.count(index, selection)
     }
 
     /// Adds up children and bytes of every scope and resource; returns the bytes of the request.
-    fn count(&mut self, index: &SpanIndex, selection: &Selection<'_>) -> usize {
+    fn count<I: Item>(&mut self, index: &Index<I>, selection: &Selection<'_>) -> usize {
         self.scopes.clear();
         self.scopes.resize(index.scopes.len(), Group::default());
         self.resources.clear();
         self.resources.resize(index.resources.len(), Group::default());
         match selection {
-            Selection::All => self.count_spans(index.spans.iter()),
-            Selection::Range(range) => self.count_spans(spans_of(index, range).iter()),
-            Selection::Listed(spans) => self.count_spans(spans.iter().map(|&span| &index.spans[span as usize])),
+            Selection::All => self.count_items(index.items.iter()),
+            Selection::Range(range) => self.count_items(items_of(index, range).iter()),
+            Selection::Listed(numbers) => self.count_items(numbers.iter().map(|&item| &index.items[item as usize])),
         }
         for (scope, entry) in self.scopes.iter_mut().zip(&index.scopes) {
             if scope.children > 0 {
@@ -117,23 +123,23 @@ impl Encoder {
         self.resources.iter().map(Group::field_length).sum()
     }
 
-    fn count_spans<'a>(&mut self, spans: impl Iterator<Item = &'a SpanItem>) {
-        for span in spans {
-            let scope = &mut self.scopes[span.scope as usize];
+    fn count_items<'a, I: Item + 'a>(&mut self, items: impl Iterator<Item = &'a I>) {
+        for place in items.map(Item::place) {
+            let scope = &mut self.scopes[place.scope as usize];
             scope.children += 1;
-            scope.body_length += length_field_length(SPANS, span.length as usize);
+            scope.body_length += length_field_length(ITEMS, place.length as usize);
         }
     }
 
     /// Fills the two orders; `count` went before.
-    fn sort(&mut self, index: &SpanIndex, selection: &Selection<'_>) {
-        let spans = place(&mut self.scopes);
-        self.span_order.clear();
-        self.span_order.resize(spans, 0);
+    fn sort<I: Item>(&mut self, index: &Index<I>, selection: &Selection<'_>) {
+        let items = place(&mut self.scopes);
+        self.item_order.clear();
+        self.item_order.resize(items, 0);
         match selection {
-            Selection::All => self.sort_spans(index, 0..index.spans.len() as u32),
-            Selection::Range(range) => self.sort_spans(index, range.clone()),
-            Selection::Listed(spans) => self.sort_spans(index, spans.iter().copied()),
+            Selection::All => self.sort_items(index, 0..index.items.len() as u32),
+            Selection::Range(range) => self.sort_items(index, range.clone()),
+            Selection::Listed(numbers) => self.sort_items(index, numbers.iter().copied()),
         }
         let scopes = place(&mut self.resources);
         self.scope_order.clear();
@@ -147,28 +153,28 @@ impl Encoder {
         }
     }
 
-    fn sort_spans(&mut self, index: &SpanIndex, spans: impl Iterator<Item = u32>) {
-        for number in spans {
-            let scope = &mut self.scopes[index.spans[number as usize].scope as usize];
-            self.span_order[scope.next as usize] = number;
+    fn sort_items<I: Item>(&mut self, index: &Index<I>, numbers: impl Iterator<Item = u32>) {
+        for number in numbers {
+            let scope = &mut self.scopes[index.items[number as usize].place().scope as usize];
+            self.item_order[scope.next as usize] = number;
             scope.next += 1;
         }
     }
 
-    fn write_scope(&self, index: &SpanIndex, segments: &[Bytes], number: u32, out: &mut Vec<u8>) {
+    fn write_scope<I: Item>(&self, index: &Index<I>, segments: &[Bytes], number: u32, out: &mut Vec<u8>) {
         let scope = &self.scopes[number as usize];
-        write_length_prefix(out, SCOPE_SPANS, scope.body_length);
+        write_length_prefix(out, SCOPES, scope.body_length);
         out.extend_from_slice(index.scope_envelope(number));
-        for &span in &self.span_order[scope.children()] {
-            let bytes = span_bytes(&index.spans[span as usize], segments);
-            write_length_prefix(out, SPANS, bytes.len());
+        for &item in &self.item_order[scope.children()] {
+            let bytes = item_bytes(&index.items[item as usize], segments);
+            write_length_prefix(out, ITEMS, bytes.len());
             out.extend_from_slice(bytes);
         }
     }
 }
 
-fn spans_of<'a>(index: &'a SpanIndex, range: &Range<u32>) -> &'a [SpanItem] {
-    &index.spans[range.start as usize..range.end as usize]
+fn items_of<'a, I>(index: &'a Index<I>, range: &Range<u32>) -> &'a [I] {
+    &index.items[range.start as usize..range.end as usize]
 }
 
 /// Gives each group its place in the order; returns the number of children.
@@ -181,9 +187,10 @@ fn place(groups: &mut [Group]) -> usize {
     next as usize
 }
 
+// The frame is the same for all signals (see `read`).
 /// ExportTraceServiceRequest.resource_spans.
-const RESOURCE_SPANS: u32 = 1;
+const RESOURCES: u32 = 1;
 /// ResourceSpans.scope_spans.
-const SCOPE_SPANS: u32 = 2;
+const SCOPES: u32 = 2;
 /// ScopeSpans.spans.
-const SPANS: u32 = 2;
+const ITEMS: u32 = 2;

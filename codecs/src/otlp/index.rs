@@ -1,22 +1,32 @@
-//! The request index: which spans a request holds, where their bytes lie, and whose they are.
+//! The request index: which items a request holds, where their bytes lie, and whose they are.
 //!
 //! ```text
 //! envelopes: [resource 0][scope 0][scope 1][resource 1][scope 2] ...   bytes, back to back
 //! resources: range of each resource envelope
 //! scopes:    range of each scope envelope, and its resource
-//! spans:     segment + offset + length of each span message, its scope, and what sampling asks
+//! items:     segment + offset + length of each span, metric or log record, its scope, and the facts noted of it
 //! ```
 //!
-//! An *envelope* is every byte of a ResourceSpans (or ScopeSpans) message except its children: the resource (or scope)
-//! message, `schema_url`, unknown fields, each with its tag. Envelopes are small and their parts may lie apart, so they
-//! are copied together; span bytes are never copied here. Unknown fields of the request itself have no place and are
-//! left out: requests are merged and split, resources are not.
+//! An *envelope* is every byte of a ResourceSpans (or ScopeSpans, ResourceLogs, ...) message except its children: the
+//! resource (or scope) message, `schema_url`, unknown fields, each with its tag. Envelopes are small and their parts may
+//! lie apart, so they are copied together; items are never copied here. Unknown fields of the request itself have no
+//! place and are left out: requests are merged and split, resources are not.
 
 use bytes::Bytes;
 
+use super::item::{Item, Place};
+use super::log::LogItem;
+use super::metric::MetricItem;
 use super::span::SpanItem;
 
-/// A half-open range of bytes in [`SpanIndex::envelopes`].
+/// The index of a traces request.
+pub type SpanIndex = Index<SpanItem>;
+/// The index of a metrics request.
+pub type MetricIndex = Index<MetricItem>;
+/// The index of a logs request.
+pub type LogIndex = Index<LogItem>;
+
+/// A half-open range of bytes in [`Index::envelopes`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ByteRange {
     /// First byte.
@@ -42,44 +52,44 @@ impl ByteRange {
 /// A scope of a request: its envelope and the resource it belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ScopeEntry {
-    /// Index into [`SpanIndex::resources`].
+    /// Index into [`Index::resources`].
     pub resource: u32,
     /// The scope envelope's bytes.
     pub envelope: ByteRange,
 }
 
-/// The spans of one or more requests as positions in shared, read-only segments.
+/// The items of one or more requests as positions in shared, read-only segments.
 ///
-/// Holding one proves: every range lies inside its buffer, every `scope` and `resource` is a valid index, every span
-/// is a well-formed OTLP span message at every depth.
+/// Holding one proves: every range lies inside its buffer, every `scope` and `resource` is a valid index, every item
+/// is a well-formed OTLP message of its kind at every depth.
 #[derive(Clone, Debug, Default)]
-pub struct SpanIndex {
+pub struct Index<I> {
     /// Bytes of all envelopes.
     pub envelopes: Vec<u8>,
     /// Resource envelopes in order of arrival.
     pub resources: Vec<ByteRange>,
     /// Scope envelopes in order of arrival.
     pub scopes: Vec<ScopeEntry>,
-    /// Spans in order of arrival.
-    pub spans: Vec<SpanItem>,
+    /// Items in order of arrival.
+    pub items: Vec<I>,
 }
 
-impl SpanIndex {
-    /// Forgets all spans and keeps the memory.
+impl<I: Item> Index<I> {
+    /// Forgets all items and keeps the memory.
     pub fn clear(&mut self) {
         self.envelopes.clear();
         self.resources.clear();
         self.scopes.clear();
-        self.spans.clear();
+        self.items.clear();
     }
 
-    /// Whether there are no spans.
+    /// Whether there are no items.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.spans.is_empty()
+        self.items.is_empty()
     }
 
-    /// Appends the spans of `other`, whose segments become those from `segment_offset` on.
+    /// Appends the items of `other`, whose segments become those from `segment_offset` on.
     ///
     /// # Panics
     /// The merged index would have segments above 65535 or 4 GiB of envelopes: the caller bounds its batches.
@@ -103,13 +113,13 @@ impl SpanIndex {
                 envelope: moved(scope.envelope),
             }),
         );
-        self.spans.extend(other.spans.iter().map(|span| {
-            let segment = span.segment.checked_add(segment_offset);
-            SpanItem {
-                scope: span.scope + scope_offset,
-                segment: segment.expect("a merged batch has fewer than 65536 segments"),
-                ..*span
-            }
+        self.items.extend(other.items.iter().map(|item| {
+            let place = item.place();
+            let segment = place.segment.checked_add(segment_offset);
+            let segment = segment.expect("a merged batch has fewer than 65536 segments");
+            let mut moved = *item;
+            moved.set_place(Place { scope: place.scope + scope_offset, segment, ..place });
+            moved
         }));
     }
 
@@ -139,38 +149,39 @@ impl SpanIndex {
         self.scopes.len() as u32 - 1
     }
 
-    /// Appends a span that was checked before; `scope`, `segment`, `offset` and `length` are already those of this
-    /// index and its segments.
+    /// Appends an item that was checked before; its place is already one of this index and its segments.
     ///
     /// # Panics
     /// There is no such scope.
-    pub fn push_span(&mut self, span: SpanItem) {
-        assert!((span.scope as usize) < self.scopes.len(), "a span belongs to a scope of its index");
-        self.spans.push(span);
+    pub fn push_item(&mut self, item: I) {
+        assert!((item.place().scope as usize) < self.scopes.len(), "an item belongs to a scope of its index");
+        self.items.push(item);
     }
 
-    /// Appends the spans numbered in `spans`, in that order, to `into`, with copies of the envelopes they use and of
+    /// Appends the items numbered in `numbers`, in that order, to `into`, with copies of the envelopes they use and of
     /// no others. Segments stay as they are; see [`Self::relocate`].
     ///
     /// # Panics
-    /// A number in `spans` is no span of this index.
-    pub fn select(&self, spans: &[u32], into: &mut Self) {
-        self.select_with(&mut EnvelopeMap::default(), spans, into);
+    /// A number in `numbers` is no item of this index.
+    pub fn select(&self, numbers: &[u32], into: &mut Self) {
+        self.select_with(&mut EnvelopeMap::default(), numbers, into);
     }
 
     /// [`Self::select`] with memory of the caller's, for where it happens with every batch.
     ///
     /// # Panics
-    /// A number in `spans` is no span of this index.
-    pub fn select_with(&self, map: &mut EnvelopeMap, spans: &[u32], into: &mut Self) {
+    /// A number in `numbers` is no item of this index.
+    pub fn select_with(&self, map: &mut EnvelopeMap, numbers: &[u32], into: &mut Self) {
         map.reset(self);
-        for &number in spans {
-            let span = self.spans[number as usize];
-            let scope = match map.scopes[span.scope as usize] {
-                NOT_COPIED => self.copy_scope(span.scope, map, into),
+        for &number in numbers {
+            let mut item = self.items[number as usize];
+            let place = item.place();
+            let scope = match map.scopes[place.scope as usize] {
+                NOT_COPIED => self.copy_scope(place.scope, map, into),
                 scope => scope,
             };
-            into.spans.push(SpanItem { scope, ..span });
+            item.set_place(Place { scope, ..place });
+            into.items.push(item);
         }
     }
 
@@ -185,18 +196,55 @@ impl SpanIndex {
         copy
     }
 
-    /// Copies the bytes of the spans from number `first` on to the end of `out` and points the spans there, as
+    /// Copies the bytes of the items from number `first` on to the end of `out` and points the items there, as
     /// segment number `segment`.
     ///
     /// # Panics
-    /// `out` would exceed 4 GiB, or `segments` are not those of the spans.
+    /// `out` would exceed 4 GiB, or `segments` are not those of the items.
     pub fn relocate(&mut self, first: usize, segments: &[Bytes], out: &mut Vec<u8>, segment: u16) {
-        for span in &mut self.spans[first..] {
+        for item in &mut self.items[first..] {
             let offset = u32::try_from(out.len()).expect("a segment stays below 4 GiB");
-            out.extend_from_slice(span_bytes(span, segments));
-            span.offset = offset;
-            span.segment = segment;
+            out.extend_from_slice(item_bytes(item, segments));
+            item.set_place(Place { offset, segment, ..item.place() });
         }
+    }
+
+    /// Replaces every resource envelope by what `edit` appends for it. The old bytes stay behind, unreferenced, until the
+    /// index is written out.
+    ///
+    /// # Panics
+    /// The envelopes would exceed 4 GiB: the caller bounds its batches.
+    pub fn edit_resources(&mut self, mut edit: impl FnMut(&[u8], &mut Vec<u8>)) {
+        let mut edited = Vec::new();
+        for number in 0..self.resources.len() {
+            edited.clear();
+            edit(self.envelope(self.resources[number]), &mut edited);
+            let start = self.envelopes.len();
+            self.envelopes.extend_from_slice(&edited);
+            self.resources[number] = self.envelope_since(start);
+        }
+    }
+
+    /// What the items count as together: spans, data points or log records.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.items.iter().map(Item::count).sum()
+    }
+
+    /// Bytes of items and envelopes, close to what a request of them weighs before compression.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        let items: u64 = self.items.iter().map(|item| u64::from(item.place().length)).sum();
+        items + self.envelopes.len() as u64
+    }
+
+    /// Memory of the index itself in bytes.
+    #[must_use]
+    pub fn memory_bytes(&self) -> usize {
+        self.envelopes.capacity()
+            + self.resources.capacity() * size_of::<ByteRange>()
+            + self.scopes.capacity() * size_of::<ScopeEntry>()
+            + self.items.capacity() * size_of::<I>()
     }
 
     /// The envelope that was appended since the envelopes had `start` bytes.
@@ -231,11 +279,22 @@ impl SpanIndex {
 #[inline]
 #[must_use]
 pub fn span_bytes<'a>(item: &SpanItem, segments: &'a [Bytes]) -> &'a [u8] {
-    let start = item.offset as usize;
-    &segments[usize::from(item.segment)][start..start + item.length as usize]
+    item_bytes(item, segments)
 }
 
-/// Which envelopes [`SpanIndex::select_with`] has copied, and where to. Kept by the caller to be reused.
+/// The bytes of an item's message, without tag and length.
+///
+/// # Panics
+/// `segments` are not those of the index the item comes from.
+#[inline]
+#[must_use]
+pub fn item_bytes<'a, I: Item>(item: &I, segments: &'a [Bytes]) -> &'a [u8] {
+    let Place { offset, length, segment, .. } = item.place();
+    let start = offset as usize;
+    &segments[usize::from(segment)][start..start + length as usize]
+}
+
+/// Which envelopes [`Index::select_with`] has copied, and where to. Kept by the caller to be reused.
 #[derive(Clone, Debug, Default)]
 pub struct EnvelopeMap {
     resources: Vec<u32>,
@@ -243,7 +302,7 @@ pub struct EnvelopeMap {
 }
 
 impl EnvelopeMap {
-    fn reset(&mut self, index: &SpanIndex) {
+    fn reset<I>(&mut self, index: &Index<I>) {
         self.resources.clear();
         self.resources.resize(index.resources.len(), NOT_COPIED);
         self.scopes.clear();

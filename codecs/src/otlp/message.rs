@@ -61,7 +61,8 @@ fn check_key_value(mut reader: Reader<'_>, depth: u32) -> Result<(), Malformed> 
     Ok(())
 }
 
-fn check_any_value(mut reader: Reader<'_>, depth: u32) -> Result<(), Malformed> {
+/// Checks an AnyValue that lies `depth` arrays or maps deep.
+pub(super) fn check_any_value(mut reader: Reader<'_>, depth: u32) -> Result<(), Malformed> {
     if depth > VALUE_DEPTH_MAX {
         return Err(reader.fault_at(reader.position(), Fault::TooDeep(VALUE_DEPTH_MAX)));
     }

@@ -1,13 +1,19 @@
 //! OTLP messages as structs, for slow paths: the debug and memory exporters, tests, responses.
 //!
 //! Never on the trace path: decoding costs about ten times the index. Field numbers and types are those of
-//! opentelemetry-proto 1.x (trace/v1, common/v1, resource/v1, collector/trace/v1) and google/rpc. One difference: where
+//! opentelemetry-proto 1.x (trace/v1, metrics/v1, logs/v1, common/v1, resource/v1, collector/*/v1) and google/rpc. One difference: where
 //! the `.proto` files say `string`, this says `bytes` (`Vec<u8>`), because prost refuses a `string` that is not UTF-8
 //! and a peer's text must pass as it is. Unknown fields are lost here.
+
+mod logs;
+mod metrics;
 
 use std::borrow::Cow;
 
 use prost::{Message, Oneof};
+
+pub use logs::*;
+pub use metrics::*;
 
 /// `ExportTraceServiceRequest`.
 #[derive(Clone, PartialEq, Message)]

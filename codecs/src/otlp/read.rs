@@ -1,48 +1,51 @@
-//! One pass over the bytes of an ExportTraceServiceRequest: checks all of them, appends its spans to an index.
+//! One pass over the bytes of an export request: checks all of them, appends its items to an index.
 //!
 //! ```text
 //! request -> each ResourceSpans:  first its own fields -> envelope;  then each ScopeSpans
-//!                 ScopeSpans:     its own fields -> envelope, each span -> read_span -> item
+//!                 ScopeSpans:     its own fields -> envelope, each span -> Item::read -> item
 //! ```
+//!
+//! Requests of all signals have this frame, with the same field numbers: 1 resources; 1 resource, 2 scopes, 3 schema
+//! URL; 1 scope, 2 items, 3 schema URL (opentelemetry-proto trace/v1, metrics/v1, logs/v1).
 //!
 //! All or nothing: at the first malformed byte the index goes back to what it was.
 
 use std::ops::Range;
 
-use super::index::{ScopeEntry, SpanIndex};
+use super::index::{Index, ScopeEntry};
+use super::item::{Item, Place};
 use super::message::{check_resource, check_scope};
-use super::span::{SpanItem, read_span};
 use crate::wire::{Fault, Malformed, Reader, WireType};
 
-impl SpanIndex {
-    /// Checks one ExportTraceServiceRequest completely and appends its spans, which lie in segment number `segment`.
+impl<I: Item> Index<I> {
+    /// Checks one export request completely and appends its items, which lie in segment number `segment`.
     ///
-    /// Resources and scopes without spans leave no entry. No allocation once the index has grown to its usual size.
+    /// Resources and scopes without items leave no entry. No allocation once the index has grown to its usual size.
     ///
     /// # Errors
     /// The first malformed byte. The index is then what it was before: nothing of the request is accepted.
     pub fn read_request(&mut self, bytes: &[u8], segment: u16) -> Result<(), Malformed> {
         let before = self.mark();
-        let read = self.read_resources(bytes, segment);
+        let read = self.read_frame(bytes, segment);
         if read.is_err() {
             self.rewind(before);
         }
         read
     }
 
-    fn read_resources(&mut self, bytes: &[u8], segment: u16) -> Result<(), Malformed> {
+    fn read_frame(&mut self, bytes: &[u8], segment: u16) -> Result<(), Malformed> {
         let mut reader = Reader::new("request", bytes);
-        // A request adds at most its own bytes to the envelopes, and fewer spans than bytes; resources and scopes are
-        // never more than spans. If this sum fits, every range and every number does.
-        let most = self.envelopes.len().max(self.spans.len());
+        // A request adds at most its own bytes to the envelopes, and fewer items than bytes; resources and scopes are
+        // never more than items. If this sum fits, every range and every number does.
+        let most = self.envelopes.len().max(self.items.len());
         if most.saturating_add(bytes.len()) > u32::MAX as usize {
             return Err(reader.fault_at(0, Fault::TooLarge));
         }
         while let Some(tag) = reader.tag()? {
             match tag.number {
                 1 => {
-                    let range = reader.length_field(tag, "resource_spans")?;
-                    self.read_resource_spans(reader.nested("resource spans", range), segment)?;
+                    let range = reader.length_field(tag, I::NAMES.resources)?;
+                    self.read_resource(reader.nested(I::NAMES.resource, range), segment)?;
                 }
                 _ => reader.skip(tag)?,
             }
@@ -50,9 +53,9 @@ impl SpanIndex {
         Ok(())
     }
 
-    /// Two passes over the few fields of a ResourceSpans: its envelope must lie together, before those of its scopes,
+    /// Two passes over the few fields of a ResourceSpans, ResourceMetrics or ResourceLogs: its envelope must lie together, before those of its scopes,
     /// and fields may come in any order.
-    fn read_resource_spans(&mut self, mut reader: Reader<'_>, segment: u16) -> Result<(), Malformed> {
+    fn read_resource(&mut self, mut reader: Reader<'_>, segment: u16) -> Result<(), Malformed> {
         let before = self.mark();
         let mut scopes = reader.clone();
         while let Some(tag) = reader.tag()? {
@@ -62,7 +65,7 @@ impl SpanIndex {
                     check_resource(reader.nested("resource", range))?;
                 }
                 2 => {
-                    reader.length_field(tag, "scope_spans")?;
+                    reader.length_field(tag, I::NAMES.scopes)?;
                     continue;
                 }
                 3 => reader.check_field(tag, "schema_url", WireType::Length)?,
@@ -76,35 +79,35 @@ impl SpanIndex {
         while let Some(tag) = scopes.tag()? {
             match tag.number {
                 2 => {
-                    let range = scopes.length_field(tag, "scope_spans")?;
-                    self.read_scope_spans(scopes.nested("scope spans", range), resource, segment)?;
+                    let range = scopes.length_field(tag, I::NAMES.scopes)?;
+                    self.read_scope(scopes.nested(I::NAMES.scope, range), resource, segment)?;
                 }
                 _ => scopes.skip(tag)?,
             }
         }
-        if self.spans.len() == before.spans {
+        if self.items.len() == before.items {
             self.rewind(before);
         }
         Ok(())
     }
 
-    /// One pass: spans leave no bytes among the envelopes, so the parts of this envelope end up side by side.
-    fn read_scope_spans(&mut self, mut reader: Reader<'_>, resource: u32, segment: u16) -> Result<(), Malformed> {
+    /// One pass: items leave no bytes among the envelopes, so the parts of this envelope end up side by side.
+    fn read_scope(&mut self, mut reader: Reader<'_>, resource: u32, segment: u16) -> Result<(), Malformed> {
         let before = self.mark();
         let scope = self.scopes.len() as u32;
         loop {
-            // Nearly every field is a span with a tag of one byte.
-            while reader.take_tag(SPANS) {
+            // Nearly every field is an item with a tag of one byte.
+            while reader.take_tag(ITEMS) {
                 let range = reader.length_delimited()?;
-                self.read_span(&reader, range, scope, segment)?;
+                self.read_item(&reader, range, scope, segment)?;
             }
             let Some(tag) = reader.tag()? else {
                 break;
             };
             match tag.number {
                 2 => {
-                    let range = reader.length_field(tag, "spans")?;
-                    self.read_span(&reader, range, scope, segment)?;
+                    let range = reader.length_field(tag, I::NAMES.items)?;
+                    self.read_item(&reader, range, scope, segment)?;
                     continue;
                 }
                 1 => {
@@ -116,7 +119,7 @@ impl SpanIndex {
             }
             self.envelopes.extend_from_slice(reader.slice(tag.offset..reader.position()));
         }
-        if self.spans.len() == before.spans {
+        if self.items.len() == before.items {
             self.rewind(before);
             return Ok(());
         }
@@ -126,7 +129,7 @@ impl SpanIndex {
     }
 
     #[inline(always)]
-    fn read_span(
+    fn read_item(
         &mut self,
         reader: &Reader<'_>,
         range: Range<usize>,
@@ -134,9 +137,10 @@ impl SpanIndex {
         segment: u16,
     ) -> Result<(), Malformed> {
         let (offset, length) = (range.start as u32, range.len() as u32);
-        let mut item = SpanItem { offset, length, scope, segment, ..SpanItem::default() };
-        read_span(reader.slice(0..range.end), range.start, &mut item)?;
-        self.spans.push(item);
+        let mut item = I::default();
+        item.set_place(Place { offset, length, scope, segment });
+        item.read(reader.slice(0..range.end), range.start)?;
+        self.items.push(item);
         Ok(())
     }
 
@@ -145,7 +149,7 @@ impl SpanIndex {
             envelopes: self.envelopes.len(),
             resources: self.resources.len(),
             scopes: self.scopes.len(),
-            spans: self.spans.len(),
+            items: self.items.len(),
         }
     }
 
@@ -153,12 +157,12 @@ impl SpanIndex {
         self.envelopes.truncate(mark.envelopes);
         self.resources.truncate(mark.resources);
         self.scopes.truncate(mark.scopes);
-        self.spans.truncate(mark.spans);
+        self.items.truncate(mark.items);
     }
 }
 
-/// ScopeSpans.spans: field 2, length-delimited.
-const SPANS: u8 = 2 << 3 | 2;
+/// ScopeSpans.spans, ScopeMetrics.metrics, ScopeLogs.log_records: field 2, length-delimited.
+const ITEMS: u8 = 2 << 3 | 2;
 
 /// Lengths of an index's vectors, to return to.
 #[derive(Clone, Copy)]
@@ -166,5 +170,5 @@ struct Mark {
     envelopes: usize,
     resources: usize,
     scopes: usize,
-    spans: usize,
+    items: usize,
 }

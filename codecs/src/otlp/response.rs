@@ -1,18 +1,18 @@
-//! What an OTLP server answers to a traces export: nothing, or what it did not take.
+//! What an OTLP server answers to an export call: nothing, or what it did not take. The bytes are the same for all signals.
 
 use prost::Message;
 
 use super::proto::{ExportTracePartialSuccess, ExportTraceServiceResponse, text};
 use crate::wire::{Malformed, Reader};
 
-/// The answer that says everything was taken: an ExportTraceServiceResponse without fields has no bytes.
+/// The answer that says everything was taken: an export response without fields has no bytes.
 pub const SUCCESS: &[u8] = &[];
 
-/// `ExportTracePartialSuccess`: the peer answered, but did not take everything, or has a warning.
+/// `ExportTracePartialSuccess` and its like: the peer answered, but did not take everything, or has a warning.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PartialSuccess {
-    /// Spans the peer rejected; they must not be sent again. Negative numbers are the peer's mistake and kept.
-    pub rejected_spans: i64,
+    /// Spans, data points or log records the peer rejected; they must not be sent again. Negative numbers are the peer's mistake and kept.
+    pub rejected_items: i64,
     /// Why, or a warning if none was rejected.
     pub error_message: String,
 }
@@ -20,7 +20,7 @@ pub struct PartialSuccess {
 /// Reads the body of a successful answer; `None` if everything was taken without a word.
 ///
 /// # Errors
-/// The bytes are no ExportTraceServiceResponse.
+/// The bytes are no export response.
 pub fn read_response(bytes: &[u8]) -> Result<Option<PartialSuccess>, Malformed> {
     let mut reader = Reader::new("response", bytes);
     let mut partial: Option<PartialSuccess> = None;
@@ -40,7 +40,7 @@ pub fn read_response(bytes: &[u8]) -> Result<Option<PartialSuccess>, Malformed> 
 fn read_partial_success(mut reader: Reader<'_>, into: &mut PartialSuccess) -> Result<(), Malformed> {
     while let Some(tag) = reader.tag()? {
         match tag.number {
-            1 => into.rejected_spans = reader.varint_field(tag, "rejected_spans")? as i64,
+            1 => into.rejected_items = reader.varint_field(tag, "rejected items")? as i64,
             2 => {
                 let range = reader.length_field(tag, "error_message")?;
                 into.error_message = text(reader.slice(range)).into_owned();
@@ -55,7 +55,7 @@ fn read_partial_success(mut reader: Reader<'_>, into: &mut PartialSuccess) -> Re
 pub fn write_response(partial: &PartialSuccess, out: &mut Vec<u8>) {
     let response = ExportTraceServiceResponse {
         partial_success: Some(ExportTracePartialSuccess {
-            rejected_spans: partial.rejected_spans,
+            rejected_spans: partial.rejected_items,
             error_message: partial.error_message.clone().into_bytes(),
         }),
     };
@@ -74,8 +74,8 @@ mod tests {
 
     #[test]
     fn a_partial_success_survives_the_round_trip() {
-        for rejected_spans in [0, 7, -1, i64::MAX] {
-            let partial = PartialSuccess { rejected_spans, error_message: "ids reused".to_owned() };
+        for rejected_items in [0, 7, -1, i64::MAX] {
+            let partial = PartialSuccess { rejected_items, error_message: "ids reused".to_owned() };
             let mut bytes = Vec::new();
             write_response(&partial, &mut bytes);
             assert_eq!(read_response(&bytes), Ok(Some(partial)));
@@ -87,7 +87,7 @@ mod tests {
         let error = read_response(&[0x0a, 2, 0x0a, 0]).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "partial success: rejected_spans is encoded as length-delimited, expected varint at byte 2"
+            "partial success: rejected items is encoded as length-delimited, expected varint at byte 2"
         );
     }
 }

@@ -292,6 +292,7 @@ pub(super) mod tests {
     use crate::config::checked::Config;
     use crate::telemetry::cells::{Cells, Schema};
     use crate::telemetry::metrics::{BookSeries, ReceiverSeries};
+    use codecs::otlp::Signal;
     use serde_json::Value;
     use std::time::Duration;
 
@@ -329,11 +330,11 @@ pub(super) mod tests {
 
     pub(in crate::admin) fn view() -> View<Fixed> {
         let mut schema = Schema::default();
-        let receiver = ReceiverSeries::declare(&mut schema, "otlp", "grpc");
-        let book = BookSeries::declare(&mut schema, "traces", "memory");
+        let receiver = ReceiverSeries::declare(&mut schema, "otlp", "grpc", &[Signal::Traces]);
+        let book = BookSeries::declare(&mut schema, "traces", "memory", Signal::Traces);
         let snapshot = || {
-            let cells = Cells::new(&schema);
-            for counter in [receiver.offered, receiver.accepted, book.accepted, book.delivered] {
+            let (cells, intake) = (Cells::new(&schema), receiver.of(Signal::Traces));
+            for counter in [intake.offered, intake.accepted, book.accepted, book.delivered] {
                 cells.add(counter, 5);
             }
             cells.snapshot()

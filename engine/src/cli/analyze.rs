@@ -8,6 +8,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use clap::ValueEnum;
+use codecs::otlp::Signal;
 use codecs::otlp::proto::ExportTraceServiceRequest;
 use prost::Message;
 use serde::Deserialize;
@@ -117,14 +118,16 @@ fn traces_of_text(bytes: &[u8]) -> Result<Vec<KeptTrace>, String> {
         return traces_of_protobuf(bytes).map_err(|why| format!("the file is no OTLP: not JSON, and {why}"));
     }
     let mut protobuf = Vec::new();
-    let Err(whole) = codecs::json::read_request(bytes, &mut protobuf) else { return traces_of_protobuf(&protobuf) };
+    let Err(whole) = codecs::json::read_request(Signal::Traces, bytes, &mut protobuf) else {
+        return traces_of_protobuf(&protobuf);
+    };
     let mut parts = Vec::new();
     for (number, line) in bytes.split(|byte| *byte == b'\n').enumerate() {
         if line.trim_ascii().is_empty() {
             continue;
         }
         protobuf.clear();
-        codecs::json::read_request(line, &mut protobuf).map_err(|error| match number {
+        codecs::json::read_request(Signal::Traces, line, &mut protobuf).map_err(|error| match number {
             0 => format!("the file is no OTLP trace request in JSON: {whole}"),
             _ => format!("line {} of the file is no OTLP trace request in JSON: {error}", number + 1),
         })?;
@@ -358,7 +361,7 @@ Bottleneck: payment charge: 800.0 us of the critical path are its own (80.0 %).
         let lines = traces_of_text(format!("{line}\n{second}\n").as_bytes()).unwrap();
         assert_eq!((lines.len(), lines[0].spans.len()), (1, 2), "two requests, one trace");
         let mut protobuf = Vec::new();
-        codecs::json::read_request(OTLP.as_bytes(), &mut protobuf).unwrap();
+        codecs::json::read_request(Signal::Traces, OTLP.as_bytes(), &mut protobuf).unwrap();
         assert_eq!(traces_of_text(&protobuf).unwrap(), whole);
     }
 

@@ -6,6 +6,7 @@ use std::fmt::Write;
 use std::io;
 use std::net::SocketAddr;
 
+use codecs::otlp::Signal;
 use codecs::otlp::proto::{
     AnyValue, ExportTraceServiceRequest, KeyValue, Resource, ResourceSpans, ScopeSpans, Span, SpanStatus, Value,
 };
@@ -59,8 +60,8 @@ pub struct Listening {
     pub protocol: Protocol,
     /// Where, as the kernel bound it.
     pub address: ListenAddress,
-    /// HTTP only: path of traces requests.
-    pub traces_path: String,
+    /// HTTP only: path of each signal that is taken.
+    pub paths: Vec<(Signal, String)>,
     /// What connections have to pass.
     pub security: Security,
 }
@@ -118,10 +119,10 @@ pub fn start(facts: &Start) -> String {
         let shown = match (protocol, address) {
             (Protocol::Grpc, _) => format!("OTLP/gRPC  {address}"),
             (Protocol::Http, ListenAddress::Internet(address)) => {
-                format!("OTLP/HTTP  {scheme}://{address}{}", listening.traces_path)
+                format!("OTLP/HTTP  {scheme}://{address}{}", paths(listening))
             }
             (Protocol::Http, ListenAddress::Unix(_)) => {
-                format!("OTLP/HTTP  {address}, path {}", listening.traces_path)
+                format!("OTLP/HTTP  {address}, path {}", paths(listening))
             }
         };
         lines.push(format!("    {shown}   ({receiver}{words})"));
@@ -160,6 +161,11 @@ pub fn start(facts: &Start) -> String {
     lines.join("\n") + "\n"
 }
 
+fn paths(listening: &Listening) -> String {
+    let paths: Vec<&str> = listening.paths.iter().map(|(_, path)| path.as_str()).collect();
+    paths.join(", ")
+}
+
 fn shards(facts: &Start) -> String {
     let plural = if facts.shards == 1 { "" } else { "s" };
     match &facts.pinned_cores {
@@ -181,19 +187,18 @@ fn traces_command(facts: &Start) -> String {
     }
 }
 
-/// A line for a shell that sends the example to the first HTTP listener; `None` without one.
+/// A line for a shell that sends the example to the first HTTP listener that takes traces; `None` without one.
 fn try_it(facts: &Start) -> Option<String> {
-    let (http, address) = facts.receivers.iter().find_map(|listening| match &listening.address {
-        // With TLS a line for curl needs an authority, and perhaps a certificate.
-        ListenAddress::Internet(address)
-            if listening.protocol == Protocol::Http && listening.security == Security::PlainText =>
-        {
-            Some((listening, *address))
+    let (path, address) = facts.receivers.iter().find_map(|listening| {
+        let (_, path) = listening.paths.iter().find(|(signal, _)| *signal == Signal::Traces)?;
+        match &listening.address {
+            // With TLS a line for curl needs an authority, and perhaps a certificate.
+            ListenAddress::Internet(address) if listening.security == Security::PlainText => Some((path, *address)),
+            _ => None,
         }
-        _ => None,
     })?;
     let body = base64(&example_request(facts.unix_ns, facts.seed).encode_to_vec());
-    let (address, path) = (reachable(address), &http.traces_path);
+    let address = reachable(address);
     Some(format!(
         "printf %s {body} | base64 -d | curl -sS -o /dev/null -w '%{{http_code}}\\n' \
          -H 'Content-Type: application/x-protobuf' --data-binary @- http://{address}{path}"
@@ -423,14 +428,14 @@ mod tests {
                     receiver: "otlp".to_owned(),
                     protocol: Protocol::Grpc,
                     address: internet("127.0.0.1:4317"),
-                    traces_path: String::new(),
+                    paths: Vec::new(),
                     security: Security::PlainText,
                 },
                 Listening {
                     receiver: "otlp".to_owned(),
                     protocol: Protocol::Http,
                     address: internet("0.0.0.0:4318"),
-                    traces_path: "/v1/traces".to_owned(),
+                    paths: vec![(Signal::Traces, "/v1/traces".to_owned())],
                     security: Security::PlainText,
                 },
             ],
@@ -483,10 +488,10 @@ Tracegate 0.1.0 is up (built-in configuration).
         let bytes = example_request(1_700_000_000_000_000_000, 42).encode_to_vec();
         let mut index = SpanIndex::default();
         index.read_request(&bytes, 0).unwrap();
-        assert_eq!(index.spans.len(), 2);
-        assert_eq!(index.spans[1].status, StatusCode::Error);
-        assert!(!index.spans[0].has_parent && index.spans[1].has_parent);
-        assert_eq!(index.spans[0].trace_id, index.spans[1].trace_id);
+        assert_eq!(index.items.len(), 2);
+        assert_eq!(index.items[1].status, StatusCode::Error);
+        assert!(!index.items[0].has_parent && index.items[1].has_parent);
+        assert_eq!(index.items[0].trace_id, index.items[1].trace_id);
         let other = example_request(1_700_000_000_000_000_001, 42).encode_to_vec();
         assert_ne!(bytes, other, "each start has a trace id of its own");
     }

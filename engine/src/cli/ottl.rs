@@ -8,7 +8,7 @@ use std::io::Read;
 
 use ::ottl::{Context, Paths};
 use bytes::Bytes;
-use codecs::otlp::{Encoder, Selection, SpanIndex};
+use codecs::otlp::{Encoder, Selection, Signal, SpanIndex};
 use serde_json::{Value, json};
 
 use super::Report;
@@ -119,20 +119,22 @@ fn batch_of(input: &[u8]) -> Result<Batch, String> {
     }
     let text = value.to_string();
     let mut protobuf = Vec::new();
-    codecs::json::read_request(text.as_bytes(), &mut protobuf).map_err(|error| format!("not spans: {error}"))?;
+    codecs::json::read_request(Signal::Traces, text.as_bytes(), &mut protobuf)
+        .map_err(|error| format!("not spans: {error}"))?;
     let mut index = SpanIndex::default();
     index.read_request(&protobuf, 0).map_err(|error| format!("not spans: {error}"))?;
     if index.is_empty() {
         return Err("there is no span in it".to_owned());
     }
-    Ok(Batch { index, segments: vec![Bytes::from(protobuf)], ..Batch::default() })
+    Ok(Batch { index: index.into(), segments: vec![Bytes::from(protobuf)], ..Batch::default() })
 }
 
 /// The batch as indented JSON.
 fn json_of(batch: &Batch) -> String {
     let (mut protobuf, mut json) = (Vec::new(), Vec::new());
-    Encoder::default().encode(&batch.index, &batch.segments, &Selection::All, &mut protobuf);
-    codecs::json::write_request(&protobuf, &mut json).expect("every field of a batch was checked when it came");
+    Encoder::default().encode(batch.span_index(), &batch.segments, &Selection::All, &mut protobuf);
+    codecs::json::write_request(Signal::Traces, &protobuf, &mut json)
+        .expect("every field of a batch was checked when it came");
     let value: Value = serde_json::from_slice(&json).unwrap_or_default();
     serde_json::to_string_pretty(&value).unwrap_or_default()
 }
@@ -151,7 +153,7 @@ fn transformed(arguments: &Arguments, context: Context, batch: &mut Batch) -> (V
     let names = arguments.statements.iter().map(String::as_str);
     let series = TransformSeries::declare(&mut schema, "transform", names);
     let losses = Losses {
-        spans: ProcessorSeries::declare(&mut schema, "transform").dropped_spans,
+        spans: ProcessorSeries::declare(&mut schema, "transform", Signal::Traces).dropped,
         caught_panics: ShardSeries::declare(&mut schema).caught_panics,
     };
     let (cells, buffers, indexes) = (Cells::new(&schema), Buffers::new(0), Indexes::default());

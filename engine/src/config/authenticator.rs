@@ -306,8 +306,11 @@ fn references(config: &Config) -> Vec<Reference> {
                 let side = Side::Exporter { plain_grpc: otlp.tls.is_none() };
                 add(&["exporters", &id], &otlp.authenticator, side);
             }
-            ExporterKind::OtlpHttp(otlp) => {
-                add(&["exporters", &id], &otlp.authenticator, Side::Exporter { plain_grpc: false });
+            ExporterKind::OtlpHttp(http) => {
+                add(&["exporters", &id], &http.authenticator, Side::Exporter { plain_grpc: false });
+            }
+            ExporterKind::RemoteWrite(settings) => {
+                add(&["exporters", &id], &settings.http.authenticator, Side::Exporter { plain_grpc: false });
             }
             _ => {}
         }

@@ -6,15 +6,17 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::checked::{
-    ComponentId, Config, ExporterKind, ExporterSettings, ExtensionKind, ExtensionSettings, Forward,
-    OtlpReceiverSettings, PipelineSettings, ProcessorKind, ProcessorSettings, ReceiverSettings, SpanMetricsConnector,
-    SpanMetricsSettings, TlsServerSettings, Wanted,
+    ComponentId, Config, ExporterSettings, ExtensionKind, ExtensionSettings, Forward, OtlpReceiverSettings,
+    PipelineSettings, ProcessorKind, ProcessorSettings, ReceiverSettings, SpanMetricsConnector, SpanMetricsSettings,
+    TlsServerSettings, Wanted,
 };
+use super::component::otlp_exporter::Definition;
 use super::component::{self, Kind};
 use super::diagnostic::{Place, Report, nearest, shown};
 use super::section::{Field, Section};
 use super::yaml::Node;
-use super::{Machine, authenticator, client_context, forwards, service, telemetry};
+use super::{Machine, authenticator, client_context, forwards, service, signals, telemetry};
+use codecs::otlp::Signal;
 
 /// Most pipelines of one file.
 const PIPELINES_MAX: usize = 64;
@@ -75,6 +77,7 @@ pub(crate) fn check(tree: &Node, machine: &Machine, report: &Report) -> Outcome 
     connector_ids(&lists, report);
     let wired: Vec<Wired> = drafts.iter().map(|draft| wire(draft, &lists)).collect();
     forwards::check(&drafts, &lists.connectors, report);
+    signals::check(&drafts, &lists.exporters);
     let connectors = lists.connectors.clone();
     let mut config = assemble(wired, lists, extensions, engine, telemetry);
     forwards::check_names(&config, &connectors, report);
@@ -101,8 +104,9 @@ fn is_kubernetes_manifest(root: &Section<'_>) -> bool {
 /// One pipeline as written.
 pub(crate) struct Draft<'a> {
     pub(crate) id: ComponentId,
+    pub(crate) signal: Signal,
     pub(crate) receivers: Vec<(ComponentId, Field<'a>)>,
-    processors: Vec<(ComponentId, Field<'a>)>,
+    pub(crate) processors: Vec<(ComponentId, Field<'a>)>,
     pub(crate) exporters: Vec<(ComponentId, Field<'a>)>,
 }
 
@@ -137,7 +141,8 @@ fn pipeline<'a>(name: &str, field: Field<'a>) -> Option<Draft<'a>> {
             return None;
         }
     };
-    if id.kind != "traces" {
+    let signal = Signal::from_name(&id.kind);
+    if signal.is_none() {
         match SIGNALS.contains(&id.kind.as_str()) {
             true => at_key(
                 format!("{} pipelines are not built yet", id.kind),
@@ -147,7 +152,7 @@ fn pipeline<'a>(name: &str, field: Field<'a>) -> Option<Draft<'a>> {
                 format!("there is no signal {}", shown(&id.kind)),
                 match nearest(&id.kind, SIGNALS) {
                     Some(near) => format!("did you mean `{near}`?"),
-                    None => "name the pipeline `traces` or `traces/name`".to_owned(),
+                    None => "name the pipeline `traces`, `metrics` or `logs`, or `traces/name`".to_owned(),
                 },
             ),
         }
@@ -161,7 +166,8 @@ fn pipeline<'a>(name: &str, field: Field<'a>) -> Option<Draft<'a>> {
             at_key(format!("the pipeline has no {word}"), format!("add `{word}s: [...]` below it"));
         }
     }
-    Some(Draft { id, receivers, processors, exporters })
+    // With a wrong signal there is an error already, and the rest is looked at all the same.
+    Some(Draft { id, signal: signal.unwrap_or_default(), receivers, processors, exporters })
 }
 
 fn references<'a>(section: &Section<'a>, key: &'static str) -> Vec<(ComponentId, Field<'a>)> {
@@ -216,7 +222,7 @@ impl Used {
 #[derive(Clone)]
 pub(crate) struct Defined<T> {
     pub(crate) place: Place,
-    settings: Option<T>,
+    pub(crate) settings: Option<T>,
 }
 
 pub(crate) type Definitions<T> = BTreeMap<ComponentId, Defined<T>>;
@@ -307,13 +313,14 @@ fn processor(field: &Field<'_>, machine: &Machine) -> Option<ProcessorKind> {
     }
 }
 
-fn exporter(field: &Field<'_>) -> Option<ExporterKind> {
+fn exporter(field: &Field<'_>) -> Option<Definition> {
     match component_type(field) {
         "otlp" | "otlp_grpc" => component::otlp_exporter::check_grpc(field),
         "otlphttp" | "otlp_http" => component::otlp_exporter::check_http(field),
-        "debug" => component::debug::check(field),
-        "memory" => component::memory::check(field),
-        "nop" => component::nop::check(field),
+        "debug" => component::debug::check(field).map(Definition::of),
+        "memory" => component::memory::check(field).map(Definition::of),
+        "nop" => component::nop::check(field).map(Definition::of),
+        "prometheusremotewrite" | "prometheus_remote_write" => component::remote_write::check(field),
         other => unreachable!("the table says that the exporter {other} is built"),
     }
 }
@@ -360,13 +367,14 @@ fn undefined<'i>(item: &Field<'_>, kind: Kind, id: &ComponentId, known: impl Ite
 struct Lists {
     receivers: Definitions<OtlpReceiverSettings>,
     processors: Definitions<ProcessorKind>,
-    exporters: Definitions<ExporterKind>,
+    exporters: Definitions<Definition>,
     connectors: Definitions<ConnectorKind>,
 }
 
 /// One pipeline whose references were looked up.
 struct Wired {
     id: ComponentId,
+    signal: Signal,
     receivers: Vec<ComponentId>,
     processors: Vec<ComponentId>,
     exporters: Vec<ComponentId>,
@@ -399,6 +407,7 @@ fn wire(draft: &Draft<'_>, lists: &Lists) -> Wired {
     let (span_metrics, forwards) = connectors_of(&draft.exporters).into_iter().partition(forwards::makes_metrics);
     let wired = Wired {
         id: draft.id.clone(),
+        signal: draft.signal,
         receivers: known(&draft.receivers, Kind::Receiver, &lists.receivers, &connectors),
         processors: known(&draft.processors, Kind::Processor, &lists.processors, &[]),
         exporters: known(&draft.exporters, Kind::Exporter, &lists.exporters, &connectors),
@@ -469,68 +478,85 @@ fn assemble(
     };
     let forwards = forwards_of(&wired);
     for (pipeline, forwards) in wired.into_iter().zip(forwards) {
-        let receivers = numbers(&pipeline.receivers, &lists.receivers, &mut config.receivers, |id, otlp| {
-            ReceiverSettings { id, otlp, wanted: Wanted::default() }
-        });
-        let processors = numbers(&pipeline.processors, &lists.processors, &mut config.processors, |id, kind| {
-            ProcessorSettings { id, kind }
-        });
-        let exporters = numbers(&pipeline.exporters, &lists.exporters, &mut config.exporters, |id, kind| {
-            ExporterSettings { id, kind }
-        });
-        let span_metrics = numbers(&pipeline.span_metrics, &lists.connectors, &mut config.span_metrics, |id, kind| {
-            let ConnectorKind::SpanMetrics(settings) = kind else {
-                unreachable!("a connector's type says what its settings are");
-            };
-            SpanMetricsConnector { id, settings }
-        });
+        let signal = pipeline.signal;
+        // One listener serves all signals; processors and exporters are listed for each of theirs.
+        let receivers = numbers(
+            &pipeline.receivers,
+            &lists.receivers,
+            &mut config.receivers,
+            |listed, id| listed.id == *id,
+            |id, otlp| Some(ReceiverSettings { id, otlp, wanted: Wanted::default() }),
+        );
+        let processors = numbers(
+            &pipeline.processors,
+            &lists.processors,
+            &mut config.processors,
+            |listed, id| listed.id == *id && listed.signal == signal,
+            |id, kind| Some(ProcessorSettings { id, signal, kind }),
+        );
+        let exporters = numbers(
+            &pipeline.exporters,
+            &lists.exporters,
+            &mut config.exporters,
+            |listed, id| listed.id == *id && listed.signal == signal,
+            |id, definition| {
+                let kind = definition.kind(signal)?.clone();
+                Some(ExporterSettings { id, signal, kind })
+            },
+        );
+        let span_metrics = numbers(
+            &pipeline.span_metrics,
+            &lists.connectors,
+            &mut config.span_metrics,
+            |listed, id| listed.id == *id,
+            |id, kind| match kind {
+                ConnectorKind::SpanMetrics(settings) => Some(SpanMetricsConnector { id, settings }),
+                ConnectorKind::Forward => None,
+            },
+        );
         let id = pipeline.id;
-        config.pipelines.push(PipelineSettings { id, receivers, processors, exporters, forwards, span_metrics });
+        config.pipelines.push(PipelineSettings {
+            id,
+            signal,
+            receivers,
+            processors,
+            exporters,
+            forwards,
+            span_metrics,
+        });
     }
     config
 }
 
 /// The forwards of each pipeline.
 fn forwards_of(wired: &[Wired]) -> Vec<Vec<Forward>> {
-    let fed_by = |id: &ComponentId| -> Vec<usize> {
-        let pipelines = wired.iter().enumerate();
+    let fed_by = |id: &ComponentId, signal: Signal| -> Vec<usize> {
+        let pipelines = wired.iter().enumerate().filter(|(_, pipeline)| pipeline.signal == signal);
         pipelines.filter(|(_, pipeline)| pipeline.fed_by.contains(id)).map(|(number, _)| number).collect()
     };
-    let forward = |id: &ComponentId| Forward { id: id.clone(), targets: fed_by(id) };
-    wired.iter().map(|pipeline| pipeline.forwards.iter().map(forward).collect()).collect()
+    let forward = |id: &ComponentId, signal: Signal| Forward { id: id.clone(), targets: fed_by(id, signal) };
+    let forwards = |pipeline: &Wired| pipeline.forwards.iter().map(|id| forward(id, pipeline.signal)).collect();
+    wired.iter().map(forwards).collect()
 }
 
-/// A component in one of the lists of [`Config`].
-pub(crate) trait Listed {
-    fn id(&self) -> &ComponentId;
-}
-
-macro_rules! listed {
-    ($($settings:ty),*) => {
-        $(impl Listed for $settings {
-            fn id(&self) -> &ComponentId {
-                &self.id
-            }
-        })*
-    };
-}
-listed!(ReceiverSettings, ProcessorSettings, ExporterSettings, SpanMetricsConnector);
-
-fn numbers<T: Clone, S: Listed>(
+/// The numbers of these components in `list`, to which those are added that it has not yet.
+fn numbers<T: Clone, S>(
     ids: &[ComponentId],
     definitions: &Definitions<T>,
     list: &mut Vec<S>,
-    make: impl Fn(ComponentId, T) -> S,
+    is_listed: impl Fn(&S, &ComponentId) -> bool,
+    make: impl Fn(ComponentId, T) -> Option<S>,
 ) -> Vec<usize> {
     let mut numbers = Vec::with_capacity(ids.len());
     for id in ids {
-        if let Some(number) = list.iter().position(|listed| listed.id() == id) {
+        if let Some(number) = list.iter().position(|listed| is_listed(listed, id)) {
             numbers.push(number);
             continue;
         }
         // Without settings there is an error in the report, and the lists are never looked at.
-        if let Some(settings) = definitions.get(id).and_then(|defined| defined.settings.clone()) {
-            list.push(make(id.clone(), settings));
+        let settings = definitions.get(id).and_then(|defined| defined.settings.clone());
+        if let Some(listed) = settings.and_then(|settings| make(id.clone(), settings)) {
+            list.push(listed);
             numbers.push(list.len() - 1);
         }
     }

@@ -6,6 +6,7 @@ mod connectors;
 
 pub use super::authenticator::*;
 pub use super::proxy::ProxySettings;
+use codecs::otlp::Signal;
 pub use components::*;
 pub use connectors::*;
 use std::net::SocketAddr;
@@ -52,11 +53,24 @@ pub struct Config {
     pub pipelines: Vec<PipelineSettings>,
 }
 
+impl Config {
+    /// What the pipelines of this receiver take, in the order of [`Signal::ALL`].
+    pub fn signals_of(&self, receiver: usize) -> Vec<Signal> {
+        let feeds = |signal| {
+            let mut pipelines = self.pipelines.iter().filter(|pipeline| pipeline.signal == signal);
+            pipelines.any(|pipeline| pipeline.receivers.contains(&receiver))
+        };
+        Signal::ALL.into_iter().filter(|signal| feeds(*signal)).collect()
+    }
+}
+
 /// One pipeline; numbers are indices into the lists of [`Config`].
 #[derive(Clone, Debug)]
 pub struct PipelineSettings {
-    /// `traces` or `traces/name`.
+    /// `traces`, `metrics/name`, ...
     pub id: ComponentId,
+    /// What flows through it.
+    pub signal: Signal,
     /// At least one, unless a connector feeds the pipeline.
     pub receivers: Vec<usize>,
     /// In order.
@@ -74,7 +88,7 @@ pub struct PipelineSettings {
 pub struct Forward {
     /// Its id.
     pub id: ComponentId,
-    /// Pipelines that it feeds, at least one; indices into [`Config::pipelines`].
+    /// Pipelines of the same signal that it feeds, at least one; indices into [`Config::pipelines`].
     pub targets: Vec<usize>,
 }
 

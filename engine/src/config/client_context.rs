@@ -9,9 +9,7 @@
 //! ```
 
 use super::authenticator::{AuthenticatorKind, HeaderSource, Wanted};
-use super::checked::{
-    ActionSettings, ComponentId, Config, ContextSource, ExporterKind, PipelineSettings, ProcessorKind,
-};
+use super::checked::{ActionSettings, ComponentId, Config, ContextSource, PipelineSettings, ProcessorKind};
 use super::conflicts;
 use super::diagnostic::Report;
 use super::yaml::Node;
@@ -164,8 +162,8 @@ impl Walk<'_> {
         }
         for &exporter in &pipeline.exporters {
             let exporter = &config.exporters[exporter];
-            let (ExporterKind::OtlpGrpc(otlp) | ExporterKind::OtlpHttp(otlp)) = &exporter.kind else { continue };
-            let named = otlp.authenticator.as_ref();
+            let Some(client) = exporter.kind.client() else { continue };
+            let named = client.authenticator.as_ref();
             let found = config.authenticators.iter().find(|known| Some(&known.id) == named);
             let Some(AuthenticatorKind::HeadersSetter(actions)) = found.map(|found| &found.kind) else { continue };
             for action in actions {

@@ -7,6 +7,7 @@ use super::checked::{ComponentId, Config};
 use super::diagnostic::Report;
 use super::section::Field;
 use crate::connector::span_metrics::metric_names;
+use codecs::otlp::Signal;
 
 /// Whether a connector takes spans and gives metrics.
 pub(crate) fn makes_metrics(id: &ComponentId) -> bool {
@@ -17,22 +18,31 @@ pub(crate) fn makes_metrics(id: &ComponentId) -> bool {
 pub(crate) fn check(drafts: &[Draft<'_>], connectors: &Definitions<ConnectorKind>, report: &Report) {
     let mut loose = false;
     for (id, definition) in connectors {
-        let exporting = drafts.iter().any(|draft| names(&draft.exporters, id));
-        let receiving = drafts.iter().any(|draft| names(&draft.receivers, id));
         if makes_metrics(id) {
             loose |= spans_where_metrics_are(drafts, id);
-            if exporting {
+            if drafts.iter().any(|draft| names(&draft.exporters, id)) {
                 // What it counts is on /metrics, whether a pipeline receives it or not.
                 continue;
             }
         }
-        let (message, help) = match (exporting, receiving) {
-            (true, false) => ("no pipeline receives from this connector", "`receivers` of a second pipeline"),
-            (false, true) => ("no pipeline exports to this connector", "`exporters` of a first pipeline"),
-            _ => continue,
-        };
-        loose = true;
-        report.error(&definition.place, &format!("connectors.{id}"), message, format!("name `{id}` in {help}"));
+        for signal in signals_of(id) {
+            let of_signal = || drafts.iter().filter(|draft| signal.is_none_or(|signal| draft.signal == signal));
+            let exporting = of_signal().any(|draft| names(&draft.exporters, id));
+            let receiving = of_signal().any(|draft| names(&draft.receivers, id));
+            let (message, help) = match (exporting, receiving) {
+                (true, false) => ("receives from", "`receivers` of a second pipeline"),
+                (false, true) => ("exports to", "`exporters` of a first pipeline"),
+                _ => continue,
+            };
+            loose = true;
+            let (message, help) = match signal {
+                None | Some(Signal::Traces) => (format!("no pipeline {message} this connector"), help.to_owned()),
+                Some(signal) => {
+                    (format!("no {signal} pipeline {message} this connector"), format!("{help} of {signal}"))
+                }
+            };
+            report.error(&definition.place, &format!("connectors.{id}"), message, format!("name `{id}` in {help}"));
+        }
     }
     if loose {
         return;
@@ -59,11 +69,12 @@ fn spans_where_metrics_are(drafts: &[Draft<'_>], id: &ComponentId) -> bool {
             let message = format!("`{id}` counts spans, and this pipeline has {signal}");
             item.error(message, "name it among the `exporters` of a traces pipeline");
         }
-        if signal != "metrics"
-            && let Some((_, item)) = draft.receivers.iter().find(|(named, _)| named == id)
-        {
+        if let Some((_, item)) = draft.receivers.iter().find(|(named, _)| named == id) {
             wrong = true;
-            let message = format!("`{id}` gives metrics, and this pipeline has {signal}");
+            let message = match signal.as_str() {
+                "metrics" => format!("`{id}` does not feed pipelines yet"),
+                signal => format!("`{id}` gives metrics, and this pipeline has {signal}"),
+            };
             item.error(message, "remove it here; what it counts is on /metrics");
         }
     }
@@ -87,6 +98,16 @@ pub(crate) fn check_names(config: &Config, connectors: &Definitions<ConnectorKin
     }
 }
 
+/// Whether what goes in comes out; other connectors make one signal of another.
+fn keeps_signal(connector: &ComponentId) -> bool {
+    connector.kind == "forward"
+}
+
+/// The signals for which both ends have to be there; `None`: whatever the signals.
+fn signals_of(connector: &ComponentId) -> Vec<Option<Signal>> {
+    if keeps_signal(connector) { Signal::ALL.map(Some).to_vec() } else { vec![None] }
+}
+
 fn names(references: &[(ComponentId, Field<'_>)], id: &ComponentId) -> bool {
     references.iter().any(|(named, _)| named == id)
 }
@@ -102,7 +123,9 @@ fn edges<'a>(drafts: &[Draft<'_>], connectors: &'a Definitions<ConnectorKind>) -
     let mut edges = Vec::new();
     for connector in connectors.keys() {
         for (source, _) in drafts.iter().enumerate().filter(|(_, draft)| names(&draft.exporters, connector)) {
-            for (target, _) in drafts.iter().enumerate().filter(|(_, draft)| names(&draft.receivers, connector)) {
+            let passes = |draft: &Draft<'_>| !keeps_signal(connector) || draft.signal == drafts[source].signal;
+            let fed = |draft: &Draft<'_>| passes(draft) && names(&draft.receivers, connector);
+            for (target, _) in drafts.iter().enumerate().filter(|(_, draft)| fed(draft)) {
                 edges.push(Edge { source, target, connector });
             }
         }

@@ -33,6 +33,12 @@ pub(crate) const DIFFERENCES: &[(Kind, &str, &str)] = &[
         "a statement with a nil argument is skipped and is no error; a value that could not be masked is deleted unless \
          `on_mask_error` is `keep`",
     ),
+    (
+        Kind::Exporter,
+        "prometheusremotewrite",
+        "`timeout` is of each attempt and not of all, 429 is retried, and points that cannot be samples are counted by \
+         reason and named in the log",
+    ),
     (Kind::Connector, "spanmetrics", SPAN_METRICS),
     (Kind::Connector, "span_metrics", SPAN_METRICS),
     (Kind::Exporter, "debug", "lines go to standard error and are laid out differently"),
@@ -96,6 +102,14 @@ pub(crate) const OURS: &[(&[Step], &str)] = &[
     (
         &[Key("processors"), Type(&["tail_sampling"]), Key("write_reason")],
         "in the Collector the feature gate `processor.tailsamplingprocessor.recordpolicy` names the policy",
+    ),
+    (
+        &[
+            Key("exporters"),
+            Type(&["prometheusremotewrite", "prometheus_remote_write"]),
+            Key("promote_resource_attributes"),
+        ],
+        "the Collector makes labels of all resource attributes or of none",
     ),
     (&[Key("exporters"), Type(&["memory"])], "the Collector keeps no traces to look at"),
 ];

@@ -29,6 +29,7 @@ pub mod review;
 mod scalar;
 mod section;
 mod service;
+mod signals;
 mod sources;
 mod statements;
 mod telemetry;

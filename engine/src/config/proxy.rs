@@ -63,6 +63,10 @@ pub(crate) fn from_environment(
             ExporterKind::OtlpGrpc(otlp) => (otlp, &https),
             ExporterKind::OtlpHttp(otlp) if otlp.tls.is_some() => (otlp, &https),
             ExporterKind::OtlpHttp(otlp) => (otlp, &http),
+            ExporterKind::RemoteWrite(settings) => {
+                let variable = if settings.http.tls.is_some() { &https } else { &http };
+                (&mut settings.http, variable)
+            }
             _ => continue,
         };
         let Some((name, text)) = variable else { continue };

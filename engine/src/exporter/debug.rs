@@ -3,18 +3,29 @@
 //! The one idea: rendering is a pure function of the request's bytes. This is a slow path and decodes into structs;
 //! whoever configures it wants to read, not to be fast. Text of a peer is shown with its control characters escaped.
 
+mod logs;
+mod metrics;
+
 use crate::config::checked::Verbosity;
+use codecs::otlp::Signal;
 use codecs::otlp::proto::{
-    AnyValue, ExportTraceServiceRequest, InstrumentationScope, KeyValue, Resource, ResourceSpans, Span, SpanEvent,
-    SpanLink, Value,
+    AnyValue, ExportTraceServiceRequest, InstrumentationScope, KeyValue, Resource, Span, SpanEvent, SpanLink, Value,
 };
 use prost::Message;
 use std::fmt::{self, Display, Formatter};
 
 /// The text of one batch, ending with a line feed.
 ///
-/// `request` is an unframed, uncompressed `ExportTraceServiceRequest`. Bytes that are none give one line saying so.
-pub fn render(verbosity: Verbosity, request: &[u8]) -> String {
+/// `request` is an unframed, uncompressed export request of `signal`. Bytes that are none give one line saying so.
+pub fn render(verbosity: Verbosity, signal: Signal, request: &[u8]) -> String {
+    match signal {
+        Signal::Traces => traces(verbosity, request),
+        Signal::Metrics => metrics::render(verbosity, request),
+        Signal::Logs => logs::render(verbosity, request),
+    }
+}
+
+fn traces(verbosity: Verbosity, request: &[u8]) -> String {
     let decoded = match ExportTraceServiceRequest::decode(request) {
         Ok(decoded) => decoded,
         Err(error) => return format!("Traces: {} bytes that cannot be shown: {error}\n", request.len()),
@@ -39,15 +50,9 @@ struct Normal<'a>(&'a ExportTraceServiceRequest);
 impl Display for Normal<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         for (number, resource) in self.0.resource_spans.iter().enumerate() {
-            let attributes = resource.resource.as_ref().map_or(&[][..], |resource| &resource.attributes);
-            writeln!(f, "ResourceTraces #{number}{}{}", Schema(&resource.schema_url), Inline(attributes))?;
+            write_resource_line(f, "ResourceTraces", number, resource.resource.as_ref(), &resource.schema_url)?;
             for (number, scope) in resource.scope_spans.iter().enumerate() {
-                write!(f, "ScopeTraces #{number}")?;
-                if let Some(named) = &scope.scope {
-                    write!(f, " {}@{}", Text(&named.name), Text(&named.version))?;
-                }
-                let attributes = scope.scope.as_ref().map_or(&[][..], |scope| &scope.attributes);
-                writeln!(f, "{}{}", Schema(&scope.schema_url), Inline(attributes))?;
+                write_scope_line(f, "ScopeTraces", number, scope.scope.as_ref(), &scope.schema_url)?;
                 for span in &scope.spans {
                     let (trace_id, id) = (Hex(&span.trace_id), Hex(&span.span_id));
                     writeln!(f, "{} {trace_id} {id}{}", Text(&span.name), Inline(&span.attributes))?;
@@ -56,6 +61,34 @@ impl Display for Normal<'_> {
         }
         Ok(())
     }
+}
+
+/// A resource in one line.
+fn write_resource_line(
+    f: &mut Formatter<'_>,
+    heading: &str,
+    number: usize,
+    resource: Option<&Resource>,
+    schema_url: &[u8],
+) -> fmt::Result {
+    let attributes = resource.map_or(&[][..], |resource| &resource.attributes);
+    writeln!(f, "{heading} #{number}{}{}", Schema(schema_url), Inline(attributes))
+}
+
+/// A scope in one line.
+fn write_scope_line(
+    f: &mut Formatter<'_>,
+    heading: &str,
+    number: usize,
+    scope: Option<&InstrumentationScope>,
+    schema_url: &[u8],
+) -> fmt::Result {
+    write!(f, "{heading} #{number}")?;
+    if let Some(named) = scope {
+        write!(f, " {}@{}", Text(&named.name), Text(&named.version))?;
+    }
+    let attributes = scope.map_or(&[][..], |scope| &scope.attributes);
+    writeln!(f, "{}{}", Schema(schema_url), Inline(attributes))
 }
 
 /// ` [URL]`, or nothing.
@@ -85,7 +118,8 @@ struct Detailed<'a>(&'a ExportTraceServiceRequest);
 impl Display for Detailed<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         for (number, resource) in self.0.resource_spans.iter().enumerate() {
-            write_resource(f, number, resource)?;
+            writeln!(f, "ResourceSpans #{number}")?;
+            write_resource(f, resource.resource.as_ref(), &resource.schema_url)?;
             for (number, scope) in resource.scope_spans.iter().enumerate() {
                 writeln!(f, "ScopeSpans #{number}")?;
                 writeln!(f, "ScopeSpans SchemaURL: {}", Text(&scope.schema_url))?;
@@ -99,11 +133,10 @@ impl Display for Detailed<'_> {
     }
 }
 
-fn write_resource(f: &mut Formatter<'_>, number: usize, spans: &ResourceSpans) -> fmt::Result {
-    writeln!(f, "ResourceSpans #{number}")?;
-    writeln!(f, "Resource SchemaURL: {}", Text(&spans.schema_url))?;
+fn write_resource(f: &mut Formatter<'_>, resource: Option<&Resource>, schema_url: &[u8]) -> fmt::Result {
+    writeln!(f, "Resource SchemaURL: {}", Text(schema_url))?;
     let none = Resource::default();
-    let resource = spans.resource.as_ref().unwrap_or(&none);
+    let resource = resource.unwrap_or(&none);
     write_attributes(f, "Resource attributes:", 5, &resource.attributes)?;
     write_dropped(f, "DroppedAttributesCount", resource.dropped_attributes_count)
 }
@@ -299,7 +332,7 @@ fn date(days: u64) -> (u64, u64, u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use codecs::otlp::proto::{ArrayValue, KeyValueList, ScopeSpans, SpanStatus};
+    use codecs::otlp::proto::{ArrayValue, KeyValueList, ResourceSpans, ScopeSpans, SpanStatus};
 
     fn attribute(key: &str, value: Value) -> KeyValue {
         KeyValue { key: key.into(), value: Some(AnyValue { value: Some(value) }) }
@@ -343,8 +376,8 @@ mod tests {
 
     #[test]
     fn basic_counts_a_batch_in_one_line() {
-        assert_eq!(render(Verbosity::Basic, &request()), "Traces\t{\"resource spans\": 1, \"spans\": 1}\n");
-        assert_eq!(render(Verbosity::Basic, b""), "Traces\t{\"resource spans\": 0, \"spans\": 0}\n");
+        assert_eq!(traces(Verbosity::Basic, &request()), "Traces\t{\"resource spans\": 1, \"spans\": 1}\n");
+        assert_eq!(traces(Verbosity::Basic, b""), "Traces\t{\"resource spans\": 0, \"spans\": 0}\n");
     }
 
     #[test]
@@ -354,7 +387,7 @@ mod tests {
             ScopeTraces #0 lib@1\n\
             GET /cart\\u{1b}[31m 000102030405060708090a0b0c0d0e0f abababababababab \
             http.status=500 ok=false tags=[1.5,] map={k:ff}\n";
-        assert_eq!(render(Verbosity::Normal, &request()), expected);
+        assert_eq!(traces(Verbosity::Normal, &request()), expected);
     }
 
     #[test]
@@ -397,12 +430,12 @@ SpanLink #0
      -> TraceState: 
      -> DroppedAttributesCount: 0
 ";
-        assert_eq!(render(Verbosity::Detailed, &request()), expected);
+        assert_eq!(traces(Verbosity::Detailed, &request()), expected);
     }
 
     #[test]
     fn bytes_that_are_no_request_give_one_line() {
-        let text = render(Verbosity::Detailed, &[0xff, 0xff]);
+        let text = traces(Verbosity::Detailed, &[0xff, 0xff]);
         assert!(text.starts_with("Traces: 2 bytes that cannot be shown"), "{text}");
         assert_eq!(text.lines().count(), 1);
     }

@@ -90,7 +90,7 @@ impl MemoryTraces {
     /// that no sampler decided.
     pub fn push<'r>(&mut self, batch: &SpanIndex, segments: &[Bytes], reasons: &dyn Fn(u16) -> &'r str) {
         let mut resources = ResourceCopies::default();
-        for span in &batch.spans {
+        for span in &batch.items {
             self.push_span(batch, segments, span, reasons, &mut resources);
         }
     }
@@ -476,7 +476,7 @@ mod tests {
         let bytes = Bytes::from(request.encode_to_vec());
         let mut index = SpanIndex::default();
         index.read_request(&bytes, 0).unwrap();
-        for span in &mut index.spans {
+        for span in &mut index.items {
             span.reason = 1;
         }
         (index, vec![bytes])

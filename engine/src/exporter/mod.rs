@@ -8,18 +8,19 @@ pub mod memory;
 pub mod otlp;
 pub mod otlphttp;
 pub mod outcome;
+pub mod remote_write;
 
 use crate::auth::Authenticators;
 use crate::config::checked::{ComponentId, ExporterKind, ExporterSettings, OtlpExporterSettings, Verbosity};
 use crate::pipeline::client::Client;
 use crate::queue::ExportRequest;
 use crate::shard::ShardContext;
-use crate::telemetry::metrics::MemoryExporterSeries;
+use crate::telemetry::metrics::{MemoryExporterSeries, OwnExporterSeries};
 use crate::transport::tls::TlsClient;
 use bytes::Bytes;
 use codecs::compression::Compression;
 use codecs::grpc::PREFIX_BYTES;
-use codecs::otlp::Format;
+use codecs::otlp::{Format, Signal};
 use memory::{KeptTrace, MemoryBounds, MemoryTraces};
 use outcome::Outcome;
 use std::cell::RefCell;
@@ -36,16 +37,17 @@ pub struct EncodedRequest {
     pub body: Bytes,
     /// How the message is compressed.
     pub compression: Compression,
-    /// Spans in it.
-    pub spans: u64,
+    /// Spans, data points or log records in it.
+    pub items: u64,
     /// Who sent them, for headers that say so.
     pub client: Option<Rc<Client>>,
 }
 
-/// An exporter on one shard.
+/// An exporter of one signal on one shard.
 #[derive(Debug)]
 pub struct Exporter {
     id: ComponentId,
+    signal: Signal,
     /// Names of the reasons that spans carry, from number 1 on.
     reasons: Rc<[String]>,
     kind: Kind,
@@ -55,6 +57,7 @@ pub struct Exporter {
 enum Kind {
     OtlpGrpc(Box<otlp::OtlpExporter>, Encoding),
     OtlpHttp(Box<otlphttp::OtlpHttpExporter>, Encoding),
+    RemoteWrite(Box<remote_write::RemoteWriteExporter>),
     Debug(Verbosity),
     Memory(Box<RefCell<MemoryTraces>>, MemoryExporterSeries),
     Nop,
@@ -93,6 +96,7 @@ impl Exporter {
         match &settings.kind {
             ExporterKind::OtlpGrpc(otlp) => otlp::OtlpExporter::tls(&settings.id, otlp),
             ExporterKind::OtlpHttp(otlp) => otlphttp::OtlpHttpExporter::tls(&settings.id, otlp),
+            ExporterKind::RemoteWrite(remote) => otlphttp::OtlpHttpExporter::tls(&settings.id, &remote.http),
             ExporterKind::Debug { .. } | ExporterKind::Memory { .. } | ExporterKind::Nop => Ok(None),
         }
     }
@@ -104,7 +108,7 @@ impl Exporter {
         tls: Option<TlsClient>,
         authenticators: &Authenticators,
         reasons: Rc<[String]>,
-        memory: Option<MemoryExporterSeries>,
+        own: OwnExporterSeries,
         shard: usize,
     ) -> Result<Exporter, String> {
         let id = &settings.id;
@@ -112,7 +116,7 @@ impl Exporter {
             |otlp: &OtlpExporterSettings| otlp.authenticator.as_ref().map(|id| authenticators.backend_headers(id));
         let kind = match &settings.kind {
             ExporterKind::OtlpGrpc(otlp) => {
-                let exporter = otlp::OtlpExporter::new(id, otlp, tls, shown(otlp), shard)?;
+                let exporter = otlp::OtlpExporter::new(id, otlp, settings.signal, tls, shown(otlp), shard)?;
                 exporter.connect();
                 Kind::OtlpGrpc(Box::new(exporter), Encoding::of(otlp))
             }
@@ -120,15 +124,25 @@ impl Exporter {
                 let exporter = otlphttp::OtlpHttpExporter::new(id, otlp, tls, shown(otlp), shard)?;
                 Kind::OtlpHttp(Box::new(exporter), Encoding::of(otlp))
             }
+            ExporterKind::RemoteWrite(remote) => {
+                let OwnExporterSeries::RemoteWrite(series) = own else {
+                    unreachable!("a remote write exporter was declared with series of its own");
+                };
+                let exporter =
+                    remote_write::RemoteWriteExporter::new(id, remote, tls, shown(&remote.http), series, shard)?;
+                Kind::RemoteWrite(Box::new(exporter))
+            }
             ExporterKind::Debug { verbosity } => Kind::Debug(*verbosity),
             ExporterKind::Memory { traces_max } => {
                 let bounds = MemoryBounds { traces_max: *traces_max, bytes_max: KEPT_BYTES_MAX };
-                let series = memory.expect("a memory exporter was declared with series of its own");
+                let OwnExporterSeries::Memory(series) = own else {
+                    unreachable!("a memory exporter was declared with series of its own");
+                };
                 Kind::Memory(Box::new(RefCell::new(MemoryTraces::new(bounds))), series)
             }
             ExporterKind::Nop => Kind::Nop,
         };
-        Ok(Exporter { id: settings.id.clone(), reasons, kind })
+        Ok(Exporter { id: settings.id.clone(), signal: settings.signal, reasons, kind })
     }
 
     /// Its id in the configuration.
@@ -139,16 +153,17 @@ impl Exporter {
     /// Delivers without waiting, if this kind can; otherwise the request has to go through the queue.
     pub fn deliver_at_once(&self, request: &ExportRequest, shard: &ShardContext) -> Option<Outcome> {
         match &self.kind {
-            Kind::OtlpGrpc(..) | Kind::OtlpHttp(..) => None,
+            Kind::OtlpGrpc(..) | Kind::OtlpHttp(..) | Kind::RemoteWrite(..) => None,
             Kind::Debug(verbosity) => {
                 let encoded = request.encoded(Encoding::default(), shard);
-                eprint!("{}", debug::render(*verbosity, &encoded.body[PREFIX_BYTES..]));
+                eprint!("{}", debug::render(*verbosity, self.signal, &encoded.body[PREFIX_BYTES..]));
                 Some(Outcome::Delivered)
             }
             Kind::Memory(traces, series) => {
                 let mut traces = traces.borrow_mut();
                 let batch = request.batch();
-                traces.push(&batch.index, &batch.segments, &|reason| self.reason(reason));
+                let index = batch.index.spans().expect("the checked configuration has memory in traces pipelines only");
+                traces.push(index, &batch.segments, &|reason| self.reason(reason));
                 traces.show(&shard.cells, series);
                 Some(Outcome::Delivered)
             }
@@ -161,6 +176,7 @@ impl Exporter {
         match &self.kind {
             Kind::OtlpGrpc(otlp, encoding) => otlp.attempt(&encoding.of_request(request, shard)).await,
             Kind::OtlpHttp(otlp, encoding) => otlp.attempt(&encoding.of_request(request, shard)).await,
+            Kind::RemoteWrite(remote) => remote.attempt(request, shard).await,
             Kind::Debug(_) | Kind::Memory(..) | Kind::Nop => Outcome::Delivered,
         }
     }
@@ -170,6 +186,7 @@ impl Exporter {
         match &self.kind {
             Kind::OtlpGrpc(otlp, _) => otlp.close().await,
             Kind::OtlpHttp(otlp, _) => otlp.close().await,
+            Kind::RemoteWrite(remote) => remote.close().await,
             Kind::Debug(_) | Kind::Memory(..) | Kind::Nop => {}
         }
     }

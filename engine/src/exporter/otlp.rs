@@ -10,14 +10,14 @@ use crate::transport::client::PeerSettings;
 use crate::transport::client::grpc::GrpcClient;
 use crate::transport::client::host_and_port;
 use crate::transport::tls::{Alpn, TlsClient};
-
-/// The one method of this signal (opentelemetry-proto, collector/trace/v1).
-const TRACES_METHOD: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
+use codecs::otlp::Signal;
 
 /// An `otlp` exporter on one shard.
 #[derive(Debug)]
 pub struct OtlpExporter {
     client: GrpcClient,
+    /// What it calls.
+    method: &'static str,
     /// What the backend is shown with each request.
     shown: Option<BackendHeaders>,
     /// Who answers whom, for errors.
@@ -36,6 +36,7 @@ impl OtlpExporter {
     pub fn new(
         id: &ComponentId,
         settings: &OtlpExporterSettings,
+        signal: Signal,
         tls: Option<TlsClient>,
         shown: Option<BackendHeaders>,
         shard: usize,
@@ -54,7 +55,8 @@ impl OtlpExporter {
             first_address: shard,
         };
         let client = GrpcClient::new(&peer).map_err(|error| format!("{sender}: {error}"))?;
-        Ok(OtlpExporter { client, shown, peer: format!("{sender} to {}", host_and_port(&settings.endpoint)) })
+        let peer = format!("{sender} to {}", host_and_port(&settings.endpoint));
+        Ok(OtlpExporter { client, method: signal.grpc_method(), shown, peer })
     }
 
     /// Begins to connect, so that a wrong endpoint shows before the first request.
@@ -68,7 +70,7 @@ impl OtlpExporter {
             Ok(headers) => headers,
             Err(never) => return never,
         };
-        match self.client.call(TRACES_METHOD, request.body.clone(), request.compression, headers).await {
+        match self.client.call(self.method, request.body.clone(), request.compression, headers).await {
             Ok(answer) => outcome::from_grpc(&self.peer, &answer.status, &answer.message),
             Err(error) => outcome::from_client_error(error),
         }
@@ -97,11 +99,11 @@ mod tests {
 
     fn exporter(settings: &OtlpExporterSettings) -> OtlpExporter {
         let tls = OtlpExporter::tls(&id("otlp"), settings).unwrap();
-        OtlpExporter::new(&id("otlp"), settings, tls, None, 0).unwrap()
+        OtlpExporter::new(&id("otlp"), settings, Signal::Traces, tls, None, 0).unwrap()
     }
 
     fn request() -> EncodedRequest {
-        EncodedRequest { body: framed(b"spans"), compression: Compression::None, spans: 1, client: None }
+        EncodedRequest { body: framed(b"spans"), compression: Compression::None, items: 1, client: None }
     }
 
     /// A peer that plays `script` on every connection it gets.
@@ -181,7 +183,7 @@ mod tests {
     #[test]
     fn a_partial_success_is_read() {
         let mut message = Vec::new();
-        write_response(&PartialSuccess { rejected_spans: 2, error_message: "old".to_owned() }, &mut message);
+        write_response(&PartialSuccess { rejected_items: 2, error_message: "old".to_owned() }, &mut message);
         check(Reply::Ok(message), |outcome| {
             assert_eq!(outcome, Outcome::PartiallyRejected { rejected: 2, message: "old".to_owned() });
         });
@@ -252,7 +254,7 @@ mod tests {
                 let (exporter, done) = (Rc::clone(&exporter), done.clone());
                 spawn(async move {
                     let body = framed(&vec![number; 300_000]);
-                    let request = EncodedRequest { body, compression: Compression::None, spans: 1, client: None };
+                    let request = EncodedRequest { body, compression: Compression::None, items: 1, client: None };
                     done.send(exporter.attempt(&request).await).await.unwrap();
                 });
             }
@@ -470,7 +472,7 @@ mod tests {
     fn a_header_that_cannot_be_sent_is_found_at_start() {
         let mut settings = exporter_settings(4317);
         settings.headers = vec![("two words".to_owned(), "x".to_owned())];
-        let error = OtlpExporter::new(&id("otlp"), &settings, None, None, 0).unwrap_err();
+        let error = OtlpExporter::new(&id("otlp"), &settings, Signal::Traces, None, None, 0).unwrap_err();
         assert!(error.contains("\"two words\" is not a header name"), "{error}");
     }
 }

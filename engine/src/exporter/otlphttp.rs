@@ -50,9 +50,9 @@ impl OtlpHttpExporter {
             timeout: check_duration(settings.timeout_ns),
             first_address: shard,
         };
-        let client = HttpClient::new(&peer, &settings.traces_path, settings.format)
-            .map_err(|error| format!("{sender}: {error}"))?;
-        let url = format!("{scheme}://{}{}", host_and_port(&settings.endpoint), settings.traces_path);
+        let client =
+            HttpClient::new(&peer, &settings.path, settings.format).map_err(|error| format!("{sender}: {error}"))?;
+        let url = format!("{scheme}://{}{}", host_and_port(&settings.endpoint), settings.path);
         Ok(OtlpHttpExporter { client, shown, peer: format!("{sender} to {url}") })
     }
 
@@ -109,7 +109,7 @@ mod tests {
     }
 
     fn request() -> EncodedRequest {
-        EncodedRequest { body: framed(b"spans"), compression: Compression::None, spans: 1, client: None }
+        EncodedRequest { body: framed(b"spans"), compression: Compression::None, items: 1, client: None }
     }
 
     /// What one attempt makes of one answer.

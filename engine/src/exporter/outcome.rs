@@ -22,12 +22,21 @@ const PEER_TEXT_CHARS_MAX: usize = 300;
 pub enum Outcome {
     /// The peer has taken everything.
     Delivered,
-    /// The peer has taken the request; it says that it will not keep some spans, which must not be sent again. With 0
+    /// The peer has taken the request; it says that it will not keep some items, which must not be sent again. With 0
     /// rejected the message is a warning.
     PartiallyRejected {
-        /// Spans it will not keep.
+        /// Spans, data points or log records it will not keep.
         rejected: u64,
         /// Why.
+        message: String,
+    },
+    /// The peer has taken what it could be given: the rest is settled too and must not be sent again.
+    DeliveredInPart {
+        /// Items that could not be translated for it.
+        dropped: u64,
+        /// Items it will never take.
+        failed: u64,
+        /// Why it will not; empty if there are none.
         message: String,
     },
     /// Not now.
@@ -214,9 +223,9 @@ pub fn from_http(peer: &str, answer: HttpAnswer<'_>, now: SystemTime) -> Outcome
 fn from_response<E: Display>(peer: &str, read: Result<Option<PartialSuccess>, E>) -> Outcome {
     match read {
         Ok(None) => Outcome::Delivered,
-        Ok(Some(PartialSuccess { rejected_spans, error_message })) => Outcome::PartiallyRejected {
+        Ok(Some(PartialSuccess { rejected_items, error_message })) => Outcome::PartiallyRejected {
             // Negative numbers mean nothing in the protocol.
-            rejected: u64::try_from(rejected_spans).unwrap_or(0),
+            rejected: u64::try_from(rejected_items).unwrap_or(0),
             message: peer_text(&error_message),
         },
         Err(error) => Outcome::Permanent {
@@ -227,7 +236,7 @@ fn from_response<E: Display>(peer: &str, read: Result<Option<PartialSuccess>, E>
 }
 
 /// `Retry-After` (RFC 9110, 10.2.3): whole seconds or a date. A date in the past is no wait, nonsense is no hint.
-fn retry_after(text: &str, now: SystemTime) -> Option<Duration> {
+pub(super) fn retry_after(text: &str, now: SystemTime) -> Option<Duration> {
     let text = text.trim();
     if let Ok(seconds) = text.parse::<u32>() {
         return Some(Duration::from_secs(u64::from(seconds)));
@@ -249,7 +258,7 @@ fn is_text(content_type: &str) -> bool {
 }
 
 /// A peer's words, cut and on one line: they end in logs.
-fn peer_text(text: &str) -> String {
+pub(super) fn peer_text(text: &str) -> String {
     let one_line = text.trim().chars().map(|letter| if letter.is_control() { ' ' } else { letter });
     let mut cut: String = one_line.take(PEER_TEXT_CHARS_MAX).collect();
     if cut.len() < text.trim().len() {
@@ -319,10 +328,10 @@ mod tests {
         assert_eq!(message, "exporter otlp to backend:4317: the peer answers PERMISSION_DENIED: token expired");
     }
 
-    fn partial(rejected_spans: i64) -> Vec<u8> {
+    fn partial(rejected_items: i64) -> Vec<u8> {
         let mut bytes = Vec::new();
         let error_message = "too old".to_owned();
-        write_response(&PartialSuccess { rejected_spans, error_message }, &mut bytes);
+        write_response(&PartialSuccess { rejected_items, error_message }, &mut bytes);
         bytes
     }
 

@@ -1,19 +1,22 @@
-//! What flows between nodes: shared read-only segments, the index over them, and the parts of requests to answer.
+//! What flows between nodes, for any signal: shared read-only segments, the index over them, and the parts of requests
+//! to answer.
 
 use super::ack::{Ack, Outcome};
 use super::client::Client;
 use bytes::Bytes;
-use codecs::otlp::SpanIndex;
+use codecs::otlp::{SignalIndex, SpanIndex};
 use std::rc::Rc;
 
-/// Most segments of one batch: a span names its segment in 16 bits.
+/// Most segments of one batch: an item names its segment in 16 bits.
 pub const SEGMENTS_MAX: usize = u16::MAX as usize;
 
-/// Spans on their way through a pipeline.
+const SPANS_ONLY: &str = "the checked configuration has this node in traces pipelines only";
+
+/// Spans, metrics or log records on their way through a pipeline.
 #[derive(Debug, Default)]
 pub struct Batch {
-    /// Where the spans lie and whose they are.
-    pub index: SpanIndex,
+    /// Where the items lie and whose they are.
+    pub index: SignalIndex,
     /// Their bytes. Shared: a fan-out clones the handles, never the bytes.
     pub segments: Vec<Bytes>,
     /// The parts of requests that wait for this batch.
@@ -23,15 +26,31 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// Number of spans.
-    pub fn spans(&self) -> u64 {
-        self.index.spans.len() as u64
+    /// Number of spans, data points or log records.
+    pub fn items(&self) -> u64 {
+        self.index.count()
     }
 
-    /// Bytes of its spans and envelopes, close to what a request of it weighs before compression.
+    /// Bytes of its items and envelopes, close to what a request of it weighs before compression.
     pub fn bytes(&self) -> u64 {
-        let spans: u64 = self.index.spans.iter().map(|span| u64::from(span.length)).sum();
-        spans + self.index.envelopes.len() as u64
+        self.index.bytes()
+    }
+
+    /// The index of a batch of traces, for nodes that work on spans: the checked configuration has them in traces pipelines
+    /// only.
+    ///
+    /// # Panics
+    /// The batch is of another signal.
+    pub fn span_index(&self) -> &SpanIndex {
+        self.index.spans().expect(SPANS_ONLY)
+    }
+
+    /// As [`Batch::span_index`], to change it.
+    ///
+    /// # Panics
+    /// The batch is of another signal.
+    pub fn span_index_mut(&mut self) -> &mut SpanIndex {
+        self.index.spans_mut().expect(SPANS_ONLY)
     }
 
     /// A second batch over the same bytes, with parts of its own: one for each branch of a fan-out.
@@ -61,10 +80,6 @@ impl Batch {
 
     /// Memory this batch holds beside its segments, in bytes.
     pub fn index_bytes(&self) -> usize {
-        let index = &self.index;
-        index.envelopes.capacity()
-            + index.resources.capacity() * size_of::<codecs::otlp::ByteRange>()
-            + index.scopes.capacity() * size_of::<codecs::otlp::ScopeEntry>()
-            + index.spans.capacity() * size_of::<codecs::otlp::SpanItem>()
+        self.index.memory_bytes()
     }
 }

@@ -53,19 +53,21 @@ impl Crossing {
 
     /// Sends away what others own; what is left belongs to this shard, spans without a trace id included.
     pub fn keep_own(&mut self, mut batch: Batch) -> Batch {
+        let Batch { index, segments, acks, .. } = &mut batch;
+        let index = index.spans_mut().expect("spans cross before tail_sampling, which stands in traces pipelines only");
         let entry = self.tickets.vacant_entry();
         let number = u32::try_from(entry.key()).expect("tickets are bounded by the bytes of their batches");
-        let source = Source { index: &batch.index, segments: &batch.segments };
+        let source = Source { index, segments };
         self.mine.clear();
         let sent = self.mesh.borrow_mut().route(self.pipeline, number, source, &mut self.mine);
         if sent == 0 {
             return batch;
         }
         let spans = sent as u64;
-        entry.insert(Ticket { acks: batch.acks.iter().map(Ack::split).collect(), spans });
+        entry.insert(Ticket { acks: acks.iter().map(Ack::split).collect(), spans });
         self.spans_unanswered += spans;
         self.news.notify_one();
-        let all = &mut batch.index.spans;
+        let all = &mut index.items;
         for (place, &number) in self.mine.iter().enumerate() {
             all[place] = all[number as usize];
         }

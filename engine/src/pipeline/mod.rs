@@ -25,6 +25,7 @@ use crate::shard::parcel::Parcel;
 use crate::telemetry::metrics::{BookSeries, ProcessorSeries};
 use batch::Batch;
 use client::Client;
+use codecs::otlp::Signal;
 use std::cell::RefCell;
 use std::rc::Rc;
 
@@ -34,6 +35,7 @@ const RELEASES_PER_TURN: usize = 4;
 /// One pipeline on one shard.
 #[derive(Debug)]
 pub struct Pipeline {
+    signal: Signal,
     nodes: Vec<Processor>,
     /// What goes into each node, and what comes out.
     items: Vec<ProcessorSeries>,
@@ -42,7 +44,7 @@ pub struct Pipeline {
     outlets: Vec<Outlet>,
     /// Set where spans may belong to another shard.
     crossing: Option<Crossing>,
-    /// Spans dropped by policy that the books already know of.
+    /// Items dropped by policy that the books already know of.
     dropped_booked: u64,
     /// The same of spans that failed in a node.
     failed_booked: u64,
@@ -67,14 +69,17 @@ impl Outlet {
 }
 
 impl Pipeline {
+    /// A pipeline of one signal: everything that it is given and that leaves it is of it, but what a connector makes.
     /// `crossing` sends the spans of other owners away before the tail_sampling node; one shard needs none.
     pub fn new(
+        signal: Signal,
         nodes: Vec<Processor>,
         items: Vec<ProcessorSeries>,
         branches: Vec<Rc<Branch>>,
         crossing: Option<Crossing>,
     ) -> Pipeline {
-        Pipeline { nodes, items, branches, outlets: Vec::new(), crossing, dropped_booked: 0, failed_booked: 0 }
+        let (outlets, dropped_booked, failed_booked) = (Vec::new(), 0, 0);
+        Pipeline { signal, nodes, items, branches, outlets, crossing, dropped_booked, failed_booked }
     }
 
     /// Joins it to the pipelines behind its connectors, before the first batch.
@@ -115,10 +120,11 @@ impl Pipeline {
         }
     }
 
-    /// Takes a batch that the edge admitted.
+    /// Takes a batch that the edge admitted, or that a connector passes on.
     pub fn consume(&mut self, turn: Turn<'_>, batch: Batch) {
+        debug_assert_eq!(batch.index.signal(), self.signal, "receivers and connectors feed pipelines of one signal");
         for book in self.books() {
-            turn.cells.add(book.accepted, batch.spans());
+            turn.cells.add(book.accepted, batch.items());
         }
         self.run(turn, 0, batch);
         self.book_dropped(turn);
@@ -183,11 +189,11 @@ impl Pipeline {
             {
                 batch = crossing.keep_own(batch);
             }
-            if batch.index.spans.is_empty() {
+            if batch.index.is_empty() {
                 batch.settle(&ack::Outcome::Taken);
                 return;
             }
-            turn.cells.add(self.items[position].incoming_items, batch.spans());
+            turn.cells.add(self.items[position].incoming_items, batch.items());
             let started = self.items[position].internal_duration_ns.map(|series| (series, turn.clock.now_ns()));
             let node = &mut self.nodes[position];
             node.take(turn, batch, &mut out);
@@ -213,14 +219,14 @@ impl Pipeline {
     }
 
     fn count_outgoing(&self, turn: Turn<'_>, position: usize, out: &[Batch]) {
-        turn.cells.add(self.items[position].outgoing_items, out.iter().map(Batch::spans).sum());
+        turn.cells.add(self.items[position].outgoing_items, out.iter().map(Batch::items).sum());
     }
 
     /// Fans out: one shared request for all exporters, a batch for each pipeline behind a connector, and one part of
     /// each ack for each of them.
     fn leave(&self, turn: Turn<'_>, mut batch: Batch) {
         for outlet in &self.outlets {
-            turn.cells.add(outlet.book.delivered, batch.spans());
+            turn.cells.add(outlet.book.delivered, batch.items());
             if let Some(span_metrics) = &outlet.span_metrics {
                 span_metrics.borrow_mut().take(turn.now_ns, turn.cells, &batch);
             }
@@ -249,7 +255,7 @@ impl Pipeline {
     /// Books what policies dropped, and what failed in a node, since the last time, for each exporter that will never see
     /// it.
     fn book_dropped(&mut self, turn: Turn<'_>) {
-        let dropped: u64 = self.nodes.iter().map(Processor::spans_dropped).sum();
+        let dropped: u64 = self.nodes.iter().map(Processor::items_dropped).sum();
         let news = dropped - self.dropped_booked;
         self.dropped_booked = dropped;
         let failed: u64 = self.nodes.iter().map(Processor::spans_failed).sum();
@@ -266,9 +272,9 @@ impl Pipeline {
     /// Shows what is in flight, counted from those who hold it.
     pub fn show_in_flight(&self, turn: Turn<'_>) {
         let crossing = self.crossing.as_ref().map_or(0, Crossing::spans_unanswered);
-        let nodes: u64 = self.nodes.iter().map(Processor::spans_held).sum();
+        let nodes: u64 = self.nodes.iter().map(Processor::items_held).sum();
         for branch in &self.branches {
-            turn.cells.set(branch.book.in_flight, nodes + crossing + branch.spans_held());
+            turn.cells.set(branch.book.in_flight, nodes + crossing + branch.items_held());
         }
         for outlet in &self.outlets {
             turn.cells.set(outlet.book.in_flight, nodes + crossing);
@@ -295,8 +301,8 @@ impl Pipeline {
         samplers.flatten().collect()
     }
 
-    /// Whether no node holds a span.
+    /// Whether no node holds anything.
     pub fn is_empty(&self) -> bool {
-        self.nodes.iter().all(|node| node.spans_held() == 0)
+        self.nodes.iter().all(|node| node.items_held() == 0)
     }
 }

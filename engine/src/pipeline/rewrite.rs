@@ -75,9 +75,9 @@ impl Rewriter {
         number: u32,
         write: impl FnOnce(&mut Vec<u8>),
     ) -> Result<(), Malformed> {
-        let old = &batch.index.spans[number as usize];
+        let old = &batch.span_index().items[number as usize];
         let open = self.open.get_or_insert_with(|| {
-            let bytes: usize = batch.index.spans.iter().map(|span| span.length as usize).sum();
+            let bytes: usize = batch.span_index().items.iter().map(|span| span.length as usize).sum();
             buffers.take(bytes.min(SEGMENT_BYTES_MAX))
         });
         let start = open.len();
@@ -113,7 +113,7 @@ impl Rewriter {
     /// Makes it so. Returns how many spans were taken out; the caller counts them under the word that fits.
     pub fn apply(&mut self, batch: &mut Batch) -> u64 {
         self.close();
-        self.place_envelopes(&mut batch.index);
+        self.place_envelopes(batch.span_index_mut());
         if self.spans.is_empty() && self.dropped.is_empty() {
             return 0;
         }
@@ -123,10 +123,10 @@ impl Rewriter {
         );
         let first = segment(batch.segments.len());
         for (number, item) in self.spans.drain(..) {
-            batch.index.spans[number as usize] = SpanItem { segment: item.segment + first, ..item };
+            batch.span_index_mut().items[number as usize] = SpanItem { segment: item.segment + first, ..item };
         }
         batch.segments.append(&mut self.segments);
-        let dropped = self.take_out(&mut batch.index);
+        let dropped = self.take_out(batch.span_index_mut());
         let_go_of_segments(batch, &mut self.numbers);
         dropped
     }
@@ -176,10 +176,10 @@ impl Rewriter {
             return 0;
         }
         self.dropped.sort_unstable();
-        let before = index.spans.len();
+        let before = index.items.len();
         let mut dropped = self.dropped.iter().peekable();
         let mut number = 0;
-        index.spans.retain(|_| {
+        index.items.retain(|_| {
             let goes = dropped.peek() == Some(&&number);
             // Twice dropped is dropped once.
             while dropped.next_if_eq(&&number).is_some() {}
@@ -187,7 +187,7 @@ impl Rewriter {
             !goes
         });
         self.dropped.clear();
-        (before - index.spans.len()) as u64
+        (before - index.items.len()) as u64
     }
 }
 
@@ -204,9 +204,10 @@ pub fn pass_on(turn: Turn<'_>, mut batch: Batch, out: &mut Vec<Batch>) {
 /// Drops the segments that no span lies in.
 fn let_go_of_segments(batch: &mut Batch, numbers: &mut Vec<u16>) {
     let Batch { index, segments, .. } = batch;
+    let Some(index) = index.spans_mut() else { return };
     numbers.clear();
     numbers.resize(segments.len(), UNUSED);
-    for span in &index.spans {
+    for span in &index.items {
         numbers[usize::from(span.segment)] = 0;
     }
     if !numbers.contains(&UNUSED) {
@@ -217,7 +218,7 @@ fn let_go_of_segments(batch: &mut Batch, numbers: &mut Vec<u16>) {
     }
     let mut kept = numbers.iter().map(|number| *number != UNUSED);
     segments.retain(|_| kept.next().unwrap_or(false));
-    for span in &mut index.spans {
+    for span in &mut index.items {
         span.segment = numbers[usize::from(span.segment)];
     }
 }
@@ -245,7 +246,7 @@ impl Order {
     /// The numbers of all spans of `index`: by resource, within it by scope, within it as they came.
     pub fn of(&mut self, index: &SpanIndex) -> &[u32] {
         self.spans.clear();
-        let all = 0..position(index.spans.len());
+        let all = 0..position(index.items.len());
         if is_in_order(index) {
             self.spans.extend(all);
             return &self.spans;
@@ -255,7 +256,7 @@ impl Order {
         self.scopes.sort_unstable_by_key(|&scope| (index.scopes[scope as usize].resource, scope));
         self.next.clear();
         self.next.resize(index.scopes.len(), 0);
-        for span in &index.spans {
+        for span in &index.items {
             self.next[span.scope as usize] += 1;
         }
         let mut start = 0;
@@ -263,8 +264,8 @@ impl Order {
             let count = &mut self.next[scope as usize];
             start += std::mem::replace(count, start);
         }
-        self.spans.resize(index.spans.len(), 0);
-        for (number, span) in all.zip(&index.spans) {
+        self.spans.resize(index.items.len(), 0);
+        for (number, span) in all.zip(&index.items) {
             let next = &mut self.next[span.scope as usize];
             self.spans[*next as usize] = number;
             *next += 1;
@@ -275,7 +276,7 @@ impl Order {
 
 /// Whether the spans lie in this order already, as in every request.
 fn is_in_order(index: &SpanIndex) -> bool {
-    index.spans.is_sorted_by_key(|span| span.scope) && index.scopes.is_sorted_by_key(|scope| scope.resource)
+    index.items.is_sorted_by_key(|span| span.scope) && index.scopes.is_sorted_by_key(|scope| scope.resource)
 }
 
 #[cfg(test)]
@@ -303,28 +304,28 @@ mod tests {
             let bytes = request.encode_to_vec();
             let mut index = SpanIndex::default();
             index.read_request(&bytes, 0).unwrap();
-            batch.append(Batch { index, segments: vec![bytes.into()], ..Batch::default() });
+            batch.append(Batch { index: index.into(), segments: vec![bytes.into()], ..Batch::default() });
         }
         batch
     }
 
     fn request_of(batch: &Batch) -> ExportTraceServiceRequest {
         let mut out = Vec::new();
-        Encoder::default().encode(&batch.index, &batch.segments, &Selection::All, &mut out);
+        Encoder::default().encode(batch.span_index(), &batch.segments, &Selection::All, &mut out);
         ExportTraceServiceRequest::decode(&*out).unwrap()
     }
 
     fn ids(batch: &Batch) -> Vec<u8> {
-        batch.index.spans.iter().map(|span| span.span_id[0]).collect()
+        batch.span_index().items.iter().map(|span| span.span_id[0]).collect()
     }
 
     #[test]
     fn a_changed_span_lies_in_a_new_segment_and_the_index_knows_its_new_facts() {
         let request = ExportTraceServiceRequest { resource_spans: vec![resource("a", vec![vec![span(1), span(2)]])] };
         let mut batch = batch(vec![request]);
-        batch.index.spans[1].reason = 7;
+        batch.span_index_mut().items[1].reason = 7;
         let (buffers, mut rewriter) = (Buffers::new(1 << 20), Rewriter::default());
-        let untouched = batch.index.spans[0];
+        let untouched = batch.span_index().items[0];
         let failed = Span {
             status: Some(SpanStatus { code: 2, ..SpanStatus::default() }),
             end_time_unix_nano: 9,
@@ -333,8 +334,8 @@ mod tests {
         };
         rewriter.span(&buffers, &batch, 1, |out| failed.encode(out).unwrap()).unwrap();
         assert_eq!(rewriter.apply(&mut batch), 0);
-        assert_eq!(batch.index.spans[0], untouched);
-        let item = &batch.index.spans[1];
+        assert_eq!(batch.span_index().items[0], untouched);
+        let item = &batch.span_index().items[1];
         assert_eq!((item.status, item.end_ns, item.has_parent), (StatusCode::Error, 9, true));
         assert_eq!((item.segment, item.reason), (1, 7));
         assert_eq!(span_bytes(item, &batch.segments), failed.encode_to_vec());
@@ -419,24 +420,24 @@ mod tests {
                 ExportTraceServiceRequest { resource_spans: vec![resource(&number.to_string(), scopes)] }
             });
             let mut batch = batch(requests.collect());
-            let spans = batch.index.spans.len();
+            let spans = batch.span_index().items.len();
             for (from, to) in swaps.into_iter().filter(|_| spans > 0) {
-                batch.index.spans.swap(from % spans, to % spans);
+                batch.span_index_mut().items.swap(from % spans, to % spans);
             }
             let mut order = Order::default();
-            let order = order.of(&batch.index).to_vec();
+            let order = order.of(batch.span_index()).to_vec();
             let mut seen = order.clone();
             seen.sort_unstable();
             prop_assert!(seen.iter().copied().eq(0..spans as u32));
-            let scopes: Vec<u32> = order.iter().map(|span| batch.index.spans[*span as usize].scope).collect();
-            let owners: Vec<u32> = scopes.iter().map(|scope| batch.index.scopes[*scope as usize].resource).collect();
+            let scopes: Vec<u32> = order.iter().map(|span| batch.span_index().items[*span as usize].scope).collect();
+            let owners: Vec<u32> = scopes.iter().map(|scope| batch.span_index().scopes[*scope as usize].resource).collect();
             prop_assert!(owners.is_sorted());
 
             let (buffers, mut rewriter) = (Buffers::new(1 << 20), Rewriter::default());
             let mut expected = request_of(&batch);
             let fate_of = |id: u8| fates[usize::from(id) - 1];
             for &number in &order {
-                let id = batch.index.spans[number as usize].span_id[0];
+                let id = batch.span_index().items[number as usize].span_id[0];
                 match fate_of(id) {
                     1 => rewriter.drop_span(number),
                     2 => rewriter
@@ -446,8 +447,8 @@ mod tests {
                 }
             }
             let is_changed = |url: &[u8]| resources[usize::from(url[0] - b'0')];
-            for number in 0..batch.index.resources.len() {
-                let envelope = batch.index.envelope(batch.index.resources[number]);
+            for number in 0..batch.span_index().resources.len() {
+                let envelope = batch.span_index().envelope(batch.span_index().resources[number]);
                 let mut resource = ResourceSpans::decode(envelope).unwrap();
                 if is_changed(&resource.schema_url) {
                     resource.schema_url.extend(b" changed");

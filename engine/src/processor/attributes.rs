@@ -54,7 +54,7 @@ impl AttributesEditor {
     fn edit(&mut self, buffers: &Buffers, batch: &Batch) -> Result<(), Failure> {
         let AttributesEditor { selection, settings, list, item, context, rewriter, .. } = self;
         let mut walk = Walk { batch, item: std::mem::take(item).recycle(), scope: None };
-        for (number, span) in (0..).zip(&batch.index.spans) {
+        for (number, span) in (0..).zip(&batch.span_index().items) {
             if !selection.is_everything() && !selection.selects(walk.on(span), Context::Span) {
                 continue;
             }
@@ -90,8 +90,8 @@ impl<'b> Walk<'b> {
     fn on(&mut self, span: &SpanItem) -> &TraceItem<'b> {
         if self.scope != Some(span.scope) {
             self.scope = Some(span.scope);
-            self.item.begin_resource(self.batch.index.resource_envelope(span.scope));
-            self.item.begin_scope(self.batch.index.scope_envelope(span.scope));
+            self.item.begin_resource(self.batch.span_index().resource_envelope(span.scope));
+            self.item.begin_scope(self.batch.span_index().scope_envelope(span.scope));
         }
         self.item.begin_span(span_bytes(span, &self.batch.segments));
         &self.item

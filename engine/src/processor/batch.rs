@@ -1,8 +1,9 @@
-//! `batch`: collects spans until there are enough of them, or until they have waited long enough.
+//! `batch`: collects items until there are enough of them, or until they have waited long enough.
 //!
-//! The one idea: batches are merged by appending indexes; no span byte moves. Sizes and timeout have the Collector's
+//! The one idea: batches are merged by appending indexes; no byte moves, unless a metric has to be cut. Sizes and timeout have the Collector's
 //! meaning (reference: batch processor): `send_batch_size` triggers, `send_batch_max_size` bounds, the timer counts from
-//! the first span after a send. Unlike the Collector's, a batch that cannot leave stays: nothing is dropped here.
+//! the first item after a send; spans, data points or log records are counted. Unlike the Collector's, a batch that
+//! cannot leave stays: nothing is dropped here.
 //!
 //! With `metadata_keys` there is one such batch per combination of the clients' values, each with its own size and
 //! timer, and they never mix. Without, there is one for everybody.
@@ -16,8 +17,10 @@ use super::Turn;
 use crate::pipeline::ack::Outcome;
 use crate::pipeline::batch::{Batch, SEGMENTS_MAX};
 use crate::pipeline::client::{self, Client};
+use crate::shard::buffers::Buffers;
 use crate::telemetry::metrics::BatchSeries;
-use codecs::otlp::SpanIndex;
+use bytes::Bytes;
+use codecs::otlp::{Item, MetricIndex, MetricItem, Place, Signal, SignalIndex, cut_metric, item_bytes};
 use slab::Slab;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
@@ -29,11 +32,11 @@ const UNUSED_NS: u64 = 300_000_000_000;
 /// Settings, with 0 meaning what the configuration says it means.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Longest wait of a span; 0: every batch leaves at once.
+    /// Longest wait of an item; 0: every batch leaves at once.
     pub timeout_ns: u64,
-    /// Spans that trigger sending; 0: every batch leaves at once.
+    /// Items that trigger sending; 0: every batch leaves at once.
     pub send_batch_size: u32,
-    /// Most spans of one batch; 0: no bound.
+    /// Most items of one batch; 0: no bound.
     pub send_batch_max_size: u32,
     /// Headers of clients whose values are never mixed.
     pub metadata_keys: Vec<String>,
@@ -45,6 +48,7 @@ pub struct Settings {
 #[derive(Debug)]
 pub struct Batcher {
     settings: Settings,
+    signal: Signal,
     series: BatchSeries,
     groups: Slab<Group>,
     /// Groups by the values of their clients.
@@ -55,18 +59,20 @@ pub struct Batcher {
     full: VecDeque<usize>,
     /// Groups beyond their bound, because what is behind this node has stopped.
     stopped: usize,
-    spans: u64,
+    items: u64,
     /// Reused between batches.
     scratch: Vec<u8>,
 }
 
-/// Spans of clients with the same values.
+/// Items of clients with the same values.
 #[derive(Debug)]
 struct Group {
     /// What these clients have in common.
     client: Option<Rc<Client>>,
     pending: Batch,
-    /// When the pending spans must leave; meaningless while there are none.
+    /// What is pending, as limits count it.
+    items: u64,
+    /// When the pending items must leave; meaningless while there are none.
     deadline_ns: u64,
     last_used_ns: u64,
     is_in_due: bool,
@@ -76,16 +82,17 @@ struct Group {
 
 impl Batcher {
     /// Holds nothing yet.
-    pub fn new(settings: Settings, series: BatchSeries) -> Batcher {
+    pub fn new(settings: Settings, signal: Signal, series: BatchSeries) -> Batcher {
         Batcher {
             settings,
+            signal,
             series,
             groups: Slab::new(),
             by_values: HashMap::default(),
             due: BinaryHeap::new(),
             full: VecDeque::new(),
             stopped: 0,
-            spans: 0,
+            items: 0,
             scratch: Vec::new(),
         }
     }
@@ -106,14 +113,16 @@ impl Batcher {
         self.groups.len() < self.settings.metadata_combinations_max
     }
 
-    /// Takes ownership: the senders are answered here. The spans leave at the next `turn` that finds them due.
+    /// Takes ownership: the senders are answered here. The items leave at the next `turn` that finds them due.
     pub fn take(&mut self, turn: Turn<'_>, mut batch: Batch) {
         let number = self.group_of(turn, batch.client.as_deref());
         batch.settle(&Outcome::Taken);
-        self.spans += batch.spans();
+        let items = batch.items();
+        self.items += items;
         let group = &mut self.groups[number];
         group.last_used_ns = turn.now_ns;
-        if group.pending.index.spans.is_empty() {
+        group.items += items;
+        if group.pending.index.is_empty() {
             group.deadline_ns = turn.now_ns.saturating_add(self.settings.timeout_ns);
         }
         group.pending.append(batch);
@@ -130,7 +139,8 @@ impl Batcher {
         }
         let client = client.and_then(|client| client.only(keys)).map(Rc::new);
         let number = self.groups.insert(Group {
-            pending: Batch { client: client.clone(), ..Batch::default() },
+            pending: empty(self.signal, client.clone()),
+            items: 0,
             client,
             deadline_ns: 0,
             last_used_ns: turn.now_ns,
@@ -147,16 +157,16 @@ impl Batcher {
     fn note(&mut self, number: usize) {
         let (trigger, bound) = (self.trigger(), self.bound());
         let group = &mut self.groups[number];
-        let (spans, segments) = (group.pending.index.spans.len(), group.pending.segments.len());
-        if is_full(spans, segments, trigger) && !group.is_in_full {
+        let (items, segments) = (group.items, group.pending.segments.len());
+        if is_full(items, segments, trigger) && !group.is_in_full {
             group.is_in_full = true;
             self.full.push_back(number);
         }
-        if spans > 0 && !group.is_in_due {
+        if items > 0 && !group.is_in_due {
             group.is_in_due = true;
             self.due.push(Reverse((group.deadline_ns, number)));
         }
-        let is_stopped = spans >= bound || segments >= SEGMENTS_MAX / 2;
+        let is_stopped = items >= bound || segments >= SEGMENTS_MAX / 2;
         if is_stopped != group.is_stopped {
             group.is_stopped = is_stopped;
             self.stopped = if is_stopped { self.stopped + 1 } else { self.stopped - 1 };
@@ -170,15 +180,17 @@ impl Batcher {
         let trigger = if full.is_some() { self.series.size_trigger } else { self.series.timeout_trigger };
         turn.cells.add(trigger, 1);
         let group = &mut self.groups[number];
-        let rest = split(&mut group.pending, self.settings.send_batch_max_size as usize, group.client.clone());
+        let rest = split(&mut group.pending, self.settings.send_batch_max_size, group.client.clone(), turn.buffers);
         let leaving = std::mem::replace(&mut group.pending, rest);
+        let items = leaving.items();
+        group.items -= items;
         group.deadline_ns = turn.now_ns.saturating_add(self.settings.timeout_ns);
-        self.spans -= leaving.spans();
-        turn.cells.observe(self.series.send_size, leaving.spans());
+        self.items -= items;
+        turn.cells.observe(self.series.send_size, items);
         turn.cells.observe(self.series.send_size_bytes, leaving.bytes());
         out.push(leaving);
         self.note(number);
-        !self.full.is_empty() || (drain && self.spans > 0) || self.is_due(turn.now_ns)
+        !self.full.is_empty() || (drain && self.items > 0) || self.is_due(turn.now_ns)
     }
 
     fn next_full(&mut self) -> Option<usize> {
@@ -196,7 +208,7 @@ impl Batcher {
             self.due.pop();
             let group = &mut self.groups[number];
             group.is_in_due = false;
-            if group.pending.index.spans.is_empty() {
+            if group.pending.index.is_empty() {
                 continue;
             }
             if drain || group.deadline_ns <= now_ns {
@@ -218,13 +230,13 @@ impl Batcher {
         !self.full.is_empty()
     }
 
-    /// Spans that must leave at once: 1 where nothing is to wait.
-    fn trigger(&self) -> usize {
-        if self.settings.timeout_ns == 0 { 1 } else { self.settings.send_batch_size.max(1) as usize }
+    /// Items that must leave at once: 1 where nothing is to wait.
+    fn trigger(&self) -> u64 {
+        if self.settings.timeout_ns == 0 { 1 } else { self.settings.send_batch_size.max(1).into() }
     }
 
-    /// Spans of one group at which this node takes no more: twice what triggers sending.
-    fn bound(&self) -> usize {
+    /// Items of one group at which this node takes no more: twice what triggers sending.
+    fn bound(&self) -> u64 {
         self.trigger().saturating_mul(2).max(8192)
     }
 
@@ -240,7 +252,7 @@ impl Batcher {
             let group = &groups[number];
             let is_listed = group.is_in_due || group.is_in_full;
             let unused = now_ns.saturating_sub(group.last_used_ns) >= UNUSED_NS;
-            let forget = unused && !is_listed && group.pending.index.spans.is_empty();
+            let forget = unused && !is_listed && group.pending.index.is_empty();
             if forget {
                 groups.remove(number);
             }
@@ -248,9 +260,9 @@ impl Batcher {
         });
     }
 
-    /// Spans waiting.
-    pub fn spans_held(&self) -> u64 {
-        self.spans
+    /// Items waiting.
+    pub fn items_held(&self) -> u64 {
+        self.items
     }
 
     /// Memory of the pending indexes and of what is known of clients; the segments are request buffers.
@@ -263,35 +275,73 @@ impl Batcher {
     }
 }
 
-fn is_full(spans: usize, segments: usize, trigger: usize) -> bool {
-    spans >= trigger || segments >= SEGMENTS_MAX / 2
+/// A batch of this signal, without anything.
+fn empty(signal: Signal, client: Option<Rc<Client>>) -> Batch {
+    Batch { index: SignalIndex::new(signal), client, ..Batch::default() }
 }
 
-/// Cuts a pending batch to its bound, if there is one; returns what stays.
-fn split(pending: &mut Batch, bound: usize, client: Option<Rc<Client>>) -> Batch {
-    let spans = pending.index.spans.len();
-    if bound == 0 || spans <= bound {
-        return Batch { client, ..Batch::default() };
+fn is_full(items: u64, segments: usize, trigger: u64) -> bool {
+    items >= trigger || segments >= SEGMENTS_MAX / 2
+}
+
+/// Cuts a pending batch to its bound, if there is one; returns what stays. A metric that does not fit whole is cut itself,
+/// so that a batch has exactly as many points as it may.
+fn split(pending: &mut Batch, bound: u32, client: Option<Rc<Client>>, buffers: &Buffers) -> Batch {
+    if bound == 0 || pending.items() <= bound.into() {
+        return empty(pending.index.signal(), client);
     }
-    let cut = |from: usize, to: usize| {
-        let chosen: Vec<u32> = (from..to).map(|span| u32::try_from(span).expect("an index holds u32 spans")).collect();
-        let mut index = SpanIndex::default();
-        pending.index.select(&chosen, &mut index);
-        index
+    let mut segments = pending.segments.clone();
+    if let SignalIndex::Metrics(index) = &mut pending.index {
+        cut_to(bound, index, &mut segments, buffers);
+    }
+    let (first, all) = (pending.index.items_within(bound.into()), pending.index.len());
+    let part = |from: usize, to: usize| {
+        let chosen: Vec<u32> = (from..to).map(|item| u32::try_from(item).expect("an index holds u32 items")).collect();
+        let mut part = empty(pending.index.signal(), client.clone());
+        pending.index.select(&chosen, &mut part.index);
+        part.segments = segments.clone();
+        part
     };
-    let (first, rest) = (cut(0, bound), cut(bound, spans));
-    pending.index = first;
-    Batch { index: rest, segments: pending.segments.clone(), acks: Vec::new(), client }
+    let (first, rest) = (part(0, first), part(first, all));
+    (pending.index, pending.segments) = (first.index, first.segments);
+    rest
+}
+
+/// Cuts the metric that has the point number `bound` of the batch, so that its first part fits and each further part
+/// fills a batch. The parts lie in a segment of their own.
+fn cut_to(bound: u32, index: &mut MetricIndex, segments: &mut Vec<Bytes>, buffers: &Buffers) {
+    let mut room = bound;
+    let crosses = |metric: &MetricItem| {
+        let next = room.checked_sub(metric.points.max(1));
+        room = next.unwrap_or(room);
+        next.is_none()
+    };
+    let Some(position) = index.items.iter().position(crosses).filter(|_| room > 0) else { return };
+    let metric = index.items[position];
+    let mut bytes = buffers.take(metric.length as usize);
+    let Some(pieces) = cut_metric(item_bytes(&metric, segments), room, bound, &mut bytes) else { return };
+    let segment = u16::try_from(segments.len()).expect("this node keeps its batches far below 65536 segments");
+    let pieces = pieces.into_iter().map(|(range, points)| {
+        let position = |at: usize| u32::try_from(at).expect("a metric and 1 MiB stay below 4 GiB");
+        let mut piece = MetricItem { points, ..metric };
+        let (offset, length) = (position(range.start), position(range.len()));
+        piece.set_place(Place { offset, length, segment, ..metric.place() });
+        piece
+    });
+    index.items.splice(position..=position, pieces);
+    segments.push(bytes.freeze());
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::shard::Indexes;
-    use crate::shard::buffers::Buffers;
     use crate::shard::clock::Clock;
     use crate::telemetry::cells::{Cells, Schema};
-    use codecs::otlp::proto::{ExportTraceServiceRequest, ResourceSpans, ScopeSpans, Span};
+    use codecs::otlp::proto::{
+        ExportMetricsServiceRequest, ExportTraceServiceRequest, Gauge, Metric, MetricData, NumberDataPoint,
+        NumberValue, ResourceMetrics, ResourceSpans, ScopeMetrics, ScopeSpans, Span,
+    };
     use proptest::prelude::*;
     use prost::Message;
 
@@ -320,7 +370,7 @@ mod tests {
                 metadata_combinations_max: combinations,
             };
             Bench {
-                batcher: Batcher::new(settings, series),
+                batcher: Batcher::new(settings, Signal::Traces, series),
                 cells: Cells::new(&schema),
                 buffers: Buffers::new(0),
                 indexes: Indexes::default(),
@@ -349,7 +399,7 @@ mod tests {
             let scope_spans = vec![ScopeSpans { spans, ..ScopeSpans::default() }];
             let resource_spans = vec![ResourceSpans { scope_spans, ..ResourceSpans::default() }];
             let bytes = ExportTraceServiceRequest { resource_spans }.encode_to_vec();
-            let mut index = SpanIndex::default();
+            let mut index = SignalIndex::new(Signal::Traces);
             index.read_request(&bytes, 0).unwrap();
             let client = (!client.is_empty()).then(|| Rc::new(Client::with_metadata("tenant", &[client])));
             let batch = Batch { index, segments: vec![bytes.into()], client, ..Batch::default() };
@@ -375,7 +425,51 @@ mod tests {
     }
 
     fn ids(batch: &Batch) -> Vec<u64> {
-        batch.index.spans.iter().map(|span| u64::from_be_bytes(span.span_id) - 1).collect()
+        batch.index.spans().unwrap().items.iter().map(|span| u64::from_be_bytes(span.span_id) - 1).collect()
+    }
+
+    /// Metrics with so many points each, as a batch.
+    fn metrics(points: &[i64]) -> Batch {
+        let metric = |points: &i64| {
+            let point =
+                |value| NumberDataPoint { value: Some(NumberValue::AsInt(value)), ..NumberDataPoint::default() };
+            let gauge = Gauge { data_points: (0..*points).map(point).collect() };
+            Metric { name: b"m".to_vec(), data: Some(MetricData::Gauge(gauge)), ..Metric::default() }
+        };
+        let metrics = points.iter().map(metric).collect();
+        let scope_metrics = vec![ScopeMetrics { metrics, ..ScopeMetrics::default() }];
+        let resource_metrics = vec![ResourceMetrics { scope_metrics, ..ResourceMetrics::default() }];
+        let bytes = ExportMetricsServiceRequest { resource_metrics }.encode_to_vec();
+        let mut index = SignalIndex::new(Signal::Metrics);
+        index.read_request(&bytes, 0).unwrap();
+        Batch { index, segments: vec![bytes.into()], ..Batch::default() }
+    }
+
+    #[test]
+    fn batches_of_metrics_have_exactly_as_many_points_as_they_may() {
+        let buffers = Buffers::new(0);
+        for (points, bound, expected) in [
+            (&[10][..], 4, &[4, 4, 2][..]),
+            (&[1, 10, 1], 4, &[4, 4, 4]),
+            (&[4, 4], 4, &[4, 4]),
+            (&[3, 0, 3], 4, &[4, 3]),
+            (&[1, 1, 1], 1, &[1, 1, 1]),
+            (&[7], 0, &[7]),
+        ] {
+            let mut pending = metrics(points);
+            let mut sizes = Vec::new();
+            while !pending.index.is_empty() {
+                let rest = split(&mut pending, bound, None, &buffers);
+                let leaving = std::mem::replace(&mut pending, rest);
+                let mut request = Vec::new();
+                leaving.index.encode(&mut codecs::otlp::Encoder::default(), &leaving.segments, &mut request);
+                let mut again = SignalIndex::new(Signal::Metrics);
+                again.read_request(&request, 0).unwrap();
+                assert_eq!(again.count(), leaving.items());
+                sizes.push(leaving.items());
+            }
+            assert_eq!(sizes, expected, "{points:?} in batches of {bound}");
+        }
     }
 
     #[test]
@@ -389,7 +483,7 @@ mod tests {
         assert_eq!(bench.leaving(false), [("b".to_owned(), vec![2, 3, 4])]);
         bench.now_ns = 10 * MS;
         assert_eq!(bench.leaving(false), [("a".to_owned(), vec![0, 1])]);
-        assert_eq!(bench.batcher.spans_held(), 0);
+        assert_eq!(bench.batcher.items_held(), 0);
     }
 
     #[test]
@@ -468,7 +562,7 @@ mod tests {
                     }
                 }
                 leave(&mut bench, &mut waiting, false)?;
-                prop_assert_eq!(bench.batcher.spans_held(), waiting.len() as u64);
+                prop_assert_eq!(bench.batcher.items_held(), waiting.len() as u64);
                 for client in CLIENTS {
                     let held = waiting.iter().filter(|(whose, ..)| whose == client).count();
                     prop_assert!(held < size as usize, "enough to leave at once");

@@ -48,7 +48,7 @@ impl Failures {
 
     /// Ends a batch. Who waits for it is told never to repeat it; who has had the answer lost these spans.
     pub fn stop(&mut self, turn: Turn<'_>, mut batch: Batch, failure: &Failure) {
-        let spans = batch.spans();
+        let spans = batch.items();
         self.spans_failed += spans;
         turn.cells.add(self.series.failed_spans, spans);
         turn.cells.add(self.series.lost_spans, spans);

@@ -94,17 +94,17 @@ impl Filter {
         let item = std::mem::take(item).recycle();
         let mut walk = Walk { batch, buffers, groups, environment, item, faults, rewriter };
         let (mut resource, mut scope) = (None, None);
-        for &number in order.of(&batch.index) {
-            let span = &batch.index.spans[number as usize];
-            let of_scope = batch.index.scopes[span.scope as usize].resource;
+        for &number in order.of(batch.span_index()) {
+            let span = &batch.span_index().items[number as usize];
+            let of_scope = batch.span_index().scopes[span.scope as usize].resource;
             if resource != Some(of_scope) {
                 resource = Some(of_scope);
-                walk.item.begin_resource(batch.index.resource_envelope(span.scope));
+                walk.item.begin_resource(batch.span_index().resource_envelope(span.scope));
                 walk.forget(Context::Resource);
             }
             if scope != Some(span.scope) {
                 scope = Some(span.scope);
-                walk.item.begin_scope(batch.index.scope_envelope(span.scope));
+                walk.item.begin_scope(batch.span_index().scope_envelope(span.scope));
                 walk.forget(Context::Scope);
             }
             walk.item.begin_span(span_bytes(span, &batch.segments));
@@ -220,7 +220,7 @@ impl Walk<'_, '_> {
                 (Context::SpanEvent, _) => {
                     let span = match &without_events {
                         Some(span) => span.as_slice(),
-                        None => span_bytes(&self.batch.index.spans[number as usize], &self.batch.segments),
+                        None => span_bytes(&self.batch.span_index().items[number as usize], &self.batch.segments),
                     };
                     if let Some(less) = drop_events(group, span, &self.item, self.environment, self.faults)? {
                         without_events = Some(less);

@@ -14,14 +14,14 @@ pub struct MemoryLimiter {
 }
 
 impl MemoryLimiter {
-    /// `accepted` is `otelcol_processor_memory_limiter_accepted_spans` of this component.
+    /// `accepted` is `otelcol_processor_memory_limiter_accepted_spans` (or its like for another signal) of this component.
     pub fn new(accepted: Counter) -> MemoryLimiter {
         MemoryLimiter { accepted }
     }
 
     /// Counts and passes on.
     pub fn take(&mut self, turn: Turn<'_>, batch: Batch, out: &mut Vec<Batch>) {
-        turn.cells.add(self.accepted, batch.spans());
+        turn.cells.add(self.accepted, batch.items());
         out.push(batch);
     }
 }

@@ -24,7 +24,7 @@ use crate::pipeline::batch::Batch;
 pub enum Processor {
     /// Counts what the edge admitted on its behalf.
     MemoryLimiter(memory_limiter::MemoryLimiter),
-    /// Collects spans into larger batches.
+    /// Collects items into larger batches.
     Batch(Box<batch::Batcher>),
     /// Edits resource attributes.
     Resource(Box<resource::ResourceEditor>),
@@ -101,8 +101,8 @@ impl Processor {
         }
     }
 
-    /// Spans it has dropped by policy, ever.
-    pub fn spans_dropped(&self) -> u64 {
+    /// Spans, data points or log records it has dropped by policy, ever.
+    pub fn items_dropped(&self) -> u64 {
         match self {
             Processor::ProbabilisticSampler(node) => node.spans_dropped(),
             Processor::TailSampling(node) => node.spans_dropped(),
@@ -132,11 +132,11 @@ impl Processor {
         }
     }
 
-    /// Spans it holds.
-    pub fn spans_held(&self) -> u64 {
+    /// Spans, data points or log records it holds.
+    pub fn items_held(&self) -> u64 {
         match self {
-            Processor::Batch(node) => node.spans_held(),
-            Processor::TailSampling(node) => node.spans_held(),
+            Processor::Batch(node) => node.items_held(),
+            Processor::TailSampling(node) => node.items_held(),
             _ => 0,
         }
     }

@@ -35,22 +35,22 @@ impl ProbabilisticSampler {
 
     /// Passes on the spans that are kept; a batch without any ends here.
     pub fn take(&mut self, turn: Turn<'_>, mut batch: Batch, out: &mut Vec<Batch>) {
-        let spans = batch.index.spans.len();
+        let spans = batch.span_index().items.len();
         let mut counts = Counts::default();
         let mut bytes = turn.buffers.take(0);
         let mut kept = 0;
         for number in 0..spans {
-            let item = batch.index.spans[number];
+            let item = batch.span_index().items[number];
             let span = span_bytes(&item, &batch.segments);
             let start = bytes.len();
             if self.keep(&item, span, &mut counts, &mut bytes) {
                 let position = |at: usize| u32::try_from(at).expect("a batch is admitted far below 4 GiB");
                 let (offset, length) = (position(start), position(bytes.len() - start));
-                batch.index.spans[kept] = SpanItem { segment: 0, offset, length, ..item };
+                batch.span_index_mut().items[kept] = SpanItem { segment: 0, offset, length, ..item };
                 kept += 1;
             }
         }
-        batch.index.spans.truncate(kept);
+        batch.span_index_mut().items.truncate(kept);
         self.spans_dropped += (spans - kept) as u64;
         for (counters, counts) in self.series.decisions.iter().zip(counts.0) {
             turn.cells.add(counters.sampled, counts[1]);

@@ -54,7 +54,7 @@ impl Redactor {
 
     fn envelopes(&mut self, batch: &Batch) {
         let Redactor { redaction, list, rewriter, .. } = self;
-        let index = &batch.index;
+        let index = batch.span_index();
         for (number, range) in (0..).zip(&index.resources) {
             let envelope = index.envelope(*range);
             list.begin_envelope(envelope, field::RESOURCE);
@@ -75,7 +75,7 @@ impl Redactor {
 
     fn spans(&mut self, buffers: &Buffers, batch: &Batch) -> Result<(), Failure> {
         let Redactor { redaction, list, span, with_events, rewriter, .. } = self;
-        for (number, item) in (0..).zip(&batch.index.spans) {
+        for (number, item) in (0..).zip(&batch.span_index().items) {
             list.begin(span_bytes(item, &batch.segments), field::SPAN);
             redaction.redact(list);
             let own_changed = list.is_changed();

@@ -17,7 +17,7 @@ use bytes::Bytes;
 use codecs::otlp::{SpanIndex, TraceId};
 use sampling::release::RELEASE_BYTES_MAX;
 use sampling::settings::Policy;
-use sampling::{Counters, Release, Sampler, Select};
+use sampling::{Counters, Entry, Release, Sampler, Select};
 
 /// Kept spans in one outgoing batch: large enough to pay for its envelopes, small enough to leave between two requests.
 const RELEASE_SPANS_MAX: usize = 4096;
@@ -40,6 +40,8 @@ pub struct TailSampling {
 /// Decisions of one sampler that are noted for people who ask why: so many of kept traces, of others, and of older ones.
 /// About 1.5 MB.
 const JOURNAL_ENTRIES_MAX: usize = 4096;
+/// Part of the budget that the journals of all shards may take.
+const JOURNAL_PART: u64 = 128;
 /// Traces with the same first digits of which one sampler tells.
 const EXPLAINED_MAX: usize = 8;
 
@@ -51,9 +53,14 @@ impl TailSampling {
         TailSampling { sampler, release, full, series, shown, traces_shown: 0, policies: Vec::new() }
     }
 
-    /// Notes from now on what each policy says; these are those of the sampler.
-    pub fn with_journal(mut self, policies: &[Policy]) -> TailSampling {
-        self.sampler.keep_journal(JOURNAL_ENTRIES_MAX);
+    /// Notes from now on what each policy says; these are those of the sampler. `budget_bytes` is this shard's part of the
+    /// process budget.
+    pub fn with_journal(mut self, policies: &[Policy], budget_bytes: u64) -> TailSampling {
+        // Three rings of equal length.
+        let fitting = budget_bytes / JOURNAL_PART / (3 * size_of::<Entry>() as u64);
+        self.sampler.keep_journal(
+            usize::try_from(fitting).map_or(JOURNAL_ENTRIES_MAX, |fitting| fitting.clamp(16, JOURNAL_ENTRIES_MAX)),
+        );
         self.policies = PolicyName::of(policies);
         self
     }
@@ -75,7 +82,7 @@ impl TailSampling {
 
     /// Copies the spans into the trace table; later spans of kept traces leave with the next turn.
     pub fn take(&mut self, turn: Turn<'_>, mut batch: Batch) {
-        self.insert(turn, &batch.index, &batch.segments);
+        self.insert(turn, batch.span_index(), &batch.segments);
         batch.settle(&Outcome::Taken);
         turn.indexes.give_back(batch.index);
     }
@@ -84,7 +91,7 @@ impl TailSampling {
     pub fn insert(&mut self, turn: Turn<'_>, index: &SpanIndex, segments: &[Bytes]) {
         self.sampler.tell_time(turn.clock.unix_ns());
         self.sampler.insert(turn.now_ns, index, segments, Select::All, &mut self.release);
-        if self.release.index.spans.len() >= RELEASE_SPANS_MAX || self.release.bytes.len() >= RELEASE_BYTES_MAX {
+        if self.release.index.items.len() >= RELEASE_SPANS_MAX || self.release.bytes.len() >= RELEASE_BYTES_MAX {
             let batch = self.batch(turn);
             self.full.push_back(batch);
         }
@@ -168,16 +175,16 @@ impl TailSampling {
     fn batch(&mut self, turn: Turn<'_>) -> Batch {
         let mut bytes = turn.buffers.take(self.release.bytes.len());
         bytes.extend_from_slice(&self.release.bytes);
-        let index = std::mem::replace(&mut self.release.index, turn.indexes.take());
+        let index = std::mem::replace(&mut self.release.index, turn.indexes.take_spans());
         self.release.clear();
         // Spans of one trace come from several clients, so these have none.
-        Batch { index, segments: vec![bytes.freeze()], ..Batch::default() }
+        Batch { index: index.into(), segments: vec![bytes.freeze()], ..Batch::default() }
     }
 
     /// Spans without a decision, and kept ones that leave with the next turns.
-    pub fn spans_held(&self) -> u64 {
-        let full: u64 = self.full.iter().map(Batch::spans).sum();
-        self.sampler.pending_spans() + self.release.index.spans.len() as u64 + full
+    pub fn items_held(&self) -> u64 {
+        let full: u64 = self.full.iter().map(Batch::items).sum();
+        self.sampler.pending_spans() + self.release.index.items.len() as u64 + full
     }
 
     /// Spans of traces that no policy wanted, ever.

@@ -141,7 +141,7 @@ impl Transform {
     fn run(&mut self, buffers: &Buffers, batch: &mut Batch) -> Result<(), Stop> {
         let Transform { passes, environment, tallies, item, order, rewriter, .. } = self;
         for pass in passes {
-            let order = order.of(&batch.index);
+            let order = order.of(batch.span_index());
             let walk = catch_unwind(AssertUnwindSafe(|| {
                 let mut walk =
                     Walk { pass, batch, buffers, item: std::mem::take(item).recycle(), environment, tallies, rewriter };
@@ -182,7 +182,7 @@ impl Transform {
 
     /// Ends a batch: answered if somebody waits for it, and counted as failed.
     fn stop(&mut self, turn: Turn<'_>, mut batch: Batch, stop: &Stop) {
-        let spans = batch.spans();
+        let spans = batch.items();
         self.spans_failed += spans;
         turn.cells.add(self.series.failed_spans, spans);
         turn.cells.add(self.lost_spans, spans);
@@ -277,18 +277,18 @@ impl<'b> Walk<'_, 'b> {
         let batch = self.batch;
         let (mut resource, mut scope) = (None, None);
         for &number in order {
-            let span = &batch.index.spans[number as usize];
+            let span = &batch.span_index().items[number as usize];
             if scope != Some(span.scope) {
                 self.finish_scope(scope);
-                let entry = &batch.index.scopes[span.scope as usize];
+                let entry = &batch.span_index().scopes[span.scope as usize];
                 if resource != Some(entry.resource) {
                     self.finish_resource(resource);
                     resource = Some(entry.resource);
-                    self.item.begin_resource(batch.index.resource_envelope(span.scope));
+                    self.item.begin_resource(batch.span_index().resource_envelope(span.scope));
                     self.on_each(Context::Resource)?;
                 }
                 scope = Some(span.scope);
-                self.item.begin_scope(batch.index.scope_envelope(span.scope));
+                self.item.begin_scope(batch.span_index().scope_envelope(span.scope));
                 self.on_each(Context::Scope)?;
             }
             self.span(number, span)?;
@@ -429,7 +429,7 @@ mod tests {
         let bytes = ExportTraceServiceRequest { resource_spans }.encode_to_vec();
         let mut index = SpanIndex::default();
         index.read_request(&bytes, 0).unwrap();
-        Batch { index, segments: vec![bytes.into()], ..Batch::default() }
+        Batch { index: index.into(), segments: vec![bytes.into()], ..Batch::default() }
     }
 
     fn group(context: Context, error_mode: ErrorMode, statements: &[&str]) -> StatementGroup {
@@ -452,7 +452,7 @@ mod tests {
             let names = groups.iter().flat_map(|group| &group.statements).map(|statement| statement.name.as_str());
             let series = TransformSeries::declare(&mut schema, "transform", names);
             let losses = Losses {
-                spans: ProcessorSeries::declare(&mut schema, "transform").dropped_spans,
+                spans: ProcessorSeries::declare(&mut schema, "transform", codecs::otlp::Signal::Traces).dropped,
                 caught_panics: ShardSeries::declare(&mut schema).caught_panics,
             };
             let settings = TransformSettings { groups, keeps_unmasked };
@@ -481,7 +481,7 @@ mod tests {
         fn after(&mut self, resource_spans: Vec<ResourceSpans>) -> Vec<ResourceSpans> {
             let out = self.take(batch(resource_spans)).pop().expect("it passes the batch on");
             let mut bytes = Vec::new();
-            Encoder::default().encode(&out.index, &out.segments, &Selection::All, &mut bytes);
+            Encoder::default().encode(out.span_index(), &out.segments, &Selection::All, &mut bytes);
             ExportTraceServiceRequest::decode(&*bytes).unwrap().resource_spans
         }
 
@@ -575,9 +575,9 @@ mod tests {
     fn what_nothing_changes_keeps_its_bytes_and_its_segment() {
         let mut bench = Bench::new(vec![group(Context::Span, ErrorMode::Ignore, &[MASK])], false);
         let before = batch(vec![resource("x", vec![span("a", vec![text("k", "v")])])]);
-        let (items, segment) = (before.index.spans.clone(), before.segments[0].clone());
+        let (items, segment) = (before.span_index().items.clone(), before.segments[0].clone());
         let after = bench.take(before).pop().unwrap();
-        assert_eq!((after.index.spans, after.segments.len()), (items, 1));
+        assert_eq!((after.span_index().items.clone(), after.segments.len()), (items, 1));
         assert_eq!(after.segments[0].as_ptr(), segment.as_ptr());
         assert_eq!(bench.buffers.out_bytes(), 0);
     }
@@ -613,9 +613,9 @@ mod tests {
                 resource("x", spans.collect())
             });
             let mut joined = batch(resource_spans.collect());
-            let spans = joined.index.spans.len();
+            let spans = joined.span_index().items.len();
             for (from, to) in swaps.into_iter().filter(|_| spans > 0) {
-                joined.index.spans.swap(from % spans, to % spans);
+                joined.span_index_mut().items.swap(from % spans, to % spans);
             }
             let mut apart = joined.fork();
             let groups = || chosen.iter().map(|at| group(GROUPS[*at].0, ErrorMode::Propagate, GROUPS[*at].1));
@@ -627,7 +627,7 @@ mod tests {
             }
             let bytes_of = |batch: &Batch| {
                 let mut bytes = Vec::new();
-                Encoder::default().encode(&batch.index, &batch.segments, &Selection::All, &mut bytes);
+                Encoder::default().encode(batch.span_index(), &batch.segments, &Selection::All, &mut bytes);
                 ExportTraceServiceRequest::decode(&*bytes).unwrap()
             };
             prop_assert_eq!(bytes_of(&joined), bytes_of(&apart));

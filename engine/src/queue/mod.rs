@@ -7,13 +7,14 @@
 //! ```
 //!
 //! A request that several exporters send is shared: it is encoded once per encoding, by the first that needs it. Space
-//! is freed when an export has ended, as in the Collector. Nothing leaves the queue uncounted.
+//! is freed when an export has ended, as in the Collector. An exporter that several signals use has a queue for each. Nothing leaves the queue uncounted.
 
 mod parts;
 pub mod retry;
 
-use crate::config::checked::{QueueSettings, RetrySettings};
+use crate::config::checked::{ComponentId, QueueSettings, RetrySettings};
 use crate::exporter::outcome::Outcome;
+use crate::exporter::remote_write::RemoteWrite;
 use crate::exporter::{EncodedRequest, Encoding, Exporter};
 use crate::pipeline::ack::{self, Ack};
 use crate::pipeline::batch::Batch;
@@ -32,23 +33,27 @@ use std::time::Duration;
 #[derive(Debug)]
 pub struct ExportRequest {
     batch: Batch,
+    items: u64,
     /// One entry per encoding in use: fan-out never encodes or compresses twice.
     encoded: RefCell<Vec<(Encoding, EncodedRequest)>>,
+    /// What exporters that do not speak OTLP made of it and have not delivered yet, by exporter.
+    remote_writes: RefCell<Vec<(ComponentId, RemoteWrite)>>,
 }
 
 impl ExportRequest {
     /// Takes the batch; its acks have been taken out by the caller.
     pub fn new(batch: Batch) -> Rc<ExportRequest> {
         debug_assert!(batch.acks.is_empty(), "acks travel with the queue's items, one part per exporter");
-        Rc::new(ExportRequest { batch, encoded: RefCell::new(Vec::new()) })
+        let items = batch.items();
+        Rc::new(ExportRequest { batch, items, encoded: RefCell::new(Vec::new()), remote_writes: RefCell::default() })
     }
 
-    /// Number of spans.
-    pub fn spans(&self) -> u64 {
-        self.batch.spans()
+    /// Number of spans, data points or log records.
+    pub fn items(&self) -> u64 {
+        self.items
     }
 
-    /// Bytes of its spans and envelopes.
+    /// Bytes of its items and envelopes.
     pub fn bytes(&self) -> u64 {
         self.batch.bytes()
     }
@@ -56,6 +61,18 @@ impl ExportRequest {
     /// The batch itself, for exporters that do not speak OTLP.
     pub fn batch(&self) -> &Batch {
         &self.batch
+    }
+
+    /// Takes out what `exporter` put back when it had not delivered everything.
+    pub fn take_remote_write(&self, exporter: &ComponentId) -> Option<RemoteWrite> {
+        let mut all = self.remote_writes.borrow_mut();
+        let at = all.iter().position(|(id, _)| id == exporter)?;
+        Some(all.swap_remove(at).1)
+    }
+
+    /// Keeps what `exporter` has still to deliver, for its next attempt.
+    pub fn keep_remote_write(&self, exporter: &ComponentId, rest: RemoteWrite) {
+        self.remote_writes.borrow_mut().push((exporter.clone(), rest));
     }
 
     /// The request's bytes in one encoding, made at the first call.
@@ -73,7 +90,7 @@ impl ExportRequest {
 /// One (pipeline, exporter) pair on one shard: where the pipeline's batches leave, and the book that counts them.
 #[derive(Debug)]
 pub struct Branch {
-    /// The exporter's queue; several pipelines may share it.
+    /// The exporter's queue; several pipelines of one signal may share it.
     pub queue: Rc<Queue>,
     /// The pair's book.
     pub book: BookSeries,
@@ -86,13 +103,13 @@ impl Branch {
         Rc::new(Branch { queue, book, held: Cell::new(0) })
     }
 
-    /// Spans of this pipeline that wait in the queue or are under way.
-    pub fn spans_held(&self) -> u64 {
+    /// Spans, data points or log records of this pipeline that wait in the queue or are under way.
+    pub fn items_held(&self) -> u64 {
         self.held.get()
     }
 
     fn let_go(&self, item: &Item) {
-        self.held.set(self.held.get() - item.request.spans());
+        self.held.set(self.held.get() - item.request.items());
     }
 }
 
@@ -161,9 +178,9 @@ impl Queue {
         if let Some(outcome) = self.exporter.deliver_at_once(&item.request, &self.shard) {
             return self.settle(item, outcome);
         }
-        self.shard.cells.observe(self.series.enqueue_size, item.request.spans());
+        self.shard.cells.observe(self.series.enqueue_size, item.request.items());
         self.shard.cells.observe(self.series.enqueue_size_bytes, item.request.bytes());
-        branch.held.set(branch.held.get() + item.request.spans());
+        branch.held.set(branch.held.get() + item.request.items());
         self.waiting.borrow_mut().push_back(item);
         self.show_size();
         if self.consumers.get() < self.consumers_max {
@@ -233,34 +250,47 @@ impl Queue {
     /// Books the outcome and answers who waits for it.
     fn settle(&self, item: Item, outcome: Outcome) {
         let Item { request, branch, acks } = item;
-        let spans = request.spans();
+        let items = request.items();
         let book = &branch.book;
         let cells = &self.shard.cells;
         let answer = match outcome {
             Outcome::Delivered => {
-                cells.add(self.series.sent, spans);
-                cells.add(book.delivered, spans);
+                cells.add(self.series.sent, items);
+                cells.add(book.delivered, items);
                 ack::Outcome::Taken
             }
             Outcome::PartiallyRejected { rejected, message } => {
-                let rejected = rejected.min(spans);
+                let rejected = rejected.min(items);
                 tracing::warn!(exporter = %self.exporter.id(), rejected, message, "Partial success response");
-                cells.add(self.series.sent, spans - rejected);
+                cells.add(self.series.sent, items - rejected);
                 cells.add(self.series.send_failed, rejected);
-                cells.add(book.delivered, spans - rejected);
+                cells.add(book.delivered, items - rejected);
                 cells.add(book.failed, rejected);
                 ack::Outcome::Taken
             }
-            Outcome::Retry { message, .. } => self.fail(spans, book, Code::Unavailable, &message),
-            Outcome::Permanent { message, .. } => self.fail(spans, book, Code::Internal, &message),
+            Outcome::DeliveredInPart { dropped, failed, message } => {
+                let failed = failed.min(items);
+                let dropped = dropped.min(items - failed);
+                if failed > 0 {
+                    tracing::error!(exporter = %self.exporter.id(), failed_items = failed, message, "Exporting failed. Dropping data.");
+                }
+                cells.add(self.series.sent, items - dropped - failed);
+                cells.add(self.series.send_failed, failed);
+                cells.add(book.delivered, items - dropped - failed);
+                cells.add(book.dropped, dropped);
+                cells.add(book.failed, failed);
+                ack::Outcome::Taken
+            }
+            Outcome::Retry { message, .. } => self.fail(items, book, Code::Unavailable, &message),
+            Outcome::Permanent { message, .. } => self.fail(items, book, Code::Internal, &message),
         };
         ack::settle_all(acks, &answer);
     }
 
-    fn fail(&self, spans: u64, book: &BookSeries, code: Code, message: &str) -> ack::Outcome {
-        tracing::error!(exporter = %self.exporter.id(), failed_spans = spans, message, "Exporting failed. Dropping data.");
-        self.shard.cells.add(self.series.send_failed, spans);
-        self.shard.cells.add(book.failed, spans);
+    fn fail(&self, items: u64, book: &BookSeries, code: Code, message: &str) -> ack::Outcome {
+        tracing::error!(exporter = %self.exporter.id(), failed_items = items, message, "Exporting failed. Dropping data.");
+        self.shard.cells.add(self.series.send_failed, items);
+        self.shard.cells.add(book.failed, items);
         ack::Outcome::Failed(Status::new(code, message.to_owned()))
     }
 

@@ -10,7 +10,7 @@
 use super::ExportRequest;
 use crate::exporter::outcome::Outcome;
 use crate::pipeline::batch::Batch;
-use codecs::otlp::SpanIndex;
+use codecs::otlp::SignalIndex;
 use std::rc::Rc;
 
 /// The parts of one request.
@@ -30,7 +30,7 @@ impl Parts {
     /// Nothing has been sent.
     pub(super) fn of(request: &Rc<ExportRequest>) -> Parts {
         let waiting = vec![Rc::clone(request)];
-        Parts { waiting, whole: request.spans(), delivered: 0, taken: None, failed: None, rejection: None }
+        Parts { waiting, whole: request.items(), delivered: 0, taken: None, failed: None, rejection: None }
     }
 
     /// The next part to send, if any is left.
@@ -40,18 +40,23 @@ impl Parts {
 
     /// What became of `part`. Returns whether it was cut in two.
     pub(super) fn ended(&mut self, part: &ExportRequest, outcome: Outcome) -> bool {
-        let spans = part.spans();
+        let items = part.items();
         match outcome {
             Outcome::Delivered => {
-                self.delivered += spans;
+                self.delivered += items;
                 self.taken = Some(Outcome::Delivered);
             }
             Outcome::PartiallyRejected { rejected, message } => {
-                self.delivered += spans - rejected.min(spans);
+                self.delivered += items - rejected.min(items);
                 self.rejection.get_or_insert_with(|| message.clone());
                 self.taken = Some(Outcome::PartiallyRejected { rejected, message });
             }
-            too_large if too_large.is_too_large() && spans > 1 => {
+            Outcome::DeliveredInPart { dropped, failed, message } => {
+                self.delivered += items - dropped.saturating_add(failed).min(items);
+                self.taken = Some(Outcome::DeliveredInPart { dropped, failed, message });
+            }
+            // One metric may hold many points, and is not cut.
+            too_large if too_large.is_too_large() && part.batch().index.len() > 1 => {
                 let [first, second] = halves(part.batch());
                 self.waiting.extend([ExportRequest::new(second), ExportRequest::new(first)]);
                 return true;
@@ -72,7 +77,9 @@ impl Parts {
             (Some(_), Some(failed)) => {
                 let message = match failed {
                     Outcome::Retry { message, .. } | Outcome::Permanent { message, .. } => message,
-                    Outcome::Delivered | Outcome::PartiallyRejected { .. } => String::new(),
+                    Outcome::Delivered | Outcome::PartiallyRejected { .. } | Outcome::DeliveredInPart { .. } => {
+                        String::new()
+                    }
                 };
                 Outcome::PartiallyRejected { rejected, message }
             }
@@ -87,14 +94,14 @@ impl Parts {
 
 /// Both halves of a batch of more than one item, over the same bytes.
 fn halves(batch: &Batch) -> [Batch; 2] {
-    let spans = u32::try_from(batch.index.spans.len()).expect("an index holds u32 spans");
+    let items = u32::try_from(batch.index.len()).expect("an index numbers its items in 32 bits");
     let cut = |from: u32, to: u32| {
         let chosen: Vec<u32> = (from..to).collect();
-        let mut index = SpanIndex::default();
+        let mut index = SignalIndex::new(batch.index.signal());
         batch.index.select(&chosen, &mut index);
         Batch { index, segments: batch.segments.clone(), acks: Vec::new(), client: batch.client.clone() }
     };
-    [cut(0, spans / 2), cut(spans / 2, spans)]
+    [cut(0, items / 2), cut(items / 2, items)]
 }
 
 #[cfg(test)]
@@ -111,14 +118,20 @@ mod tests {
         let scope_spans = vec![ScopeSpans { spans, ..ScopeSpans::default() }];
         let resource_spans = vec![ResourceSpans { scope_spans, ..ResourceSpans::default() }];
         let bytes: bytes::Bytes = ExportTraceServiceRequest { resource_spans }.encode_to_vec().into();
-        let mut index = SpanIndex::default();
+        let mut index = SignalIndex::default();
         index.read_request(&bytes, 0).unwrap();
         ExportRequest::new(Batch { index, segments: vec![bytes], ..Batch::default() })
     }
 
     fn numbers(part: &ExportRequest) -> Vec<u8> {
         let Batch { index, segments, .. } = part.batch();
-        index.spans.iter().map(|span| Span::decode(span_bytes(span, segments)).unwrap().span_id[0]).collect()
+        index
+            .spans()
+            .unwrap()
+            .items
+            .iter()
+            .map(|span| Span::decode(span_bytes(span, segments)).unwrap().span_id[0])
+            .collect()
     }
 
     fn too_large() -> Outcome {

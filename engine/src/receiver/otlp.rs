@@ -22,11 +22,11 @@ use crate::shard::buffers::Buffer;
 use crate::shard::pipelines::Pipelines;
 use crate::telemetry::cells::Counter;
 use crate::telemetry::metrics::{ReceiverSeries, RefuseReason, RejectReason};
-use crate::transport::{Body, ReceivedRequest, RequestHandler, Transport};
+use crate::transport::{Body, BodyEncoding, ReceivedRequest, RequestHandler, Transport};
 use bytes::Bytes;
 use codecs::compression::{Compression, DecompressError, Decompressor};
 use codecs::grpc::{Code, Status};
-use codecs::otlp::Format;
+use codecs::otlp::{Format, Signal};
 use std::cell::RefCell;
 use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -74,60 +74,61 @@ impl OtlpReceiver {
     /// Takes a request on this shard, whichever shard its connection belongs to.
     pub async fn take(
         &self,
+        signal: Signal,
         body: Bytes,
-        compression: Compression,
-        format: Format,
+        encoding: BodyEncoding,
         client: Option<Rc<Client>>,
     ) -> Result<(), Status> {
         let _in_hand = self.balance.take_in_hand();
-        let mut batch = self.index(body, compression, format)?;
+        let mut batch = self.index(signal, body, encoding)?;
         batch.client = client;
-        let spans = batch.spans();
-        if spans == 0 {
+        let items = batch.items();
+        if items == 0 {
             return Ok(());
         }
         let cells = &self.shard.cells;
-        cells.add(self.series.offered, spans);
-        cells.raise(self.series.unanswered, spans);
-        let result = self.deliver(batch).await;
-        cells.lower(self.series.unanswered, spans);
+        let series = self.series.of(signal);
+        cells.add(series.offered, items);
+        cells.raise(series.unanswered, items);
+        let result = self.deliver(signal, batch).await;
+        cells.lower(series.unanswered, items);
         let term = match &result {
-            Ok(()) => self.series.accepted,
-            Err(status) if status.is_retryable() => self.series.refused,
-            Err(_) => self.series.rejected,
+            Ok(()) => series.accepted,
+            Err(status) if status.is_retryable() => series.refused,
+            Err(_) => series.rejected,
         };
-        cells.add(term, spans);
+        cells.add(term, items);
         result
     }
 
     /// Bytes -> checked batch. What fails here fails for ever, and is counted as rejected.
-    fn index(&self, body: Bytes, compression: Compression, format: Format) -> Result<Batch, Status> {
-        let plain = match compression {
+    fn index(&self, signal: Signal, body: Bytes, encoding: BodyEncoding) -> Result<Batch, Status> {
+        let plain = match encoding.compression {
             Compression::None => body,
-            _ => self.decompress(compression, &body)?,
+            compression => self.decompress(signal, compression, &body)?,
         };
-        let plain = match format {
+        let plain = match encoding.format {
             Format::Protobuf => plain,
-            Format::Json => self.transcode(&plain)?,
+            Format::Json => self.transcode(signal, &plain)?,
         };
-        let mut index = self.shard.indexes.take();
+        let mut index = self.shard.indexes.take(signal);
         let read = catch_unwind(AssertUnwindSafe(|| index.read_request(&plain, 0)));
         match read {
             Ok(Ok(())) => Ok(Batch { index, segments: vec![plain], ..Batch::default() }),
             Ok(Err(malformed)) => {
-                let message = format!("not an ExportTraceServiceRequest: {malformed}");
-                Err(self.reject(RejectReason::Malformed, Status::new(Code::InvalidArgument, message)))
+                let message = format!("not an {}: {malformed}", signal.request());
+                Err(self.reject(signal, RejectReason::Malformed, Status::new(Code::InvalidArgument, message)))
             }
-            Err(_) => Err(self.our_fault("reading")),
+            Err(_) => Err(self.our_fault(signal, "reading")),
         }
     }
 
-    fn reject(&self, reason: RejectReason, status: Status) -> Status {
-        self.series.count_rejected(&self.shard.cells, reason);
+    fn reject(&self, signal: Signal, reason: RejectReason, status: Status) -> Status {
+        self.series.count_rejected(&self.shard.cells, Some(signal), reason);
         status
     }
 
-    fn decompress(&self, compression: Compression, body: &[u8]) -> Result<Bytes, Status> {
+    fn decompress(&self, signal: Signal, compression: Compression, body: &[u8]) -> Result<Bytes, Status> {
         // Trace requests compress 4 to 7 times; a wrong guess only costs one growth.
         let mut plain = self.shard.buffers.take(body.len().saturating_mul(6).min(self.bytes_max));
         let mut decompressor = self.decompressor.borrow_mut();
@@ -135,59 +136,63 @@ impl OtlpReceiver {
             catch_unwind(AssertUnwindSafe(|| decompressor.decompress(compression, body, self.bytes_max, &mut plain)));
         match result {
             Ok(Ok(())) => Ok(plain.freeze()),
-            Ok(Err(error)) => Err(self.decompress_status(compression, &error)),
-            Err(_) => Err(self.our_fault("decompressing")),
+            Ok(Err(error)) => Err(self.decompress_status(signal, compression, &error)),
+            Err(_) => Err(self.our_fault(signal, "decompressing")),
         }
     }
 
-    /// JSON -> the protobuf that the index reads; it never takes more bytes.
-    fn transcode(&self, json: &[u8]) -> Result<Bytes, Status> {
+    /// JSON -> the protobuf that the index reads; it takes more bytes only where counts of buckets do.
+    fn transcode(&self, signal: Signal, json: &[u8]) -> Result<Bytes, Status> {
         // Names of fields are most of the JSON that SDKs write.
         let mut protobuf = self.shard.buffers.take(json.len() / 2);
-        match catch_unwind(AssertUnwindSafe(|| codecs::json::read_request(json, &mut protobuf))) {
+        match catch_unwind(AssertUnwindSafe(|| codecs::json::read_request(signal, json, &mut protobuf))) {
             Ok(Ok(())) => Ok(protobuf.freeze()),
             Ok(Err(error)) => {
-                let message = format!("not an ExportTraceServiceRequest in JSON: {error}");
-                Err(self.reject(RejectReason::Malformed, Status::new(Code::InvalidArgument, message)))
+                let message = format!("not an {} in JSON: {error}", signal.request());
+                Err(self.reject(signal, RejectReason::Malformed, Status::new(Code::InvalidArgument, message)))
             }
-            Err(_) => Err(self.our_fault("reading")),
+            Err(_) => Err(self.our_fault(signal, "reading")),
         }
     }
 
     /// Over HTTP the Collector answers 400 for both; over gRPC the size has a code of its own.
-    fn decompress_status(&self, compression: Compression, error: &DecompressError) -> Status {
+    fn decompress_status(&self, signal: Signal, compression: Compression, error: &DecompressError) -> Status {
         let (reason, code) = match (error, self.transport) {
             (DecompressError::TooLarge { .. }, Transport::Grpc) => (RejectReason::TooLarge, Code::ResourceExhausted),
             (DecompressError::TooLarge { .. }, Transport::Http) => (RejectReason::TooLarge, Code::InvalidArgument),
             (DecompressError::Broken(_), _) => (RejectReason::Compression, Code::InvalidArgument),
         };
-        self.reject(reason, Status::new(code, format!("{} body: {error}", compression.name())))
+        self.reject(signal, reason, Status::new(code, format!("{} body: {error}", compression.name())))
     }
 
     /// A panic in pure code: the request is lost for its sender to repeat elsewhere, the process goes on.
-    fn our_fault(&self, verb: &str) -> Status {
+    fn our_fault(&self, signal: Signal, verb: &str) -> Status {
         tracing::error!(
             receiver = self.number,
             "a request made {verb} it fail; please report this with the request's bytes"
         );
         self.shard.cells.add(self.caught_panics, 1);
-        self.reject(RejectReason::Internal, Status::internal(format!("{verb} this request failed inside the gateway")))
+        self.reject(
+            signal,
+            RejectReason::Internal,
+            Status::internal(format!("{verb} this request failed inside the gateway")),
+        )
     }
 
-    /// Hands the batch to every pipeline of this receiver and waits until the sender may forget it.
-    async fn deliver(&self, mut batch: Batch) -> Result<(), Status> {
+    /// Hands the batch to every pipeline of this receiver and its signal, and waits until the sender may forget it.
+    async fn deliver(&self, signal: Signal, mut batch: Batch) -> Result<(), Status> {
         let waiting = {
             let mut pipelines = self.pipelines.borrow_mut();
-            if !pipelines.have_room(self.number) {
+            if !pipelines.have_room(self.number, signal) {
                 return Err(busy("the exporters of this gateway do not keep up and its queues are full"));
             }
-            if !pipelines.admit(self.number, batch.client.as_deref()) {
+            if !pipelines.admit(self.number, signal, batch.client.as_deref()) {
                 // The Collector's words and code: permanent, because the sender's next request has the same values.
                 return Err(Status::internal("too many batcher metadata-value combinations"));
             }
             let (ack, waiting) = ack::open();
             batch.acks.push(ack);
-            pipelines.consume(self.number, batch);
+            pipelines.consume(self.number, signal, batch);
             waiting
         };
         match waiting.await {
@@ -206,7 +211,10 @@ fn busy(why: &str) -> Status {
 impl RequestHandler for OtlpReceiver {
     async fn enter(&self, head: Head<'_>) -> Result<Option<Rc<Client>>, Status> {
         self.door.enter(head, self.peer).await.map_err(|denied| match denied {
-            Denied::Credential(why) => self.reject(RejectReason::Auth, Status::new(Code::Unauthenticated, why)),
+            Denied::Credential(why) => {
+                self.series.count_rejected(&self.shard.cells, None, RejectReason::Auth);
+                Status::new(Code::Unauthenticated, why)
+            }
             Denied::Busy => {
                 self.shard.cells.add(self.series.refused_requests(RefuseReason::Queue), 1);
                 busy("too many passwords wait to be checked")
@@ -214,13 +222,13 @@ impl RequestHandler for OtlpReceiver {
         })
     }
 
-    fn admit(&self, bytes: usize) -> Result<(), Status> {
+    fn admit(&self, signal: Signal, bytes: usize) -> Result<(), Status> {
         if self.shard.lease.try_charge(Holder::Requests, bytes as u64).is_ok() {
             return Ok(());
         }
         self.shard.cells.add(self.series.refused_requests(RefuseReason::Memory), 1);
-        // Its spans are not known yet; one is the least it has, and an alert on the limiter sees it.
-        self.pipelines.borrow().count_refused(self.number, 1);
+        // Its items are not known yet; one is the least it has, and an alert on the limiter sees it.
+        self.pipelines.borrow().count_refused(self.number, signal, 1);
         Err(busy("data refused due to high memory usage"))
     }
 
@@ -228,8 +236,8 @@ impl RequestHandler for OtlpReceiver {
         self.shard.buffers.take(bytes)
     }
 
-    fn rejected(&self, reason: RejectReason) {
-        self.series.count_rejected(&self.shard.cells, reason);
+    fn rejected(&self, signal: Option<Signal>, reason: RejectReason) {
+        self.series.count_rejected(&self.shard.cells, signal, reason);
     }
 
     async fn handle(&self, request: ReceivedRequest) -> Result<(), Status> {
@@ -237,9 +245,10 @@ impl RequestHandler for OtlpReceiver {
             Body::Gathered(buffer) => buffer.freeze(),
             Body::Whole(bytes) => self.shard.buffers.adopt(bytes),
         };
-        let ReceivedRequest { compression, format, client, .. } = request;
-        match self.balance.hand_over(self.handler, &body, compression, format, client.as_deref()) {
-            None => self.take(body, compression, format, client).await,
+        let ReceivedRequest { signal, compression, format, client, .. } = request;
+        let encoding = BodyEncoding { compression, format };
+        match self.balance.hand_over(self.handler, signal, &body, encoding, client.as_deref()) {
+            None => self.take(signal, body, encoding, client).await,
             Some(answer) => match answer.await {
                 Ok(result) => result,
                 Err(_) => Err(busy("the gateway is shutting down")),

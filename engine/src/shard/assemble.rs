@@ -9,7 +9,7 @@ use super::budget::Lease;
 use super::buffers::Buffers;
 use super::clock::Clock;
 use super::mesh::MeshEnd;
-use super::pipelines::Pipelines;
+use super::pipelines::{BySignal, Pipelines};
 use super::run::{Gates, Server, Shard};
 use crate::auth::Authenticators;
 use crate::config::checked::{
@@ -30,14 +30,15 @@ use crate::receiver::otlp::OtlpReceiver;
 use crate::telemetry::cells::{Cells, Counter, Schema};
 use crate::telemetry::metrics::{
     BatchSeries, BookSeries, BudgetSeries, ExporterSeries, FilterSeries, HandshakeSeries, MemoryExporterSeries,
-    MemoryLimiterSeries, MeshSeries, ProbabilisticSamplerSeries, ProcessorSeries, ReceiverSeries, ShardSeries,
-    SpanMetricsSeries, TailSamplingSeries, TransformSeries, failed_spans,
+    MemoryLimiterSeries, MeshSeries, OwnExporterSeries, ProbabilisticSamplerSeries, ProcessorSeries, ReceiverSeries,
+    RemoteWriteSeries, ShardSeries, SpanMetricsSeries, TailSamplingSeries, TransformSeries, failed_spans,
 };
 use crate::transport::Transport;
 use crate::transport::gate::Gate;
 use crate::transport::grpc_server::GrpcServer;
 use crate::transport::http1_server::HttpServer;
 use crate::transport::tls::TlsClient;
+use codecs::otlp::Signal;
 use sampling::sampler::{DROPPED_MEMORY_BYTES, KEPT_MEMORY_BYTES};
 use sampling::{Limits, Sampler, SharedRates};
 use std::cell::RefCell;
@@ -61,7 +62,7 @@ pub struct Declared {
     handshakes: Vec<HandshakeSeries>,
     processors: Vec<NodeSeries>,
     exporters: Vec<ExporterSeries>,
-    memory: Vec<Option<MemoryExporterSeries>>,
+    own_exporters: Vec<OwnExporterSeries>,
     /// What every `span_metrics` connector counts, with the series that show it at work.
     pub span_metrics: Vec<(Arc<Plan>, SpanMetricsSeries)>,
     /// Per pipeline, one book per exporter, then one per connector.
@@ -108,19 +109,22 @@ impl Declared {
     /// Declares every series of `config`.
     pub fn of(config: &Config) -> Declared {
         let mut schema = Schema::default();
-        let receivers = config.receivers.iter().map(|receiver| {
-            let id = receiver.id.to_string();
-            [Transport::Grpc, Transport::Http].map(|kind| ReceiverSeries::declare(&mut schema, &id, kind.label()))
+        let receivers = config.receivers.iter().enumerate().map(|(number, receiver)| {
+            let (id, signals) = (receiver.id.to_string(), config.signals_of(number));
+            let declare = |kind: Transport| ReceiverSeries::declare(&mut schema, &id, kind.label(), &signals);
+            [Transport::Grpc, Transport::Http].map(declare)
         });
         let receivers = receivers.collect();
         let handshakes = handshake_series(config, &mut schema);
         let processors = config.processors.iter().map(|processor| {
             let id = processor.id.to_string();
             let level = config.telemetry.metrics_level;
-            let common = ProcessorSeries::declare(&mut schema, &id).measured(&mut schema, &id, level);
+            let signal = processor.signal;
+            let common = ProcessorSeries::declare(&mut schema, &id, signal);
+            let common = common.measured(&mut schema, &id, signal, level);
             let own = match &processor.kind {
                 ProcessorKind::MemoryLimiter { .. } => {
-                    OwnSeries::MemoryLimiter(MemoryLimiterSeries::declare(&mut schema, &id))
+                    OwnSeries::MemoryLimiter(MemoryLimiterSeries::declare(&mut schema, &id, signal))
                 }
                 ProcessorKind::Batch { .. } => OwnSeries::Batch(BatchSeries::declare(&mut schema, &id)),
                 ProcessorKind::ProbabilisticSampler(_) => {
@@ -147,25 +151,31 @@ impl Declared {
             NodeSeries { common, own }
         });
         let processors = processors.collect();
-        let exporters =
-            config.exporters.iter().map(|exporter| ExporterSeries::declare(&mut schema, &exporter.id.to_string()));
+        let exporters = config
+            .exporters
+            .iter()
+            .map(|exporter| ExporterSeries::declare(&mut schema, &exporter.id.to_string(), exporter.signal));
         let exporters = exporters.collect();
-        let memory = config.exporters.iter().map(|exporter| {
+        let own_exporters = config.exporters.iter().map(|exporter| {
             let id = exporter.id.to_string();
-            matches!(exporter.kind, ExporterKind::Memory { .. })
-                .then(|| MemoryExporterSeries::declare(&mut schema, &id))
+            match exporter.kind {
+                ExporterKind::Memory { .. } => {
+                    OwnExporterSeries::Memory(MemoryExporterSeries::declare(&mut schema, &id))
+                }
+                ExporterKind::RemoteWrite(_) => {
+                    OwnExporterSeries::RemoteWrite(Box::new(RemoteWriteSeries::declare(&mut schema, &id)))
+                }
+                _ => OwnExporterSeries::None,
+            }
         });
-        let memory = memory.collect();
+        let own_exporters = own_exporters.collect();
         let pipelines = config.pipelines.iter().map(|pipeline| {
             let id = pipeline.id.to_string();
             let exporters = pipeline.exporters.iter().map(|&exporter| config.exporters[exporter].id.to_string());
             let forwards = pipeline.forwards.iter().map(|forward| forward.id.to_string());
             let counting = pipeline.span_metrics.iter().map(|&connector| config.span_metrics[connector].id.to_string());
-            exporters
-                .chain(forwards)
-                .chain(counting)
-                .map(|exporter| BookSeries::declare(&mut schema, &id, &exporter))
-                .collect()
+            let declare = |exporter: String| BookSeries::declare(&mut schema, &id, &exporter, pipeline.signal);
+            exporters.chain(forwards).chain(counting).map(declare).collect()
         });
         let books = pipelines.collect();
         let span_metrics = config.span_metrics.iter().map(|connector| {
@@ -184,7 +194,18 @@ impl Declared {
         };
         let rates = config.pipelines.iter().map(|pipeline| pipeline.processors.iter().map(rates_of).collect());
         let rates = rates.collect();
-        Declared { schema, receivers, handshakes, processors, exporters, memory, span_metrics, books, rates, gauges }
+        Declared {
+            schema,
+            receivers,
+            handshakes,
+            processors,
+            exporters,
+            own_exporters,
+            span_metrics,
+            books,
+            rates,
+            gauges,
+        }
     }
 }
 
@@ -266,12 +287,15 @@ pub fn assemble(seed: ShardSeed) -> Result<Rc<Shard>, String> {
         .map(|(plan, series)| Rc::new(RefCell::new(SpanMetrics::new(Arc::clone(plan), series.clone()))))
         .collect();
     connect(&config, &declared, &pipelines, &span_metrics);
-    let fed_by = |receiver: usize| -> Vec<usize> {
-        let all = config.pipelines.iter().enumerate();
+    let fed_by = |receiver: usize, signal: Signal| -> Vec<usize> {
+        let all = config.pipelines.iter().enumerate().filter(|(_, pipeline)| pipeline.signal == signal);
         all.filter(|(_, pipeline)| pipeline.receivers.contains(&receiver)).map(|(number, _)| number).collect()
     };
-    let by_receiver: Vec<Vec<usize>> = (0..config.receivers.len()).map(fed_by).collect();
-    let refusals = by_receiver.iter().map(|pipelines| refusal_counters(&config, &declared, pipelines)).collect();
+    let receivers = 0..config.receivers.len();
+    let by_receiver: Vec<BySignal<usize>> =
+        receivers.map(|receiver| Signal::ALL.map(|signal| fed_by(receiver, signal))).collect();
+    let refusals = |pipelines: &Vec<usize>| refusal_counters(&config, &declared, pipelines);
+    let refusals = by_receiver.iter().map(|signals| signals.each_ref().map(refusals)).collect();
     let pipelines = Pipelines::new(pipelines, by_receiver, refusals, queues, span_metrics, context.clone());
     let pipelines = Rc::new(RefCell::new(pipelines));
     let balance = Balance::new(mesh, news, declared.gauges.clone(), context.clone());
@@ -333,14 +357,14 @@ impl Parts<'_> {
         let branches = settings.exporters.iter().zip(books);
         let branches = branches.map(|(&exporter, book)| Branch::new(Rc::clone(&self.queues[exporter]), book.clone()));
         let items = settings.processors.iter().map(|&processor| self.declared.processors[processor].common.clone());
-        Pipeline::new(nodes, items.collect(), branches.collect(), crossing)
+        Pipeline::new(settings.signal, nodes, items.collect(), branches.collect(), crossing)
     }
 
     /// Where the failures of a processor are counted.
     fn failures(&self, processor: usize, failed_spans: Counter) -> Failures {
         let series = FailureSeries {
             failed_spans,
-            lost_spans: self.declared.processors[processor].common.dropped_spans,
+            lost_spans: self.declared.processors[processor].common.dropped,
             caught_panics: self.declared.gauges.shard.caught_panics,
         };
         Failures::new(self.config.processors[processor].id.to_string(), series)
@@ -350,7 +374,7 @@ impl Parts<'_> {
         let series = &self.declared.processors[processor];
         match (&self.config.processors[processor].kind, &series.own) {
             (ProcessorKind::MemoryLimiter { .. }, OwnSeries::MemoryLimiter(own)) => {
-                Processor::MemoryLimiter(memory_limiter::MemoryLimiter::new(own.accepted_spans))
+                Processor::MemoryLimiter(memory_limiter::MemoryLimiter::new(own.accepted))
             }
             (
                 ProcessorKind::Batch {
@@ -369,7 +393,8 @@ impl Parts<'_> {
                     metadata_keys: metadata_keys.clone(),
                     metadata_combinations_max: *metadata_combinations_max,
                 };
-                Processor::Batch(Box::new(batch::Batcher::new(settings, own.clone())))
+                let signal = self.config.processors[processor].signal;
+                Processor::Batch(Box::new(batch::Batcher::new(settings, signal, own.clone())))
             }
             (ProcessorKind::Resource(settings), OwnSeries::Editor(failed)) => Processor::Resource(Box::new(
                 resource::ResourceEditor::new(settings.clone(), self.failures(processor, *failed)),
@@ -396,13 +421,15 @@ impl Parts<'_> {
                 *next_reason += u16::try_from(settings.policies.len()).expect("at most 256 policies");
                 let settings = settings.share_of(self.context.shards);
                 let sampler = self.sampler(settings.clone(), first_reason, rates);
-                let node = tail_sampling::TailSampling::new(sampler, own.clone()).with_journal(&settings.policies);
+                let budget_bytes = self.context.lease.budget().limit_bytes() / self.context.shards as u64;
+                let node = tail_sampling::TailSampling::new(sampler, own.clone())
+                    .with_journal(&settings.policies, budget_bytes);
                 Processor::TailSampling(Box::new(node))
             }
             (ProcessorKind::Transform(settings), OwnSeries::Transform(own)) => {
                 let id = self.config.processors[processor].id.to_string();
                 let losses = transform::Losses {
-                    spans: series.common.dropped_spans,
+                    spans: series.common.dropped,
                     caught_panics: self.declared.gauges.shard.caught_panics,
                 };
                 Processor::Transform(Box::new(transform::Transform::new(id, settings, own.clone(), losses)))
@@ -436,10 +463,7 @@ pub fn reason_names(config: &Config) -> Vec<String> {
 }
 
 fn queue_settings(exporter: &ExporterSettings) -> Option<&QueueSettings> {
-    match &exporter.kind {
-        ExporterKind::OtlpGrpc(settings) | ExporterKind::OtlpHttp(settings) => Some(&settings.queue),
-        ExporterKind::Debug { .. } | ExporterKind::Memory { .. } | ExporterKind::Nop => None,
-    }
+    exporter.kind.client().map(|client| &client.queue)
 }
 
 /// What an exporter shows of itself.
@@ -456,13 +480,10 @@ fn queue_of(
     reasons: &Rc<[String]>,
     context: &ShardContext,
 ) -> Result<Rc<Queue>, String> {
-    let memory = declared.memory[position].clone();
+    let own = declared.own_exporters[position].clone();
     let exporter =
-        Exporter::new(settings, secrets.tls, secrets.authenticators, Rc::clone(reasons), memory, context.number)?;
-    let retry = match &settings.kind {
-        ExporterKind::OtlpGrpc(otlp) | ExporterKind::OtlpHttp(otlp) => otlp.retry.clone(),
-        _ => None,
-    };
+        Exporter::new(settings, secrets.tls, secrets.authenticators, Rc::clone(reasons), own, context.number)?;
+    let retry = settings.kind.client().and_then(|client| client.retry.clone());
     // Exporters that deliver at once need no queue; these numbers are never reached.
     let at_once = QueueSettings { enabled: false, num_consumers: 1, queue_size: 1, block_on_overflow: false };
     let queue = queue_settings(settings).unwrap_or(&at_once);
@@ -475,9 +496,9 @@ fn refusal_counters(config: &Config, declared: &Declared, pipelines: &[usize]) -
     let mut counters: Vec<Counter> = Vec::new();
     for &processor in processors {
         if let OwnSeries::MemoryLimiter(own) = &declared.processors[processor].own
-            && !counters.contains(&own.refused_spans)
+            && !counters.contains(&own.refused)
         {
-            counters.push(own.refused_spans);
+            counters.push(own.refused);
         }
     }
     counters
@@ -514,8 +535,10 @@ fn servers_of(
                 shard: context.clone(),
             })
         };
+        let signals = config.signals_of(number);
         if let Some(grpc) = &receiver.otlp.grpc {
             let server = GrpcServer {
+                signals: signals.clone(),
                 message_bytes_max: grpc.message_bytes_max,
                 streams_max: grpc.streams_max,
                 keepalive: grpc.keepalive.clone(),
@@ -525,7 +548,7 @@ fn servers_of(
             servers.push(Server::Grpc(server, handler));
         }
         if let Some(http) = &receiver.otlp.http {
-            let server = Box::new(HttpServer::new(http));
+            let server = Box::new(HttpServer::new(http, &signals));
             let handler = handler(&servers, Transport::Http, http.body_bytes_max, http_series, &http.head);
             servers.push(Server::Http(server, handler));
         }

@@ -12,10 +12,10 @@ use super::pipelines::Pipelines;
 use super::runtime;
 use crate::pipeline::client::Client;
 use crate::receiver::otlp::OtlpReceiver;
+use crate::transport::BodyEncoding;
 use bytes::Bytes;
-use codecs::compression::Compression;
 use codecs::grpc::{Code, Status};
-use codecs::otlp::Format;
+use codecs::otlp::Signal;
 use slab::Slab;
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
@@ -60,9 +60,9 @@ impl Balance {
     pub fn hand_over(
         &self,
         handler: usize,
+        signal: Signal,
         body: &Bytes,
-        compression: Compression,
-        format: Format,
+        encoding: BodyEncoding,
         client: Option<&Client>,
     ) -> Option<oneshot::Receiver<Result<(), Status>>> {
         let mut mesh = self.mesh.borrow_mut();
@@ -71,9 +71,9 @@ impl Balance {
         let entry = away.vacant_entry();
         let request = Request {
             receiver: u32::try_from(handler).ok()?,
+            signal,
             body: body.clone(),
-            compression,
-            format,
+            encoding,
             ticket: u32::try_from(entry.key()).ok()?,
             client: client.cloned().map(Box::new),
         };
@@ -148,7 +148,7 @@ impl Balance {
     /// Takes a peer's request as if it had come here, and sends the answer home.
     async fn take_for_peer(&self, from: usize, request: Box<Request>, handler: &OtlpReceiver) {
         let client = request.client.as_deref().cloned().map(Rc::new);
-        let result = handler.take(request.body.clone(), request.compression, request.format, client).await;
+        let result = handler.take(request.signal, request.body.clone(), request.encoding, client).await;
         let outcome = match result {
             Ok(()) => Outcome::Taken,
             Err(status) => Outcome::Failed(Box::new(Failure {
@@ -162,7 +162,7 @@ impl Balance {
     }
 
     fn count_sent(&self, parcel: &Parcel) {
-        let bytes: u64 = parcel.index.spans.iter().map(|span| u64::from(span.length)).sum();
+        let bytes: u64 = parcel.index.items.iter().map(|span| u64::from(span.length)).sum();
         self.shard.cells.add(self.gauges.mesh.sent_spans, parcel.spans() as u64);
         self.shard.cells.add(self.gauges.mesh.sent_bytes, bytes);
     }

@@ -220,7 +220,7 @@ impl MeshEnd {
             link.carried = Carried::default();
         }
         let kept_before = mine.len();
-        for (number, span) in source.index.spans.iter().enumerate() {
+        for (number, span) in source.index.items.iter().enumerate() {
             let to = owner(&span.trace_id, shards);
             if to == own || span.trace_id.0 == [0; 16] {
                 mine.push(u32::try_from(number).expect("an index has fewer than 2^32 spans: each has a byte"));
@@ -233,7 +233,7 @@ impl MeshEnd {
             let open = link.outbox.back_mut().expect("an open parcel is the last one");
             open.append(&mut link.carried, source, span, ticket);
         }
-        source.index.spans.len() - (mine.len() - kept_before)
+        source.index.items.len() - (mine.len() - kept_before)
     }
 
     /// Hands a whole request to a peer, or gives it back: the window or the ring is full, or spans wait for their owner.

@@ -6,6 +6,7 @@
 use std::future::poll_fn;
 use std::thread;
 
+use crate::transport::BodyEncoding;
 use bytes::Bytes;
 use codecs::compression::Compression;
 use codecs::otlp::{ByteRange, ScopeEntry, SpanIndex, SpanItem, TraceId};
@@ -35,7 +36,7 @@ fn batch(random: &mut fastrand::Rng, spans: usize) -> (SpanIndex, Vec<u8>) {
             index.scopes.push(ScopeEntry { resource: (index.resources.len() - 1) as u32, envelope });
         }
         let trace_id = trace_id(random);
-        index.spans.push(SpanItem {
+        index.items.push(SpanItem {
             trace_id,
             offset: bytes.len() as u32,
             length: 16,
@@ -122,7 +123,7 @@ impl Shard {
     fn take(&mut self, from: usize, parcel: &Parcel) {
         assert_eq!(parcel.node, 7);
         assert_eq!(parcel.parts.iter().map(|part| part.spans as usize).sum::<usize>(), parcel.spans());
-        for span in &parcel.index.spans {
+        for span in &parcel.index.items {
             assert_eq!(owner(&span.trace_id, self.end.shards()), self.end.shard());
             assert_ne!(from, self.end.shard());
             let bytes = &parcel.segments[usize::from(span.segment)][span.offset as usize..][..span.length as usize];
@@ -299,7 +300,7 @@ fn a_batch_larger_than_a_parcel_is_answered_for_all_its_spans() {
 fn spans_without_a_trace_id_stay_where_they_arrived() {
     for end in &mut mesh(4, TINY) {
         let mut index = batch(&mut fastrand::Rng::with_seed(1), 3).0;
-        index.spans.iter_mut().for_each(|span| span.trace_id = TraceId::default());
+        index.items.iter_mut().for_each(|span| span.trace_id = TraceId::default());
         let mut mine = Vec::new();
         let source = Source { index: &index, segments: &[Bytes::new()] };
         assert_eq!(end.route(0, 0, source, &mut mine), 0);
@@ -361,9 +362,9 @@ fn a_view_that_outlives_its_parcel_stays_readable() {
 fn request(ticket: u32) -> Box<Request> {
     Box::new(Request {
         receiver: 0,
+        signal: codecs::otlp::Signal::Logs,
         body: Bytes::from_static(b"body"),
-        compression: Compression::Gzip,
-        format: codecs::otlp::Format::Json,
+        encoding: BodyEncoding { compression: Compression::Gzip, format: codecs::otlp::Format::Json },
         ticket,
         client: None,
     })
@@ -423,7 +424,7 @@ fn spans_to_take(shards: usize, batches: u32) -> Vec<usize> {
     for shard in 0..shards {
         let mut random = fastrand::Rng::with_seed(shard as u64);
         for _ in 0..batches {
-            for span in batch(&mut random, 40).0.spans {
+            for span in batch(&mut random, 40).0.items {
                 let to = owner(&span.trace_id, shards);
                 to_take[to] += usize::from(to != shard);
             }

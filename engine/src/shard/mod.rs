@@ -40,7 +40,7 @@ use buffers::Buffers;
 use clock::Clock;
 use codecs::compression::{Compression, Compressor};
 use codecs::grpc;
-use codecs::otlp::{Encoder, Format, Selection, SpanIndex};
+use codecs::otlp::{Encoder, Format, Signal, SignalIndex, SpanIndex};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use tokio::sync::Notify;
@@ -110,20 +110,28 @@ impl Pace {
 
 /// Indexes whose memory is used again. Cloning shares them within the shard.
 #[derive(Clone, Debug, Default)]
-pub struct Indexes(Rc<RefCell<Vec<SpanIndex>>>);
+pub struct Indexes(Rc<RefCell<[Vec<SignalIndex>; Signal::ALL.len()]>>);
 
-/// Indexes kept for reuse; more are freed. A shard has few batches in hand at the same time.
+/// Indexes of one signal kept for reuse; more are freed. A shard has few batches in hand at the same time.
 const INDEXES_MAX: usize = 64;
 
 impl Indexes {
-    /// An empty index with the memory of an earlier one.
-    pub fn take(&self) -> SpanIndex {
-        self.0.borrow_mut().pop().unwrap_or_default()
+    /// An empty index of this signal with the memory of an earlier one.
+    pub fn take(&self, signal: Signal) -> SignalIndex {
+        self.0.borrow_mut()[signal as usize].pop().unwrap_or_else(|| SignalIndex::new(signal))
+    }
+
+    /// The same for spans.
+    pub fn take_spans(&self) -> SpanIndex {
+        match self.take(Signal::Traces) {
+            SignalIndex::Spans(index) => index,
+            _ => unreachable!("an index is kept with those of its signal"),
+        }
     }
 
     /// Keeps an index's memory for the next batch.
-    pub fn give_back(&self, mut index: SpanIndex) {
-        let mut kept = self.0.borrow_mut();
+    pub fn give_back(&self, mut index: SignalIndex) {
+        let kept = &mut self.0.borrow_mut()[index.signal() as usize];
         if kept.len() < INDEXES_MAX {
             index.clear();
             kept.push(index);
@@ -163,12 +171,14 @@ impl ShardContext {
         let mut writers = self.writers.borrow_mut();
         let Writers { encoder, compressor, plain, json } = &mut *writers;
         plain.clear();
-        encoder.encode(&batch.index, &batch.segments, &Selection::All, plain);
+        batch.index.encode(encoder, &batch.segments, plain);
         let plain = match format {
             Format::Protobuf => &*plain,
             Format::Json => {
                 json.clear();
-                codecs::json::write_request(plain, json).expect("every field of a batch was checked when it came");
+                let signal = batch.index.signal();
+                codecs::json::write_request(signal, plain, json)
+                    .expect("every field of a batch was checked when it came");
                 &*json
             }
         };
@@ -180,6 +190,6 @@ impl ShardContext {
         }
         let length = body.len() - grpc::PREFIX_BYTES;
         body[..grpc::PREFIX_BYTES].copy_from_slice(&grpc::prefix(compression != Compression::None, length));
-        EncodedRequest { body: body.freeze(), compression, spans: batch.spans(), client: batch.client.clone() }
+        EncodedRequest { body: body.freeze(), compression, items: batch.items(), client: batch.client.clone() }
     }
 }

@@ -8,9 +8,9 @@
 //! shared between caches, and the owner reads them in order. It is also where edits are written out.
 
 use crate::pipeline::client::Client;
+use crate::transport::BodyEncoding;
 use bytes::Bytes;
-use codecs::compression::Compression;
-use codecs::otlp::{ByteRange, Format, ScopeEntry, SpanIndex, SpanItem};
+use codecs::otlp::{ByteRange, ScopeEntry, Signal, SpanIndex, SpanItem};
 
 /// A parcel with this many spans is full: its index is then 256 KiB, and the owner reads it between two requests.
 pub const SPANS_MAX: usize = 4096;
@@ -80,10 +80,10 @@ pub struct Request {
     pub receiver: u32,
     /// The body as received.
     pub body: Bytes,
-    /// How it is compressed.
-    pub compression: Compression,
-    /// Which encoding it is in, once plain.
-    pub format: Format,
+    /// Of what.
+    pub signal: Signal,
+    /// How it is written.
+    pub encoding: BodyEncoding,
     /// The sender's number for who waits.
     pub ticket: u32,
     /// Who sent it, as far as somebody asks: a copy, because nothing else may leave its shard.
@@ -128,12 +128,12 @@ impl Moved {
 impl Parcel {
     /// Number of spans.
     pub fn spans(&self) -> usize {
-        self.index.spans.len()
+        self.index.items.len()
     }
 
     /// Whether another span fits.
     pub fn has_room(&self) -> bool {
-        self.index.spans.len() < SPANS_MAX && self.bytes.len() < BYTES_MAX && self.index.envelopes.len() < BYTES_MAX
+        self.index.items.len() < SPANS_MAX && self.bytes.len() < BYTES_MAX && self.index.envelopes.len() < BYTES_MAX
     }
 
     /// Memory of the parcel in bytes, as long as it is being filled.
@@ -143,7 +143,7 @@ impl Parcel {
             + index.envelopes.capacity()
             + index.resources.capacity() * size_of::<ByteRange>()
             + index.scopes.capacity() * size_of::<ScopeEntry>()
-            + index.spans.capacity() * size_of::<SpanItem>()
+            + index.items.capacity() * size_of::<SpanItem>()
             + self.segments.capacity() * size_of::<Bytes>()
             + self.bytes.capacity()
             + self.parts.capacity() * size_of::<Part>()
@@ -164,7 +164,7 @@ impl Parcel {
         self.index.envelopes.clear();
         self.index.resources.clear();
         self.index.scopes.clear();
-        self.index.spans.clear();
+        self.index.items.clear();
         self.segments.clear();
         self.bytes.clear();
         self.parts.clear();
@@ -189,7 +189,7 @@ impl Parcel {
         let offset = position(bytes.len());
         let whole = &source.segments[usize::from(span.segment)];
         bytes.extend_from_slice(&whole[span.offset as usize..][..span.length as usize]);
-        index.spans.push(SpanItem { scope, offset, segment: 0, ..*span });
+        index.items.push(SpanItem { scope, offset, segment: 0, ..*span });
         if !std::mem::replace(&mut carried.part, true) {
             parts.push(Part { ticket, spans: 0 });
         }

@@ -11,6 +11,7 @@ use crate::queue::Queue;
 use crate::shard::ShardContext;
 use crate::shard::parcel::Parcel;
 use crate::telemetry::cells::Counter;
+use codecs::otlp::Signal;
 use std::cell::RefCell;
 use std::rc::Rc;
 
@@ -18,15 +19,18 @@ use std::rc::Rc;
 /// than used ones, so not earlier; but a gateway must never refuse for memory that nobody uses.
 const PRESSURE_SHORT: f64 = 0.9;
 
+/// A list for each signal, in the order of [`Signal::ALL`].
+pub type BySignal<T> = [Vec<T>; Signal::ALL.len()];
+
 /// The pipelines of one shard.
 #[derive(Debug)]
 pub struct Pipelines {
     /// Shared with the pipelines that feed them through a connector.
     pipelines: Vec<Rc<RefCell<Pipeline>>>,
-    /// Pipelines of each receiver, by number.
-    by_receiver: Vec<Vec<usize>>,
-    /// `memory_limiter` refusal counters of each receiver's pipelines.
-    refusals: Vec<Vec<Counter>>,
+    /// Pipelines of each receiver and signal, by number.
+    by_receiver: Vec<BySignal<usize>>,
+    /// `memory_limiter` refusal counters of the same pipelines.
+    refusals: Vec<BySignal<Counter>>,
     queues: Vec<Rc<Queue>>,
     /// By number, shared with the pipelines that export to them.
     span_metrics: Vec<Rc<RefCell<SpanMetrics>>>,
@@ -37,8 +41,8 @@ impl Pipelines {
     /// `by_receiver` and `refusals` are indexed by the receiver's number in the configuration.
     pub fn new(
         pipelines: Vec<Rc<RefCell<Pipeline>>>,
-        by_receiver: Vec<Vec<usize>>,
-        refusals: Vec<Vec<Counter>>,
+        by_receiver: Vec<BySignal<usize>>,
+        refusals: Vec<BySignal<Counter>>,
         queues: Vec<Rc<Queue>>,
         span_metrics: Vec<Rc<RefCell<SpanMetrics>>>,
         shard: ShardContext,
@@ -46,30 +50,31 @@ impl Pipelines {
         Pipelines { pipelines, by_receiver, refusals, queues, span_metrics, shard }
     }
 
-    /// Whether every pipeline of this receiver can take a request: it goes to all of them or to none.
-    pub fn have_room(&self, receiver: usize) -> bool {
-        self.by_receiver[receiver].iter().all(|&pipeline| self.pipelines[pipeline].borrow().has_room())
+    /// Whether every pipeline of this receiver can take a request of this signal: it goes to all of them or to none.
+    pub fn have_room(&self, receiver: usize, signal: Signal) -> bool {
+        self.by_receiver[receiver][signal as usize].iter().all(|&pipeline| self.pipelines[pipeline].borrow().has_room())
     }
 
     /// Whether every pipeline of this receiver takes requests of this client: there is no limit to distinct ones that it
     /// would go beyond.
-    pub fn admit(&self, receiver: usize, client: Option<&Client>) -> bool {
+    pub fn admit(&self, receiver: usize, signal: Signal, client: Option<&Client>) -> bool {
         let now_ns = self.shard.clock.now_ns();
-        self.by_receiver[receiver].iter().all(|&pipeline| self.pipelines[pipeline].borrow_mut().admits(now_ns, client))
+        let mut pipelines = self.by_receiver[receiver][signal as usize].iter();
+        pipelines.all(|&pipeline| self.pipelines[pipeline].borrow_mut().admits(now_ns, client))
     }
 
-    /// Counts refused spans for the memory limiters of this receiver's pipelines.
-    pub fn count_refused(&self, receiver: usize, spans: u64) {
-        for &counter in &self.refusals[receiver] {
-            self.shard.cells.add(counter, spans);
+    /// Counts refused items for the memory limiters of this receiver's pipelines.
+    pub fn count_refused(&self, receiver: usize, signal: Signal, items: u64) {
+        for &counter in &self.refusals[receiver][signal as usize] {
+            self.shard.cells.add(counter, items);
         }
     }
 
-    /// Gives a batch to every pipeline of this receiver.
-    pub fn consume(&mut self, receiver: usize, mut batch: Batch) {
+    /// Gives a batch to every pipeline of this receiver and its signal.
+    pub fn consume(&mut self, receiver: usize, signal: Signal, mut batch: Batch) {
         self.wake();
         let turn = turn_of(&self.shard, self.shard.clock.now_ns());
-        let Some((&last, others)) = self.by_receiver[receiver].split_last() else {
+        let Some((&last, others)) = self.by_receiver[receiver][signal as usize].split_last() else {
             return batch.settle(&ack::Outcome::Taken);
         };
         for &pipeline in others {
@@ -148,7 +153,7 @@ impl Pipelines {
         self.span_metrics[connector].borrow_mut().forget(forgotten);
     }
 
-    /// Whether no node holds a span.
+    /// Whether no node holds anything.
     pub fn nodes_are_empty(&self) -> bool {
         self.pipelines.iter().all(|pipeline| pipeline.borrow().is_empty())
     }

@@ -195,6 +195,7 @@ mod tests {
     use crate::telemetry::metrics::{
         self, BatchSeries, ExporterSeries, ReceiverSeries, ShardSeries, TailSamplingSeries,
     };
+    use codecs::otlp::Signal;
 
     /// Two shards of a small gateway after a little traffic.
     fn shown(level: MetricsLevel) -> String {
@@ -203,14 +204,14 @@ mod tests {
 
     fn named(level: MetricsLevel, names: MetricNames) -> String {
         let mut schema = Schema::default();
-        let receiver = ReceiverSeries::declare(&mut schema, "otlp", "grpc");
+        let receiver = ReceiverSeries::declare(&mut schema, "otlp", "grpc", &[Signal::Traces]);
         let tail = TailSamplingSeries::declare(&mut schema, "tail_sampling/eu", &["errors".to_owned()]);
         let batch = BatchSeries::declare(&mut schema, "batch");
-        let exporter = ExporterSeries::declare(&mut schema, "otlp/\"odd\\name\"");
+        let exporter = ExporterSeries::declare(&mut schema, "otlp/\"odd\\name\"", Signal::Traces);
         let shard = ShardSeries::declare(&mut schema);
         let run = |spans: u64| {
             let cells = Cells::new(&schema);
-            cells.add(receiver.accepted, spans);
+            cells.add(receiver.of(Signal::Traces).accepted, spans);
             cells.add(tail.policies[0].sampled, 1);
             cells.observe(tail.decision_timer_latency_ns, spans * 1_000_000);
             cells.observe(batch.send_size, spans);

@@ -1,40 +1,43 @@
 //! The two books: what came in and what became of it, as pure values read from one folded snapshot.
 //!
 //! ```text
-//! intake, per (receiver, transport):      offered = accepted + refused + rejected + unanswered
-//! account, per (pipeline, exporter):      accepted + created = delivered + dropped + shed + failed + in flight
+//! intake, per (receiver, transport, signal):  offered = accepted + refused + rejected + unanswered
+//! account, per (pipeline, exporter):          accepted + created = delivered + dropped + shed + failed + in flight
 //! ```
 //!
 //! Every term was counted where it happened; nothing here computes a term from the others, so a book that does not
-//! balance shows a span that was lost or doubled. `docs/ledger.md` maps each word to its metric and its alert.
+//! balance shows a span, data point or log record that was lost or doubled. `docs/ledger.md` maps each word to its metric and its alert.
 
 use serde::Serialize;
 
 use super::cells::{Metric, Schema, Series};
 use super::metrics::{
-    PIPELINE_ACCEPTED_SPANS, PIPELINE_CREATED_SPANS, PIPELINE_DELIVERED_SPANS, PIPELINE_DROPPED_SPANS,
-    PIPELINE_FAILED_SPANS, PIPELINE_IN_FLIGHT_SPANS, PIPELINE_SHED_SPANS, RECEIVER_ACCEPTED_SPANS,
-    RECEIVER_OFFERED_SPANS, RECEIVER_REFUSED_REQUESTS, RECEIVER_REFUSED_SPANS, RECEIVER_REJECTED_REQUESTS,
-    RECEIVER_REJECTED_SPANS, RECEIVER_UNANSWERED_SPANS,
+    PIPELINE_ACCEPTED, PIPELINE_CREATED, PIPELINE_DELIVERED, PIPELINE_DROPPED, PIPELINE_FAILED, PIPELINE_IN_FLIGHT,
+    PIPELINE_SHED, RECEIVER_ACCEPTED, RECEIVER_OFFERED, RECEIVER_REFUSED, RECEIVER_REFUSED_REQUESTS, RECEIVER_REJECTED,
+    RECEIVER_REJECTED_REQUESTS, RECEIVER_UNANSWERED,
 };
+use codecs::otlp::Signal;
 
 /// Both books of the whole process, or of one shard if read from its snapshot alone.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Books {
-    /// One per receiver and transport, in declaration order.
+    /// One per receiver, transport and signal, in declaration order.
     pub intake: Vec<Intake>,
     /// One per pipeline and exporter, in declaration order.
     pub accounts: Vec<Account>,
 }
 
-/// What senders offered to one receiver over one transport. Spans, unless named otherwise.
+/// What senders offered of one signal to one receiver over one transport. Spans, data points or log records, unless named
+/// otherwise.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Intake {
     /// Receiver id.
     pub receiver: String,
     /// `grpc` or `http`.
     pub transport: String,
-    /// In requests whose spans could be counted.
+    /// `traces`, `metrics` or `logs`.
+    pub signal: &'static str,
+    /// In requests whose items could be counted.
     pub offered: u64,
     /// Taken into a pipeline.
     pub accepted: u64,
@@ -44,13 +47,13 @@ pub struct Intake {
     pub rejected: u64,
     /// Offered, without an answer yet; 0 after a drain.
     pub unanswered: u64,
-    /// Requests refused before their spans could be counted.
+    /// Requests refused before their items could be counted, of all signals: told in the first book of the receiver.
     pub refused_requests: u64,
-    /// Requests rejected before their spans could be counted.
+    /// Requests rejected before their items could be counted, of all signals: told in the first book of the receiver.
     pub rejected_requests: u64,
 }
 
-/// What became of a pipeline's spans on their way to one exporter.
+/// What became of a pipeline's items on their way to one exporter.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Account {
     /// Pipeline id.
@@ -100,8 +103,8 @@ impl Books {
     pub fn read(schema: &Schema, values: &[u64]) -> Books {
         let mut books = Books::default();
         for series in schema.series() {
-            if let Some(term) = intake_term(series.metric) {
-                *term(books.intake_of(series)) += values[series.cell];
+            if let Some((term, signal)) = intake_term(series.metric) {
+                *term(books.intake_of(series, signal)) += values[series.cell];
             }
             if let Some(term) = account_term(series.metric) {
                 *term(books.account_of(series)) += values[series.cell];
@@ -127,12 +130,14 @@ impl Books {
     pub fn disagreements(&self) -> Vec<String> {
         let intake = self.intake.iter().filter(|book| book.imbalance() != 0).map(|book| {
             let (receiver, transport, off) = (&book.receiver, &book.transport, book.imbalance());
-            format!("receiver {receiver} over {transport}: offered and answered spans differ by {off}")
+            let item = signal_of(book).item();
+            format!("receiver {receiver} over {transport}: offered and answered {item}s differ by {off}")
         });
         let accounts = self.accounts.iter().filter(|book| book.imbalance() != 0);
         let accounts = accounts.map(|book| {
             let (pipeline, exporter, off) = (&book.pipeline, &book.exporter, book.imbalance());
-            format!("pipeline {pipeline} to {exporter}: spans in and spans accounted for differ by {off}")
+            let item = pipeline_signal(pipeline).item();
+            format!("pipeline {pipeline} to {exporter}: {item}s in and {item}s accounted for differ by {off}")
         });
         intake.chain(accounts).collect()
     }
@@ -140,10 +145,7 @@ impl Books {
     /// Both books in one sentence, for a person who just pressed Ctrl-C.
     pub fn sentence(&self) -> String {
         let total = |term: fn(&Intake) -> u64| self.intake.iter().map(term).sum::<u64>();
-        let mut said = match total(|book| book.offered) {
-            0 => "Received no spans".to_owned(),
-            offered => format!("Received {}", counted(offered, "span")),
-        };
+        let mut said = self.received();
         let mut aside = Vec::new();
         mention(&mut aside, total(|book| book.refused), "refused for a retry");
         mention(&mut aside, total(|book| book.rejected), "rejected");
@@ -164,6 +166,23 @@ impl Books {
             said = format!("{said}: {}", told.join("; "));
         }
         format!("{said}; {}.", self.ending())
+    }
+
+    /// What was offered, of each signal of which there was anything.
+    fn received(&self) -> String {
+        let offered = |signal: Signal| -> u64 {
+            let books = self.intake.iter().filter(|book| book.signal == signal.name());
+            books.map(|book| book.offered).sum()
+        };
+        let some = Signal::ALL.into_iter().filter(|signal| offered(*signal) > 0);
+        let some: Vec<String> = some.map(|signal| counted(offered(signal), signal.item())).collect();
+        let other_signals = self.intake.iter().any(|book| signal_of(book) != Signal::Traces);
+        match some.split_last() {
+            None if other_signals => "Received nothing".to_owned(),
+            None => "Received no spans".to_owned(),
+            Some((last, [])) => format!("Received {last}"),
+            Some((last, others)) => format!("Received {} and {last}", others.join(", ")),
+        }
     }
 
     /// What happened on the way to each exporter; exporters that were given the same are named together.
@@ -206,13 +225,16 @@ impl Books {
         }
     }
 
-    fn intake_of(&mut self, series: &Series) -> &mut Intake {
+    /// The book of these labels; of requests, whose signal is not counted, the first.
+    fn intake_of(&mut self, series: &Series, signal: Option<Signal>) -> &mut Intake {
         let [receiver, transport] = ["receiver", "transport"].map(|name| series.label(name).unwrap_or_default());
-        let same = |book: &Intake| book.receiver == receiver && book.transport == transport;
+        let of_signal = |book: &Intake| signal.is_none_or(|signal| signal.name() == book.signal);
+        let same = |book: &Intake| book.receiver == receiver && book.transport == transport && of_signal(book);
         let position = self.intake.iter().position(same).unwrap_or_else(|| {
             self.intake.push(Intake {
                 receiver: receiver.to_owned(),
                 transport: transport.to_owned(),
+                signal: signal.unwrap_or_default().name(),
                 ..Intake::default()
             });
             self.intake.len() - 1
@@ -238,34 +260,51 @@ impl Books {
 /// A term of a book: where its value is kept.
 type Term<Book> = fn(&mut Book) -> &mut u64;
 
-/// Which term of an intake book a metric is.
-fn intake_term(metric: &'static Metric) -> Option<Term<Intake>> {
-    let terms: [(&Metric, Term<Intake>); 7] = [
-        (&RECEIVER_OFFERED_SPANS, |book| &mut book.offered),
-        (&RECEIVER_ACCEPTED_SPANS, |book| &mut book.accepted),
-        (&RECEIVER_REFUSED_SPANS, |book| &mut book.refused),
-        (&RECEIVER_REJECTED_SPANS, |book| &mut book.rejected),
-        (&RECEIVER_UNANSWERED_SPANS, |book| &mut book.unanswered),
+/// Which term of an intake book a metric is, and of which signal.
+fn intake_term(metric: &'static Metric) -> Option<(Term<Intake>, Option<Signal>)> {
+    let of_items: [(&[Metric], Term<Intake>); 5] = [
+        (&RECEIVER_OFFERED, |book| &mut book.offered),
+        (&RECEIVER_ACCEPTED, |book| &mut book.accepted),
+        (&RECEIVER_REFUSED, |book| &mut book.refused),
+        (&RECEIVER_REJECTED, |book| &mut book.rejected),
+        (&RECEIVER_UNANSWERED, |book| &mut book.unanswered),
+    ];
+    let of_requests: [(&Metric, Term<Intake>); 2] = [
         (&RECEIVER_REFUSED_REQUESTS, |book| &mut book.refused_requests),
         (&RECEIVER_REJECTED_REQUESTS, |book| &mut book.rejected_requests),
     ];
-    let found = terms.into_iter().find(|(term, _)| std::ptr::eq(*term, metric));
-    found.map(|(_, term)| term)
+    let counted = of_items.into_iter().find_map(|(family, term)| Some((term, Some(member(family, metric)?))));
+    let request = || of_requests.into_iter().find(|(term, _)| std::ptr::eq(*term, metric));
+    counted.or_else(|| request().map(|(_, term)| (term, None)))
+}
+
+/// The signal whose metric of this family it is.
+fn member(family: &[Metric], metric: &Metric) -> Option<Signal> {
+    let position = family.iter().position(|member| std::ptr::eq(member, metric))?;
+    Some(Signal::ALL[position])
+}
+
+fn signal_of(book: &Intake) -> Signal {
+    Signal::from_name(book.signal).unwrap_or_default()
+}
+
+/// A pipeline's id begins with its signal.
+fn pipeline_signal(id: &str) -> Signal {
+    Signal::from_name(id.split('/').next().unwrap_or_default()).unwrap_or_default()
 }
 
 /// Which term of an account a metric is.
 fn account_term(metric: &'static Metric) -> Option<Term<Account>> {
-    let terms: [(&Metric, Term<Account>); 7] = [
-        (&PIPELINE_ACCEPTED_SPANS, |book| &mut book.accepted),
-        (&PIPELINE_CREATED_SPANS, |book| &mut book.created),
-        (&PIPELINE_DELIVERED_SPANS, |book| &mut book.delivered),
-        (&PIPELINE_DROPPED_SPANS, |book| &mut book.dropped),
-        (&PIPELINE_SHED_SPANS, |book| &mut book.shed),
-        (&PIPELINE_FAILED_SPANS, |book| &mut book.failed),
-        (&PIPELINE_IN_FLIGHT_SPANS, |book| &mut book.in_flight),
+    let terms: [(&[Metric], Term<Account>); 7] = [
+        (&PIPELINE_ACCEPTED, |book| &mut book.accepted),
+        (&PIPELINE_CREATED, |book| &mut book.created),
+        (&PIPELINE_DELIVERED, |book| &mut book.delivered),
+        (&PIPELINE_DROPPED, |book| &mut book.dropped),
+        (&PIPELINE_SHED, |book| &mut book.shed),
+        (&PIPELINE_FAILED, |book| &mut book.failed),
+        (&PIPELINE_IN_FLIGHT, |book| &mut book.in_flight),
     ];
-    let found = terms.into_iter().find(|(term, _)| std::ptr::eq(*term, metric));
-    found.map(|(_, term)| term)
+    terms.into_iter().find_map(|(family, term)| member(family, metric).map(|_| term))
 }
 
 fn mention(said: &mut Vec<String>, amount: u64, what: &str) {
@@ -306,17 +345,18 @@ mod tests {
 
     fn gateway() -> Gateway {
         let mut schema = Schema::default();
-        let grpc = ReceiverSeries::declare(&mut schema, "otlp", "grpc");
-        ReceiverSeries::declare(&mut schema, "otlp", "http");
-        let exporters = ["otlp/jaeger", "otlp/tempo"].map(|id| BookSeries::declare(&mut schema, "traces", id));
+        let grpc = ReceiverSeries::declare(&mut schema, "otlp", "grpc", &[Signal::Traces]);
+        ReceiverSeries::declare(&mut schema, "otlp", "http", &[Signal::Traces]);
+        let exporters =
+            ["otlp/jaeger", "otlp/tempo"].map(|id| BookSeries::declare(&mut schema, "traces", id, Signal::Traces));
         Gateway { schema, grpc, exporters }
     }
 
     /// 1,234 spans offered and accepted, 234 dropped, the rest delivered to both exporters.
     fn a_good_run(gateway: &Gateway) -> Cells {
         let cells = Cells::new(&gateway.schema);
-        cells.add(gateway.grpc.offered, 1234);
-        cells.add(gateway.grpc.accepted, 1234);
+        cells.add(gateway.grpc.of(Signal::Traces).offered, 1234);
+        cells.add(gateway.grpc.of(Signal::Traces).accepted, 1234);
         for book in &gateway.exporters {
             cells.add(book.accepted, 1234);
             cells.add(book.dropped, 234);
@@ -357,8 +397,8 @@ mod tests {
         let gateway = gateway();
         let cells = a_good_run(&gateway);
         cells.add(gateway.grpc.rejected_requests(RejectReason::Malformed), 1);
-        cells.add(gateway.grpc.offered, 5);
-        cells.add(gateway.grpc.accepted, 5);
+        cells.add(gateway.grpc.of(Signal::Traces).offered, 5);
+        cells.add(gateway.grpc.of(Signal::Traces).accepted, 5);
         let [jaeger, tempo] = &gateway.exporters;
         cells.add(jaeger.accepted, 5);
         cells.add(tempo.accepted, 5);
@@ -376,9 +416,9 @@ mod tests {
     fn spans_on_their_way_balance_while_somebody_holds_them() {
         let gateway = gateway();
         let cells = a_good_run(&gateway);
-        cells.add(gateway.grpc.offered, 7);
+        cells.add(gateway.grpc.of(Signal::Traces).offered, 7);
         assert_eq!(books(&gateway, &cells).imbalance(), 7);
-        cells.raise(gateway.grpc.unanswered, 7);
+        cells.raise(gateway.grpc.of(Signal::Traces).unanswered, 7);
         assert_eq!(books(&gateway, &cells).imbalance(), 0);
         for book in &gateway.exporters {
             cells.add(book.accepted, 7);
@@ -394,7 +434,7 @@ mod tests {
     fn a_book_that_does_not_balance_is_named() {
         let gateway = gateway();
         let cells = a_good_run(&gateway);
-        cells.add(gateway.grpc.offered, 3);
+        cells.add(gateway.grpc.of(Signal::Traces).offered, 3);
         cells.add(gateway.exporters[1].delivered, 2);
         let books = books(&gateway, &cells);
         assert_eq!(

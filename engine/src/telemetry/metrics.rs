@@ -9,6 +9,7 @@ use super::cells::{Bounds, Cells, Counter, Gauge, Histogram, Kind, Metric, Schem
 use crate::config::checked::MetricsLevel::{self, Basic, Detailed, Normal};
 use crate::shard::budget::Holder;
 use crate::transport::gate::FaultKind;
+use codecs::otlp::Signal;
 
 const fn declare(name: &'static str, kind: Kind, level: MetricsLevel, help: &'static str) -> Metric {
     Metric { name, help, kind, level }
@@ -16,13 +17,27 @@ const fn declare(name: &'static str, kind: Kind, level: MetricsLevel, help: &'st
 
 /// Declares metrics as statics and lists them in [`ALL`], so that none can be forgotten in the documentation's test.
 macro_rules! metrics {
-    ($($static:ident: $kind:expr, $level:expr, $name:literal, $help:literal;)+) => {
+    (
+        for each signal { $($by_signal:ident: $item_kind:expr, $item_level:expr, $prefix:literal, $about:literal;)+ }
+        for the gateway { $($static:ident: $kind:expr, $level:expr, $name:literal, $help:literal;)+ }
+    ) => {
+        $(
+            #[doc = concat!("For each signal: items ", $about)]
+            pub static $by_signal: [Metric; Signal::ALL.len()] = [
+                declare(concat!($prefix, "_spans"), $item_kind, $item_level, concat!("Spans ", $about)),
+                declare(concat!($prefix, "_metric_points"), $item_kind, $item_level, concat!("Data points ", $about)),
+                declare(concat!($prefix, "_log_records"), $item_kind, $item_level, concat!("Log records ", $about)),
+            ];
+        )+
         $(
             #[doc = $help]
             pub static $static: Metric = declare($name, $kind, $level, $help);
         )+
         /// Every metric there is.
-        pub static ALL: &[&Metric] = &[$(&$static),+];
+        pub static ALL: &[&Metric] = &[
+            $(&$by_signal[0], &$by_signal[1], &$by_signal[2],)+
+            $(&$static),+
+        ];
     };
 }
 
@@ -109,203 +124,228 @@ static DECISION_TICK: Bounds = Bounds {
 };
 
 metrics! {
-    RECEIVER_OFFERED_SPANS: Kind::Counter, Basic, "otelcol_receiver_offered_spans",
-        "Spans of requests whose spans could be counted, before accept, refuse or reject.";
-    RECEIVER_ACCEPTED_SPANS: Kind::Counter, Basic, "otelcol_receiver_accepted_spans",
-        "Spans taken into a pipeline.";
-    RECEIVER_REFUSED_SPANS: Kind::Counter, Basic, "otelcol_receiver_refused_spans",
-        "Spans answered with a temporary error; the sender may retry.";
-    RECEIVER_REJECTED_SPANS: Kind::Counter, Basic, "otelcol_receiver_rejected_spans",
-        "Spans that could be counted and were answered with a permanent error.";
-    RECEIVER_FAILED_SPANS: Kind::Counter, Basic, "otelcol_receiver_failed_spans",
-        "Requests that could not be read, each counted as one span: its spans are not known.";
-    RECEIVER_UNANSWERED_SPANS: Kind::Gauge, Basic, "otelcol_receiver_unanswered_spans",
-        "Offered spans whose request has no answer yet.";
-    RECEIVER_REFUSED_REQUESTS: Kind::Counter, Basic, "otelcol_receiver_refused_requests",
-        "Requests refused before their spans could be counted.";
-    RECEIVER_REJECTED_REQUESTS: Kind::Counter, Basic, "otelcol_receiver_rejected_requests",
-        "Requests rejected before their spans could be counted.";
+    for each signal {
+        RECEIVER_OFFERED: Kind::Counter, Basic, "otelcol_receiver_offered",
+            "of requests whose items could be counted, before accept, refuse or reject.";
+        RECEIVER_ACCEPTED: Kind::Counter, Basic, "otelcol_receiver_accepted",
+            "taken into a pipeline.";
+        RECEIVER_REFUSED: Kind::Counter, Basic, "otelcol_receiver_refused",
+            "answered with a temporary error; the sender may retry.";
+        RECEIVER_REJECTED: Kind::Counter, Basic, "otelcol_receiver_rejected",
+            "that could be counted and were answered with a permanent error.";
+        RECEIVER_FAILED: Kind::Counter, Basic, "otelcol_receiver_failed",
+            "that stand for requests that could not be read, one for each: what they held is not known.";
+        RECEIVER_UNANSWERED: Kind::Gauge, Basic, "otelcol_receiver_unanswered",
+            "that were offered and whose request has no answer yet.";
+        PROCESSOR_DROPPED: Kind::Counter, Basic, "otelcol_processor_dropped",
+            "lost inside a processor by overload or failure; never those that a policy dropped.";
+        MEMORY_LIMITER_ACCEPTED: Kind::Counter, Basic, "otelcol_processor_memory_limiter_accepted",
+            "admitted while memory was below the soft limit.";
+        MEMORY_LIMITER_REFUSED: Kind::Counter, Basic, "otelcol_processor_memory_limiter_refused",
+            "that stand for requests refused at the soft limit, one for each: what they held is not known yet.";
+        EXPORTER_SENT: Kind::Counter, Basic, "otelcol_exporter_sent",
+            "the backend took.";
+        EXPORTER_SEND_FAILED: Kind::Counter, Basic, "otelcol_exporter_send_failed",
+            "given up after a permanent error or the last retry.";
+        EXPORTER_ENQUEUE_FAILED: Kind::Counter, Basic, "otelcol_exporter_enqueue_failed",
+            "that a full queue did not take.";
+        PIPELINE_ACCEPTED: Kind::Counter, Basic, "tracegate_pipeline_accepted",
+            "that entered the pipeline on their way to this exporter.";
+        PIPELINE_CREATED: Kind::Counter, Basic, "tracegate_pipeline_created",
+            "that a processor made.";
+        PIPELINE_DELIVERED: Kind::Counter, Basic, "tracegate_pipeline_delivered",
+            "the exporter delivered.";
+        PIPELINE_DROPPED: Kind::Counter, Basic, "tracegate_pipeline_dropped",
+            "dropped by policy.";
+        PIPELINE_SHED: Kind::Counter, Basic, "tracegate_pipeline_shed",
+            "given up by overload.";
+        PIPELINE_FAILED: Kind::Counter, Basic, "tracegate_pipeline_failed",
+            "that could not be delivered.";
+        PIPELINE_IN_FLIGHT: Kind::Gauge, Basic, "tracegate_pipeline_in_flight",
+            "held by nodes, rings, the queue or an export.";
+    }
+    for the gateway {
+        RECEIVER_REFUSED_REQUESTS: Kind::Counter, Basic, "otelcol_receiver_refused_requests",
+            "Requests refused before their items could be counted.";
+        RECEIVER_REJECTED_REQUESTS: Kind::Counter, Basic, "otelcol_receiver_rejected_requests",
+            "Requests rejected before their items could be counted.";
 
-    RECEIVER_TLS_HANDSHAKES: Kind::Counter, Normal, "tracegate_receiver_tls_handshakes",
-        "TLS sessions that senders opened.";
-    RECEIVER_FAILED_HANDSHAKES: Kind::Counter, Normal, "tracegate_receiver_failed_handshakes",
-        "Connections refused before their first request, for a reason of TLS.";
+        PROCESSOR_INCOMING_ITEMS: Kind::Counter, Basic, "otelcol_processor_incoming_items",
+            "Items that entered a processor.";
+        PROCESSOR_OUTGOING_ITEMS: Kind::Counter, Basic, "otelcol_processor_outgoing_items",
+            "Items that left a processor towards the next node.";
+        PROCESSOR_INTERNAL_DURATION: Kind::Histogram(&NODE_TIME), Detailed, "otelcol_processor_internal_duration",
+            "Seconds a processor worked on one batch.";
+        RECEIVER_TLS_HANDSHAKES: Kind::Counter, Normal, "tracegate_receiver_tls_handshakes",
+            "TLS sessions that senders opened.";
+        RECEIVER_FAILED_HANDSHAKES: Kind::Counter, Normal, "tracegate_receiver_failed_handshakes",
+            "Connections refused before their first request, for a reason of TLS.";
+        PROCESSOR_FAILED_SPANS: Kind::Counter, Basic, "tracegate_processor_failed_spans",
+            "Spans lost inside a processor by failure, by reason.";
+        TRANSFORM_STATEMENT_FAILURES: Kind::Counter, Normal, "tracegate_transform_statement_failures",
+            "Items on which a statement failed and changed nothing.";
+        TRANSFORM_UNMASKED_DELETED: Kind::Counter, Normal, "tracegate_transform_unmasked_deleted",
+            "Values that a statement deleted because it could not mask them.";
+        FILTER_SPANS_FILTERED: Kind::Counter, Normal, "otelcol_processor_filter_spans_filtered",
+            "Spans that a filter dropped.";
+        FILTER_CONDITION_FAILURES: Kind::Counter, Normal, "tracegate_filter_condition_failures",
+            "Items on which a condition failed and counted as not true.";
 
-    PROCESSOR_INCOMING_ITEMS: Kind::Counter, Basic, "otelcol_processor_incoming_items",
-        "Items that entered a processor.";
-    PROCESSOR_OUTGOING_ITEMS: Kind::Counter, Basic, "otelcol_processor_outgoing_items",
-        "Items that left a processor towards the next node.";
-    PROCESSOR_DROPPED_SPANS: Kind::Counter, Basic, "otelcol_processor_dropped_spans",
-        "Spans lost inside a processor by overload or failure; never spans that a policy dropped.";
-    PROCESSOR_INTERNAL_DURATION: Kind::Histogram(&NODE_TIME), Detailed, "otelcol_processor_internal_duration",
-        "Seconds a processor worked on one batch.";
-    PROCESSOR_FAILED_SPANS: Kind::Counter, Basic, "tracegate_processor_failed_spans",
-        "Spans lost inside a processor by failure, by reason.";
-    TRANSFORM_STATEMENT_FAILURES: Kind::Counter, Normal, "tracegate_transform_statement_failures",
-        "Items on which a statement failed and changed nothing.";
-    TRANSFORM_UNMASKED_DELETED: Kind::Counter, Normal, "tracegate_transform_unmasked_deleted",
-        "Values that a statement deleted because it could not mask them.";
-    FILTER_SPANS_FILTERED: Kind::Counter, Normal, "otelcol_processor_filter_spans_filtered",
-        "Spans that a filter dropped.";
-    FILTER_CONDITION_FAILURES: Kind::Counter, Normal, "tracegate_filter_condition_failures",
-        "Items on which a condition failed and counted as not true.";
-    MEMORY_LIMITER_ACCEPTED_SPANS: Kind::Counter, Basic, "otelcol_processor_memory_limiter_accepted_spans",
-        "Spans admitted while memory was below the soft limit.";
-    MEMORY_LIMITER_REFUSED_SPANS: Kind::Counter, Basic, "otelcol_processor_memory_limiter_refused_spans",
-        "Requests refused at the soft limit, each counted as one span: its spans are not known yet.";
 
-    BATCH_SEND_SIZE: Kind::Histogram(&BATCH_SPANS), Normal, "otelcol_processor_batch_batch_send_size",
-        "Spans of a batch when it is sent.";
-    BATCH_SEND_SIZE_BYTES: Kind::Histogram(&REQUEST_BYTES), Detailed, "otelcol_processor_batch_batch_send_size_bytes",
-        "Bytes of a batch when it is sent.";
-    BATCH_SIZE_TRIGGER_SEND: Kind::Counter, Normal, "otelcol_processor_batch_batch_size_trigger_send",
-        "Batches sent because they were large enough.";
-    BATCH_METADATA_CARDINALITY: Kind::Highest, Normal, "otelcol_processor_batch_metadata_cardinality",
-        "Combinations of client metadata that are kept apart, on the shard with the most.";
-    BATCH_TIMEOUT_TRIGGER_SEND: Kind::Counter, Normal, "otelcol_processor_batch_timeout_trigger_send",
-        "Batches sent because their time was over.";
+        BATCH_SEND_SIZE: Kind::Histogram(&BATCH_SPANS), Normal, "otelcol_processor_batch_batch_send_size",
+            "Items of a batch when it is sent.";
+        BATCH_SEND_SIZE_BYTES: Kind::Histogram(&REQUEST_BYTES), Detailed, "otelcol_processor_batch_batch_send_size_bytes",
+            "Bytes of a batch when it is sent.";
+        BATCH_SIZE_TRIGGER_SEND: Kind::Counter, Normal, "otelcol_processor_batch_batch_size_trigger_send",
+            "Batches sent because they were large enough.";
+        BATCH_METADATA_CARDINALITY: Kind::Highest, Normal, "otelcol_processor_batch_metadata_cardinality",
+            "Combinations of client metadata that are kept apart, on the shard with the most.";
+        BATCH_TIMEOUT_TRIGGER_SEND: Kind::Counter, Normal, "otelcol_processor_batch_timeout_trigger_send",
+            "Batches sent because their time was over.";
 
-    PROBABILISTIC_COUNT_TRACES_SAMPLED: Kind::Counter, Normal,
-        "otelcol_processor_probabilistic_sampler_count_traces_sampled",
-        "Spans that were decided, by what decided about them.";
+        TAIL_COUNT_TRACES_SAMPLED: Kind::Counter, Normal, "otelcol_processor_tail_sampling_count_traces_sampled",
+            "Verdicts of one policy, one per decided trace.";
+        TAIL_GLOBAL_COUNT_TRACES_SAMPLED: Kind::Counter, Normal,
+            "otelcol_processor_tail_sampling_global_count_traces_sampled",
+            "Decisions about traces; late spans are not counted again.";
+        TAIL_EARLY_RELEASES: Kind::Counter, Normal, "otelcol_processor_tail_sampling_early_releases_from_cache_decision",
+            "Late spans kept or dropped at once because the decision about their trace was remembered.";
+        TAIL_NEW_TRACE_ID_RECEIVED: Kind::Counter, Normal, "otelcol_processor_tail_sampling_new_trace_id_received",
+            "Traces that entered the trace table.";
+        TAIL_DECISION_TIMER_LATENCY: Kind::Histogram(&DECISION_TICK), Normal,
+            "otelcol_processor_tail_sampling_sampling_decision_timer_latency",
+            "Milliseconds one tick spent deciding.";
+        TAIL_POLICY_EVALUATION_ERROR: Kind::Counter, Normal,
+            "otelcol_processor_tail_sampling_sampling_policy_evaluation_error",
+            "Policies that failed on a trace and had no say in its decision.";
+        TAIL_POLICY_EXECUTION_COUNT: Kind::Counter, Normal,
+            "otelcol_processor_tail_sampling_sampling_policy_execution_count",
+            "Traces that a policy had a say in, whatever it said.";
+        TAIL_DROPPED_TOO_EARLY: Kind::Counter, Normal,
+            "otelcol_processor_tail_sampling_sampling_trace_dropped_too_early",
+            "Traces that left the trace table undecided; their spans are lost.";
+        TAIL_TRACES_ON_MEMORY: Kind::Gauge, Normal, "otelcol_processor_tail_sampling_sampling_traces_on_memory",
+            "Traces in the trace table.";
+        TAIL_TRACES_DROPPED_TOO_LARGE: Kind::Counter, Normal, "otelcol_processor_tail_sampling_traces_dropped_too_large",
+            "Traces decided without their policies because they grew beyond the largest size.";
+        TAIL_DECIDED_EARLY: Kind::Counter, Normal, "tracegate_tail_sampling_traces_decided_early",
+            "Traces decided before their decision wait was over because the trace table was full.";
+        TAIL_SPANS_WITHOUT_TRACE_ID: Kind::Counter, Normal, "tracegate_tail_sampling_spans_without_trace_id",
+            "Spans with a zero trace id, decided one by one.";
 
-    TAIL_COUNT_TRACES_SAMPLED: Kind::Counter, Normal, "otelcol_processor_tail_sampling_count_traces_sampled",
-        "Verdicts of one policy, one per decided trace.";
-    TAIL_GLOBAL_COUNT_TRACES_SAMPLED: Kind::Counter, Normal,
-        "otelcol_processor_tail_sampling_global_count_traces_sampled",
-        "Decisions about traces; late spans are not counted again.";
-    TAIL_EARLY_RELEASES: Kind::Counter, Normal, "otelcol_processor_tail_sampling_early_releases_from_cache_decision",
-        "Late spans kept or dropped at once because the decision about their trace was remembered.";
-    TAIL_NEW_TRACE_ID_RECEIVED: Kind::Counter, Normal, "otelcol_processor_tail_sampling_new_trace_id_received",
-        "Traces that entered the trace table.";
-    TAIL_DECISION_TIMER_LATENCY: Kind::Histogram(&DECISION_TICK), Normal,
-        "otelcol_processor_tail_sampling_sampling_decision_timer_latency",
-        "Milliseconds one tick spent deciding.";
-    TAIL_POLICY_EVALUATION_ERROR: Kind::Counter, Normal,
-        "otelcol_processor_tail_sampling_sampling_policy_evaluation_error",
-        "Policies that failed on a trace and had no say in its decision.";
-    TAIL_POLICY_EXECUTION_COUNT: Kind::Counter, Normal,
-        "otelcol_processor_tail_sampling_sampling_policy_execution_count",
-        "Traces that a policy had a say in, whatever it said.";
-    TAIL_DROPPED_TOO_EARLY: Kind::Counter, Normal,
-        "otelcol_processor_tail_sampling_sampling_trace_dropped_too_early",
-        "Traces that left the trace table undecided; their spans are lost.";
-    TAIL_TRACES_ON_MEMORY: Kind::Gauge, Normal, "otelcol_processor_tail_sampling_sampling_traces_on_memory",
-        "Traces in the trace table.";
-    TAIL_TRACES_DROPPED_TOO_LARGE: Kind::Counter, Normal, "otelcol_processor_tail_sampling_traces_dropped_too_large",
-        "Traces decided without their policies because they grew beyond the largest size.";
-    TAIL_DECIDED_EARLY: Kind::Counter, Normal, "tracegate_tail_sampling_traces_decided_early",
-        "Traces decided before their decision wait was over because the trace table was full.";
-    TAIL_DECIDED_BEFORE_TIME: Kind::Counter, Normal, "tracegate_tail_sampling_traces_decided_before_time",
-        "Traces decided before their decision wait was over, by why they could be.";
-    TAIL_LATE_SPANS: Kind::Counter, Normal, "tracegate_tail_sampling_late_spans",
-        "Spans that came after their trace was decided when it was due, and were kept or dropped as it was.";
-    TAIL_SPANS_WITHOUT_TRACE_ID: Kind::Counter, Normal, "tracegate_tail_sampling_spans_without_trace_id",
-        "Spans with a zero trace id, decided one by one.";
+        EXPORTER_ENQUEUE_SIZE: Kind::Histogram(&BATCH_SPANS), Detailed, "otelcol_exporter_enqueue_size",
+            "Items of a request when it enters the queue.";
+        EXPORTER_ENQUEUE_SIZE_BYTES: Kind::Histogram(&REQUEST_BYTES), Detailed, "otelcol_exporter_enqueue_size_bytes",
+            "Bytes of a request when it enters the queue, before compression.";
+        EXPORTER_QUEUE_SIZE: Kind::Gauge, Basic, "otelcol_exporter_queue_size",
+            "Requests that wait in the queue or are under way.";
+        EXPORTER_QUEUE_CAPACITY: Kind::Gauge, Basic, "otelcol_exporter_queue_capacity",
+            "Requests that may wait in the queue or be under way.";
+        EXPORTER_QUEUE_FULLEST: Kind::Highest, Normal, "tracegate_exporter_queue_fullest_shard_percent",
+            "Fill of the fullest shard's part of the queue, 0 to 100.";
+        EXPORTER_IN_FLIGHT_REQUESTS: Kind::Gauge, Normal, "otelcol_exporter_in_flight_requests",
+            "Requests sent and not yet answered.";
+        PROBABILISTIC_COUNT_TRACES_SAMPLED: Kind::Counter, Normal,
+            "otelcol_processor_probabilistic_sampler_count_traces_sampled",
+            "Spans that were decided, by what decided about them.";
+        TAIL_DECIDED_BEFORE_TIME: Kind::Counter, Normal, "tracegate_tail_sampling_traces_decided_before_time",
+            "Traces decided before their decision wait was over, by why they could be.";
+        TAIL_LATE_SPANS: Kind::Counter, Normal, "tracegate_tail_sampling_late_spans",
+            "Spans that came after their trace was decided when it was due, and were kept or dropped as it was.";
+        EXPORTER_SPLIT_REQUESTS: Kind::Counter, Normal, "tracegate_exporter_split_requests",
+            "Requests sent in two halves because the backend called them too large.";
 
-    EXPORTER_SENT_SPANS: Kind::Counter, Basic, "otelcol_exporter_sent_spans",
-        "Spans the backend took.";
-    EXPORTER_SEND_FAILED_SPANS: Kind::Counter, Basic, "otelcol_exporter_send_failed_spans",
-        "Spans given up after a permanent error or the last retry.";
-    EXPORTER_SPLIT_REQUESTS: Kind::Counter, Normal, "tracegate_exporter_split_requests",
-        "Requests sent in two halves because the backend called them too large.";
-    EXPORTER_ENQUEUE_FAILED_SPANS: Kind::Counter, Basic, "otelcol_exporter_enqueue_failed_spans",
-        "Spans that a full queue did not take.";
-    EXPORTER_ENQUEUE_SIZE: Kind::Histogram(&BATCH_SPANS), Detailed, "otelcol_exporter_enqueue_size",
-        "Spans of a request when it enters the queue.";
-    EXPORTER_ENQUEUE_SIZE_BYTES: Kind::Histogram(&REQUEST_BYTES), Detailed, "otelcol_exporter_enqueue_size_bytes",
-        "Bytes of a request when it enters the queue, before compression.";
-    EXPORTER_QUEUE_SIZE: Kind::Gauge, Basic, "otelcol_exporter_queue_size",
-        "Requests that wait in the queue or are under way.";
-    EXPORTER_QUEUE_CAPACITY: Kind::Gauge, Basic, "otelcol_exporter_queue_capacity",
-        "Requests that may wait in the queue or be under way.";
-    EXPORTER_QUEUE_FULLEST: Kind::Highest, Normal, "tracegate_exporter_queue_fullest_shard_percent",
-        "Fill of the fullest shard's part of the queue, 0 to 100.";
-    EXPORTER_IN_FLIGHT_REQUESTS: Kind::Gauge, Normal, "otelcol_exporter_in_flight_requests",
-        "Requests sent and not yet answered.";
 
-    PIPELINE_ACCEPTED_SPANS: Kind::Counter, Basic, "tracegate_pipeline_accepted_spans",
-        "Spans that entered the pipeline on their way to this exporter.";
-    PIPELINE_CREATED_SPANS: Kind::Counter, Basic, "tracegate_pipeline_created_spans",
-        "Spans that a processor made.";
-    PIPELINE_DELIVERED_SPANS: Kind::Counter, Basic, "tracegate_pipeline_delivered_spans",
-        "Spans the exporter delivered.";
-    PIPELINE_DROPPED_SPANS: Kind::Counter, Basic, "tracegate_pipeline_dropped_spans",
-        "Spans dropped by policy.";
-    PIPELINE_SHED_SPANS: Kind::Counter, Basic, "tracegate_pipeline_shed_spans",
-        "Spans given up by overload.";
-    PIPELINE_FAILED_SPANS: Kind::Counter, Basic, "tracegate_pipeline_failed_spans",
-        "Spans that could not be delivered.";
-    PIPELINE_IN_FLIGHT_SPANS: Kind::Gauge, Basic, "tracegate_pipeline_in_flight_spans",
-        "Spans held by nodes, rings, the queue or an export.";
+        BUDGET_BYTES: Kind::Gauge, Basic, "tracegate_budget_bytes",
+            "Bytes charged to the budget, by holder.";
+        BUDGET_LEASED_BYTES: Kind::Gauge, Basic, "tracegate_budget_leased_bytes",
+            "Bytes that shards leased from the central pool.";
+        BUDGET_LIMIT_BYTES: Kind::Gauge, Basic, "tracegate_budget_limit_bytes",
+            "The process budget in bytes.";
 
-    BUDGET_BYTES: Kind::Gauge, Basic, "tracegate_budget_bytes",
-        "Bytes charged to the budget, by holder.";
-    BUDGET_LEASED_BYTES: Kind::Gauge, Basic, "tracegate_budget_leased_bytes",
-        "Bytes that shards leased from the central pool.";
-    BUDGET_LIMIT_BYTES: Kind::Gauge, Basic, "tracegate_budget_limit_bytes",
-        "The process budget in bytes.";
+        MESH_SENT_SPANS: Kind::Counter, Normal, "tracegate_mesh_sent_spans",
+            "Spans that crossed to the shard owning their trace.";
+        MESH_SENT_BYTES: Kind::Counter, Normal, "tracegate_mesh_sent_bytes",
+            "Bytes of spans that crossed.";
+        MESH_RECEIVED_SPANS: Kind::Counter, Normal, "tracegate_mesh_received_spans",
+            "Spans taken out of rings.";
+        MESH_WAITS: Kind::Counter, Normal, "tracegate_mesh_waits",
+            "Turns of a shard at whose end parts waited for room in a ring.";
+        MESH_BALANCED_REQUESTS: Kind::Counter, Normal, "tracegate_mesh_balanced_requests",
+            "Whole requests handed to a less busy shard.";
 
-    MESH_SENT_SPANS: Kind::Counter, Normal, "tracegate_mesh_sent_spans",
-        "Spans that crossed to the shard owning their trace.";
-    MESH_SENT_BYTES: Kind::Counter, Normal, "tracegate_mesh_sent_bytes",
-        "Bytes of spans that crossed.";
-    MESH_RECEIVED_SPANS: Kind::Counter, Normal, "tracegate_mesh_received_spans",
-        "Spans taken out of rings.";
-    MESH_WAITS: Kind::Counter, Normal, "tracegate_mesh_waits",
-        "Turns of a shard at whose end parts waited for room in a ring.";
-    MESH_BALANCED_REQUESTS: Kind::Counter, Normal, "tracegate_mesh_balanced_requests",
-        "Whole requests handed to a less busy shard.";
+        SHARD_CONNECTIONS: Kind::Gauge, Basic, "tracegate_shard_connections",
+            "Open connections of senders.";
+        SHARD_BUSIEST: Kind::Highest, Basic, "tracegate_shard_busiest_percent",
+            "Busy share of the busiest shard's time, 0 to 100.";
+        SHARD_CAUGHT_PANICS: Kind::Counter, Basic, "tracegate_shard_caught_panics",
+            "Requests answered INTERNAL because a pure call on them panicked; each is a defect of ours.";
 
-    SHARD_CONNECTIONS: Kind::Gauge, Basic, "tracegate_shard_connections",
-        "Open connections of senders.";
-    SHARD_BUSIEST: Kind::Highest, Basic, "tracegate_shard_busiest_percent",
-        "Busy share of the busiest shard's time, 0 to 100.";
-    SHARD_CAUGHT_PANICS: Kind::Counter, Basic, "tracegate_shard_caught_panics",
-        "Requests answered INTERNAL because a pure call on them panicked; each is a defect of ours.";
+        KEPT_TRACES: Kind::Gauge, Normal, "tracegate_kept_traces",
+            "Traces held by the memory exporter.";
+        KEPT_BYTES: Kind::Gauge, Normal, "tracegate_kept_bytes",
+            "Bytes held by the memory exporter.";
+        KEPT_TRACES_EVICTED: Kind::Counter, Normal, "tracegate_kept_traces_evicted",
+            "Traces the memory exporter gave up for younger ones.";
+        KEPT_SPANS_LEFT_OUT: Kind::Counter, Normal, "tracegate_kept_spans_left_out",
+            "Spans the memory exporter did not keep because their trace was too large.";
 
-    SPAN_METRICS_OVERFLOWED: Kind::Counter, Basic, "tracegate_span_metrics_overflowed_spans",
-        "Spans counted in the series of all that came when there was no room for another series.";
-    SPAN_METRICS_FULLEST: Kind::Highest, Basic, "tracegate_span_metrics_series_of_fullest_shard",
-        "Series that the shard with the most of them holds.";
+        REMOTE_WRITE_FAILED: Kind::Counter, Normal, "otelcol_exporter_prometheusremotewrite_failed_translations",
+            "Data points that could not become samples.";
+        REMOTE_WRITE_SERIES: Kind::Counter, Normal, "otelcol_exporter_prometheusremotewrite_translated_time_series",
+            "Series in requests, each request counting its own.";
+        REMOTE_WRITE_BATCHES: Kind::Counter, Normal, "otelcol_exporter_prometheusremotewrite_sent_batches",
+            "Remote write requests that were answered with success.";
+        REMOTE_WRITE_SAMPLES: Kind::Counter, Normal, "otelcol_exporter_prometheusremotewrite_written_samples",
+            "Samples in requests that were answered with success.";
+        REMOTE_WRITE_HISTOGRAMS: Kind::Counter, Normal, "otelcol_exporter_prometheusremotewrite_written_histograms",
+            "Native histograms in requests that were answered with success.";
+        REMOTE_WRITE_EXEMPLARS: Kind::Counter, Normal, "otelcol_exporter_prometheusremotewrite_written_exemplars",
+            "Exemplars in requests that were answered with success.";
+        REMOTE_WRITE_DROPPED: Kind::Counter, Basic, "tracegate_remote_write_dropped_points",
+            "Data points that could not become samples, by reason.";
+        REMOTE_WRITE_REJECTED: Kind::Counter, Basic, "tracegate_remote_write_rejected_points",
+            "Data points in requests that the backend will never take, by status.";
+        REMOTE_WRITE_CACHE_BYTES: Kind::Gauge, Normal, "tracegate_remote_write_label_cache_bytes",
+            "Bytes of label sets that are remembered.";
+        REMOTE_WRITE_CACHE_CLEARS: Kind::Counter, Normal, "tracegate_remote_write_label_cache_clears",
+            "How often the label cache was full and was emptied.";
+        REMOTE_WRITE_BUILT: Kind::Counter, Normal, "tracegate_remote_write_label_sets_built",
+            "Label sets that were not remembered and had to be built.";
 
-    KEPT_TRACES: Kind::Gauge, Normal, "tracegate_kept_traces",
-        "Traces held by the memory exporter.";
-    KEPT_BYTES: Kind::Gauge, Normal, "tracegate_kept_bytes",
-        "Bytes held by the memory exporter.";
-    KEPT_TRACES_EVICTED: Kind::Counter, Normal, "tracegate_kept_traces_evicted",
-        "Traces the memory exporter gave up for younger ones.";
-    KEPT_SPANS_LEFT_OUT: Kind::Counter, Normal, "tracegate_kept_spans_left_out",
-        "Spans the memory exporter did not keep because their trace was too large.";
+        LOG_LINES_SUPPRESSED: Kind::Counter, Normal, "tracegate_log_lines_suppressed",
+            "Log lines not written because equal ones were.";
+        LOG_LINES_LOST: Kind::Counter, Normal, "tracegate_log_lines_lost",
+            "Log lines lost because the writer was behind.";
+        SPAN_METRICS_OVERFLOWED: Kind::Counter, Basic, "tracegate_span_metrics_overflowed_spans",
+            "Spans counted in the series of all that came when there was no room for another series.";
+        SPAN_METRICS_FULLEST: Kind::Highest, Basic, "tracegate_span_metrics_series_of_fullest_shard",
+            "Series that the shard with the most of them holds.";
+        TLS_RELOADS: Kind::Counter, Normal, "tracegate_tls_reloads",
+            "Times that changed certificates, keys or authorities were taken into use.";
+        TLS_FAILED_RELOADS: Kind::Counter, Normal, "tracegate_tls_failed_reloads",
+            "Times that changed certificates, keys or authorities could not be used, and the old ones stayed.";
 
-    TLS_RELOADS: Kind::Counter, Normal, "tracegate_tls_reloads",
-        "Times that changed certificates, keys or authorities were taken into use.";
-    TLS_FAILED_RELOADS: Kind::Counter, Normal, "tracegate_tls_failed_reloads",
-        "Times that changed certificates, keys or authorities could not be used, and the old ones stayed.";
 
-    LOG_LINES_SUPPRESSED: Kind::Counter, Normal, "tracegate_log_lines_suppressed",
-        "Log lines not written because equal ones were.";
-    LOG_LINES_LOST: Kind::Counter, Normal, "tracegate_log_lines_lost",
-        "Log lines lost because the writer was behind.";
-
-    PROCESS_UPTIME: Kind::Counter, Basic, "otelcol_process_uptime",
-        "Seconds since the process started.";
-    PROCESS_CPU_SECONDS: Kind::Counter, Basic, "otelcol_process_cpu_seconds",
-        "Seconds of CPU, user and system.";
-    PROCESS_MEMORY_RSS: Kind::Gauge, Basic, "otelcol_process_memory_rss",
-        "Bytes resident in memory.";
-    PROCESS_RUNTIME_TOTAL_ALLOC: Kind::Counter, Basic, "otelcol_process_runtime_total_alloc_bytes",
-        "Bytes of fresh pages the kernel gave to the process (minor page faults).";
-    PROCESS_RUNTIME_HEAP_ALLOC: Kind::Gauge, Basic, "otelcol_process_runtime_heap_alloc_bytes",
-        "Bytes of anonymous memory that are resident.";
-    PROCESS_RUNTIME_TOTAL_SYS: Kind::Gauge, Basic, "otelcol_process_runtime_total_sys_memory_bytes",
-        "Bytes of address space reserved for data.";
-    PROMETHEUS_RESIDENT_MEMORY: Kind::Gauge, Basic, "process_resident_memory_bytes",
-        "Bytes resident in memory.";
-    PROMETHEUS_CPU_SECONDS: Kind::Counter, Basic, "process_cpu_seconds_total",
-        "Seconds of CPU, user and system.";
-    PROMETHEUS_START_TIME: Kind::Gauge, Basic, "process_start_time_seconds",
-        "Start of the process in seconds since 1970.";
+        PROCESS_UPTIME: Kind::Counter, Basic, "otelcol_process_uptime",
+            "Seconds since the process started.";
+        PROCESS_CPU_SECONDS: Kind::Counter, Basic, "otelcol_process_cpu_seconds",
+            "Seconds of CPU, user and system.";
+        PROCESS_MEMORY_RSS: Kind::Gauge, Basic, "otelcol_process_memory_rss",
+            "Bytes resident in memory.";
+        PROCESS_RUNTIME_TOTAL_ALLOC: Kind::Counter, Basic, "otelcol_process_runtime_total_alloc_bytes",
+            "Bytes of fresh pages the kernel gave to the process (minor page faults).";
+        PROCESS_RUNTIME_HEAP_ALLOC: Kind::Gauge, Basic, "otelcol_process_runtime_heap_alloc_bytes",
+            "Bytes of anonymous memory that are resident.";
+        PROCESS_RUNTIME_TOTAL_SYS: Kind::Gauge, Basic, "otelcol_process_runtime_total_sys_memory_bytes",
+            "Bytes of address space reserved for data.";
+        PROMETHEUS_RESIDENT_MEMORY: Kind::Gauge, Basic, "process_resident_memory_bytes",
+            "Bytes resident in memory.";
+        PROMETHEUS_CPU_SECONDS: Kind::Counter, Basic, "process_cpu_seconds_total",
+            "Seconds of CPU, user and system.";
+        PROMETHEUS_START_TIME: Kind::Gauge, Basic, "process_start_time_seconds",
+            "Start of the process in seconds since 1970.";
+    }
 }
 
 /// Why a request was refused: not now, retry.
@@ -374,11 +414,19 @@ impl RejectReason {
     }
 }
 
-/// The intake book of one receiver and transport, in spans: `offered = accepted + refused + rejected`, and while a
-/// request waits for its answer its spans are `unanswered`.
+/// What one receiver counts for one transport: an intake book for each signal that it takes, and requests.
 #[derive(Clone, Debug)]
 pub struct ReceiverSeries {
-    /// Counted when the request's spans are known.
+    books: [Option<IntakeSeries>; Signal::ALL.len()],
+    refused_requests: [Counter; RefuseReason::ALL.len()],
+    rejected_requests: [Counter; RejectReason::ALL.len()],
+}
+
+/// The intake book of one receiver, transport and signal, in spans, data points or log records:
+/// `offered = accepted + refused + rejected`, and while a request waits for its answer its items are `unanswered`.
+#[derive(Clone, Debug)]
+pub struct IntakeSeries {
+    /// Counted when the request's items are known.
     pub offered: Counter,
     /// Counted when the sender was told that it may forget them.
     pub accepted: Counter,
@@ -389,22 +437,27 @@ pub struct ReceiverSeries {
     /// Offered and not answered yet; 0 after a drain.
     pub unanswered: Gauge,
     failed: Counter,
-    refused_requests: [Counter; RefuseReason::ALL.len()],
-    rejected_requests: [Counter; RejectReason::ALL.len()],
 }
 
 impl ReceiverSeries {
-    /// Declares the series of one receiver and transport (`grpc` or `http`).
-    pub fn declare(schema: &mut Schema, receiver_id: &str, transport: &str) -> ReceiverSeries {
+    /// Declares the series of one receiver and transport (`grpc` or `http`) for the signals that it takes.
+    pub fn declare(schema: &mut Schema, receiver_id: &str, transport: &str, signals: &[Signal]) -> ReceiverSeries {
         let own = [("receiver", receiver_id), ("transport", transport)];
         let because = |reason: &'static str| [own[0], own[1], ("reason", reason)];
+        let mut books = [None, None, None];
+        for &signal in signals {
+            let at = signal as usize;
+            books[at] = Some(IntakeSeries {
+                offered: schema.counter(&RECEIVER_OFFERED[at], &own),
+                accepted: schema.counter(&RECEIVER_ACCEPTED[at], &own),
+                refused: schema.counter(&RECEIVER_REFUSED[at], &own),
+                rejected: schema.counter(&RECEIVER_REJECTED[at], &own),
+                unanswered: schema.gauge(&RECEIVER_UNANSWERED[at], &own),
+                failed: schema.counter(&RECEIVER_FAILED[at], &own),
+            });
+        }
         ReceiverSeries {
-            offered: schema.counter(&RECEIVER_OFFERED_SPANS, &own),
-            accepted: schema.counter(&RECEIVER_ACCEPTED_SPANS, &own),
-            refused: schema.counter(&RECEIVER_REFUSED_SPANS, &own),
-            rejected: schema.counter(&RECEIVER_REJECTED_SPANS, &own),
-            unanswered: schema.gauge(&RECEIVER_UNANSWERED_SPANS, &own),
-            failed: schema.counter(&RECEIVER_FAILED_SPANS, &own),
+            books,
             refused_requests: RefuseReason::ALL
                 .map(|reason| schema.counter(&RECEIVER_REFUSED_REQUESTS, &because(reason.label()))),
             rejected_requests: RejectReason::ALL
@@ -412,20 +465,29 @@ impl ReceiverSeries {
         }
     }
 
-    /// Requests refused for `reason` before their spans could be counted.
+    /// The book of a signal that the receiver takes.
+    pub fn of(&self, signal: Signal) -> &IntakeSeries {
+        self.books[signal as usize].as_ref().expect("a receiver is only asked for signals of its pipelines")
+    }
+
+    /// Requests refused for `reason` before their items could be counted.
     pub fn refused_requests(&self, reason: RefuseReason) -> Counter {
         self.refused_requests[reason as usize]
     }
 
-    /// Requests rejected for `reason` before their spans could be counted.
+    /// Requests rejected for `reason` before their items could be counted.
     pub fn rejected_requests(&self, reason: RejectReason) -> Counter {
         self.rejected_requests[reason as usize]
     }
 
-    /// Counts a request that is rejected for `reason`, under our name and under the Collector's.
-    pub fn count_rejected(&self, cells: &Cells, reason: RejectReason) {
+    /// Counts a request that is rejected for `reason`, under our name and under the Collector's; one whose signal nobody
+    /// knows with the first signal that the receiver takes.
+    pub fn count_rejected(&self, cells: &Cells, signal: Option<Signal>, reason: RejectReason) {
         cells.add(self.rejected_requests(reason), 1);
-        cells.add(self.failed, 1);
+        let mut books = self.books.iter().flatten();
+        if let Some(book) = signal.map(|signal| self.of(signal)).or_else(|| books.next()) {
+            cells.add(book.failed, 1);
+        }
     }
 }
 
@@ -459,31 +521,37 @@ impl HandshakeSeries {
 /// What every processor counts.
 #[derive(Clone, Debug)]
 pub struct ProcessorSeries {
-    /// Spans in.
+    /// Items in.
     pub incoming_items: Counter,
-    /// Spans out.
+    /// Items out.
     pub outgoing_items: Counter,
-    /// Spans shed or failed inside; never dropped by policy.
-    pub dropped_spans: Counter,
+    /// Items shed or failed inside; never dropped by policy.
+    pub dropped: Counter,
     /// Nanoseconds of each batch; only where somebody looks, because it takes two readings of the clock.
     pub internal_duration_ns: Option<Histogram>,
 }
 
 impl ProcessorSeries {
-    /// Declares the series of one processor in traces pipelines.
-    pub fn declare(schema: &mut Schema, processor_id: &str) -> ProcessorSeries {
-        let items = [("processor", processor_id), ("otel_signal", "traces")];
+    /// Declares the series of one processor in pipelines of one signal.
+    pub fn declare(schema: &mut Schema, processor_id: &str, signal: Signal) -> ProcessorSeries {
+        let items = [("processor", processor_id), ("otel_signal", signal.name())];
         ProcessorSeries {
             incoming_items: schema.counter(&PROCESSOR_INCOMING_ITEMS, &items),
             outgoing_items: schema.counter(&PROCESSOR_OUTGOING_ITEMS, &items),
-            dropped_spans: schema.counter(&PROCESSOR_DROPPED_SPANS, &items[..1]),
+            dropped: schema.counter(&PROCESSOR_DROPPED[signal as usize], &items[..1]),
             internal_duration_ns: None,
         }
     }
 
     /// Declares the series that are measured only if they are shown.
-    pub fn measured(self, schema: &mut Schema, processor_id: &str, level: MetricsLevel) -> ProcessorSeries {
-        let items = [("processor", processor_id), ("otel_signal", "traces")];
+    pub fn measured(
+        self,
+        schema: &mut Schema,
+        processor_id: &str,
+        signal: Signal,
+        level: MetricsLevel,
+    ) -> ProcessorSeries {
+        let items = [("processor", processor_id), ("otel_signal", signal.name())];
         let shown = level >= PROCESSOR_INTERNAL_DURATION.level;
         let internal_duration_ns = shown.then(|| schema.histogram(&PROCESSOR_INTERNAL_DURATION, &items));
         ProcessorSeries { internal_duration_ns, ..self }
@@ -493,19 +561,19 @@ impl ProcessorSeries {
 /// What a memory_limiter counts besides [`ProcessorSeries`].
 #[derive(Clone, Debug)]
 pub struct MemoryLimiterSeries {
-    /// Spans admitted.
-    pub accepted_spans: Counter,
-    /// Spans refused.
-    pub refused_spans: Counter,
+    /// Items admitted.
+    pub accepted: Counter,
+    /// Items refused.
+    pub refused: Counter,
 }
 
 impl MemoryLimiterSeries {
-    /// Declares the series of one memory_limiter.
-    pub fn declare(schema: &mut Schema, processor_id: &str) -> MemoryLimiterSeries {
+    /// Declares the series of one memory_limiter in pipelines of one signal.
+    pub fn declare(schema: &mut Schema, processor_id: &str, signal: Signal) -> MemoryLimiterSeries {
         let own = [("processor", processor_id)];
         MemoryLimiterSeries {
-            accepted_spans: schema.counter(&MEMORY_LIMITER_ACCEPTED_SPANS, &own),
-            refused_spans: schema.counter(&MEMORY_LIMITER_REFUSED_SPANS, &own),
+            accepted: schema.counter(&MEMORY_LIMITER_ACCEPTED[signal as usize], &own),
+            refused: schema.counter(&MEMORY_LIMITER_REFUSED[signal as usize], &own),
         }
     }
 }
@@ -576,7 +644,7 @@ pub fn failed_spans(schema: &mut Schema, processor_id: &str, reason: &str) -> Co
 /// What a batch processor counts besides [`ProcessorSeries`].
 #[derive(Clone, Debug)]
 pub struct BatchSeries {
-    /// Spans of each batch sent.
+    /// Items of each batch sent.
     pub send_size: Histogram,
     /// Bytes of each batch sent.
     pub send_size_bytes: Histogram,
@@ -769,15 +837,15 @@ impl TailSamplingSeries {
 /// What every exporter counts. Queue size and capacity have the same labels, so their ratio needs no label matching.
 #[derive(Clone, Debug)]
 pub struct ExporterSeries {
-    /// Spans the backend took.
+    /// Items the backend took.
     pub sent: Counter,
-    /// Spans given up.
+    /// Items given up.
     pub send_failed: Counter,
     /// Requests sent in halves.
     pub split: Counter,
-    /// Spans a full queue did not take.
+    /// Items a full queue did not take.
     pub enqueue_failed: Counter,
-    /// Spans of each request that entered the queue.
+    /// Items of each request that entered the queue.
     pub enqueue_size: Histogram,
     /// Bytes of each request that entered the queue.
     pub enqueue_size_bytes: Histogram,
@@ -792,15 +860,16 @@ pub struct ExporterSeries {
 }
 
 impl ExporterSeries {
-    /// Declares the series of one exporter.
-    pub fn declare(schema: &mut Schema, exporter_id: &str) -> ExporterSeries {
+    /// Declares the series of one exporter for one signal.
+    pub fn declare(schema: &mut Schema, exporter_id: &str, signal: Signal) -> ExporterSeries {
         let own = [("exporter", exporter_id)];
-        let queue = [("exporter", exporter_id), ("data_type", "traces")];
+        let queue = [("exporter", exporter_id), ("data_type", signal.name())];
+        let at = signal as usize;
         ExporterSeries {
-            sent: schema.counter(&EXPORTER_SENT_SPANS, &own),
-            send_failed: schema.counter(&EXPORTER_SEND_FAILED_SPANS, &own),
+            sent: schema.counter(&EXPORTER_SENT[at], &own),
+            send_failed: schema.counter(&EXPORTER_SEND_FAILED[at], &own),
             split: schema.counter(&EXPORTER_SPLIT_REQUESTS, &own),
-            enqueue_failed: schema.counter(&EXPORTER_ENQUEUE_FAILED_SPANS, &own),
+            enqueue_failed: schema.counter(&EXPORTER_ENQUEUE_FAILED[at], &own),
             enqueue_size: schema.histogram(&EXPORTER_ENQUEUE_SIZE, &own),
             enqueue_size_bytes: schema.histogram(&EXPORTER_ENQUEUE_SIZE_BYTES, &own),
             in_flight_requests: schema.gauge(&EXPORTER_IN_FLIGHT_REQUESTS, &queue),
@@ -831,17 +900,18 @@ pub struct BookSeries {
 }
 
 impl BookSeries {
-    /// Declares the book of one pipeline and exporter.
-    pub fn declare(schema: &mut Schema, pipeline_id: &str, exporter_id: &str) -> BookSeries {
+    /// Declares the book of one pipeline, whose signal this is, and exporter.
+    pub fn declare(schema: &mut Schema, pipeline_id: &str, exporter_id: &str, signal: Signal) -> BookSeries {
         let own = [("pipeline", pipeline_id), ("exporter", exporter_id)];
+        let at = signal as usize;
         BookSeries {
-            accepted: schema.counter(&PIPELINE_ACCEPTED_SPANS, &own),
-            created: schema.counter(&PIPELINE_CREATED_SPANS, &own),
-            delivered: schema.counter(&PIPELINE_DELIVERED_SPANS, &own),
-            dropped: schema.counter(&PIPELINE_DROPPED_SPANS, &own),
-            shed: schema.counter(&PIPELINE_SHED_SPANS, &own),
-            failed: schema.counter(&PIPELINE_FAILED_SPANS, &own),
-            in_flight: schema.gauge(&PIPELINE_IN_FLIGHT_SPANS, &own),
+            accepted: schema.counter(&PIPELINE_ACCEPTED[at], &own),
+            created: schema.counter(&PIPELINE_CREATED[at], &own),
+            delivered: schema.counter(&PIPELINE_DELIVERED[at], &own),
+            dropped: schema.counter(&PIPELINE_DROPPED[at], &own),
+            shed: schema.counter(&PIPELINE_SHED[at], &own),
+            failed: schema.counter(&PIPELINE_FAILED[at], &own),
+            in_flight: schema.gauge(&PIPELINE_IN_FLIGHT[at], &own),
         }
     }
 }
@@ -942,6 +1012,72 @@ impl SpanMetricsSeries {
     }
 }
 
+/// What an exporter shows besides [`ExporterSeries`].
+#[derive(Clone, Debug)]
+pub enum OwnExporterSeries {
+    /// Nothing.
+    None,
+    /// Of a memory exporter.
+    Memory(MemoryExporterSeries),
+    /// Of a remote write exporter.
+    RemoteWrite(Box<RemoteWriteSeries>),
+}
+
+/// What a remote write exporter counts besides [`ExporterSeries`].
+#[derive(Clone, Debug)]
+pub struct RemoteWriteSeries {
+    /// Points that could not become samples.
+    pub failed_translations: Counter,
+    /// Series written.
+    pub series: Counter,
+    /// Requests taken.
+    pub batches: Counter,
+    /// Samples taken.
+    pub samples: Counter,
+    /// Native histograms taken.
+    pub histograms: Counter,
+    /// Exemplars taken.
+    pub exemplars: Counter,
+    /// By [`codecs::prometheus::DropReason`].
+    pub dropped: [Counter; codecs::prometheus::DropReason::ALL.len()],
+    /// By place in [`REJECTING_STATUSES`]; the last is any other.
+    pub rejected: [Counter; REJECTING_STATUSES.len()],
+    /// Memory of the label cache.
+    pub cache_bytes: Gauge,
+    /// Times it was emptied.
+    pub cache_clears: Counter,
+    /// Label sets built.
+    pub label_sets_built: Counter,
+}
+
+/// Statuses with a series of their own; the last stands for all others.
+pub const REJECTING_STATUSES: [&str; 8] = ["400", "401", "403", "404", "413", "415", "422", "other"];
+
+impl RemoteWriteSeries {
+    /// Declares the series of one remote write exporter.
+    pub fn declare(schema: &mut Schema, exporter_id: &str) -> RemoteWriteSeries {
+        let own = [("exporter", exporter_id)];
+        let dropped = codecs::prometheus::DropReason::ALL.map(|reason| {
+            schema.counter(&REMOTE_WRITE_DROPPED, &[("exporter", exporter_id), ("reason", reason.name())])
+        });
+        let rejected = REJECTING_STATUSES
+            .map(|status| schema.counter(&REMOTE_WRITE_REJECTED, &[("exporter", exporter_id), ("status", status)]));
+        RemoteWriteSeries {
+            failed_translations: schema.counter(&REMOTE_WRITE_FAILED, &own),
+            series: schema.counter(&REMOTE_WRITE_SERIES, &own),
+            batches: schema.counter(&REMOTE_WRITE_BATCHES, &own),
+            samples: schema.counter(&REMOTE_WRITE_SAMPLES, &own),
+            histograms: schema.counter(&REMOTE_WRITE_HISTOGRAMS, &own),
+            exemplars: schema.counter(&REMOTE_WRITE_EXEMPLARS, &own),
+            dropped,
+            rejected,
+            cache_bytes: schema.gauge(&REMOTE_WRITE_CACHE_BYTES, &own),
+            cache_clears: schema.counter(&REMOTE_WRITE_CACHE_CLEARS, &own),
+            label_sets_built: schema.counter(&REMOTE_WRITE_BUILT, &own),
+        }
+    }
+}
+
 /// What a memory exporter counts besides [`ExporterSeries`].
 #[derive(Clone, Debug)]
 pub struct MemoryExporterSeries {
@@ -1036,16 +1172,19 @@ mod tests {
     #[test]
     fn series_carry_the_collectors_names_and_labels_and_none_of_the_scrapers() {
         let mut schema = Schema::default();
-        ReceiverSeries::declare(&mut schema, "otlp", "grpc");
-        ProcessorSeries::declare(&mut schema, "batch").measured(&mut schema, "batch", Detailed);
-        MemoryLimiterSeries::declare(&mut schema, "memory_limiter");
+        ReceiverSeries::declare(&mut schema, "otlp", "grpc", &Signal::ALL);
+        for signal in Signal::ALL {
+            let processor = ProcessorSeries::declare(&mut schema, "batch", signal);
+            let _ = processor.measured(&mut schema, "batch", signal, Detailed);
+            MemoryLimiterSeries::declare(&mut schema, "memory_limiter", signal);
+            ExporterSeries::declare(&mut schema, "otlp/jaeger", signal);
+            BookSeries::declare(&mut schema, signal.name(), "otlp/jaeger", signal);
+        }
         FilterSeries::declare(&mut schema, "filter");
         BatchSeries::declare(&mut schema, "batch");
         TransformSeries::declare(&mut schema, "transform", ["traces[0]"].into_iter());
         ProbabilisticSamplerSeries::declare(&mut schema);
         TailSamplingSeries::declare(&mut schema, "tail_sampling/eu", &["errors".to_owned()]);
-        ExporterSeries::declare(&mut schema, "otlp/jaeger");
-        BookSeries::declare(&mut schema, "traces", "otlp/jaeger");
         BudgetSeries::declare(&mut schema);
         MeshSeries::declare(&mut schema);
         ShardSeries::declare(&mut schema);
@@ -1075,6 +1214,13 @@ mod tests {
             "otelcol_exporter_in_flight_requests{exporter=otlp/jaeger,data_type=traces}",
             "otelcol_exporter_queue_size{exporter=otlp/jaeger,data_type=traces}",
             "otelcol_exporter_queue_capacity{exporter=otlp/jaeger,data_type=traces}",
+            "otelcol_receiver_accepted_metric_points{receiver=otlp,transport=grpc}",
+            "otelcol_receiver_refused_log_records{receiver=otlp,transport=grpc}",
+            "otelcol_processor_incoming_items{processor=batch,otel_signal=logs}",
+            "otelcol_processor_memory_limiter_accepted_metric_points{processor=memory_limiter}",
+            "otelcol_exporter_sent_metric_points{exporter=otlp/jaeger}",
+            "otelcol_exporter_send_failed_log_records{exporter=otlp/jaeger}",
+            "otelcol_exporter_queue_size{exporter=otlp/jaeger,data_type=metrics}",
         ] {
             assert!(all.contains(expected), "{expected} is missing");
         }

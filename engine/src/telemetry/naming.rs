@@ -66,7 +66,9 @@ mod tests {
     #[test]
     fn suffixes_are_those_that_the_collector_writes_for_a_reader() {
         for (metric, expected) in [
-            (&metrics::EXPORTER_SENT_SPANS, "otelcol_exporter_sent_spans_total"),
+            (&metrics::EXPORTER_SENT[0], "otelcol_exporter_sent_spans_total"),
+            (&metrics::EXPORTER_SENT[1], "otelcol_exporter_sent_metric_points_total"),
+            (&metrics::EXPORTER_SENT[2], "otelcol_exporter_sent_log_records_total"),
             (&metrics::PROCESS_UPTIME, "otelcol_process_uptime_seconds_total"),
             (&metrics::PROCESS_CPU_SECONDS, "otelcol_process_cpu_seconds_total"),
             (&metrics::PROCESS_MEMORY_RSS, "otelcol_process_memory_rss_bytes"),

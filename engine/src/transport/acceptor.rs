@@ -4,6 +4,7 @@ use crate::cli::banner::{Listening, Protocol, Security};
 use crate::config::checked::{Config, Endpoint, SocketFamily};
 use crate::shard::fleet::Fleet;
 use crate::shard::runtime::Socket;
+use codecs::otlp::Signal;
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::os::linux::net::SocketAddrExt;
@@ -24,8 +25,8 @@ pub struct Listener {
     pub receiver: String,
     /// What is spoken on it.
     pub protocol: Protocol,
-    /// HTTP only: path of traces requests.
-    pub traces_path: String,
+    /// HTTP only: path of each signal that somebody takes.
+    pub paths: Vec<(Signal, String)>,
     /// Where it listens, with the port the kernel chose.
     pub address: ListenAddress,
     /// What connections have to pass.
@@ -79,7 +80,7 @@ impl Listener {
             receiver: self.receiver.clone(),
             protocol: self.protocol,
             address: self.address.clone(),
-            traces_path: self.traces_path.clone(),
+            paths: self.paths.clone(),
             security: self.security,
         }
     }
@@ -89,19 +90,21 @@ impl Listener {
 pub fn bind_all(config: &Config) -> Result<Vec<Listener>, BindError> {
     let mut listeners = Vec::new();
     let mut number = 0;
-    for receiver in &config.receivers {
+    for (position, receiver) in config.receivers.iter().enumerate() {
+        let signals = config.signals_of(position);
         let grpc = receiver.otlp.grpc.as_ref();
-        let grpc = grpc.map(|grpc| (Protocol::Grpc, &grpc.endpoint, grpc.family, "", grpc.tls.as_ref()));
-        let http =
-            receiver.otlp.http.as_ref().map(|http| {
-                (Protocol::Http, &http.endpoint, http.family, http.traces_path.as_str(), http.tls.as_ref())
-            });
-        for (protocol, endpoint, family, traces_path, tls) in grpc.into_iter().chain(http) {
+        let grpc = grpc.map(|grpc| (Protocol::Grpc, &grpc.endpoint, grpc.family, Vec::new(), grpc.tls.as_ref()));
+        let http = receiver.otlp.http.as_ref();
+        let http = http.map(|http| {
+            let paths = signals.iter().map(|&signal| (signal, http.paths[signal as usize].clone())).collect();
+            (Protocol::Http, &http.endpoint, http.family, paths, http.tls.as_ref())
+        });
+        for (protocol, endpoint, family, paths, tls) in grpc.into_iter().chain(http) {
             let security = Security::of(tls);
             let failed = |(address, error)| BindError { receiver: receiver.id.to_string(), protocol, address, error };
             for (address, socket) in bind_family(endpoint, family).map_err(failed)? {
-                let (receiver, traces_path) = (receiver.id.to_string(), traces_path.to_owned());
-                listeners.push(Listener { receiver, protocol, traces_path, address, security, number, socket });
+                let (receiver, paths) = (receiver.id.to_string(), paths.clone());
+                listeners.push(Listener { receiver, protocol, paths, address, security, number, socket });
             }
             number += 1;
         }

@@ -20,7 +20,7 @@ use crate::telemetry::metrics::RejectReason;
 use bytes::Bytes;
 use codecs::compression::Compression;
 use codecs::grpc::{self, Code, Deframer, Prefix, PrefixError, Status};
-use codecs::otlp::Format;
+use codecs::otlp::{Format, Signal};
 use h2::RecvStream;
 use h2::server::{Connection, SendResponse};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
@@ -32,9 +32,6 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
-
-/// The one method of this signal (opentelemetry-proto, collector/trace/v1).
-pub const TRACES_METHOD: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
 
 /// Bytes a sender may have under way on one stream before we must read: a usual request fits.
 const STREAM_WINDOW_BYTES: u32 = 1 << 20;
@@ -55,6 +52,8 @@ const BODY_BYTES_FIRST: usize = 256 << 10;
 /// What the server needs to know of its listener.
 #[derive(Clone, Debug)]
 pub struct GrpcServer {
+    /// Signals that somebody behind it takes; methods of others do not exist.
+    pub signals: Vec<Signal>,
     /// Largest message, compressed as it comes.
     pub message_bytes_max: usize,
     /// Streams of one connection at the same time; `None`: our own bound.
@@ -74,6 +73,16 @@ impl GrpcServer {
         H: RequestHandler + 'static,
     {
         self.serve_at(Pace::for_keepalive(&self.keepalive), socket, handler, draining).await;
+    }
+
+    /// What a method takes, or what the caller of an unknown one is told.
+    fn signal_of(&self, method: &str) -> Result<Signal, Status> {
+        let known = self.signals.iter().find(|signal| signal.grpc_method() == method);
+        known.copied().ok_or_else(|| {
+            let methods: Vec<&str> = self.signals.iter().map(|signal| signal.grpc_method()).collect();
+            let message = format!("unknown method {method}; this server has {}", methods.join(", "));
+            Status::new(Code::Unimplemented, message)
+        })
     }
 
     async fn serve_at<S, H>(&self, pace: Pace, socket: S, handler: Rc<H>, draining: Draining)
@@ -157,9 +166,9 @@ impl GrpcServer {
                 continue;
             }
             let handler = Rc::clone(&handler);
-            let bytes_max = self.message_bytes_max;
+            let route = Route { signal: self.signal_of(request.uri().path()), bytes_max: self.message_bytes_max };
             let call = Call::begin(&peer);
-            spawn(async move { serve_stream(request, respond, &*handler, bytes_max, call).await });
+            spawn(async move { serve_stream(request, respond, &*handler, route, call).await });
         }
     }
 }
@@ -284,28 +293,37 @@ impl Drop for Call {
     }
 }
 
+/// Where a call leads.
+#[derive(Debug)]
+struct Route {
+    signal: Result<Signal, Status>,
+    /// Largest message.
+    bytes_max: usize,
+}
+
 /// Reads one request, has it handled, and answers it. Errors of the stream itself mean that nobody listens any more.
 async fn serve_stream<H: RequestHandler>(
     request: Request<RecvStream>,
     mut respond: SendResponse<Bytes>,
     handler: &H,
-    bytes_max: usize,
+    route: Route,
     mut call: Call,
 ) {
     if let Some((http, status)) = not_grpc(&request) {
-        handler.rejected(RejectReason::Route);
+        handler.rejected(None, RejectReason::Route);
         drop(answer_not_grpc(&mut respond, http, &status));
         return;
     }
-    let outcome = match enter(&request, handler).await {
+    let bytes_max = route.bytes_max;
+    let outcome = match enter(&request, route.signal, handler).await {
         Err(status) => Err(status),
-        Ok((compression, client)) => {
+        Ok((signal, compression, client)) => {
             let mut body = request.into_body();
-            match gather(&mut body, handler, bytes_max, compression, &mut call).await {
+            match gather(&mut body, Expected { signal, compression, bytes_max }, handler, &mut call).await {
                 Err(Broken::Stream) => return,
                 Err(Broken::Refused(status)) => Err(status),
                 Err(Broken::Stalled) => {
-                    handler.rejected(RejectReason::Malformed);
+                    handler.rejected(Some(signal), RejectReason::Malformed);
                     let message = "the message came too slowly: fewer than 4096 bytes in 30 s, and not its end";
                     Err(Status::new(Code::DeadlineExceeded, message))
                 }
@@ -346,19 +364,18 @@ fn speaks_grpc(request: &Request<RecvStream>) -> bool {
 /// Looks at the head: what is asked, how it is encoded, and whether the sender may.
 async fn enter<H: RequestHandler>(
     request: &Request<RecvStream>,
+    signal: Result<Signal, Status>,
     handler: &H,
-) -> Result<(Compression, Option<Rc<Client>>), Status> {
-    let compression = compression_of(request).inspect_err(|_| handler.rejected(RejectReason::Route))?;
+) -> Result<(Signal, Compression, Option<Rc<Client>>), Status> {
+    let signal = signal.inspect_err(|_| handler.rejected(None, RejectReason::Route))?;
+    let compression = compression_of(request);
+    let compression = compression.inspect_err(|_| handler.rejected(Some(signal), RejectReason::Route))?;
     let client = handler.enter(Head { headers: request.headers(), uri: request.uri() }).await?;
-    Ok((compression, client))
+    Ok((signal, compression, client))
 }
 
-/// Checks method and headers, before a byte of the body is read.
+/// Checks the headers, before a byte of the body is read.
 fn compression_of(request: &Request<RecvStream>) -> Result<Compression, Status> {
-    if request.uri().path() != TRACES_METHOD {
-        let message = format!("unknown method {}; this server has {TRACES_METHOD}", request.uri().path());
-        return Err(Status::new(Code::Unimplemented, message));
-    }
     let encoding = match request.headers().get("grpc-encoding") {
         None => return Ok(Compression::None),
         Some(value) => value.to_str().unwrap_or_default(),
@@ -388,22 +405,32 @@ impl From<h2::Error> for Broken {
 /// copied, lest a few bytes that wait in a queue hold the memory of all frames that were read together with them.
 const WHOLE_BYTES_MIN: usize = 64 << 10;
 
+/// What the head of a call says of its message.
+#[derive(Clone, Copy, Debug)]
+struct Expected {
+    signal: Signal,
+    /// What a message that is flagged as compressed is compressed with.
+    compression: Compression,
+    bytes_max: usize,
+}
+
 /// Gathers the one message of a unary call.
 async fn gather<H: RequestHandler>(
     body: &mut RecvStream,
+    expected: Expected,
     handler: &H,
-    bytes_max: usize,
-    named: Compression,
     call: &mut Call,
 ) -> Result<ReceivedRequest, Broken> {
+    let Expected { signal, compression: named, bytes_max } = expected;
+    let reject = |reason| handler.rejected(Some(signal), reason);
     let mut deframer = Deframer::new(bytes_max);
     let mut message: Option<(Body, Prefix)> = None;
     while let Some(chunk) = poll_fn(|context| call.poll_data(body, context)).await? {
         let mut rest = &chunk[..];
         if message.is_none()
-            && let Some(prefix) = deframer.take(&mut rest).map_err(|error| reject_prefix(handler, &error))?
+            && let Some(prefix) = deframer.take(&mut rest).map_err(|error| reject_prefix(&error, reject))?
         {
-            admit(prefix, handler, named).map_err(Broken::Refused)?;
+            admit(prefix, expected, handler).map_err(Broken::Refused)?;
             let body = if rest.len() == prefix.length && rest.len() >= WHOLE_BYTES_MIN {
                 Body::Whole(chunk.slice_ref(std::mem::take(&mut rest)))
             } else {
@@ -413,7 +440,7 @@ async fn gather<H: RequestHandler>(
         }
         if let Some((body, prefix)) = &mut message {
             append(body, rest, prefix.length).map_err(|status| {
-                handler.rejected(RejectReason::Malformed);
+                reject(RejectReason::Malformed);
                 Broken::Refused(status)
             })?;
         }
@@ -424,15 +451,15 @@ async fn gather<H: RequestHandler>(
         Some((body, prefix)) if body.len() == prefix.length => {
             let compression = if prefix.compressed { named } else { Compression::None };
             let format = Format::Protobuf;
-            Ok(ReceivedRequest { body, compression, format, transport: Transport::Grpc, client: None })
+            Ok(ReceivedRequest { signal, body, compression, format, transport: Transport::Grpc, client: None })
         }
         Some((body, prefix)) => {
-            handler.rejected(RejectReason::Malformed);
+            reject(RejectReason::Malformed);
             let message = format!("the message ends after {} of {} bytes", body.len(), prefix.length);
             Err(Broken::Refused(Status::new(Code::InvalidArgument, message)))
         }
         None => {
-            handler.rejected(RejectReason::Malformed);
+            reject(RejectReason::Malformed);
             let message = "the call carries no message";
             Err(Broken::Refused(Status::new(Code::InvalidArgument, message)))
         }
@@ -455,17 +482,17 @@ fn append(body: &mut Body, bytes: &[u8], length: usize) -> Result<(), Status> {
 }
 
 /// The message's length is known: asks for admission.
-fn admit<H: RequestHandler>(prefix: Prefix, handler: &H, named: Compression) -> Result<(), Status> {
-    if prefix.compressed && named == Compression::None {
-        handler.rejected(RejectReason::Compression);
+fn admit<H: RequestHandler>(prefix: Prefix, expected: Expected, handler: &H) -> Result<(), Status> {
+    if prefix.compressed && expected.compression == Compression::None {
+        handler.rejected(Some(expected.signal), RejectReason::Compression);
         let message = "the message is flagged as compressed but grpc-encoding names no encoding";
         return Err(Status::new(Code::Internal, message));
     }
-    handler.admit(prefix.length)
+    handler.admit(expected.signal, prefix.length)
 }
 
-fn reject_prefix<H: RequestHandler>(handler: &H, error: &PrefixError) -> Broken {
-    handler.rejected(match error {
+fn reject_prefix(error: &PrefixError, reject: impl Fn(RejectReason)) -> Broken {
+    reject(match error {
         PrefixError::Flag(_) => RejectReason::Malformed,
         PrefixError::TooLarge { .. } => RejectReason::TooLarge,
     });
@@ -481,7 +508,7 @@ fn prefix_status(error: &PrefixError) -> Status {
     Status::new(code, error.to_string())
 }
 
-/// An empty `ExportTraceServiceResponse`: a prefix that announces no bytes.
+/// An empty export response: a prefix that announces no bytes.
 const EMPTY_RESPONSE: Bytes = Bytes::from_static(&[0; grpc::PREFIX_BYTES]);
 
 fn answer_ok(respond: &mut SendResponse<Bytes>) -> Result<(), h2::Error> {
@@ -553,7 +580,7 @@ mod tests {
     }
 
     impl RequestHandler for Receiver {
-        fn admit(&self, _bytes: usize) -> Result<(), Status> {
+        fn admit(&self, _signal: Signal, _bytes: usize) -> Result<(), Status> {
             Ok(())
         }
 
@@ -562,7 +589,7 @@ mod tests {
             Buffers::new(0).take(bytes)
         }
 
-        fn rejected(&self, _reason: RejectReason) {
+        fn rejected(&self, _signal: Option<Signal>, _reason: RejectReason) {
             self.rejected.set(self.rejected.get() + 1);
         }
 
@@ -576,7 +603,13 @@ mod tests {
     }
 
     fn server(keepalive: KeepaliveSettings) -> GrpcServer {
-        GrpcServer { message_bytes_max: MESSAGE_BYTES_MAX, streams_max: None, keepalive, clock: Clock::start() }
+        GrpcServer {
+            signals: vec![Signal::Traces],
+            message_bytes_max: MESSAGE_BYTES_MAX,
+            streams_max: None,
+            keepalive,
+            clock: Clock::start(),
+        }
     }
 
     fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
@@ -601,8 +634,12 @@ mod tests {
     }
 
     fn call(stream: u32, method: &str, content_type: &str) -> Vec<u8> {
-        let fields =
-            [(":method", method), (":scheme", "http"), (":path", TRACES_METHOD), ("content-type", content_type)];
+        let fields = [
+            (":method", method),
+            (":scheme", "http"),
+            (":path", Signal::Traces.grpc_method()),
+            ("content-type", content_type),
+        ];
         frame(1, 4, stream, &headers(&fields))
     }
 
@@ -827,7 +864,7 @@ mod tests {
 
     /// The answer to a request of any kind, by h2's client.
     fn answer_to(method: &str, content_type: &str) -> http::response::Parts {
-        let request = Request::builder().method(method).uri(format!("http://x{TRACES_METHOD}"));
+        let request = Request::builder().method(method).uri(format!("http://x{}", Signal::Traces.grpc_method()));
         let request = request.header("content-type", content_type).body(()).unwrap();
         run(Runtime::Epoll, None, async move {
             let near = connect(server(KeepaliveSettings::default()), PATIENT, &Rc::default(), 1 << 20);

@@ -24,7 +24,7 @@ use bytes::Bytes;
 use codecs::compression::Compression;
 use codecs::grpc::{Code, Status};
 use codecs::json;
-use codecs::otlp::{self, Format};
+use codecs::otlp::{self, Format, Signal};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Incoming};
@@ -56,8 +56,8 @@ const BODY_BYTES_FIRST: usize = 256 << 10;
 pub struct HttpServer {
     /// Largest body, compressed as it comes.
     pub body_bytes_max: usize,
-    /// The one path, `/v1/traces` unless configured.
-    pub traces_path: String,
+    /// Signals that somebody behind it takes, with their paths; others do not exist.
+    paths: Vec<(Signal, String)>,
     cors: Option<Cors>,
     response_headers: HeaderMap,
     keeps_alive: bool,
@@ -97,15 +97,15 @@ impl Limits {
 }
 
 impl HttpServer {
-    /// A server by these settings.
-    pub fn new(settings: &HttpServerSettings) -> HttpServer {
+    /// A server of these signals, by these settings.
+    pub fn new(settings: &HttpServerSettings, signals: &[Signal]) -> HttpServer {
         let headers = settings.response_headers.iter();
         let valid = headers.filter_map(|(name, value)| {
             Some((header::HeaderName::try_from(name).ok()?, HeaderValue::try_from(value).ok()?))
         });
         HttpServer {
             body_bytes_max: settings.body_bytes_max,
-            traces_path: settings.traces_path.clone(),
+            paths: signals.iter().map(|&signal| (signal, settings.paths[signal as usize].clone())).collect(),
             cors: settings.cors.as_ref().map(Cors::new),
             response_headers: valid.collect(),
             keeps_alive: settings.keeps_alive,
@@ -224,13 +224,13 @@ impl HttpServer {
         let (head, mut body) = request.into_parts();
         let refusal = match self.enter(&head, &**handler).await {
             Err(refusal) => refusal,
-            Ok((compression, format, client)) => match self.gather(&mut body, &**handler).await {
+            Ok((signal, compression, format, client)) => match self.gather(&mut body, signal, &**handler).await {
                 Err(status) => Refusal::Status(status, format),
                 Ok(body) => {
                     progress.enter(Phase::Answer);
                     let body = super::Body::Gathered(body);
                     let transport = Transport::Http;
-                    let received = ReceivedRequest { body, compression, format, transport, client };
+                    let received = ReceivedRequest { signal, body, compression, format, transport, client };
                     return match handle(handler, received).await {
                         Ok(()) => success(format),
                         Err(status) => status_response(&status, format),
@@ -251,24 +251,27 @@ impl HttpServer {
         &self,
         head: &http::request::Parts,
         handler: &H,
-    ) -> Result<(Compression, Format, Option<Rc<Client>>), Refusal> {
+    ) -> Result<(Signal, Compression, Format, Option<Rc<Client>>), Refusal> {
         let client = handler.enter(Head { headers: &head.headers, uri: &head.uri }).await;
         // Who is not let in may have sent anything.
         let client = client.map_err(|status| Refusal::Status(status, format_of(head).unwrap_or_default()))?;
-        let (compression, format) = self.check(head).inspect_err(|refusal| {
-            handler.rejected(match refusal {
+        let path = head.uri.path();
+        let signal = self.paths.iter().find(|(_, known)| known == path).map(|(signal, _)| *signal);
+        let reject = |refusal: &Refusal| {
+            let reason = match refusal {
                 Refusal::Text(..) => RejectReason::Route,
                 Refusal::Status(..) => RejectReason::Compression,
-            });
-        })?;
-        Ok((compression, format, client))
+            };
+            handler.rejected(signal, reason);
+        };
+        let unknown = Refusal::Text(StatusCode::NOT_FOUND, "404 page not found");
+        let signal = signal.ok_or(unknown).inspect_err(reject)?;
+        let (compression, format) = self.check(head).inspect_err(reject)?;
+        Ok((signal, compression, format, client))
     }
 
-    /// Checks the head, before a byte of the body is read.
+    /// Checks the head of a request with a known path, before a byte of the body is read.
     fn check(&self, head: &http::request::Parts) -> Result<(Compression, Format), Refusal> {
-        if head.uri.path() != self.traces_path {
-            return Err(Refusal::Text(StatusCode::NOT_FOUND, "404 page not found"));
-        }
         if head.method != Method::POST {
             let text = "405 method not allowed, supported: [POST]";
             return Err(Refusal::Text(StatusCode::METHOD_NOT_ALLOWED, text));
@@ -291,36 +294,41 @@ impl HttpServer {
     }
 
     /// Gathers the body into a buffer of the shard.
-    async fn gather<H: RequestHandler>(&self, body: &mut Incoming, handler: &H) -> Result<Buffer, Status> {
+    async fn gather<H: RequestHandler>(
+        &self,
+        body: &mut Incoming,
+        signal: Signal,
+        handler: &H,
+    ) -> Result<Buffer, Status> {
         let announced = body.size_hint().exact().map(|length| usize::try_from(length).unwrap_or(usize::MAX));
         let mut room = announced.unwrap_or(CHUNKED_BYTES_FIRST.min(self.body_bytes_max));
         if room > self.body_bytes_max {
-            return Err(self.too_large(handler));
+            return Err(self.too_large(signal, handler));
         }
-        handler.admit(room)?;
+        handler.admit(signal, room)?;
         let mut buffer = handler.take_buffer(room.min(BODY_BYTES_FIRST));
         while let Some(frame) = body.frame().await {
             let frame = frame.map_err(|error| {
-                handler.rejected(RejectReason::Malformed);
+                handler.rejected(Some(signal), RejectReason::Malformed);
                 Status::new(Code::InvalidArgument, format!("the body ends too early or is malformed: {error}"))
             })?;
             // Trailers say nothing that OTLP knows.
             let Ok(piece) = frame.into_data() else { continue };
             let length = buffer.len() + piece.len();
             if length > self.body_bytes_max {
-                return Err(self.too_large(handler));
+                return Err(self.too_large(signal, handler));
             }
             if length > room {
                 room = length.max(room * 2).min(self.body_bytes_max);
-                handler.admit(room)?;
+                handler.admit(signal, room)?;
             }
             buffer.extend_from_slice(&piece);
         }
         Ok(buffer)
     }
 
-    fn too_large<H: RequestHandler>(&self, handler: &H) -> Status {
-        handler.rejected(RejectReason::TooLarge);
+    fn too_large<H: RequestHandler>(&self, signal: Signal, handler: &H) -> Status {
+        handler.rejected(Some(signal), RejectReason::TooLarge);
         let limit = self.body_bytes_max;
         Status::new(
             Code::InvalidArgument,
@@ -401,7 +409,7 @@ fn status_response(status: &Status, format: Format) -> Response<Full<Bytes>> {
     response
 }
 
-/// Everything was taken: an empty ExportTraceServiceResponse.
+/// Everything was taken: an empty export response, which is the same for all signals.
 fn success(format: Format) -> Response<Full<Bytes>> {
     let body = match format {
         Format::Protobuf => otlp::SUCCESS,
@@ -560,7 +568,7 @@ mod tests {
     }
 
     impl RequestHandler for Receiver {
-        fn admit(&self, _bytes: usize) -> Result<(), Status> {
+        fn admit(&self, _signal: Signal, _bytes: usize) -> Result<(), Status> {
             self.refuse_admission.clone().map_or(Ok(()), Err)
         }
 
@@ -584,7 +592,7 @@ mod tests {
         HttpServerSettings {
             endpoint: Endpoint { host: "localhost".to_owned(), port: 4318 },
             body_bytes_max: BODY_BYTES_MAX,
-            traces_path: "/v1/traces".to_owned(),
+            paths: Signal::ALL.map(|signal| signal.http_path().to_owned()),
             head: HeadSettings::default(),
             family: SocketFamily::Tcp,
             keepalive: KeepaliveSettings::default(),
@@ -598,7 +606,7 @@ mod tests {
 
     /// A connection to a server with this receiver.
     fn connect(receiver: &Rc<Receiver>, draining: &Draining, look_every: Duration) -> DuplexStream {
-        let mut server = HttpServer::new(&settings());
+        let mut server = HttpServer::new(&settings(), &[Signal::Traces]);
         let stall_max = 3 * look_every;
         server.limits.pace = Pace { look_every, stall_max };
         server.limits.head_max = stall_max;
@@ -920,7 +928,7 @@ mod tests {
     /// What comes back for `bytes` from a server with these settings.
     fn exchange_with(settings: HttpServerSettings, bytes: String) -> String {
         run(Runtime::Epoll, None, async move {
-            let server = HttpServer::new(&settings);
+            let server = HttpServer::new(&settings, &[Signal::Traces]);
             let mut peer = connect_to(server, &Rc::new(Receiver::default()), &Draining::default());
             peer.write_all(bytes.as_bytes()).await.unwrap();
             let mut answer = Vec::new();
@@ -1010,7 +1018,7 @@ mod tests {
         run(Runtime::Epoll, None, async move {
             let gate = Rc::new(Notify::new());
             let receiver = Rc::new(Receiver { gate: Some(Rc::clone(&gate)), ..Receiver::default() });
-            let server = HttpServer::new(&HttpServerSettings { timeouts, ..settings() });
+            let server = HttpServer::new(&HttpServerSettings { timeouts, ..settings() }, &[Signal::Traces]);
             let mut peer = connect_to(server, &receiver, &Draining::default());
             peer.write_all(post(TYPED, "spans").as_bytes()).await.unwrap();
             assert_eq!(peer.read_to_end(&mut Vec::new()).await.unwrap(), 0);
@@ -1037,7 +1045,7 @@ mod tests {
         run(Runtime::Epoll, None, async {
             let receiver = Rc::new(Receiver::default());
             let (near, far) = tokio::io::duplex(4 << 10);
-            let mut server = HttpServer::new(&settings());
+            let mut server = HttpServer::new(&settings(), &[Signal::Traces]);
             server.limits.pace = Pace { look_every: Duration::from_millis(2), stall_max: Duration::from_millis(6) };
             let serving = Rc::clone(&receiver);
             spawn(async move { server.serve(far, serving, Draining::default()).await });

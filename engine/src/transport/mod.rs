@@ -19,7 +19,7 @@ use crate::telemetry::metrics::RejectReason;
 use bytes::Bytes;
 use codecs::compression::Compression;
 use codecs::grpc::Status;
-use codecs::otlp::Format;
+use codecs::otlp::{Format, Signal};
 use slab::Slab;
 use std::cell::{Cell, RefCell};
 use std::future::Future;
@@ -66,9 +66,20 @@ impl std::ops::Deref for Body {
     }
 }
 
+/// How a body is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BodyEncoding {
+    /// How it is compressed.
+    pub compression: Compression,
+    /// Which encoding it is in, once plain.
+    pub format: Format,
+}
+
 /// One export call, as it came.
 #[derive(Debug)]
 pub struct ReceivedRequest {
+    /// Of what.
+    pub signal: Signal,
     /// The message, without framing.
     pub body: Body,
     /// How it is compressed.
@@ -91,12 +102,13 @@ pub trait RequestHandler {
         Ok(None)
     }
     /// May `bytes` of wire body come in now? Asked as soon as the length is known; the status is what the peer is told.
-    fn admit(&self, bytes: usize) -> Result<(), Status>;
+    fn admit(&self, signal: Signal, bytes: usize) -> Result<(), Status>;
     /// An empty buffer with room for `bytes`.
     fn take_buffer(&self, bytes: usize) -> Buffer;
-    /// A request was answered for good before it could be handed over, for this reason. Counts it.
-    fn rejected(&self, reason: RejectReason) {
-        let _ = reason;
+    /// A request, of this signal if one can tell, was answered for good before it could be handed over, for this reason.
+    /// Counts it.
+    fn rejected(&self, signal: Option<Signal>, reason: RejectReason) {
+        let _ = (signal, reason);
     }
     /// Takes the request; resolves when the sender may be answered.
     async fn handle(&self, request: ReceivedRequest) -> Result<(), Status>;

@@ -38,6 +38,12 @@ impl Call {
         Call { path: TRACES.to_owned(), encoding, framed, metadata: Vec::new() }
     }
 
+    /// The same message to another method.
+    pub fn to(mut self, path: &str) -> Call {
+        self.path = path.to_owned();
+        self
+    }
+
     pub fn with(mut self, name: &str, value: &str) -> Call {
         self.metadata.push((name.to_owned(), value.to_owned()));
         self

@@ -2,6 +2,7 @@
 //! head that it was sent.
 
 use super::{PATIENCE, wait_for};
+use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
@@ -13,6 +14,7 @@ pub struct Asked {
     pub line: String,
     /// Names in small letters, in order.
     pub headers: Vec<(String, String)>,
+    pub body: Vec<u8>,
 }
 
 impl Asked {
@@ -32,17 +34,31 @@ pub struct HttpPeer {
     asked: Arc<Mutex<Vec<Asked>>>,
 }
 
+/// Whole answers to posts, in order.
+type Answers = Arc<Mutex<VecDeque<String>>>;
+
 impl HttpPeer {
     /// Answers every post with 200; tunnels lead to `behind`, wherever they are asked for, or are refused with 403.
     pub fn start(behind: Option<SocketAddr>) -> HttpPeer {
+        HttpPeer::start_with(behind, &[])
+    }
+
+    /// Answers the first posts with these status lines (and headers, if lines of them follow), and every other with 200.
+    pub fn answering(heads: &[&str]) -> HttpPeer {
+        HttpPeer::start_with(None, heads)
+    }
+
+    fn start_with(behind: Option<SocketAddr>, heads: &[&str]) -> HttpPeer {
+        let whole = |head: &&str| format!("HTTP/1.1 {head}\r\ncontent-length: 0\r\n\r\n");
+        let answers: Answers = Arc::new(Mutex::new(heads.iter().map(whole).collect()));
         let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
         let address = listener.local_addr().expect("it is bound");
         let asked = Arc::new(Mutex::new(Vec::new()));
         let keeper = Arc::clone(&asked);
         std::thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
-                let asked = Arc::clone(&keeper);
-                std::thread::spawn(move || drop(serve(stream, behind, &asked)));
+                let (asked, answers) = (Arc::clone(&keeper), Arc::clone(&answers));
+                std::thread::spawn(move || drop(serve(stream, behind, &asked, &answers)));
             }
         });
         HttpPeer { address, asked }
@@ -59,7 +75,12 @@ impl HttpPeer {
     }
 }
 
-fn serve(stream: TcpStream, behind: Option<SocketAddr>, asked: &Mutex<Vec<Asked>>) -> std::io::Result<()> {
+fn serve(
+    stream: TcpStream,
+    behind: Option<SocketAddr>,
+    asked: &Mutex<Vec<Asked>>,
+    answers: &Mutex<VecDeque<String>>,
+) -> std::io::Result<()> {
     stream.set_read_timeout(Some(PATIENCE))?;
     let mut stream = BufReader::new(stream);
     loop {
@@ -74,15 +95,20 @@ fn serve(stream: TcpStream, behind: Option<SocketAddr>, asked: &Mutex<Vec<Asked>
             let Some((name, value)) = header.trim_end().split_once(':') else { break };
             headers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
         }
-        let request = Asked { line: line.trim_end().to_owned(), headers };
+        let mut request = Asked { line: line.trim_end().to_owned(), headers, body: Vec::new() };
         let is_tunnel = request.line.starts_with("CONNECT ");
         let length = request.header("content-length").map_or(0, |length| length.parse().expect("a number"));
-        stream.read_exact(&mut vec![0; length])?;
+        request.body.resize(length, 0);
+        stream.read_exact(&mut request.body)?;
         asked.lock().expect("nobody panics with it").push(request);
         match (is_tunnel, behind) {
-            (false, _) => stream
-                .get_mut()
-                .write_all(b"HTTP/1.1 200 OK\r\ncontent-type: application/x-protobuf\r\ncontent-length: 0\r\n\r\n")?,
+            (false, _) => {
+                let usual = || {
+                    "HTTP/1.1 200 OK\r\ncontent-type: application/x-protobuf\r\ncontent-length: 0\r\n\r\n".to_owned()
+                };
+                let answer = answers.lock().expect("nobody panics with it").pop_front().unwrap_or_else(usual);
+                stream.get_mut().write_all(answer.as_bytes())?;
+            }
             (true, None) => return stream.get_mut().write_all(b"HTTP/1.1 403 Not here\r\ncontent-length: 0\r\n\r\n"),
             (true, Some(behind)) => {
                 stream.get_mut().write_all(b"HTTP/1.1 200 Connection established\r\n\r\n")?;

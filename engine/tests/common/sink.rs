@@ -26,6 +26,8 @@ enum Manner {
 struct Taken {
     /// Messages as they came, without their prefix.
     requests: Vec<Bytes>,
+    /// The method of each of them.
+    methods: Vec<String>,
     /// The headers of each of them.
     headers: Vec<HeaderMap>,
     spans: usize,
@@ -80,6 +82,13 @@ impl Sink {
     /// Messages taken so far, as they came.
     pub fn requests(&self) -> Vec<Bytes> {
         self.lock().requests.clone()
+    }
+
+    /// Messages of this method taken so far, as they came.
+    pub fn requests_of(&self, method: &str) -> Vec<Bytes> {
+        let taken = self.lock();
+        let all = taken.requests.iter().zip(&taken.methods);
+        all.filter(|(_, called)| *called == method).map(|(request, _)| request.clone()).collect()
     }
 
     /// The headers of the messages taken so far.
@@ -198,8 +207,11 @@ async fn answer(
         assert_eq!(framed[0], 0, "the exporter was told not to compress");
         let message = framed.freeze().slice(5..);
         let mut taken = taken.lock().expect("nobody panics with it");
-        taken.spans += spans_of(&message).len();
+        if head.uri.path() == super::grpc::TRACES {
+            taken.spans += spans_of(&message).len();
+        }
         taken.requests.push(message);
+        taken.methods.push(head.uri.path().to_owned());
         taken.headers.push(head.headers);
         more.notify_all();
     }

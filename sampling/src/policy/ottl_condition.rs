@@ -131,7 +131,7 @@ mod tests {
         let mut conditions = OttlConditions::default();
         conditions.add(8, &texts(spans), &texts(span_events), true);
         conditions.tell_time(2_000);
-        let bytes = span_bytes(&index.spans[0], std::slice::from_ref(&request));
+        let bytes = span_bytes(&index.items[0], std::slice::from_ref(&request));
         let span = SpanWithin { index: &index, scope: 0, bytes };
         assert_eq!(conditions.ask(span, 0), if expected { 8 } else { 0 }, "{spans:?} {span_events:?}");
         assert_eq!(conditions.take_errors(), errors);

@@ -106,7 +106,7 @@ pub fn request(spans: &[Span]) -> (SpanIndex, Vec<Bytes>) {
         last = Some(span);
         let segment = usize::from(span.span_id % 2 == 1);
         segments[segment].extend_from_slice(b"tag");
-        index.spans.push(SpanItem {
+        index.items.push(SpanItem {
             trace_id: TraceId(span.trace_id.to_be_bytes()),
             span_id: span.span_id.to_be_bytes(),
             start_ns: span.start_ns,
@@ -136,7 +136,7 @@ fn push_envelope(index: &mut SpanIndex, envelope: &[u8]) -> ByteRange {
 pub fn take(release: &mut Release) -> Vec<(Span, u16)> {
     let index = &release.index;
     let envelope = |range: ByteRange| index.envelopes[range.start as usize..range.end as usize].to_vec();
-    let spans = index.spans.iter().map(|item| {
+    let spans = index.items.iter().map(|item| {
         assert_eq!(item.segment, 0);
         let scope = index.scopes[item.scope as usize];
         let span = Span {

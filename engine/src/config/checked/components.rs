@@ -2,6 +2,7 @@
 //! [`super`]. Durations are nanoseconds, sizes bytes.
 
 use super::*;
+use codecs::otlp::Signal;
 
 /// A receiver.
 #[derive(Clone, Debug)]
@@ -103,8 +104,8 @@ pub struct HttpServerSettings {
     pub endpoint: Endpoint,
     /// Largest body before and after decompression, default 20 MiB.
     pub body_bytes_max: usize,
-    /// Default `/v1/traces`.
-    pub traces_path: String,
+    /// Path of each signal's requests, in the order of [`Signal::ALL`]; by default `/v1/traces` and its like.
+    pub paths: [String; Signal::ALL.len()],
     /// `auth` and `include_metadata`.
     pub head: HeadSettings,
     /// `transport`: what the endpoint means.
@@ -158,11 +159,13 @@ pub struct Endpoint {
     pub port: u16,
 }
 
-/// A processor.
+/// A processor in the pipelines of one signal: one that several signals use is listed for each.
 #[derive(Clone, Debug)]
 pub struct ProcessorSettings {
     /// Its id.
     pub id: ComponentId,
+    /// What it is given.
+    pub signal: Signal,
     /// What it does.
     pub kind: ProcessorKind,
 }
@@ -177,13 +180,13 @@ pub enum ProcessorKind {
         /// Soft limit = limit - spike.
         spike_bytes: u64,
     },
-    /// Collects spans into larger batches.
+    /// Collects items into larger batches.
     Batch {
         /// 0: no timer, every batch leaves at once.
         timeout_ns: u64,
-        /// Spans that trigger sending; 0: every batch leaves at once.
+        /// Items that trigger sending; 0: every batch leaves at once.
         send_batch_size: u32,
-        /// Most spans of one batch; 0: no bound.
+        /// Most items of one batch; 0: no bound.
         send_batch_max_size: u32,
         /// Client metadata that batches never mix; in small letters, without repeats.
         metadata_keys: Vec<String>,
@@ -299,11 +302,13 @@ pub enum ContextSource {
     Address,
 }
 
-/// An exporter.
+/// An exporter of one signal: one that several signals use is listed for each, and has a queue and connections for each.
 #[derive(Clone, Debug)]
 pub struct ExporterSettings {
     /// Its id.
     pub id: ComponentId,
+    /// What it sends.
+    pub signal: Signal,
     /// Where it sends.
     pub kind: ExporterKind,
 }
@@ -315,6 +320,8 @@ pub enum ExporterKind {
     OtlpGrpc(OtlpExporterSettings),
     /// OTLP over HTTP.
     OtlpHttp(OtlpExporterSettings),
+    /// Prometheus remote write; metrics only.
+    RemoteWrite(Box<RemoteWriteSettings>),
     /// Lines on standard error.
     Debug {
         /// How much of each batch.
@@ -327,6 +334,28 @@ pub enum ExporterKind {
     },
     /// Ours: the documented discard mode, the harness's floor.
     Nop,
+}
+
+impl ExporterKind {
+    /// How it reaches its backend; `None` if it has none.
+    pub fn client(&self) -> Option<&OtlpExporterSettings> {
+        match self {
+            ExporterKind::OtlpGrpc(otlp) | ExporterKind::OtlpHttp(otlp) => Some(otlp),
+            ExporterKind::RemoteWrite(settings) => Some(&settings.http),
+            ExporterKind::Debug { .. } | ExporterKind::Memory { .. } | ExporterKind::Nop => None,
+        }
+    }
+}
+
+/// `prometheusremotewrite` exporter.
+#[derive(Clone, Debug)]
+pub struct RemoteWriteSettings {
+    /// Where requests go and how; the path is the endpoint's, the compression snappy.
+    pub http: OtlpExporterSettings,
+    /// How metrics become series.
+    pub translation: codecs::prometheus::Settings,
+    /// How many requests of one batch are under way at the same time, at least 1.
+    pub parallel_requests: usize,
 }
 
 /// `debug.verbosity`.
@@ -345,8 +374,8 @@ pub enum Verbosity {
 pub struct OtlpExporterSettings {
     /// Host and port. For HTTP the port defaults by scheme.
     pub endpoint: Endpoint,
-    /// HTTP only: path of traces requests (`/v1/traces` appended to the base, or `traces_endpoint` literally).
-    pub traces_path: String,
+    /// HTTP only: path of requests (`/v1/traces` or its like appended to the base, or `traces_endpoint` literally).
+    pub path: String,
     /// `None`: plain text.
     pub tls: Option<TlsClientSettings>,
     /// HTTP only: `encoding`. gRPC is always protobuf.

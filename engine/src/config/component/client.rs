@@ -62,10 +62,15 @@ pub(crate) fn queue(exporter: &Section<'_>) -> QueueSettings {
 
 /// `retry_on_failure`; `None` if it is disabled.
 pub(crate) fn retry(exporter: &Section<'_>) -> Option<RetrySettings> {
+    retry_from(exporter, RETRY.initial_interval_ns)
+}
+
+/// [`retry`] with another first delay where none is written.
+pub(crate) fn retry_from(exporter: &Section<'_>, initial_interval_ns: u64) -> Option<RetrySettings> {
     let section = exporter.section_or_empty("retry_on_failure");
     let enabled = section.boolean("enabled", true);
     let retry = RetrySettings {
-        initial_interval_ns: section.duration_ns("initial_interval", RETRY.initial_interval_ns),
+        initial_interval_ns: section.duration_ns("initial_interval", initial_interval_ns),
         randomization_factor: section.float("randomization_factor", RETRY.randomization_factor),
         multiplier: section.float("multiplier", RETRY.multiplier),
         max_interval_ns: section.duration_ns("max_interval", RETRY.max_interval_ns),

@@ -26,6 +26,7 @@ pub(crate) mod pprof;
 pub(crate) mod probabilistic_sampler;
 mod properties;
 pub(crate) mod redaction;
+pub(crate) mod remote_write;
 pub(crate) mod resource;
 pub(crate) mod span_metrics;
 mod tail_policies;
@@ -107,7 +108,7 @@ const SEND_OTLP: &str =
 const AGENT: &str = "this belongs on the host: keep a Collector there that sends OTLP to the `otlp` receiver";
 const EXPORT_OTLP: &str = "most backends take OTLP: use the `otlp` or `otlphttp` exporter";
 const USE_TRANSFORM: &str = "`transform` sets, deletes and rewrites attributes by statements";
-const USE_OTLP_METRICS: &str = "metrics pipelines are not built yet: leave metrics with the Collector";
+const USE_OTLP_METRICS: &str = "send metrics as they are with `otlp` or `otlphttp`, or leave this with the Collector";
 const NO_CONNECTORS: &str = "keep the Collector for this pipeline";
 const NO_STORAGE: &str = "queues are in memory for now: remove `storage`, and drain before stopping";
 const NO_AUTH: &str = "`bearertokenauth` and `basicauth` work on both sides; for a receiver a proxy may check more";
@@ -169,7 +170,7 @@ pub(crate) const COMPONENTS: &[Component] = &[
     component(Processor, "deltatocumulative", Elsewhere(USE_OTLP_METRICS)),
     component(Processor, "metricstransform", Elsewhere(USE_OTLP_METRICS)),
     component(Processor, "interval", Elsewhere(USE_OTLP_METRICS)),
-    component(Processor, "logdedup", Elsewhere("logs pipelines are not built yet: leave logs with the Collector")),
+    component(Processor, "logdedup", Elsewhere("keep a Collector behind that does it")),
     component(Processor, "remotetap", Elsewhere("use the `debug` or `memory` exporter beside the others")),
     component(Processor, "schema", Elsewhere("translate schemas in the agent")),
     component(Processor, "geoip", Elsewhere("look addresses up in the agent")),
@@ -180,8 +181,8 @@ pub(crate) const COMPONENTS: &[Component] = &[
     component(Exporter, "debug", Built),
     component(Exporter, "memory", Built),
     component(Exporter, "nop", Built),
-    component(Exporter, "prometheusremotewrite", Later(USE_OTLP_METRICS)),
-    component(Exporter, "prometheus_remote_write", Later(USE_OTLP_METRICS)),
+    component(Exporter, "prometheusremotewrite", Built),
+    component(Exporter, "prometheus_remote_write", Built),
     component(Exporter, "file", Later("use `otlp` towards a Collector that writes files")),
     component(Exporter, "kafka", Later("use `otlp` towards a Collector that writes to Kafka")),
     component(Exporter, "loadbalancing", Later("shards divide traces by id in one process: export with `otlp`")),
@@ -245,7 +246,7 @@ pub(crate) const COMPONENTS: &[Component] = &[
     component(Extension, "k8s_leader_elector", Elsewhere("a gateway needs no leader: remove it")),
 ];
 
-const NOT_SPANS: &str = "it works on metrics or logs, which are not built yet: leave them with the Collector";
+const NOT_SPANS: &str = "pass metrics and logs on as they are, and keep a Collector behind that does it";
 const ENCODING: &str = "encodings belong to receivers that we lack: remove it with them";
 const CLOUD_AUTH: &str = "let a proxy that has the credential stand before the backend";
 

@@ -5,16 +5,39 @@ use crate::config::checked::{Endpoint, ExporterKind, OtlpExporterSettings};
 use crate::config::proxy;
 use crate::config::section::{Field, Idle, Section};
 use codecs::compression::Compression;
-use codecs::otlp::Format;
+use codecs::otlp::{Format, Signal};
 
 const GRPC_TIMEOUT_NS: u64 = 5_000_000_000;
 const HTTP_TIMEOUT_NS: u64 = 30_000_000_000;
-const TRACES_PATH: &str = "/v1/traces";
 const IDLE_CONNECTION_NS: i64 = 90_000_000_000;
 const HTTP2_PING_NS: i64 = 15_000_000_000;
 
+/// An exporter as defined: what it is for each signal, in the order of [`Signal::ALL`]; `None` where it has no endpoint for
+/// that signal.
+#[derive(Clone, Debug)]
+pub(crate) struct Definition {
+    kinds: [Option<ExporterKind>; Signal::ALL.len()],
+}
+
+impl Definition {
+    /// The same for every signal.
+    pub(crate) fn of(kind: ExporterKind) -> Definition {
+        Definition { kinds: [Some(kind.clone()), Some(kind.clone()), Some(kind)] }
+    }
+
+    /// For metrics only.
+    pub(crate) fn of_metrics(kind: ExporterKind) -> Definition {
+        Definition { kinds: [None, Some(kind), None] }
+    }
+
+    /// What it is for this signal.
+    pub(crate) fn kind(&self, signal: Signal) -> Option<&ExporterKind> {
+        self.kinds[signal as usize].as_ref()
+    }
+}
+
 /// Reads the settings of an exporter over gRPC.
-pub(crate) fn check_grpc(field: &Field<'_>) -> Option<ExporterKind> {
+pub(crate) fn check_grpc(field: &Field<'_>) -> Option<Definition> {
     let section = field.section()?;
     let target = grpc_target(&section);
     let tls = client::tls(&section);
@@ -26,33 +49,36 @@ pub(crate) fn check_grpc(field: &Field<'_>) -> Option<ExporterKind> {
         Scheme::Https => false,
         Scheme::None => tls.insecure,
     };
-    Some(ExporterKind::OtlpGrpc(OtlpExporterSettings {
+    Some(Definition::of(ExporterKind::OtlpGrpc(OtlpExporterSettings {
         endpoint: target.endpoint,
-        traces_path: String::new(),
+        path: String::new(),
         tls: (!plain_text).then_some(tls.settings),
         ..shared
-    }))
+    })))
 }
 
 /// Reads the settings of an exporter over HTTP.
-pub(crate) fn check_http(field: &Field<'_>) -> Option<ExporterKind> {
+pub(crate) fn check_http(field: &Field<'_>) -> Option<Definition> {
     let section = field.section()?;
-    let target = http_target(&section);
+    let targets = http_targets(&section);
     let tls = client::tls(&section);
     http_keys_not_built(&section);
     let proxy = section.field("proxy_url").and_then(|field| proxy::proxy_url(&field));
     let shared = shared(&section, HTTP_TIMEOUT_NS, &client::HTTP_COMPRESSIONS);
     let format = format(&section);
-    let target = target?;
-    Some(ExporterKind::OtlpHttp(OtlpExporterSettings {
-        endpoint: target.endpoint,
-        traces_path: target.path,
-        format,
-        // The scheme decides, as in the Collector; `tls.insecure` does not.
-        tls: target.tls.then_some(tls.settings),
-        proxy,
-        ..shared
-    }))
+    let kinds = targets?.map(|target| {
+        let target = target?;
+        Some(ExporterKind::OtlpHttp(OtlpExporterSettings {
+            endpoint: target.endpoint,
+            path: target.path,
+            format,
+            // The scheme decides, as in the Collector; `tls.insecure` does not.
+            tls: target.tls.then(|| tls.settings.clone()),
+            proxy: proxy.clone(),
+            ..shared.clone()
+        }))
+    });
+    Some(Definition { kinds })
 }
 
 /// What both protocols have; endpoint, path and TLS are filled in by the caller.
@@ -61,7 +87,7 @@ fn shared(section: &Section<'_>, timeout_ns: u64, compressions: &[(&str, Compres
     let (compression, compression_level) = client::compression(section, compressions);
     OtlpExporterSettings {
         endpoint: Endpoint { host: String::new(), port: 0 },
-        traces_path: String::new(),
+        path: String::new(),
         tls: None,
         format: Format::Protobuf,
         compression,
@@ -148,53 +174,59 @@ fn grpc_keys_not_built(section: &Section<'_>) {
     section.no_effect("batcher", Idle::Disabled, "put a `batch` processor at the end of the pipeline");
 }
 
-fn http_target(section: &Section<'_>) -> Option<endpoint::HttpUrl> {
-    const HELP: &str = "write a URL such as `http://tempo:4318` or `https://tempo:4318`";
-    let read = |field: &Field<'_>| {
-        let text = field.text().filter(|text| !text.is_empty())?;
-        match endpoint::http_url(&text) {
-            Ok(url) => Some((text, url)),
-            Err(problem) => {
-                field.expected(&format!("a URL ({problem})"), HELP);
-                None
-            }
-        }
-    };
-    for key in ["metrics_endpoint", "logs_endpoint", "profiles_endpoint"] {
-        if let Some(field) = section.field(key) {
-            read(&field);
-        }
+/// Where each signal goes, in the order of [`Signal::ALL`]; `None` for one that has neither a base nor an endpoint of its
+/// own.
+fn http_targets(section: &Section<'_>) -> Option<[Option<endpoint::HttpUrl>; Signal::ALL.len()]> {
+    let written = |key| section.field(key).filter(|field| !field.node.is_null());
+    let base = written("endpoint");
+    if let Some(field) = section.field("profiles_endpoint") {
+        http_url(&field);
     }
-    let base = section.field("endpoint").filter(|field| !field.node.is_null());
-    let traces = section.field("traces_endpoint").filter(|field| !field.node.is_null());
-    match (base, traces) {
-        (base, Some(traces)) => {
-            if let Some(base) = base {
-                read(&base);
-            }
-            let (_, mut url) = read(&traces)?;
-            if url.path.is_empty() {
-                url.path.push('/');
-            }
-            Some(url)
-        }
-        (Some(base), None) => {
-            let (_, mut url) = read(&base)?;
-            if url.path.contains('?') {
-                base.expected("a base URL without `?`", "write the whole URL into `traces_endpoint`");
+    let own = ["traces_endpoint", "metrics_endpoint", "logs_endpoint"].map(written);
+    if base.is_none() && own.iter().all(Option::is_none) {
+        section.error(
+            "`endpoint` is missing",
+            "add `endpoint: http://host:4318`, or `traces_endpoint` with the whole URL",
+        );
+        return None;
+    }
+    let base = match base {
+        None => None,
+        Some(field) => {
+            let url = http_url(&field)?;
+            if url.path.contains('?') && own.iter().any(Option::is_none) {
+                field.expected("a base URL without `?`", "write the whole URL into `traces_endpoint`");
                 return None;
             }
-            url.path = format!("{}{TRACES_PATH}", url.path.strip_suffix('/').unwrap_or(&url.path));
             Some(url)
         }
-        (None, None) => {
-            section.error(
-                "`endpoint` is missing",
-                "add `endpoint: http://host:4318`, or `traces_endpoint` with the whole URL",
-            );
-            None
+    };
+    let below_base = |signal: Signal| {
+        base.as_ref().map(|url| {
+            let path = url.path.strip_suffix('/').unwrap_or(&url.path);
+            endpoint::HttpUrl { path: format!("{path}{}", signal.http_path()), ..url.clone() }
+        })
+    };
+    let mut targets = Signal::ALL.map(below_base);
+    for (target, field) in targets.iter_mut().zip(&own) {
+        let Some(field) = field else { continue };
+        let mut url = http_url(field)?;
+        if url.path.is_empty() {
+            url.path.push('/');
         }
+        *target = Some(url);
     }
+    Some(targets)
+}
+
+fn http_url(field: &Field<'_>) -> Option<endpoint::HttpUrl> {
+    let text = field.text().filter(|text| !text.is_empty())?;
+    let read = endpoint::http_url(&text);
+    if let Err(problem) = &read {
+        field
+            .expected(&format!("a URL ({problem})"), "write a URL such as `http://tempo:4318` or `https://tempo:4318`");
+    }
+    read.ok()
 }
 
 /// `encoding` of requests.
@@ -212,7 +244,7 @@ fn format(section: &Section<'_>) -> Format {
     }
 }
 
-fn http_keys_not_built(section: &Section<'_>) {
+pub(super) fn http_keys_not_built(section: &Section<'_>) {
     section.unsupported("cookies", Idle::Disabled, "cookies", "remove it");
     let instead = "remove it: each shard keeps the connections it needs";
     section.no_effect("max_idle_conns", Idle::Int(100), instead);

@@ -8,6 +8,7 @@ use crate::config::checked::{
     OtlpReceiverSettings, PingPolicy, SocketFamily,
 };
 use crate::config::section::{Field, Idle, Section};
+use codecs::otlp::Signal;
 
 const GRPC_PORT: u16 = 4317;
 const HTTP_PORT: u16 = 4318;
@@ -19,7 +20,6 @@ const MESSAGE_MIB_MAX: i128 = 2047;
 const PING_AFTER_NS_MIN: u64 = 1_000_000_000;
 /// `min_time` unless written, as in the Collector's gRPC library.
 const PING_INTERVAL_NS_MIN: u64 = 300_000_000_000;
-const HTTP_TRACES_PATH: &str = "/v1/traces";
 
 const NO_MIDDLEWARE: &str = "middlewares";
 
@@ -109,16 +109,12 @@ fn http(field: &Field<'_>) -> Option<HttpServerSettings> {
         .and_then(|bytes| usize::try_from(bytes).ok())
         .filter(|bytes| *bytes > 0)
         .unwrap_or(HTTP_BODY_BYTES);
-    let traces_path = section
-        .field("traces_url_path")
-        .and_then(|field| url_path(&field))
-        .unwrap_or_else(|| HTTP_TRACES_PATH.to_owned());
-    // Paths of signals that no pipeline has.
-    for key in ["metrics_url_path", "logs_url_path"] {
-        if let Some(field) = section.field(key) {
-            url_path(&field);
-        }
-    }
+    let paths =
+        [(Signal::Traces, "traces_url_path"), (Signal::Metrics, "metrics_url_path"), (Signal::Logs, "logs_url_path")];
+    let paths = paths.map(|(signal, key)| {
+        let written = section.field(key).and_then(|field| url_path(&field));
+        written.unwrap_or_else(|| signal.http_path().to_owned())
+    });
     compression_algorithms(&section);
     let timeouts = HttpTimeouts {
         read_header_ns: nonzero_ns(&section, "read_header_timeout"),
@@ -133,7 +129,7 @@ fn http(field: &Field<'_>) -> Option<HttpServerSettings> {
         head,
         endpoint,
         body_bytes_max,
-        traces_path,
+        paths,
         family,
         keepalive: keepalive.map_or_else(KeepaliveSettings::default, |keepalive| server_parameters(&keepalive)),
         timeouts,

@@ -244,14 +244,14 @@ impl SpanMetrics {
         let mut found = vec![None; plan.span_keys.len()];
         let mut resource = vec![None; plan.span_keys.len() + plan.resource_keys.len()];
         let mut of_resource = None;
-        for span in &batch.index.spans {
+        for span in &batch.span_index().items {
             if plan.other_protocol.is_some() && span.kind != SERVER {
                 continue;
             }
-            let number = batch.index.scopes[span.scope as usize].resource;
+            let number = batch.span_index().scopes[span.scope as usize].resource;
             if of_resource != Some(number) {
                 of_resource = Some(number);
-                plan.look_into_resource(batch.index.resource_envelope(span.scope), &mut resource);
+                plan.look_into_resource(batch.span_index().resource_envelope(span.scope), &mut resource);
             }
             let name = plan.look_into_span(span_bytes(span, &batch.segments), &mut found);
             if plan.other_protocol.is_some_and(|place| found[place].is_some()) {

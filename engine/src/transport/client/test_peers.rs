@@ -249,7 +249,7 @@ pub(crate) fn tls_settings() -> TlsClientSettings {
 pub(crate) fn exporter_settings(port: u16) -> OtlpExporterSettings {
     OtlpExporterSettings {
         endpoint: Endpoint { host: "127.0.0.1".to_owned(), port },
-        traces_path: "/v1/traces".to_owned(),
+        path: "/v1/traces".to_owned(),
         tls: None,
         compression: Compression::None,
         compression_level: None,

@@ -1,0 +1,80 @@
+//! One log record as the index sees it: where its bytes lie, and the few fields noted while they were checked.
+
+use super::item::{FrameNames, Item, Place};
+use super::message::{check_any_value, check_attribute, read_id};
+use super::signal::Signal;
+use super::span::TraceId;
+use crate::wire::{Malformed, Reader, WireType};
+
+/// What the index notes about one log record.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LogItem {
+    /// `trace_id`; all zero if absent.
+    pub trace_id: TraceId,
+    /// Where the LogRecord message starts in its segment (after its tag and length).
+    pub offset: u32,
+    /// Length of the message in bytes.
+    pub length: u32,
+    /// Index into [`super::Index::scopes`].
+    pub scope: u32,
+    /// Which segment of the batch holds the bytes.
+    pub segment: u16,
+    /// `severity_number`, 1 (trace) to 24 (fatal), 0 if absent; 255 if it does not fit a byte.
+    pub severity: u8,
+}
+
+const _: () = assert!(size_of::<LogItem>() == 32, "two log items fill a cache line");
+
+impl Item for LogItem {
+    const SIGNAL: Signal = Signal::Logs;
+    const NAMES: FrameNames = FrameNames {
+        resources: "resource_logs",
+        resource: "resource logs",
+        scopes: "scope_logs",
+        scope: "scope logs",
+        items: "log_records",
+    };
+
+    #[inline]
+    fn place(&self) -> Place {
+        Place { offset: self.offset, length: self.length, scope: self.scope, segment: self.segment }
+    }
+
+    #[inline]
+    fn set_place(&mut self, place: Place) {
+        let Place { offset, length, scope, segment } = place;
+        *self = Self { offset, length, scope, segment, ..*self };
+    }
+
+    #[inline]
+    fn count(&self) -> u64 {
+        1
+    }
+
+    fn read(&mut self, bytes: &[u8], start: usize) -> Result<(), Malformed> {
+        let mut reader = Reader::from("log record", bytes, start);
+        while let Some(tag) = reader.tag()? {
+            match tag.number {
+                1 => reader.check_field(tag, "time_unix_nano", WireType::Fixed64)?,
+                2 => {
+                    let severity = reader.varint_field(tag, "severity_number")? as u32;
+                    self.severity = u8::try_from(severity).unwrap_or(u8::MAX);
+                }
+                3 => reader.check_field(tag, "severity_text", WireType::Length)?,
+                5 => {
+                    let range = reader.length_field(tag, "body")?;
+                    check_any_value(reader.nested("log body", range), 0)?;
+                }
+                6 => check_attribute(&mut reader, tag)?,
+                7 => reader.check_field(tag, "dropped_attributes_count", WireType::Varint)?,
+                8 => reader.check_field(tag, "flags", WireType::Fixed32)?,
+                9 => self.trace_id = TraceId(read_id(&mut reader, tag, "trace_id")?),
+                10 => drop(read_id::<8>(&mut reader, tag, "span_id")?),
+                11 => reader.check_field(tag, "observed_time_unix_nano", WireType::Fixed64)?,
+                12 => reader.check_field(tag, "event_name", WireType::Length)?,
+                _ => reader.skip(tag)?,
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,457 @@
+//! Remote write, from OTLP bytes to requests as an independent decoder reads them.
+
+use codecs::fuzzing::metrics_proto::*;
+use codecs::fuzzing::remote_write::*;
+use codecs::otlp::proto::{AnyValue, InstrumentationScope, KeyValue, Resource, Value};
+use codecs::prometheus::{DropReason, LABELS_MAX, Protocol, ResourceLabels, STALE, Settings, Translator};
+use proptest::prelude::*;
+use prost::Message;
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn the_translator_agrees_with_its_naive_twin(choices in prop::collection::vec(any::<u8>(), 0..700)) {
+        check_choices(&choices);
+    }
+
+    #[test]
+    fn any_bytes_leave_every_point_accounted_for(choices in prop::collection::vec(any::<u8>(), 0..300)) {
+        check_any_bytes(&choices);
+    }
+}
+
+const SECOND: u64 = 1_000_000_000;
+
+fn attribute(key: &str, value: &str) -> KeyValue {
+    let value = Some(Value::String(value.as_bytes().to_vec()));
+    KeyValue { key: key.into(), value: Some(AnyValue { value }) }
+}
+
+fn metric(name: &str, unit: &str, data: Data) -> Metric {
+    Metric {
+        name: name.into(),
+        unit: unit.into(),
+        description: b"What it is".to_vec(),
+        data: Some(data),
+        ..Metric::default()
+    }
+}
+
+fn request(metrics: Vec<Metric>) -> MetricsRequest {
+    let resource = vec![
+        attribute("service.name", "cart"),
+        attribute("service.namespace", "shop"),
+        attribute("service.instance.id", "i1"),
+        attribute("host.name", "h"),
+    ];
+    let scope = InstrumentationScope { name: b"meter".to_vec(), ..InstrumentationScope::default() };
+    MetricsRequest {
+        resource_metrics: vec![ResourceMetrics {
+            resource: Some(Resource { attributes: resource, dropped_attributes_count: 0 }),
+            scope_metrics: vec![ScopeMetrics { scope: Some(scope), metrics }],
+        }],
+    }
+}
+
+/// Few labels, so that a line shows what it is about.
+fn bare() -> Settings {
+    Settings { has_target_info: false, has_scope_labels: false, ..Settings::default() }
+}
+
+fn number(value: f64, attributes: &[(&str, &str)]) -> NumberPoint {
+    NumberPoint {
+        attributes: attributes.iter().map(|(key, value)| attribute(key, value)).collect(),
+        start_time_unix_nano: SECOND,
+        time_unix_nano: 2 * SECOND + 1,
+        value: Some(Number::Double(value)),
+        ..NumberPoint::default()
+    }
+}
+
+fn gauge(points: Vec<NumberPoint>) -> Data {
+    Data::Gauge(Numbers { data_points: points, ..Numbers::default() })
+}
+
+fn counter(points: Vec<NumberPoint>) -> Data {
+    Data::Sum(Numbers { data_points: points, aggregation_temporality: 2, is_monotonic: true })
+}
+
+fn histogram(point: HistogramPoint) -> Data {
+    Data::Histogram(Histograms { data_points: vec![point], aggregation_temporality: 2 })
+}
+
+/// What is in the requests, one line for each sample, histogram and exemplar.
+fn lines(request: &MetricsRequest, settings: &Settings) -> Vec<String> {
+    let bytes = request.encode_to_vec();
+    let (pushes, _) = translate(&[&bytes], settings);
+    let mut lines = Vec::new();
+    for (labels, series) in decode_requests(&pushes[0], settings.protocol) {
+        let labels = labels.iter().filter(|(name, _)| !["job", "instance"].contains(&name.as_str()));
+        let (name, labels): (Vec<_>, Vec<_>) = labels.partition(|(name, _)| *name == "__name__");
+        let labels: Vec<String> = labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let series_name = format!("{}{{{}}}", name[0].1, labels.join(","));
+        for (time, bits, start) in series.samples {
+            let value = if bits == STALE.to_bits() { "stale".to_owned() } else { f64::from_bits(bits).to_string() };
+            let start = if start == 0 { String::new() } else { format!(" since {start}") };
+            lines.push(format!("{series_name} {value} @{time}{start}"));
+        }
+        for native in series.histograms {
+            let sum = f64::from_bits(native.sum);
+            let (zero, count, schema) = (native.zero_count, native.count, native.schema);
+            let buckets = format!("{:?} {:?}", native.positive, native.negative);
+            lines.push(format!(
+                "{series_name} native {schema}: {count} sum {sum} zero {zero} {buckets} @{}",
+                native.time_ms
+            ));
+        }
+        for (time, bits, labels) in series.exemplars {
+            lines.push(format!("{series_name} # {labels:?} {} @{time}", f64::from_bits(bits)));
+        }
+    }
+    lines
+}
+
+fn check(metrics: Vec<Metric>, settings: &Settings, expected: &[&str]) {
+    assert_eq!(lines(&request(metrics), settings), expected);
+}
+
+/// How many of a request's points are dropped for which reason, and what is left.
+fn check_dropped(metrics: Vec<Metric>, reason: DropReason, dropped: u64, left: &[&str]) {
+    let request = request(metrics);
+    let (_, counts) = translate(&[&request.encode_to_vec()], &bare());
+    assert_eq!(counts.dropped[reason as usize], dropped, "{counts:?}");
+    assert_eq!(counts.dropped_total(), dropped, "{counts:?}");
+    assert_eq!(counts.points, counts.written + dropped, "{counts:?}");
+    assert_eq!(lines(&request, &bare()), left);
+}
+
+#[test]
+fn a_gauge_is_a_series_of_its_point() {
+    let points = vec![number(0.5, &[("cpu.id", "1")]), number(f64::NAN, &[("cpu.id", "2")])];
+    check(
+        vec![metric("cpu.utilization", "1", gauge(points))],
+        &bare(),
+        &["cpu_utilization_ratio{cpu_id=1} 0.5 @2000", "cpu_utilization_ratio{cpu_id=2} NaN @2000"],
+    );
+}
+
+#[test]
+fn a_counter_ends_in_total_and_has_exemplars() {
+    let exemplar = Exemplar {
+        filtered_attributes: vec![attribute("user.id", "u7")],
+        time_unix_nano: 2 * SECOND,
+        value: Some(ExemplarValue::Int(3)),
+        span_id: vec![0xab; 8],
+        trace_id: vec![0xcd; 16],
+    };
+    let point = NumberPoint { exemplars: vec![exemplar], ..number(7.0, &[("order.type", "new"), ("region", "eu")]) };
+    let exemplar = "orders_created_total{order_type=new,region=eu} # {\"span_id\": \"abababababababab\", \
+                    \"trace_id\": \"cdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcd\", \"user_id\": \"u7\"} 3 @2000";
+    let metrics = || vec![metric("orders.created", "", counter(vec![point.clone()]))];
+    check(metrics(), &bare(), &["orders_created_total{order_type=new,region=eu} 7 @2000", exemplar]);
+    let with_starts = Settings { protocol: Protocol::V2, ..bare() };
+    let sample = "orders_created_total{order_type=new,region=eu} 7 @2000 since 1000";
+    check(metrics(), &with_starts, &[sample, exemplar]);
+}
+
+#[test]
+fn a_long_exemplar_keeps_its_ids_only() {
+    let exemplar = Exemplar {
+        filtered_attributes: vec![attribute("query", &"x".repeat(100))],
+        trace_id: vec![0xcd; 16],
+        ..Exemplar::default()
+    };
+    let point = NumberPoint { exemplars: vec![exemplar], ..number(7.0, &[]) };
+    let expected = ["a_total{} 7 @2000", "a_total{} # {\"trace_id\": \"cdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcd\"} 0 @0"];
+    check(vec![metric("a", "", counter(vec![point]))], &bare(), &expected);
+}
+
+#[test]
+fn a_histogram_is_its_sum_its_count_and_a_series_for_each_bucket() {
+    let exemplar = |value| Exemplar { value: Some(ExemplarValue::Double(value)), ..Exemplar::default() };
+    let point = HistogramPoint {
+        time_unix_nano: 2 * SECOND,
+        count: 6,
+        sum: Some(21.5),
+        bucket_counts: vec![1, 2, 3],
+        explicit_bounds: vec![0.005, 10.0],
+        exemplars: vec![exemplar(3.0), exemplar(11.0)],
+        ..HistogramPoint::default()
+    };
+    check(
+        vec![metric("orders.duration", "ms", histogram(point))],
+        &bare(),
+        &[
+            "orders_duration_milliseconds_bucket{le=+Inf} 6 @2000",
+            "orders_duration_milliseconds_bucket{le=+Inf} # {} 11 @0",
+            "orders_duration_milliseconds_bucket{le=0.005} 1 @2000",
+            "orders_duration_milliseconds_bucket{le=10} 3 @2000",
+            "orders_duration_milliseconds_bucket{le=10} # {} 3 @0",
+            "orders_duration_milliseconds_count{} 6 @2000",
+            "orders_duration_milliseconds_sum{} 21.5 @2000",
+        ],
+    );
+}
+
+#[test]
+fn an_exponential_histogram_is_a_native_one() {
+    let point = ExponentialPoint {
+        time_unix_nano: 2 * SECOND,
+        count: 10,
+        sum: Some(4.0),
+        scale: 9,
+        zero_count: 1,
+        positive: Some(Buckets { offset: 0, bucket_counts: vec![1, 2, 0, 3] }),
+        negative: Some(Buckets { offset: -2, bucket_counts: vec![3] }),
+        ..ExponentialPoint::default()
+    };
+    let data = Data::Exponential(Exponentials { data_points: vec![point], aggregation_temporality: 2 });
+    let expected = "latency_seconds{} native 8: 10 sum 4 zero 1 {1: 3, 2: 3} {0: 3} @2000";
+    check(vec![metric("latency", "s", data)], &bare(), &[expected]);
+}
+
+#[test]
+fn a_summary_is_its_sum_its_count_and_a_series_for_each_quantile() {
+    let point = SummaryPoint {
+        time_unix_nano: 2 * SECOND,
+        count: 3,
+        sum: 6.0,
+        quantile_values: vec![
+            ValueAtQuantile { quantile: 0.5, value: 2.0 },
+            ValueAtQuantile { quantile: 1.0, value: 3.0 },
+        ],
+        ..SummaryPoint::default()
+    };
+    check(
+        vec![metric("gc", "s", Data::Summary(Summaries { data_points: vec![point] }))],
+        &bare(),
+        &[
+            "gc_seconds{quantile=0.5} 2 @2000",
+            "gc_seconds{quantile=1} 3 @2000",
+            "gc_seconds_count{} 3 @2000",
+            "gc_seconds_sum{} 6 @2000",
+        ],
+    );
+}
+
+#[test]
+fn a_point_without_recorded_value_ends_its_series() {
+    let point = NumberPoint { value: None, flags: 1, ..number(0.0, &[]) };
+    let ended = HistogramPoint { flags: 1, time_unix_nano: 2 * SECOND, ..HistogramPoint::default() };
+    let native = ExponentialPoint { flags: 1, time_unix_nano: 2 * SECOND, ..ExponentialPoint::default() };
+    let native = Data::Exponential(Exponentials { data_points: vec![native], aggregation_temporality: 2 });
+    check(
+        vec![metric("a", "", gauge(vec![point])), metric("b", "", histogram(ended)), metric("c", "", native)],
+        &bare(),
+        &[
+            "a{} stale @2000",
+            "b_bucket{le=+Inf} stale @2000",
+            "b_count{} stale @2000",
+            "c{} native 0: 0 sum NaN zero 0 {} {} @2000",
+        ],
+    );
+}
+
+#[test]
+fn a_resource_is_job_instance_and_target_info() {
+    let settings = Settings { external_labels: vec![("cluster".into(), "c1".into())], ..Settings::default() };
+    let metrics = vec![metric("a", "", gauge(vec![number(1.0, &[("cluster", "own")])]))];
+    let bytes = request(metrics).encode_to_vec();
+    let (pushes, counts) = translate(&[&bytes], &settings);
+    let found = decode_requests(&pushes[0], Protocol::V1);
+    let labels: Vec<String> = found.keys().map(|labels| format!("{labels:?}")).collect();
+    assert_eq!(
+        labels,
+        [
+            r#"{"__name__": "a", "cluster": "own", "instance": "i1", "job": "shop/cart", "otel_scope_name": "meter"}"#,
+            r#"{"__name__": "target_info", "cluster": "c1", "host_name": "h", "instance": "i1", "job": "shop/cart"}"#,
+        ]
+    );
+    assert_eq!((counts.points, counts.written, counts.samples), (1, 1, 2), "target_info is no point that came in");
+}
+
+#[test]
+fn attributes_of_resources_become_labels_as_configured() {
+    let check = |resource_labels: ResourceLabels, expected: &str| {
+        let settings = Settings { resource_labels, ..bare() };
+        let metrics = vec![metric("a", "", gauge(vec![number(1.0, &[("host.name", "own")])]))];
+        check(metrics, &settings, &[expected]);
+    };
+    check(ResourceLabels::None, "a{host_name=own} 1 @2000");
+    check(ResourceLabels::Promoted(vec!["host.name".into()]), "a{host_name=own} 1 @2000");
+    check(
+        ResourceLabels::Promoted(vec!["service.name".into(), "absent".into()]),
+        "a{host_name=own,service_name=cart} 1 @2000",
+    );
+    check(ResourceLabels::All { excludes_service: true }, "a{host_name=h} 1 @2000");
+    check(
+        ResourceLabels::All { excludes_service: false },
+        "a{host_name=h,service_instance_id=i1,service_name=cart,service_namespace=shop} 1 @2000",
+    );
+}
+
+#[test]
+fn labels_that_meet_are_joined_and_duplicates_are_one() {
+    let pairs =
+        [("a.b", "2"), ("a_b", "1"), ("a-b", "2"), ("c", "x"), ("c", "x"), ("c", "y"), ("empty", ""), ("...", "z")];
+    check(vec![metric("m", "", gauge(vec![number(1.0, &pairs)]))], &bare(), &["m{a_b=2;1,c=x;y} 1 @2000"]);
+}
+
+#[test]
+fn samples_of_a_series_come_in_order_and_once_per_millisecond() {
+    let at = |time_ns, value| NumberPoint { time_unix_nano: time_ns, ..number(value, &[("b", "1"), ("a", "1")]) };
+    let turned = NumberPoint { time_unix_nano: SECOND, ..number(9.0, &[("a", "1"), ("b", "1")]) };
+    let far_future = at(u64::MAX, 3.0);
+    check_dropped(
+        vec![metric(
+            "m",
+            "",
+            gauge(vec![at(5 * SECOND, 2.0), far_future, turned, at(SECOND, 1.0), at(SECOND + 9, 4.0)]),
+        )],
+        DropReason::Replaced,
+        2,
+        &["m{a=1,b=1} 4 @1000", "m{a=1,b=1} 2 @5000", "m{a=1,b=1} 3 @18446744073709"],
+    );
+}
+
+#[test]
+fn delta_is_dropped_counted_and_told_once() {
+    let delta = |name: &str| {
+        let data = Numbers {
+            data_points: vec![number(1.0, &[]), number(2.0, &[])],
+            aggregation_temporality: 1,
+            is_monotonic: true,
+        };
+        metric(name, "", Data::Sum(data))
+    };
+    let metrics = vec![delta("clicks"), delta("views"), metric("kept", "", gauge(vec![number(1.0, &[])]))];
+    check_dropped(metrics.clone(), DropReason::Delta, 4, &["kept{} 1 @2000"]);
+    let mut translator = Translator::new(bare(), 1);
+    let bytes = request(metrics).encode_to_vec();
+    let _ = push(&mut translator, &bytes);
+    let told: Vec<_> = translator.take_notices().into_iter().map(|notice| (notice.reason, notice.metric)).collect();
+    assert_eq!(told, [(DropReason::Delta, "clicks".to_owned()), (DropReason::Delta, "views".to_owned())]);
+    let _ = push(&mut translator, &bytes);
+    assert_eq!(translator.take_notices(), []);
+}
+
+#[test]
+fn bad_points_are_dropped_one_by_one() {
+    let good = || metric("good", "", gauge(vec![number(1.0, &[])]));
+    let left = ["good{} 1 @2000"];
+    check_dropped(vec![metric("", "s", gauge(vec![number(1.0, &[])])), good()], DropReason::Name, 1, &left);
+    check_dropped(vec![metric("...", "", gauge(vec![number(1.0, &[])])), good()], DropReason::Name, 1, &left);
+    let empty = NumberPoint { value: None, ..number(0.0, &[]) };
+    check_dropped(vec![metric("a", "", gauge(vec![empty])), good()], DropReason::Empty, 1, &left);
+    let bounds = |bounds: &[f64], counts: &[u64]| {
+        let point = HistogramPoint {
+            explicit_bounds: bounds.into(),
+            bucket_counts: counts.into(),
+            ..HistogramPoint::default()
+        };
+        metric("a", "", histogram(point))
+    };
+    for bad in [
+        bounds(&[2.0, 1.0], &[1, 1, 1]),
+        bounds(&[1.0, 1.0], &[1, 1, 1]),
+        bounds(&[f64::NAN], &[1, 1]),
+        bounds(&[1.0], &[1, 1, 1]),
+        bounds(&[], &[1, 1]),
+    ] {
+        check_dropped(vec![bad, good()], DropReason::Buckets, 1, &left);
+    }
+    let exponential = |scale, count| {
+        let positive = Some(Buckets { offset: 0, bucket_counts: vec![1] });
+        let point = ExponentialPoint { scale, count, positive, ..ExponentialPoint::default() };
+        metric("a", "", Data::Exponential(Exponentials { data_points: vec![point], aggregation_temporality: 2 }))
+    };
+    check_dropped(vec![exponential(-5, 1), good()], DropReason::Scale, 1, &left);
+    check_dropped(vec![exponential(0, 2), good()], DropReason::Buckets, 1, &left);
+    let many: Vec<(String, String)> = (0..10_000).map(|number| (format!("k{number}"), "v".to_owned())).collect();
+    let many: Vec<_> = many.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+    assert!(many.len() > LABELS_MAX);
+    check_dropped(vec![metric("a", "", gauge(vec![number(1.0, &many)])), good()], DropReason::Labels, 1, &left);
+    let long = "x".repeat(1 << 20);
+    check_dropped(
+        vec![metric("a", "", gauge(vec![number(1.0, &[("k", &long)])])), good()],
+        DropReason::Labels,
+        1,
+        &left,
+    );
+}
+
+#[test]
+fn infinities_and_other_texts_arrive_as_they_are() {
+    let points = vec![number(f64::INFINITY, &[("k", "a\u{0}b")]), number(f64::NEG_INFINITY, &[("k", "größe")])];
+    check(vec![metric("m", "", gauge(points))], &bare(), &["m{k=a\u{0}b} inf @2000", "m{k=größe} -inf @2000"]);
+}
+
+#[test]
+fn more_series_than_the_cache_holds_empty_it_and_nothing_is_lost() {
+    let points: Vec<NumberPoint> = (0..5000).map(|number_| number(1.0, &[("id", &number_.to_string())])).collect();
+    let bytes = request(vec![metric("attack", "", gauge(points))]).encode_to_vec();
+    let settings = Settings { cache_bytes_max: 100_000, ..bare() };
+    let (pushes, counts) = translate(&[&bytes, &bytes], &settings);
+    assert!(counts.cache_clears > 10, "{counts:?}");
+    assert_eq!((counts.written, counts.label_sets_built), (10_000, 10_000));
+    assert_eq!(decode_requests(&pushes[1], Protocol::V1).len(), 5000);
+    let (_, counts) = translate(&[&bytes, &bytes], &bare());
+    assert_eq!((counts.label_sets_built, counts.cache_clears), (5000, 0), "the second push finds every series");
+}
+
+#[test]
+fn requests_stay_below_their_size() {
+    let points: Vec<NumberPoint> = (0..5000).map(|number_| number(1.0, &[("id", &number_.to_string())])).collect();
+    let bytes = request(vec![metric("m", "", counter(points))]).encode_to_vec();
+    for protocol in [Protocol::V1, Protocol::V2] {
+        let settings = Settings { request_bytes_max: 20_000, protocol, ..bare() };
+        let (pushes, _) = translate(&[&bytes], &settings);
+        assert!(pushes[0].iter().all(|request| request.body.len() <= 20_000));
+        assert!(pushes[0].len() > 3);
+        assert_eq!(decode_requests(&pushes[0], protocol).len(), 5000);
+    }
+}
+
+#[test]
+fn metadata_has_requests_of_its_own_with_the_first_protocol() {
+    let settings = Settings { sends_metadata: true, ..bare() };
+    let metrics =
+        vec![metric("a", "By", counter(vec![number(1.0, &[])])), metric("b", "", gauge(vec![number(1.0, &[])]))];
+    let (pushes, _) = translate(&[&request(metrics).encode_to_vec()], &settings);
+    assert_eq!((pushes[0].len(), pushes[0][1].series), (2, 0));
+    let found = WriteV1::decode(&pushes[0][1].body[..]).unwrap().metadata;
+    let found: Vec<_> =
+        found.iter().map(|one| (one.metric_type, &one.metric_family_name[..], &one.help[..], &one.unit[..])).collect();
+    assert_eq!(found, [(1, "a_bytes_total", "What it is", "By"), (2, "b", "What it is", "")]);
+}
+
+#[test]
+fn the_bytes_of_both_protocols_are_as_they_always_were() {
+    let metrics = || {
+        let metrics = vec![metric("a", "", counter(vec![number(1.5, &[("k", "v")])]))];
+        let scope = ScopeMetrics { metrics, ..ScopeMetrics::default() };
+        MetricsRequest {
+            resource_metrics: vec![ResourceMetrics { scope_metrics: vec![scope], ..ResourceMetrics::default() }],
+        }
+    };
+    let body = |protocol| {
+        let (pushes, _) = translate(&[&metrics().encode_to_vec()], &Settings { protocol, ..bare() });
+        pushes[0][0].body.clone()
+    };
+    let first = b"\x0a\x2b\x0a\x13\x0a\x08__name__\x12\x07a_total\x0a\x06\x0a\x01k\x12\x01v\
+                  \x12\x0c\x09\0\0\0\0\0\0\xf8\x3f\x10\xd0\x0f";
+    let second = b"\x22\x00\x22\x08__name__\x22\x07a_total\x22\x01k\x22\x01v\x22\x0aWhat it is\
+                   \x2a\x22\x0a\x04\x01\x02\x03\x04\x12\x0f\x09\0\0\0\0\0\0\xf8\x3f\x10\xd0\x0f\x18\xe8\x07\
+                   \x2a\x06\x08\x01\x18\x05\x20\x00\x30\xe8\x07";
+    assert_eq!(body(Protocol::V1).escape_ascii().to_string(), first.escape_ascii().to_string());
+    assert_eq!(body(Protocol::V2).escape_ascii().to_string(), second.escape_ascii().to_string());
+}
+
+#[test]
+fn a_request_cut_anywhere_is_translated_as_far_as_it_goes() {
+    let bytes = request(vec![metric("a", "", counter(vec![number(1.0, &[("k", "v")]); 3]))]).encode_to_vec();
+    for end in 0..bytes.len() {
+        check_any_bytes(&[&[0; 4], &bytes[..end]].concat());
+    }
+}

@@ -1,0 +1,291 @@
+//! The `prometheusremotewrite` exporter: metrics as samples, over HTTP/1.1.
+//!
+//! ```text
+//! batch --translate--> requests (snappy) --post, some at a time--> taken | never | not now: kept for the next attempt
+//! ```
+//!
+//! The one idea: a batch is translated once, and a retry sends only what is left of it. The queue in front has one consumer
+//! on each shard, so a batch is settled before the next one starts: samples of a series leave in the order in which they
+//! came over one connection. It never waits or retries itself.
+
+use super::check_duration;
+use super::outcome::{self, ErrorWord, Outcome};
+use crate::auth::backend::BackendHeaders;
+use crate::config::checked::{ComponentId, RemoteWriteSettings};
+use crate::pipeline::batch::Batch;
+use crate::pipeline::client::Client;
+use crate::queue::ExportRequest;
+use crate::shard::ShardContext;
+use crate::telemetry::metrics::{REJECTING_STATUSES, RemoteWriteSeries};
+use crate::transport::client::http1::{HttpClient, HttpResponse};
+use crate::transport::client::{PeerSettings, host_and_port};
+use crate::transport::tls::TlsClient;
+use bytes::Bytes;
+use codecs::compression::{Compression, Compressor};
+use codecs::otlp::{Format, SignalIndex, item_bytes};
+use codecs::prometheus::{Counts, DropReason, Translator, WriteRequest};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::time::{Duration, SystemTime};
+
+const VERSION_HEADER: HeaderName = HeaderName::from_static("x-prometheus-remote-write-version");
+
+/// What is left of a batch that was translated.
+#[derive(Debug, Default)]
+pub struct RemoteWrite {
+    parts: VecDeque<Part>,
+    /// Points that are in no part.
+    dropped: u64,
+    /// Points in parts that the peer will never take, and its reason.
+    failed: u64,
+    message: String,
+}
+
+/// A request, ready to be sent.
+#[derive(Clone, Debug)]
+struct Part {
+    body: Bytes,
+    points: u64,
+    samples: u64,
+    histograms: u64,
+    exemplars: u64,
+}
+
+/// A remote write exporter on one shard.
+#[derive(Debug)]
+pub struct RemoteWriteExporter {
+    id: ComponentId,
+    client: HttpClient,
+    /// What every request has beside its encoding.
+    headers: HeaderMap,
+    shown: Option<BackendHeaders>,
+    /// Who answers whom, for errors.
+    peer: String,
+    parallel_requests: usize,
+    state: RefCell<State>,
+    series: Box<RemoteWriteSeries>,
+}
+
+#[derive(Debug)]
+struct State {
+    translator: Translator,
+    compressor: Compressor,
+    /// What was already shown.
+    counts: Counts,
+}
+
+impl RemoteWriteExporter {
+    /// `tls` is shared by all shards. Errors name the exporter and the setting.
+    pub fn new(
+        id: &ComponentId,
+        settings: &RemoteWriteSettings,
+        tls: Option<TlsClient>,
+        shown: Option<BackendHeaders>,
+        series: Box<RemoteWriteSeries>,
+        shard: usize,
+    ) -> Result<RemoteWriteExporter, String> {
+        let sender = format!("exporter {id}");
+        let http = &settings.http;
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let peer = PeerSettings {
+            sender: sender.clone(),
+            endpoint: http.endpoint.clone(),
+            tls,
+            authority: None,
+            headers: http.headers.clone(),
+            proxy: http.proxy.clone(),
+            timeout: check_duration(http.timeout_ns),
+            first_address: shard,
+        };
+        let client =
+            HttpClient::new(&peer, &http.path, Format::Protobuf).map_err(|error| format!("{sender}: {error}"))?;
+        let mut headers = client.headers().clone();
+        let protocol = settings.translation.protocol;
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(protocol.content_type()));
+        headers.insert(VERSION_HEADER, HeaderValue::from_static(protocol.version()));
+        // Names come from clients, who must not know it.
+        let translator = Translator::new(settings.translation.clone(), fastrand::u64(..));
+        let state = State { translator, compressor: Compressor::default(), counts: Counts::default() };
+        Ok(RemoteWriteExporter {
+            id: id.clone(),
+            client,
+            headers,
+            shown,
+            peer: format!("{sender} to {scheme}://{}{}", host_and_port(&http.endpoint), http.path),
+            parallel_requests: settings.parallel_requests.max(1),
+            state: RefCell::new(state),
+            series,
+        })
+    }
+
+    /// Sends what is left of the request once.
+    pub async fn attempt(&self, request: &ExportRequest, shard: &ShardContext) -> Outcome {
+        let mut rest = match request.take_remote_write(&self.id) {
+            Some(rest) => rest,
+            None => self.translate(request.batch(), shard),
+        };
+        while !rest.parts.is_empty() {
+            let count = rest.parts.len().min(self.parallel_requests);
+            let parts: Vec<Part> = rest.parts.drain(..count).collect();
+            let client = request.batch().client.as_deref();
+            let posts = parts.iter().map(|part| self.post(part, client));
+            let outcomes = futures_util::future::join_all(posts).await;
+            let mut retry = None;
+            for (part, outcome) in parts.into_iter().zip(outcomes) {
+                match outcome {
+                    Outcome::Permanent { reason, message } => self.reject(&part, reason, message, &mut rest, shard),
+                    Outcome::Retry { .. } => {
+                        retry = Some(later(retry, outcome));
+                        rest.parts.push_back(part);
+                    }
+                    _ => self.count_taken(&part, shard),
+                }
+            }
+            if let Some(retry) = retry {
+                request.keep_remote_write(&self.id, rest);
+                return retry;
+            }
+        }
+        if rest.dropped + rest.failed == 0 {
+            return Outcome::Delivered;
+        }
+        Outcome::DeliveredInPart { dropped: rest.dropped, failed: rest.failed, message: rest.message }
+    }
+
+    /// Closes idle connections; attempts under way finish.
+    pub async fn close(&self) {
+        self.client.close().await;
+    }
+
+    async fn post(&self, part: &Part, client: Option<&Client>) -> Outcome {
+        let mut headers = self.headers.clone();
+        if let Some(Err(why)) = self.shown.as_ref().map(|shown| shown.apply(&mut headers, client)) {
+            return Outcome::Permanent { reason: ErrorWord::Request, message: format!("{}: {why}", self.peer) };
+        }
+        match self.client.post(part.body.clone(), Compression::Snappy, Some(headers)).await {
+            Ok(response) => judge(&self.peer, &response, SystemTime::now()),
+            Err(error) => outcome::from_client_error(error),
+        }
+    }
+
+    fn translate(&self, batch: &Batch, shard: &ShardContext) -> RemoteWrite {
+        let SignalIndex::Metrics(index) = &batch.index else {
+            unreachable!("the configuration lets metrics only into this exporter");
+        };
+        let mut state = self.state.borrow_mut();
+        let State { translator, compressor, .. } = &mut *state;
+        let (mut written, mut rest) = (Vec::new(), RemoteWrite::default());
+        let mut scope = None;
+        for item in &index.items {
+            if scope != Some(item.scope) {
+                translator.resource(index.resource_envelope(item.scope));
+                translator.scope(index.scope_envelope(item.scope));
+                scope = Some(item.scope);
+            }
+            let mut from = 0;
+            while let Some(next) = translator.metric(item_bytes(item, &batch.segments), from) {
+                translator.finish(&mut written);
+                pack(&mut written, translator, compressor, &mut rest.parts);
+                from = next;
+            }
+        }
+        translator.finish(&mut written);
+        shard.cells.add(self.series.series, written.iter().map(|request| request.series).sum());
+        pack(&mut written, translator, compressor, &mut rest.parts);
+        let points: u64 = rest.parts.iter().map(|part| part.points).sum();
+        // A metric without points counts as one item, and becomes none.
+        rest.dropped = batch.items().saturating_sub(points);
+        self.show(&mut state, shard);
+        rest
+    }
+
+    /// Shows what the translator counted since the last time, and names what it dropped.
+    fn show(&self, state: &mut State, shard: &ShardContext) {
+        let (now, before) = (state.translator.counts(), &state.counts);
+        let cells = &shard.cells;
+        cells.add(self.series.failed_translations, now.dropped_total() - before.dropped_total());
+        for reason in DropReason::ALL {
+            let at = reason as usize;
+            cells.add(self.series.dropped[at], now.dropped[at] - before.dropped[at]);
+        }
+        cells.add(self.series.cache_clears, now.cache_clears - before.cache_clears);
+        cells.add(self.series.label_sets_built, now.label_sets_built - before.label_sets_built);
+        cells.set(self.series.cache_bytes, state.translator.cache_bytes() as u64);
+        state.counts = now.clone();
+        for notice in state.translator.take_notices() {
+            tracing::warn!(
+                exporter = %self.id,
+                metric = notice.metric,
+                reason = notice.reason.name(),
+                "Data points are dropped: {}. Said once for this metric.",
+                notice.reason.explanation()
+            );
+        }
+    }
+
+    fn count_taken(&self, part: &Part, shard: &ShardContext) {
+        let cells = &shard.cells;
+        cells.add(self.series.batches, 1);
+        cells.add(self.series.samples, part.samples);
+        cells.add(self.series.histograms, part.histograms);
+        cells.add(self.series.exemplars, part.exemplars);
+    }
+
+    fn reject(&self, part: &Part, reason: ErrorWord, message: String, rest: &mut RemoteWrite, shard: &ShardContext) {
+        let word = match reason {
+            ErrorWord::Http(status) => status.to_string(),
+            _ => String::new(),
+        };
+        let other = REJECTING_STATUSES.len() - 1;
+        let at = REJECTING_STATUSES.iter().position(|status| *status == word).unwrap_or(other);
+        shard.cells.add(self.series.rejected[at], part.points);
+        rest.failed += part.points;
+        rest.message = message;
+    }
+}
+
+/// Compresses requests into parts and gives their buffers back.
+fn pack(
+    written: &mut Vec<WriteRequest>,
+    translator: &mut Translator,
+    compressor: &mut Compressor,
+    parts: &mut VecDeque<Part>,
+) {
+    for request in written.drain(..) {
+        let mut body = Vec::new();
+        compressor.compress(Compression::Snappy, None, &request.body, &mut body);
+        let WriteRequest { points, samples, histograms, exemplars, .. } = request;
+        parts.push_back(Part { body: body.into(), points, samples, histograms, exemplars });
+        translator.recycle(request.body);
+    }
+}
+
+/// Of two reasons to come back, the one that wants more time.
+fn later(earlier: Option<Outcome>, outcome: Outcome) -> Outcome {
+    let wait = |outcome: &Outcome| match outcome {
+        Outcome::Retry { after, .. } => after.unwrap_or(Duration::ZERO),
+        _ => Duration::ZERO,
+    };
+    match earlier {
+        Some(earlier) if wait(&earlier) >= wait(&outcome) => earlier,
+        _ => outcome,
+    }
+}
+
+/// An answer, by the remote write specification ("Retries & Backoff"): 5xx and 429 mean later, other errors never.
+fn judge(peer: &str, response: &HttpResponse, now: SystemTime) -> Outcome {
+    let status = response.status;
+    if status.is_success() {
+        return Outcome::Delivered;
+    }
+    let said = outcome::peer_text(&String::from_utf8_lossy(&response.body));
+    let colon = if said.is_empty() { "" } else { ": " };
+    let message = format!("{peer}: the peer answers HTTP status {status}{colon}{said}");
+    let reason = ErrorWord::Http(status.as_u16());
+    if !status.is_server_error() && status != http::StatusCode::TOO_MANY_REQUESTS {
+        return Outcome::Permanent { reason, message };
+    }
+    let hint = response.headers.get(header::RETRY_AFTER).and_then(|value| value.to_str().ok());
+    Outcome::Retry { after: hint.and_then(|text| outcome::retry_after(text, now)), reason, message }
+}

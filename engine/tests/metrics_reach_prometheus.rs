@@ -1,0 +1,152 @@
+//! Metrics go to Prometheus by remote write: what was sent over OTLP is in the requests, as their decoder reads them; a
+//! backend that says "not now" gets them again, one that says "never" does not, and the books know of every point.
+
+mod common;
+
+use codecs::compression::{Compression, Decompressor};
+use codecs::fuzzing::remote_write::{SeriesMap, decode_requests};
+use codecs::otlp::Signal;
+use codecs::otlp::proto::{
+    AnyValue, ExportMetricsServiceRequest, KeyValue, Metric, MetricData, NumberDataPoint, NumberValue, Resource,
+    ResourceMetrics, ScopeMetrics, Sum, Value,
+};
+use codecs::prometheus::{Protocol, WriteRequest};
+use common::gateway::{Engine, Gateway};
+use common::grpc::Call;
+use common::http_peer::Asked;
+use common::{Answer, GrpcSender, HttpPeer};
+use prost::Message;
+
+/// A gateway that writes to this peer with these settings more.
+fn start(peer: &HttpPeer, more: &str) -> Gateway {
+    let runtime = Engine::epoll(1).runtime;
+    Gateway::start(
+        &format!(
+            "receivers: {{otlp: {{protocols: {{grpc: {{endpoint: '127.0.0.1:0'}}, http: {{endpoint: '127.0.0.1:0'}}}}}}}}\n\
+             exporters:\n  prometheusremotewrite: {{endpoint: 'http://{}/api/v1/write', headers: {{x-scope-orgid: shop}}, \
+             target_info: {{enabled: false}}{more}}}\nservice:\n  engine: {{cores: 1, pin: false, runtime: {runtime}, \
+             shutdown_timeout: 60s, admin: '127.0.0.1:0'}}\n  telemetry: {{metrics: {{address: '127.0.0.1:0', names: \
+             both}}}}\n  pipelines:\n    metrics: {{receivers: [otlp], exporters: [prometheusremotewrite]}}\n",
+            peer.address
+        ),
+        &[],
+    )
+}
+
+fn attribute(key: &str, value: &str) -> KeyValue {
+    let value = Some(AnyValue { value: Some(Value::String(value.into())) });
+    KeyValue { key: key.into(), value }
+}
+
+/// The counter `orders.created` with so many points, one for each region.
+fn orders(points: i64, temporality: i32) -> Vec<u8> {
+    let point = |number: i64| NumberDataPoint {
+        start_time_unix_nano: 1_000_000_000,
+        time_unix_nano: 2_000_000_000,
+        attributes: vec![attribute("region", &format!("r{number}"))],
+        value: Some(NumberValue::AsInt(10 + number)),
+        ..NumberDataPoint::default()
+    };
+    let data_points = (0..points).map(point).collect();
+    let sum = MetricData::Sum(Sum { data_points, aggregation_temporality: temporality, is_monotonic: true });
+    let metric = Metric { name: b"orders.created".to_vec(), data: Some(sum), ..Metric::default() };
+    let scope = ScopeMetrics { metrics: vec![metric], ..ScopeMetrics::default() };
+    let resource = Some(Resource { attributes: vec![attribute("service.name", "shop")], ..Resource::default() });
+    let resource = ResourceMetrics { resource, scope_metrics: vec![scope], ..ResourceMetrics::default() };
+    ExportMetricsServiceRequest { resource_metrics: vec![resource] }.encode_to_vec()
+}
+
+fn send(gateway: &Gateway, message: &[u8]) {
+    let answer = GrpcSender::connect(gateway.grpc).begin(Call::plain(message).to(Signal::Metrics.grpc_method())).wait();
+    assert_eq!(answer, Answer::Taken);
+}
+
+/// What the requests say, each of so many series of one sample.
+fn series(asked: &[Asked], protocol: Protocol, each: u64) -> SeriesMap {
+    let mut all = SeriesMap::new();
+    for request in asked {
+        let mut body = Vec::new();
+        Decompressor::default().decompress(Compression::Snappy, &request.body, 1 << 20, &mut body).expect("snappy");
+        let request = WriteRequest { body, series: each, samples: each, ..WriteRequest::default() };
+        all.extend(decode_requests(&[request], protocol));
+    }
+    all
+}
+
+#[test]
+fn a_counter_arrives_under_its_prometheus_name_with_the_headers_of_each_protocol() {
+    for (protocol, more, version, content_type) in [
+        (Protocol::V1, "", "0.1.0", "application/x-protobuf"),
+        (
+            Protocol::V2,
+            ", protobuf_message: io.prometheus.write.v2.Request",
+            "2.0.0",
+            "application/x-protobuf;proto=io.prometheus.write.v2.Request",
+        ),
+    ] {
+        let peer = HttpPeer::answering(&["204 No Content"]);
+        let gateway = start(&peer, more);
+        send(&gateway, &orders(1, 2));
+        let asked = peer.wait_for(1);
+        assert_eq!(asked[0].line, "POST /api/v1/write HTTP/1.1");
+        assert_eq!(asked[0].header("x-prometheus-remote-write-version"), Some(version));
+        assert_eq!(asked[0].header("content-type"), Some(content_type));
+        assert_eq!(asked[0].header("content-encoding"), Some("snappy"));
+        assert_eq!(asked[0].header("x-scope-orgid"), Some("shop"));
+        let found = series(&asked, protocol, 1);
+        let (labels, series) = found.first_key_value().expect("one series");
+        let labels: Vec<String> = labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        assert_eq!(labels, ["__name__=orders_created_total", "job=shop", "region=r0"]);
+        let start = if protocol == Protocol::V2 { 1000 } else { 0 };
+        assert_eq!(series.samples, [(2000, 10_f64.to_bits(), start)]);
+        gateway.stop().assert_nothing_lost();
+    }
+}
+
+#[test]
+fn what_is_left_is_sent_again_until_it_is_taken() {
+    let peer = HttpPeer::answering(&["503 Later\r\nretry-after: 0", "429 Slowly", "500 Oh"]);
+    let gateway = start(&peer, ", retry_on_failure: {initial_interval: 1ms, max_interval: 1ms}");
+    send(&gateway, &orders(3, 2));
+    let asked = peer.wait_for(4);
+    assert!(asked.iter().all(|request| request.body == asked[0].body), "the same bytes each time");
+    assert_eq!(series(&asked, Protocol::V1, 3).len(), 3);
+    gateway.stop().assert_nothing_lost();
+}
+
+#[test]
+fn what_the_backend_refuses_for_good_is_counted_by_status() {
+    let peer = HttpPeer::answering(&["400 Bad Request"]);
+    let gateway = start(&peer, "");
+    send(&gateway, &orders(3, 2));
+    peer.wait_for(1);
+    common::wait_for("the rejected points to be counted", || {
+        let metrics = gateway.metrics();
+        let counted = metrics.sum("tracegate_remote_write_rejected_points_total", &["status=\"400\""]);
+        (counted == 3.0).then_some(())
+    });
+    let ledger = gateway.ledger();
+    assert_eq!(ledger.account("prometheusremotewrite", "failed"), 3);
+    assert_eq!(peer.asked().len(), 1, "never means never");
+    assert!(ledger.is_balanced());
+    assert_eq!(gateway.stop().status.code(), Some(0));
+}
+
+#[test]
+fn delta_points_are_dropped_and_named_once() {
+    let peer = HttpPeer::answering(&[]);
+    let gateway = start(&peer, "");
+    for _ in 0..2 {
+        send(&gateway, &orders(3, 1));
+    }
+    send(&gateway, &orders(1, 2));
+    peer.wait_for(1);
+    common::wait_for("the dropped points to be counted", || {
+        let metrics = gateway.metrics();
+        let counted = metrics.sum("tracegate_remote_write_dropped_points_total", &["reason=\"delta\""]);
+        (counted == 6.0).then_some(())
+    });
+    assert_eq!(gateway.ledger().account("prometheusremotewrite", "dropped"), 6);
+    let ending = gateway.stop();
+    assert_eq!(ending.said.matches("Prometheus takes cumulative temporality only").count(), 1, "{}", ending.said);
+}
