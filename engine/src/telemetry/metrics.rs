@@ -1192,6 +1192,7 @@ mod tests {
         HandshakeSeries::declare(&mut schema, "otlp", "http", false);
         MemoryExporterSeries::declare(&mut schema, "memory");
         SpanMetricsSeries::declare(&mut schema, "span_metrics");
+        RemoteWriteSeries::declare(&mut schema, "prometheusremotewrite");
         let shown = |series: &crate::telemetry::cells::Series| {
             let labels: Vec<String> = series.labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
             format!("{}{{{}}}", series.metric.name, labels.join(","))
