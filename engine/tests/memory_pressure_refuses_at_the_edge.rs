@@ -16,8 +16,9 @@ use std::time::{Duration, Instant};
 const LIMIT_MIB: u64 = 12;
 const SPIKE_MIB: u64 = 2;
 const SPANS_PER_REQUEST: u32 = 400;
-/// What the process takes beside its budget: code, stacks, allocator, the kernel's page granularity.
-const OVERHEAD_BYTES: u64 = 48 << 20;
+/// What the process takes beside its budget: code (a debug build has much), stacks, allocator, the kernel's page
+/// granularity.
+const OVERHEAD_BYTES: u64 = 56 << 20;
 /// An empty gateway takes requests within a few turns of its shards. Kept memory grows old after 25 s at the earliest, so
 /// a gateway that only waited for that would be found out.
 const SOON: Duration = Duration::from_secs(20);

@@ -96,6 +96,14 @@ pub(crate) const OURS: &[(&[Step], &str)] = &[
         "in the Collector `namespace`, `dimensions` and a processor behind it decide the names",
     ),
     (
+        &[Key("processors"), Type(&["tail_sampling"]), Key("decide_when_certain")],
+        "the Collector decides when a trace's wait is over",
+    ),
+    (
+        &[Key("processors"), Type(&["tail_sampling"]), Key("decide_on_complete")],
+        "the Collector decides when a trace's wait is over",
+    ),
+    (
         &[Key("processors"), Type(&["tail_sampling"]), Key("write_threshold")],
         "the Collector's tail sampler writes no thresholds",
     ),

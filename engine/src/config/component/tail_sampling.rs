@@ -31,7 +31,7 @@ pub(crate) fn check(field: &Field<'_>) -> Option<ProcessorKind> {
     let trace_bytes_max = trace_bytes_max.map(|bytes| u64::try_from(bytes).expect("the range says so"));
     let drop_pending_in_drain = section.boolean("drop_pending_traces_on_shutdown", false);
     let sample_on_first_match = section.boolean("sample_on_first_match", false);
-    let decide_when_certain = section.boolean("decide_when_certain", true);
+    let decide_when_certain = section.boolean("decide_when_certain", false);
     let complete_quiet_ns = complete_quiet_ns(&section);
     let block_on_overflow = section.boolean("block_on_overflow", false);
     if block_on_overflow
