@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! metrics address: /metrics
-//! admin address:   /  /ledger  /traces  /traces/<id>  /explain/<id>  /ready  /live      (zpages: the same, and /debug/...)
+//! admin address:   /  /overview  /ledger  /traces  /traces/<id>  /explain/<id>  /ready  /live
+//!                  (zpages: the same, and /debug/...)
 //! health_check:    the configured path, /status in its second version, grpc.health.v1 over gRPC
 //!                        |
 //! control thread --ask--> inbox of each shard --answered between two batches--> snapshot, kept traces
@@ -11,8 +12,10 @@
 //! `pages` knows what is said, `server` knows sockets. Nothing here is on the data path, and a shard that does not
 //! answer costs a page, never a wait without end.
 
+pub mod critical_path;
 mod grpc_health;
 mod health;
+pub mod overview;
 mod pages;
 mod server;
 
@@ -31,6 +34,7 @@ use crate::processor::explanation::Explanation;
 use crate::telemetry::cells::Schema;
 use crate::telemetry::ledger::Books;
 use crate::telemetry::logs::Logs;
+use crate::telemetry::process;
 use crate::transport::tls::Certificates;
 
 /// The shards, as the control thread reaches them.
@@ -166,6 +170,20 @@ impl<S: Shards> View<S> {
     pub fn show(&self, readiness: Readiness) {
         self.readiness.set(readiness);
         self.since.set(Moment::now());
+    }
+
+    /// Every view of the whole process, from one snapshot; `None` if a shard does not answer.
+    async fn overview(&self) -> Option<overview::Overview> {
+        let shards = tokio::time::timeout(self.answer_wait, self.shards.snapshot()).await.ok()?;
+        let sources = overview::Sources {
+            schema: &self.schema,
+            shards: &shards,
+            pipelines: &self.pipelines,
+            process: process::read(),
+            readiness: self.readiness.get(),
+            uptime_ms: u64::try_from(self.started.instant.elapsed().as_millis()).unwrap_or(u64::MAX),
+        };
+        Some(sources.overview())
     }
 
     /// The books of the whole process; `None` if a shard does not answer.

@@ -1,12 +1,12 @@
 //! Which page a request gets. Pure but for asking the shards: no socket, no clock.
 
-use std::fmt::Write;
 use std::future::Future;
 
 use serde::Serialize;
 use serde_json::json;
 
-use super::{Readiness, Shards, View};
+use super::critical_path::{self, Analysis};
+use super::{Readiness, Shards, View, overview};
 use crate::config::checked::ExtensionKind;
 use crate::connector::span_metrics::{self, Merged};
 use crate::exporter::memory::KeptTrace;
@@ -39,6 +39,13 @@ pub struct Page {
 const JSON: &str = "application/json";
 const HTML: &str = "text/html; charset=utf-8";
 const TEXT: &str = "text/plain; charset=utf-8";
+
+/// The page for people: it asks for `/overview` each second and draws what it is told.
+const ASSETS: [(&str, &str, &str); 3] = [
+    ("/", HTML, include_str!("page.html")),
+    ("/page.css", "text/css; charset=utf-8", include_str!("page.css")),
+    ("/page.js", "text/javascript; charset=utf-8", include_str!("page.js")),
+];
 
 /// What `pprof` shows.
 const PROFILES: &str = "Profiles are not served here yet. This shows where the time of a running gateway goes:\n\n  \
@@ -87,21 +94,23 @@ impl Face {
         let page = match (self, path) {
             (Face::Metrics, "/metrics") => metrics_page(view).await,
             (Face::Metrics, "/") => Ok(Page::error(404, "look at /metrics")),
-            (Face::Admin, "/") => index_page(view).await,
+            (Face::Admin, "/" | "/page.css" | "/page.js") => Ok(asset(path)),
+            (Face::Admin, "/overview") => overview_page(view, None).await,
             (Face::Admin, "/ledger") => ledger_page(view).await,
             (Face::Admin, "/traces") => traces_page(view).await,
             (Face::Admin, "/ready") => Ok(ready_page(view.readiness.get())),
             (Face::Admin, "/live") => live_page(view).await,
             // Where zpages has what comes nearest.
-            (Face::Admin, "/debug/servicez") => index_page(view).await,
+            (Face::Admin, "/debug/servicez") => Ok(asset("/")),
             (Face::Admin, "/debug/pipelinez") => Ok(pipelines_page(view)),
             (Face::Admin, "/debug/extensionz") => Ok(extensions_page(view)),
             (Face::Admin, "/debug/featurez") => Ok(Page::json(200, &json!([]))),
             (Face::Admin, "/debug/tracez") => traces_page(view).await,
-            (Face::Admin, path) => match (path.strip_prefix("/traces/"), path.strip_prefix("/explain/")) {
-                (Some(id), _) => trace_page(view, id).await,
-                (None, Some(id)) => explain_page(view, id).await,
-                (None, None) => Ok(Page::error(404, "no such page; / lists them all")),
+            (Face::Admin, path) => match path.split_at_checked(path[1..].find('/').map_or(0, |slash| slash + 2)) {
+                Some(("/traces/", id)) => trace_page(view, id).await,
+                Some(("/explain/", id)) => explain_page(view, id).await,
+                Some(("/overview/", name)) => overview_page(view, Some(name)).await,
+                _ => Ok(Page::error(404, "no such page; / shows them all")),
             },
             (Face::Metrics | Face::Extension(_), _) => Ok(Page::error(404, "look at /metrics")),
         };
@@ -162,14 +171,7 @@ async fn write_span_metrics<S: Shards>(view: &View<S>, body: &mut String) -> Res
 
 async fn ledger_page<S: Shards>(view: &View<S>) -> Result<Page, NoAnswer> {
     let books = view.books().await.ok_or(NoAnswer)?;
-    let page = json!({
-        "balanced": books.imbalance() == 0,
-        "sentence": books.sentence(),
-        "disagreements": books.disagreements(),
-        "intake": books.intake,
-        "accounts": books.accounts,
-    });
-    Ok(Page::json(200, &page))
+    Ok(Page::json(200, &overview::ledger(&books)))
 }
 
 async fn traces_page<S: Shards>(view: &View<S>) -> Result<Page, NoAnswer> {
@@ -191,7 +193,7 @@ async fn trace_page<S: Shards>(view: &View<S>, id: &str) -> Result<Page, NoAnswe
             404,
             format!("no kept trace begins with {id}; it was dropped, is still undecided, or left for younger ones"),
         ),
-        [trace] => Page::json(200, trace),
+        [trace] => Page::json(200, &Analyzed { trace, analysis: critical_path::analyze(trace) }),
         several => Page::error(400, format!("{} kept traces begin with {id}", several.len())),
     })
 }
@@ -229,6 +231,14 @@ async fn explain_page<S: Shards>(view: &View<S>, id: &str) -> Result<Page, NoAns
     Ok(Page::json(200, &found))
 }
 
+/// A trace and where its time went.
+#[derive(Serialize)]
+struct Analyzed<'t> {
+    #[serde(flatten)]
+    trace: &'t KeptTrace,
+    analysis: Analysis,
+}
+
 fn ready_page(readiness: Readiness) -> Page {
     match readiness {
         Readiness::Ready => Page::json(200, &json!({ "ready": true })),
@@ -260,29 +270,24 @@ fn extensions_page<S>(view: &View<S>) -> Page {
     Page::json(200, &ids)
 }
 
-async fn index_page<S: Shards>(view: &View<S>) -> Result<Page, NoAnswer> {
-    const PAGES: [(&str, &str); 5] = [
-        ("/ledger", "what came in and what became of it"),
-        ("/traces", "the last kept traces; /traces/<id> shows one, /explain/<id> why any was kept or dropped"),
-        ("/ready", "200 while senders should send"),
-        ("/live", "200 while every shard answers"),
-        ("/debug/pipelinez", "pipelines and their components"),
-    ];
-    let sentence = view.books().await.ok_or(NoAnswer)?.sentence();
-    let mut body = format!(
-        "<!doctype html><meta charset=\"utf-8\"><title>Tracegate</title>\n<h1>Tracegate</h1>\n<p>{}</p>\n<ul>\n",
-        escaped(&sentence)
-    );
-    for (path, what) in PAGES {
-        writeln!(body, "<li><a href=\"{path}\">{path}</a>: {}</li>", escaped(what))
-            .expect("writing to a string cannot fail");
-    }
-    body.push_str("</ul>\n");
-    Ok(Page { status: 200, content_type: HTML, body })
+fn asset(path: &str) -> Page {
+    let found = ASSETS.iter().find(|(known, _, _)| *known == path);
+    let (_, content_type, body) = found.expect("only paths of assets come here");
+    Page { status: 200, content_type, body: (*body).to_owned() }
 }
 
-fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+/// All views, or the one of this name: the same snapshot either way.
+async fn overview_page<S: Shards>(view: &View<S>, name: Option<&str>) -> Result<Page, NoAnswer> {
+    let all = view.overview().await.ok_or(NoAnswer)?;
+    let Some(name) = name else { return Ok(Page::json(200, &all)) };
+    let all = serde_json::to_value(all).expect("keys are text and numbers are finite");
+    Ok(match all.get(name) {
+        Some(one) => Page::json(200, one),
+        None => {
+            let names = all.as_object().map(|views| views.keys().cloned().collect::<Vec<_>>()).unwrap_or_default();
+            Page::error(404, format!("there is no view of that name; there are {}", names.join(", ")))
+        }
+    })
 }
 
 #[cfg(test)]
@@ -429,6 +434,64 @@ service:
         assert_eq!(ask(Face::Admin, &view, "/live").status, 200);
     }
 
+    #[test]
+    fn every_view_of_the_overview_has_its_own_page() {
+        let view = view();
+        view.show(Readiness::Ready);
+        let all = value(&ask(Face::Admin, &view, "/overview"));
+        assert_eq!(all["gateway"]["state"], "ready");
+        assert_eq!(all["ledger"], value(&ask(Face::Admin, &view, "/ledger")));
+        assert_eq!(all["shards"].as_array().unwrap().len(), 2);
+        for name in all.as_object().unwrap().keys().filter(|name| *name != "gateway") {
+            assert_eq!(value(&ask(Face::Admin, &view, &format!("/overview/{name}"))), all[name.as_str()], "{name}");
+        }
+        let unknown = value(&ask(Face::Admin, &view, "/overview/none"));
+        assert!(unknown["error"].as_str().unwrap().ends_with("pipelines, policies, queues, refusals, shards"));
+    }
+
+    #[test]
+    fn pipelines_are_shown_with_what_passed_each_component() {
+        let pipelines = value(&ask(Face::Admin, &view(), "/overview/pipelines"));
+        let [receiving, sending] = [&pipelines[0], &pipelines[1]];
+        assert_eq!(
+            receiving["receivers"][0],
+            json!({
+                "id": "otlp", "connector": false, "accepted": 10, "refused": 0, "rejected": 0,
+            })
+        );
+        assert_eq!(receiving["exporters"][0]["connector"], true);
+        assert_eq!(sending["receivers"][0]["connector"], true);
+        assert_eq!(sending["signal"], "traces");
+    }
+
+    #[test]
+    fn a_trace_carries_where_its_time_went() {
+        let trace = value(&ask(Face::Admin, &view(), "/traces/a1"));
+        assert_eq!(trace["analysis"]["trace_id"], trace["trace_id"]);
+    }
+
+    /// What peers sent is written as text: the script has no way to turn text into markup or code.
+    #[test]
+    fn the_page_comes_whole_from_here_and_writes_text_as_text() {
+        let view = view();
+        let [page, style, script] = ["/", "/page.css", "/page.js"].map(|path| ask(Face::Admin, &view, path));
+        for page in [&page, &style, &script] {
+            assert_eq!(page.status, 200);
+            for outside in ["https://", "@import", "url("] {
+                assert!(!page.body.contains(outside), "{outside}");
+            }
+        }
+        for inline in ["style=", "onclick", "<style", "<script>", "javascript:"] {
+            assert!(!page.body.contains(inline), "{inline} is what the security policy forbids");
+        }
+        for markup in ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "Function(", "srcdoc"]
+        {
+            assert!(!script.body.contains(markup), "{markup}");
+        }
+        assert!(page.body.contains("src=\"/page.js\"") && page.body.contains("href=\"/page.css\""));
+        assert_eq!(script.content_type, "text/javascript; charset=utf-8");
+    }
+
     const HEALTH: Face = Face::Extension(0);
     const HEALTH_V2: Face = Face::Extension(1);
     const ZPAGES: Face = Face::Extension(2);
@@ -501,8 +564,9 @@ service:
     fn a_shard_that_does_not_answer_gives_an_error_and_not_a_wait() {
         let mut view = view();
         view.shards.answer = false;
-        for (face, path) in [(Face::Metrics, "/metrics"), (Face::Admin, "/live"), (Face::Admin, "/")] {
+        for (face, path) in [(Face::Metrics, "/metrics"), (Face::Admin, "/live"), (Face::Admin, "/overview")] {
             assert_eq!(ask(face, &view, path).status, 503, "{path}");
         }
+        assert_eq!(ask(Face::Admin, &view, "/").status, 200, "the page itself says what it was answered");
     }
 }

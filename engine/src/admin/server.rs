@@ -12,7 +12,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::rt::ReadBufCursor;
@@ -197,12 +197,29 @@ async fn answer<S: Shards>(stream: GateStream<TcpStream>, face: Face, view: &Vie
     server.serve_connection(HyperStream(stream), service).await
 }
 
+/// On every answer. The page takes its script, its style and its figures from where it came from and nothing from
+/// anywhere else, and nobody shows it inside another page: names that peers sent can do nothing even if a defect of ours
+/// wrote one as markup.
+const HEADERS: [(HeaderName, &str); 5] = [
+    (header::CACHE_CONTROL, "no-store"),
+    (
+        header::CONTENT_SECURITY_POLICY,
+        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; base-uri 'none'; \
+         form-action 'none'; frame-ancestors 'none'",
+    ),
+    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (header::REFERRER_POLICY, "no-referrer"),
+    (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+];
+
 fn response(page: Page) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(Bytes::from(page.body)));
     *response.status_mut() = StatusCode::from_u16(page.status).expect("pages have valid statuses");
     let content_type = HeaderValue::from_static(page.content_type);
     response.headers_mut().insert(header::CONTENT_TYPE, content_type);
-    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    for (name, value) in HEADERS {
+        response.headers_mut().insert(name, HeaderValue::from_static(value));
+    }
     response
 }
 
@@ -314,6 +331,9 @@ mod tests {
             assert!(metrics.contains("content-type: text/plain; version=0.0.4"));
             assert!(metrics.contains("service_name=\"tracegate\""));
             assert!(exchange(serving.admin, "GET /ledger").await.ends_with("}\n"));
+            let page = exchange(serving.admin, "GET /").await;
+            assert!(page.contains("\r\ncontent-security-policy: default-src 'none'; script-src 'self';"), "{page}");
+            assert!(page.contains("\r\nx-content-type-options: nosniff\r\n"));
             let health = serving.extensions.first().map(|(_, address)| *address);
             assert!(exchange(health, "GET /any").await.starts_with("HTTP/1.1 503"), "it is still starting");
             assert!(exchange(serving.admin, "HEAD /").await.ends_with("\r\n\r\n"), "no body");

@@ -2,7 +2,7 @@
 //!
 //! Reads one trace from a running gateway's memory, a file, Jaeger or Tempo, and prints each span's duration and share,
 //! its self time, the critical path and the bottleneck: as text, JSON or a picture. What it computes is in
-//! [`super::critical_path`].
+//! [`crate::admin::critical_path`].
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -13,9 +13,9 @@ use codecs::otlp::proto::ExportTraceServiceRequest;
 use prost::Message;
 use serde::Deserialize;
 
-use super::critical_path::{self, Analysis};
 use super::traces::{ask, branches, checked_id, duration};
 use super::{Report, waterfall};
+use crate::admin::critical_path::{self, Analysis};
 use crate::config::fetch;
 use crate::exporter::memory::{KeptSpan, KeptTrace, spans_of};
 

@@ -6,6 +6,7 @@
 //!           migrate FILE [--from URL]                   what becomes of a Collector's configuration and traffic
 //!           ottl --statement TEXT --input FILE             try statements of `transform` on spans
 //!           traces [TRACE_ID]                           ask a running gateway what it kept, and why
+//!           top                                         the figures of a running gateway, each second
 //!           analyze TRACE_ID|FILE                       where the time of a trace went
 //!           capacity                                    cores, memory and storage for a load
 //!           explain TRACE_ID                            ask it what each policy said of a trace, kept or dropped
@@ -15,7 +16,6 @@ pub mod analyze;
 pub mod banner;
 pub mod capacity;
 pub mod components;
-pub mod critical_path;
 pub mod explain;
 pub mod migrate;
 pub mod old_gateway;
@@ -23,6 +23,7 @@ pub mod ottl;
 pub mod port_owner;
 pub mod print_config;
 pub mod run;
+pub mod top;
 pub mod traces;
 pub mod validate;
 pub mod waterfall;
@@ -71,6 +72,8 @@ pub enum Command {
     Ottl(ottl::Arguments),
     /// Shows the traces that a running gateway kept, and why.
     Traces(traces::Arguments),
+    /// Shows the figures of a running gateway in the terminal, each second.
+    Top(top::Arguments),
     /// Says where the time of a trace went: self times, critical path, bottleneck.
     Analyze(analyze::Arguments),
     /// Estimates cores, memory and storage for a load.
@@ -147,6 +150,7 @@ pub fn main() -> ExitCode {
         Some(Command::Migrate(arguments)) => migrate::run(&sources, &arguments, &config::look_up, &machine).tell(),
         Some(Command::Ottl(arguments)) => ottl::run(&arguments).tell(),
         Some(Command::Traces(arguments)) => traces::run(&arguments),
+        Some(Command::Top(arguments)) => top::run(&arguments),
         Some(Command::Analyze(arguments)) => analyze::run(&arguments).tell(),
         Some(Command::Capacity(arguments)) => capacity::run(&arguments).tell(),
         Some(Command::Explain(arguments)) => explain::run(&arguments),

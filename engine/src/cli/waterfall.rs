@@ -3,8 +3,8 @@
 
 use std::fmt::Write as _;
 
-use super::critical_path::{Analysis, SpanTime};
 use super::traces::duration;
+use crate::admin::critical_path::{Analysis, SpanTime};
 
 const WIDTH: f64 = 1_200.0;
 /// Room for names on the left.

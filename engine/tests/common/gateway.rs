@@ -109,7 +109,8 @@ pub struct Gateway {
     /// Where it takes OTLP/HTTP.
     pub http: SocketAddr,
     metrics: SocketAddr,
-    admin: SocketAddr,
+    /// Where its admin page is.
+    pub admin: SocketAddr,
     _configuration: tempfile::NamedTempFile,
 }
 

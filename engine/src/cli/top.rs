@@ -1,0 +1,518 @@
+//! `tracegate top`: the figures of the admin page in a terminal, each second.
+//!
+//! ```text
+//! /overview --each second--> the last few looks --rates--> lines --cut to the terminal--> screen
+//! ```
+//!
+//! The one idea: everything but the terminal is a pure function of two looks, so what is shown is what the page shows.
+//! Where input or output is no terminal it prints one screen and ends, as with `--once`. It changes nothing in the
+//! gateway and talks to nothing but its admin address.
+
+use std::collections::VecDeque;
+use std::fmt::Write as _;
+use std::io::{self, IsTerminal, Read, Write as _};
+use std::process::ExitCode;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::time::Duration;
+
+use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
+
+use super::traces::ask;
+use crate::admin::overview::{HistogramView, Overview, PipelineView};
+use crate::telemetry::ledger::thousands;
+
+/// Arguments of `tracegate top`.
+#[derive(clap::Args, Debug)]
+pub struct Arguments {
+    /// Admin address of the gateway.
+    #[arg(long, default_value = "http://127.0.0.1:55679")]
+    pub url: String,
+    /// Looks twice, a second apart, prints one screen and ends
+    #[arg(long)]
+    pub once: bool,
+}
+
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Looks that are remembered: rates are over five seconds, so that a number can be read before it changes.
+const LOOKS_MAX: usize = 6;
+/// Characters of a bar.
+const BAR_WIDTH: usize = 20;
+/// Rows of counters by reason; the rest is on the page.
+const REFUSALS_SHOWN_MAX: usize = 12;
+
+/// Runs until somebody presses `q`, or once.
+pub fn run(arguments: &Arguments) -> ExitCode {
+    let watched = io::stdin().is_terminal() && io::stdout().is_terminal();
+    let shown = if arguments.once || !watched { once(&arguments.url) } else { watch(&arguments.url) };
+    match shown {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            eprintln!("error: {why}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn look(url: &str) -> Result<Overview, String> {
+    ask(url, "/overview")
+}
+
+fn once(url: &str) -> Result<(), String> {
+    let before = look(url)?;
+    std::thread::sleep(LOOK_EVERY);
+    let now = look(url)?;
+    let mut text = String::new();
+    for line in screen(&before, &now) {
+        writeln!(text, "{}", line.text.trim_end()).expect("writing to a string cannot fail");
+    }
+    // A closed pipe (`| head`) is not an error of this command.
+    drop(io::stdout().write_all(text.as_bytes()));
+    Ok(())
+}
+
+fn watch(url: &str) -> Result<(), String> {
+    // The first look comes before the screen is taken, so that an error stays readable.
+    let mut looks = VecDeque::from([look(url)?]);
+    let terminal = Terminal::enter().map_err(|error| format!("the terminal cannot be used: {error}"))?;
+    let keys = keys();
+    loop {
+        let (before, now) = (&looks[0], &looks[looks.len() - 1]);
+        let drawn = terminal.show(&screen(before, now));
+        if drawn.is_err() || wants_to_leave(&keys) {
+            return Ok(());
+        }
+        let next = look(url)?;
+        if next.gateway.uptime_ms < looks[looks.len() - 1].gateway.uptime_ms {
+            // Another process answers now; its counts have nothing to do with the old ones.
+            looks.clear();
+        }
+        looks.push_back(next);
+        if looks.len() > LOOKS_MAX {
+            looks.pop_front();
+        }
+    }
+}
+
+/// Bytes typed, read by a thread of their own: it ends with the process.
+fn keys() -> Receiver<u8> {
+    let (sender, receiver) = mpsc::channel();
+    std::thread::spawn(move || {
+        for byte in io::stdin().bytes().map_while(Result::ok) {
+            if sender.send(byte).is_err() {
+                return;
+            }
+        }
+    });
+    receiver
+}
+
+/// Waits for the time of the next look; true if somebody asked to end.
+fn wants_to_leave(keys: &Receiver<u8>) -> bool {
+    const CONTROL_C: u8 = 3;
+    const CONTROL_D: u8 = 4;
+    match keys.recv_timeout(LOOK_EVERY) {
+        Ok(key) => matches!(key, b'q' | b'Q' | CONTROL_C | CONTROL_D),
+        Err(RecvTimeoutError::Timeout) => false,
+        Err(RecvTimeoutError::Disconnected) => true,
+    }
+}
+
+/// A terminal whose keys come one by one; given back as it was when dropped.
+struct Terminal {
+    before: Termios,
+}
+
+impl Terminal {
+    fn enter() -> io::Result<Terminal> {
+        let before = tcgetattr(io::stdin())?;
+        let mut modes = before.clone();
+        modes.local_modes -= LocalModes::ICANON | LocalModes::ECHO | LocalModes::ISIG;
+        tcsetattr(io::stdin(), OptionalActions::Now, &modes)?;
+        let terminal = Terminal { before };
+        // The other screen, no cursor.
+        terminal.write("\x1b[?1049h\x1b[?25l")?;
+        Ok(terminal)
+    }
+
+    fn write(&self, text: &str) -> io::Result<()> {
+        let mut output = io::stdout().lock();
+        output.write_all(text.as_bytes())?;
+        output.flush()
+    }
+
+    fn show(&self, lines: &[Line]) -> io::Result<()> {
+        let size = tcgetwinsize(io::stdout())?;
+        let (rows, columns) = (usize::from(size.ws_row).max(2), usize::from(size.ws_col).max(20));
+        let mut text = "\x1b[H".to_owned();
+        for line in lines.iter().take(rows - 2) {
+            let cut: String = line.text.chars().take(columns - 1).collect();
+            let (begin, end) = match line.tone {
+                Tone::Plain => ("", ""),
+                Tone::Head => ("\x1b[1m", "\x1b[0m"),
+                Tone::Bad => ("\x1b[31m", "\x1b[0m"),
+            };
+            write!(text, "{begin}{cut}{end}\x1b[K\r\n").expect("writing to a string cannot fail");
+        }
+        text.push_str("\x1b[2mq ends; more at the admin page\x1b[0m\x1b[K\x1b[J");
+        self.write(&text)
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        // If the terminal is gone there is nobody to tell.
+        drop(self.write("\x1b[?25h\x1b[?1049l"));
+        let _ = tcsetattr(io::stdin(), OptionalActions::Now, &self.before);
+    }
+}
+
+/// How a line looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Tone {
+    Plain,
+    Head,
+    Bad,
+}
+
+/// A line without control characters, whatever the answer held.
+#[derive(Clone, Debug)]
+struct Line {
+    text: String,
+    tone: Tone,
+}
+
+impl Line {
+    fn new(tone: Tone, text: &str) -> Line {
+        let text = text.chars().map(|character| if character.is_control() { '?' } else { character }).collect();
+        Line { text, tone }
+    }
+}
+
+/// Two looks at the same gateway.
+#[derive(Clone, Copy)]
+struct Looks<'a> {
+    before: &'a Overview,
+    now: &'a Overview,
+}
+
+fn screen(before: &Overview, now: &Overview) -> Vec<Line> {
+    let looks = Looks { before, now };
+    let mut lines = looks.head();
+    let views: [(&str, Vec<Line>); 7] = [
+        ("PIPELINES", looks.pipelines()),
+        ("SHARDS", looks.shards()),
+        ("BUDGET", looks.budget()),
+        ("QUEUES", looks.queues()),
+        ("POLICIES", looks.policies()),
+        ("LATENCY AND SIZES", latency(&now.latency)),
+        ("REFUSALS AND ERRORS", looks.refusals()),
+    ];
+    for (title, view) in views.into_iter().filter(|(_, view)| !view.is_empty()) {
+        lines.push(Line::new(Tone::Plain, ""));
+        lines.push(Line::new(Tone::Head, title));
+        lines.extend(view);
+    }
+    lines
+}
+
+impl Looks<'_> {
+    fn seconds(self) -> f64 {
+        self.now.gateway.uptime_ms.saturating_sub(self.before.gateway.uptime_ms) as f64 / 1e3
+    }
+
+    /// Change a second of a total; `None` with one look only.
+    fn rate(self, total: impl Fn(&Overview) -> Option<u64>) -> Option<f64> {
+        let seconds = self.seconds();
+        let grown = total(self.now)?.saturating_sub(total(self.before)?);
+        (seconds > 0.0).then(|| grown as f64 / seconds)
+    }
+
+    fn head(self) -> Vec<Line> {
+        let Overview { gateway, ledger, .. } = self.now;
+        let cpu = gateway.cpu_seconds - self.before.gateway.cpu_seconds;
+        let cores =
+            if self.seconds() > 0.0 { format!("{:.2} cores", cpu / self.seconds()) } else { "… cores".to_owned() };
+        let (up, memory) = (seconds_text(gateway.uptime_ms as f64 / 1e3), bytes_text(gateway.resident_bytes));
+        let tone = if gateway.state == "ready" { Tone::Head } else { Tone::Bad };
+        let first = format!("tracegate {}: {}, up {up}, {cores}, {memory} resident", gateway.version, gateway.state);
+        let balanced = ledger["balanced"] == true;
+        let sentence = ledger["sentence"].as_str().unwrap_or_default();
+        let second = Line::new(if balanced { Tone::Plain } else { Tone::Bad }, sentence);
+        vec![Line::new(tone, &first), second]
+    }
+
+    fn pipelines(self) -> Vec<Line> {
+        let pipelines = self.now.pipelines.iter().enumerate();
+        pipelines.map(|(at, pipeline)| Line::new(Tone::Plain, &self.pipeline(at, pipeline))).collect()
+    }
+
+    /// `traces: otlp 1,200/s > tail_sampling 1,200/s to 100/s > otlp/jaeger 100/s`
+    fn pipeline(self, at: usize, pipeline: &PipelineView) -> String {
+        let receivers = pipeline.receivers.iter().enumerate().map(|(node, receiver)| {
+            let rate = self.rate(|look| Some(look.pipelines.get(at)?.receivers.get(node)?.accepted));
+            if receiver.connector { receiver.id.clone() } else { format!("{} {}", receiver.id, rate_text(rate)) }
+        });
+        let processors = pipeline.processors.iter().enumerate().map(|(node, processor)| {
+            let incoming = self.rate(|look| Some(look.pipelines.get(at)?.processors.get(node)?.incoming));
+            let outgoing = self.rate(|look| Some(look.pipelines.get(at)?.processors.get(node)?.outgoing));
+            let (incoming, outgoing) = (rate_text(incoming), rate_text(outgoing));
+            let flow = if incoming == outgoing { outgoing } else { format!("{incoming} to {outgoing}") };
+            format!("{} {flow}", processor.id)
+        });
+        let exporters = pipeline.exporters.iter().enumerate().map(|(node, exporter)| {
+            let rate = self.rate(|look| Some(look.pipelines.get(at)?.exporters.get(node)?.delivered));
+            let waiting = match exporter.in_flight {
+                0 => String::new(),
+                held => format!(" ({} in flight)", thousands(held)),
+            };
+            format!("{} {}{waiting}", exporter.id, rate_text(rate))
+        });
+        let mut columns = vec![receivers.collect::<Vec<_>>().join(", ")];
+        columns.extend(processors);
+        columns.push(exporters.collect::<Vec<_>>().join(", "));
+        format!("  {}: {}", pipeline.id, columns.join(" > "))
+    }
+
+    fn shards(self) -> Vec<Line> {
+        let shards = self.now.shards.iter().enumerate();
+        let lines = shards.map(|(at, shard)| {
+            let busy = shard.busy_percent;
+            let rate = self.rate(|look| Some(look.shards.get(at)?.accepted));
+            let text = format!(
+                "  {at:>3} {} {busy:>3} % busy  {} connections  {} taken  {} pending traces  {}",
+                bar(busy as f64 / 100.0),
+                thousands(shard.connections),
+                rate_text(rate),
+                thousands(shard.traces),
+                bytes_text(shard.held_bytes),
+            );
+            Line::new(if busy > 90 { Tone::Bad } else { Tone::Plain }, &text)
+        });
+        lines.collect()
+    }
+
+    fn budget(self) -> Vec<Line> {
+        let budget = &self.now.budget;
+        let share = part(budget.held_bytes, budget.limit_bytes);
+        let growth = self.rate(|look| Some(look.budget.held_bytes));
+        let text = format!(
+            "  {} {:.1} %  {} of {}, {}",
+            bar(share),
+            share * 100.0,
+            bytes_text(budget.held_bytes),
+            bytes_text(budget.limit_bytes),
+            until_full(budget.held_bytes, budget.limit_bytes, growth),
+        );
+        let holders = budget.holders.iter().filter(|holder| holder.bytes > 0);
+        let held: Vec<String> =
+            holders.map(|holder| format!("{} {}", holder.holder, bytes_text(holder.bytes))).collect();
+        let mut lines = vec![Line::new(if share > 0.8 { Tone::Bad } else { Tone::Plain }, &text)];
+        if !held.is_empty() {
+            lines.push(Line::new(Tone::Plain, &format!("  {}", held.join(", "))));
+        }
+        lines
+    }
+
+    fn queues(self) -> Vec<Line> {
+        let queues = self.now.queues.iter().enumerate();
+        let lines = queues.map(|(at, queue)| {
+            let share = part(queue.size, queue.capacity);
+            let growth = self.rate(|look| Some(look.queues.get(at)?.size));
+            let sent = self.rate(|look| Some(look.queues.get(at)?.sent));
+            let text = format!(
+                "  {} {} {} of {} requests, {} under way, {}, {} sent, {} failed",
+                bar(share),
+                queue.exporter,
+                thousands(queue.size),
+                thousands(queue.capacity),
+                thousands(queue.under_way),
+                until_full(queue.size, queue.capacity, growth),
+                rate_text(sent),
+                thousands(queue.failed),
+            );
+            Line::new(if share > 0.8 { Tone::Bad } else { Tone::Plain }, &text)
+        });
+        lines.collect()
+    }
+
+    fn policies(self) -> Vec<Line> {
+        let policies = &self.now.policies;
+        if policies.policies.is_empty() {
+            return Vec::new();
+        }
+        let decided = policies.kept + policies.not_kept;
+        let (pending, kept) = (thousands(policies.pending), thousands(policies.kept));
+        let first = format!("  {pending} traces pending; of {} decided {kept} kept", thousands(decided));
+        let lines = policies.policies.iter().enumerate().map(|(at, policy)| {
+            let asked = policy.sampled + policy.not_sampled + policy.dropped;
+            let share = part(policy.sampled, asked);
+            let rate = self.rate(|look| Some(look.policies.policies.get(at)?.sampled));
+            let (bar, rate, wanted) = (bar(share), rate_text(rate), thousands(policy.sampled));
+            Line::new(
+                Tone::Plain,
+                &format!("  {bar} {}: wanted {wanted} kept ({:.1} %), {rate}", policy.policy, share * 100.0),
+            )
+        });
+        std::iter::once(Line::new(Tone::Plain, &first)).chain(lines).collect()
+    }
+
+    fn refusals(self) -> Vec<Line> {
+        let counts = self.now.refusals.iter().enumerate().filter(|(_, count)| count.count > 0);
+        let lines = counts.take(REFUSALS_SHOWN_MAX).map(|(at, count)| {
+            let rate = self.rate(|look| Some(look.refusals.get(at)?.count));
+            let labels: Vec<String> = count.labels.iter().map(|(name, value)| format!("{name} {value}")).collect();
+            let (total, rate) = (thousands(count.count), rate_text(rate));
+            Line::new(Tone::Bad, &format!("  {total} ({rate})  {} [{}]", count.help, labels.join(", ")))
+        });
+        lines.collect()
+    }
+}
+
+fn latency(histograms: &[HistogramView]) -> Vec<Line> {
+    let some = histograms.iter().filter(|histogram| histogram.count > 0);
+    let lines = some.map(|histogram| {
+        let told = |share: f64| match histogram.quantile(share) {
+            Some(bound) => format!("<= {bound} {}", histogram.unit),
+            None => format!("> {} {}", histogram.bounds.last().copied().unwrap_or_default(), histogram.unit),
+        };
+        let of: Vec<&str> = histogram.labels.values().map(String::as_str).collect();
+        let (name, of, seen) = (&histogram.name, of.join(" "), thousands(histogram.count));
+        Line::new(Tone::Plain, &format!("  {name} {of}: p50 {}, p99 {}, {seen} observations", told(0.5), told(0.99)))
+    });
+    lines.collect()
+}
+
+fn part(amount: u64, whole: u64) -> f64 {
+    if whole == 0 { 0.0 } else { amount as f64 / whole as f64 }
+}
+
+fn bar(share: f64) -> String {
+    let filled = (share.clamp(0.0, 1.0) * BAR_WIDTH as f64).round() as usize;
+    format!("[{}{}]", "#".repeat(filled), ".".repeat(BAR_WIDTH - filled))
+}
+
+fn rate_text(rate: Option<f64>) -> String {
+    match rate {
+        None => "…/s".to_owned(),
+        Some(rate) if rate > 0.0 && rate < 10.0 => format!("{rate:.1}/s"),
+        Some(rate) => format!("{}/s", thousands(rate.round() as u64)),
+    }
+}
+
+/// When a level that grows so much a second reaches its limit.
+fn until_full(level: u64, limit: u64, growth: Option<f64>) -> String {
+    match growth {
+        _ if limit > 0 && level >= limit => "full".to_owned(),
+        None => "…".to_owned(),
+        Some(growth) if growth <= limit as f64 / 1e5 => "not filling".to_owned(),
+        Some(growth) => format!("full in {}", seconds_text(limit.saturating_sub(level) as f64 / growth)),
+    }
+}
+
+fn seconds_text(seconds: f64) -> String {
+    match seconds {
+        ..90.0 => format!("{seconds:.0} s"),
+        ..5_400.0 => format!("{:.0} min", seconds / 60.0),
+        ..129_600.0 => format!("{:.0} h", seconds / 3_600.0),
+        _ => format!("{:.0} d", seconds / 86_400.0),
+    }
+}
+
+fn bytes_text(bytes: u64) -> String {
+    const UNITS: [(&str, u64); 3] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
+    match UNITS.iter().find(|(_, size)| bytes >= *size) {
+        Some((unit, size)) => format!("{:.1} {unit}", bytes as f64 / *size as f64),
+        None => format!("{bytes} B"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::admin::overview::{
+        BudgetView, Count, ExporterView, Identity, PoliciesView, PolicyView, ProcessorView, QueueView, ReceiverView,
+        ShardView,
+    };
+    use serde_json::json;
+
+    /// A gateway after so many seconds in which it took 100 spans each, and kept one trace of ten.
+    fn after(seconds: u64) -> Overview {
+        let spans = 100 * seconds;
+        let named = |id: &str| id.to_owned();
+        Overview {
+            gateway: Identity {
+                version: named("1.0"),
+                state: named("ready"),
+                uptime_ms: seconds * 1_000,
+                cpu_seconds: seconds as f64 / 2.0,
+                resident_bytes: 3 << 20,
+            },
+            pipelines: vec![PipelineView {
+                id: named("traces"),
+                signal: named("traces"),
+                receivers: vec![ReceiverView { id: named("otlp"), accepted: spans, ..ReceiverView::default() }],
+                processors: vec![ProcessorView { id: named("tail_sampling"), incoming: spans, outgoing: spans / 10 }],
+                exporters: vec![ExporterView {
+                    id: named("otlp/jaeger"),
+                    delivered: spans / 10,
+                    in_flight: 1_234,
+                    ..ExporterView::default()
+                }],
+            }],
+            ledger: json!({ "balanced": true, "sentence": "Received spans; nothing lost." }),
+            shards: vec![ShardView { busy_percent: 50, connections: 2, accepted: spans, ..ShardView::default() }],
+            budget: BudgetView { limit_bytes: 1 << 20, held_bytes: seconds << 10, ..BudgetView::default() },
+            queues: vec![QueueView {
+                exporter: named("otlp/jaeger"),
+                capacity: 100,
+                size: 100,
+                ..QueueView::default()
+            }],
+            policies: PoliciesView {
+                kept: seconds,
+                not_kept: 9 * seconds,
+                policies: vec![PolicyView {
+                    policy: named("errors"),
+                    sampled: seconds,
+                    not_sampled: 9 * seconds,
+                    dropped: 0,
+                }],
+                ..PoliciesView::default()
+            },
+            refusals: vec![Count { help: named("Refused.\u{1b}[2J"), count: seconds, ..Count::default() }],
+            ..Overview::default()
+        }
+    }
+
+    fn shown(before: u64, now: u64) -> String {
+        let lines = screen(&after(before), &after(now));
+        lines.iter().map(|line| format!("{}\n", line.text)).collect()
+    }
+
+    #[test]
+    fn rates_are_made_of_two_looks() {
+        let text = shown(10, 12);
+        for expected in [
+            "tracegate 1.0: ready, up 12 s, 0.50 cores, 3.0 MiB resident\nReceived spans; nothing lost.\n",
+            "  traces: otlp 100/s > tail_sampling 100/s to 10/s > otlp/jaeger 10/s (1,234 in flight)\n",
+            "  0 [##########..........]  50 % busy  2 connections  100/s taken",
+            "  [....................] 1.2 %  12.0 KiB of 1.0 MiB, full in 17 min\n",
+            "otlp/jaeger 100 of 100 requests, 0 under way, full,",
+            "  [##..................] errors: wanted 12 kept (10.0 %), 1.0/s\n",
+        ] {
+            assert!(text.contains(expected), "{expected}\nis not in\n{text}");
+        }
+    }
+
+    #[test]
+    fn the_first_look_has_no_rates_yet() {
+        assert!(shown(10, 10).contains("otlp …/s > tail_sampling …/s > otlp/jaeger …/s"));
+    }
+
+    #[test]
+    fn control_characters_of_an_answer_do_not_reach_the_terminal() {
+        let text = shown(1, 2);
+        assert!(text.contains("Refused.?[2J"));
+        assert!(!text.contains('\u{1b}'));
+    }
+}
