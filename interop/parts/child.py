@@ -20,11 +20,11 @@ class Child:
         self._log_path = self.folder / "log"
         self._process = None
 
-    def launch(self, arguments, environment=None):
-        """Starts the process; the first argument is the program."""
+    def launch(self, arguments, environment=None, pass_fds=()):
+        """Starts the process; the first argument is the program. `pass_fds` stay open in it."""
         with open(self._log_path, "wb") as log:
             self._process = subprocess.Popen(arguments, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.folder,
-                                             env=os.environ | (environment or {}))
+                                             env=os.environ | (environment or {}), pass_fds=pass_fds)
 
     def wait_until(self, ready, seconds):
         """Waits for `ready()`; fails at once when the process ends instead."""

@@ -122,6 +122,11 @@ class Gateway(Child):
         self.wait_until(lambda: self.page("/ready")[0] == 200, READY_SECONDS)
         return self
 
+    @property
+    def admin(self):
+        """Base URL of the admin page."""
+        return f"http://127.0.0.1:{self.admin_port}"
+
     def resident_bytes(self):
         """What the process holds in memory, as the kernel counts it."""
         status = Path(f"/proc/{self._process.pid}/status").read_text(encoding="ascii")
