@@ -24,7 +24,11 @@ fn json(gateway: &Gateway, path: &str) -> Value {
 }
 
 fn sum(list: &Value, term: &str) -> u64 {
-    list.as_array().unwrap().iter().map(|it| it[term].as_u64().unwrap_or_else(|| panic!("no {term}: {it}"))).sum()
+    list.as_array()
+        .expect("a list")
+        .iter()
+        .map(|it| it[term].as_u64().unwrap_or_else(|| panic!("no {term}: {it}")))
+        .sum()
 }
 
 #[test]
@@ -89,8 +93,9 @@ fn every_view_tells_what_passed() {
 /// Without a terminal it prints one screen.
 fn top_shows_the_same(gateway: &Gateway) {
     let url = format!("http://{}", gateway.admin);
-    let output = Command::new(env!("CARGO_BIN_EXE_tracegate")).args(["top", "--once", "--url", &url]).output().unwrap();
-    let text = String::from_utf8(output.stdout).unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_tracegate")).args(["top", "--once", "--url", &url]).output();
+    let output = output.expect("it starts");
+    let text = String::from_utf8(output.stdout).expect("text");
     assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
     for expected in [
         &format!("Received {SPANS} spans: {KEPT_SPANS} kept and delivered to each of")[..],

@@ -1,7 +1,7 @@
 // The admin page: asks for /overview each second and draws every view of it.
 //
 //   /overview --fetch--> history of samples --rates--> one draw function a view
-//   /traces, /traces/<id> only when somebody asks: the shards decode them
+//   /traces, /traces/<id> when somebody asks, and while the stores are small: the shards decode them
 //
 // The one idea: the gateway tells totals and this page makes rates, from the newest sample and one of five seconds ago.
 // What peers and configurations named is only ever written as text, through text nodes and attributes of drawings.
@@ -10,6 +10,9 @@
 const ASK_EVERY_MS = 1000;
 const RATE_WINDOW_MS = 5000;
 const HISTORY_MS = 60000;
+// Below this many kept bytes the list of traces is read again when it changed; above it when somebody asks.
+const KEPT_SMALL_BYTES = 4 << 20;
+const TRACES_EVERY_MS = 5000;
 const TRACES_SHOWN_MAX = 100;
 const SPANS_SHOWN_MAX = 500;
 const NAME_SHOWN_MAX = 24;
@@ -357,7 +360,19 @@ async function asked(path) {
   return body;
 }
 
+let tracesRead = { at: 0, kept: "" };
+
+// Not while somebody walks through the list: it would take the focus away.
+function followTraces({ kept }) {
+  const now = kept.traces + " " + kept.evicted;
+  const due = Date.now() - tracesRead.at >= TRACES_EVERY_MS && kept.bytes <= KEPT_SMALL_BYTES;
+  if (!due || now === tracesRead.kept || byId("traces").contains(document.activeElement)) return;
+  tracesRead.kept = now;
+  readTraces();
+}
+
 async function readTraces() {
+  tracesRead.at = Date.now();
   try {
     drawTraces(await asked("/traces"));
   } catch (error) {
@@ -499,6 +514,7 @@ async function look() {
       const views = [drawHead, drawPipelines, drawLedger, drawShards, drawLatency, drawBudget, drawQueues, drawPolicies,
         drawRefusals];
       for (const draw of views) draw(overview);
+      followTraces(overview);
     } catch (error) {
       byId("state").className = "bad";
       byId("state").textContent = "The gateway did not answer: " + error.message;

@@ -97,8 +97,11 @@ fn watch(url: &str) -> Result<(), String> {
 fn keys() -> Receiver<u8> {
     let (sender, receiver) = mpsc::channel();
     std::thread::spawn(move || {
-        for byte in io::stdin().bytes().map_while(Result::ok) {
-            if sender.send(byte).is_err() {
+        let mut input = io::stdin().lock();
+        let mut typed = [0; 16];
+        // No bytes are the end of the input.
+        while let Ok(count @ 1..) = input.read(&mut typed) {
+            if typed[..count].iter().any(|byte| sender.send(*byte).is_err()) {
                 return;
             }
         }
