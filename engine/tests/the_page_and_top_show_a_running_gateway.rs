@@ -6,7 +6,7 @@ mod common;
 
 use common::gateway::{Setup, wait_until_empty};
 use common::grpc::Call;
-use common::traces::{Kind, Trace, request, tail_sampling};
+use common::traces::{Kind, Trace, request};
 use common::{Answer, Engine, Gateway, GrpcSender, Sink, http};
 use serde_json::Value;
 use std::process::Command;
@@ -17,6 +17,10 @@ const SPANS: u64 = TRACES * SPANS_PER_TRACE as u64;
 /// Every second trace has an error.
 const KEPT_TRACES: u64 = TRACES / 2;
 const KEPT_SPANS: u64 = KEPT_TRACES * SPANS_PER_TRACE as u64;
+
+/// One policy decides, one only counts.
+const SAMPLING: &str = "{decision_wait: 1s, policies: [{name: errors, type: status_code, status_code: {status_codes: \
+                        [ERROR]}}, {name: everything, type: always_sample, dry_run: true}]}";
 
 fn json(gateway: &Gateway, path: &str) -> Value {
     let page = http::page(gateway.admin, path);
@@ -34,11 +38,8 @@ fn sum(list: &Value, term: &str) -> u64 {
 #[test]
 fn every_view_tells_what_passed() {
     let sink = Sink::start();
-    let mut setup = Setup::new(Engine::epoll(2)).processor("tail_sampling", tail_sampling("1s")).otlp(
-        "otlp/backend",
-        sink.address,
-        "",
-    );
+    let mut setup =
+        Setup::new(Engine::epoll(2)).processor("tail_sampling", SAMPLING).otlp("otlp/backend", sink.address, "");
     setup.exporters.push(("memory", "{}".to_owned()));
     let gateway = setup.start();
     let sender = GrpcSender::connect(gateway.grpc);
@@ -69,6 +70,14 @@ fn every_view_tells_what_passed() {
     let backend = all["queues"].as_array().unwrap().iter().find(|queue| queue["exporter"] == "otlp/backend").unwrap();
     assert_eq!((&backend["sent"], &backend["size"]), (&KEPT_SPANS.into(), &0.into()));
     assert_eq!((&all["policies"]["kept"], &all["policies"]["pending"]), (&KEPT_TRACES.into(), &0.into()));
+    let policies = &all["policies"]["policies"];
+    for (at, name, dry_run, sampled) in [(0, "errors", false, KEPT_TRACES), (1, "everything", true, TRACES)] {
+        let policy = &policies[at];
+        assert_eq!(
+            (&policy["policy"], &policy["dry_run"], &policy["sampled"]),
+            (&name.into(), &dry_run.into(), &sampled.into())
+        );
+    }
     assert_eq!(all["kept"]["traces"], KEPT_TRACES);
     assert_eq!(sum(&all["refusals"], "count"), 0);
     for histogram in all["latency"].as_array().unwrap() {
@@ -102,6 +111,8 @@ fn top_shows_the_same(gateway: &Gateway) {
         "traces: otlp 0/s > tail_sampling 0/s > otlp/backend 0/s, memory 0/s",
         &format!("0 traces pending; of {TRACES} decided {KEPT_TRACES} kept"),
         "[....................] otlp/backend 0 of",
+        &format!("errors: wanted kept {KEPT_TRACES} (50.0 %)"),
+        &format!("everything: would have kept {TRACES} (100.0 %)"),
     ] {
         assert!(text.contains(expected), "{expected}\nis not in\n{text}");
     }

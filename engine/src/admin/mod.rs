@@ -27,14 +27,18 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 pub use pages::{Face, Page};
 pub use server::{BindError, Serving, serve};
 
-use crate::config::checked::{ComponentId, Config, ExtensionKind, MetricNames, MetricsLevel, ResourceLabel};
+use sampling::settings::Rule;
+
+use crate::config::checked::{
+    ComponentId, Config, ExtensionKind, MetricNames, MetricsLevel, ProcessorKind, ResourceLabel,
+};
 use crate::connector::span_metrics::{Forgotten, Plan, Snapshot};
 use crate::exporter::memory::KeptTrace;
 use crate::processor::explanation::Explanation;
 use crate::telemetry::cells::Schema;
 use crate::telemetry::ledger::Books;
 use crate::telemetry::logs::Logs;
-use crate::telemetry::process;
+use crate::telemetry::{metrics, process};
 use crate::transport::tls::Certificates;
 
 /// The shards, as the control thread reaches them.
@@ -70,6 +74,8 @@ pub struct View<S> {
     extensions: Vec<(ComponentId, ExtensionKind)>,
     /// Pipelines with the ids of their components.
     pipelines: Vec<PipelineNames>,
+    /// Labels of policies that nobody listens to.
+    dry_policies: Vec<String>,
     /// The log, for what it did not write; `None` where none was started.
     logs: Option<Logs>,
     /// TLS files, for how often they changed.
@@ -146,6 +152,7 @@ impl<S: Shards> View<S> {
             resource: resource_labels(&config.telemetry.resource, instance_id),
             extensions: config.extensions.iter().map(|it| (it.id.clone(), it.kind.clone())).collect(),
             pipelines: PipelineNames::of(config),
+            dry_policies: dry_policies(config),
             logs,
             certificates: Certificates::default(),
             readiness: Cell::new(Readiness::Starting),
@@ -179,6 +186,7 @@ impl<S: Shards> View<S> {
             schema: &self.schema,
             shards: &shards,
             pipelines: &self.pipelines,
+            dry_policies: &self.dry_policies,
             process: process::read(),
             readiness: self.readiness.get(),
             uptime_ms: u64::try_from(self.started.instant.elapsed().as_millis()).unwrap_or(u64::MAX),
@@ -191,6 +199,18 @@ impl<S: Shards> View<S> {
         let answer = tokio::time::timeout(self.answer_wait, self.shards.snapshot()).await;
         answer.ok().map(|shards| Books::read(&self.schema, &self.schema.fold(&shards)))
     }
+}
+
+fn dry_policies(config: &Config) -> Vec<String> {
+    let samplers = config.processors.iter().filter_map(|processor| match &processor.kind {
+        ProcessorKind::TailSampling(settings) => Some((processor.id.to_string(), &settings.policies)),
+        _ => None,
+    });
+    let dry = samplers.flat_map(|(id, policies)| {
+        let dry = policies.iter().filter(|policy| matches!(policy.rule, Rule::DryRun(_)));
+        dry.map(|policy| metrics::policy_label(&id, &policy.name)).collect::<Vec<_>>()
+    });
+    dry.collect()
 }
 
 /// Ours, and those of the configuration, which win; a label without a value is left out. Prometheus knows no dots.

@@ -233,6 +233,8 @@ pub struct PoliciesView {
 pub struct PolicyView {
     /// Its name.
     pub policy: String,
+    /// Whether nobody listens to it: what it wanted kept it would have kept.
+    pub dry_run: bool,
     /// Traces it wanted kept.
     pub sampled: u64,
     /// Traces it did not ask for.
@@ -270,6 +272,8 @@ pub(super) struct Sources<'a> {
     pub(super) schema: &'a Schema,
     pub(super) shards: &'a [Vec<u64>],
     pub(super) pipelines: &'a [PipelineNames],
+    /// Labels of policies that nobody listens to.
+    pub(super) dry_policies: &'a [String],
     pub(super) process: Option<ProcessValues>,
     pub(super) readiness: Readiness,
     pub(super) uptime_ms: u64,
@@ -288,7 +292,7 @@ impl Sources<'_> {
             latency: whole.histograms(),
             budget: whole.budget(),
             queues: whole.queues(),
-            policies: whole.policies(),
+            policies: whole.policies(self.dry_policies),
             refusals: whole.refusals(),
             kept: whole.kept(),
         }
@@ -480,13 +484,14 @@ impl<'a> Reading<'a> {
         self.found(|name| name == "otelcol_exporter_queue_capacity", &[]).map(queue).collect()
     }
 
-    fn policies(&self) -> PoliciesView {
+    fn policies(&self, dry: &[String]) -> PoliciesView {
         let mut policies: Vec<PolicyView> = Vec::new();
         for series in self.found(|name| name == VERDICTS, &[("decision", "sampled")]) {
             let policy = series.label("policy").unwrap_or_default();
             let said = |decision: &str| self.sum(VERDICTS, &[("policy", policy), ("decision", decision)]);
             policies.push(PolicyView {
                 policy: policy.to_owned(),
+                dry_run: dry.iter().any(|name| name == policy),
                 sampled: said("sampled"),
                 not_sampled: said("not_sampled"),
                 dropped: said("dropped"),

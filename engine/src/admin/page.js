@@ -329,13 +329,13 @@ function drawPolicies({ policies }) {
   const rows = policies.policies.map((it) => {
     const asked = it.sampled + it.not_sampled + it.dropped;
     const share = asked === 0 ? 0 : it.sampled / asked;
-    return [it.policy, count(it.sampled), rateText(rate("policy " + it.policy)), bar(share, percent(share), 1), percent(share),
+    return [it.policy, it.dry_run ? "would have kept" : "wanted kept", count(it.sampled), rateText(rate("policy " + it.policy)), bar(share, percent(share), 1), percent(share),
       count(it.not_sampled), count(it.dropped)];
   });
   place("policies").replaceChildren(
     tag("p", {}, `${count(policies.pending)} traces wait for their decision; of ${count(decided)} decided, ` +
       `${count(policies.kept)} were kept.`),
-    table([["policy"], ["wanted kept", true], ["", true], ["of those it saw"], ["", true], ["did not ask for", true],
+    table([["policy"], [""], ["traces", true], ["", true], ["of those it saw"], ["", true], ["did not ask for", true],
       ["wanted dropped", true]], rows));
 }
 
@@ -428,7 +428,10 @@ async function showTrace(id) {
   body.replaceChildren(tag("p", { class: "soft" }, "Reading it."));
   byId("trace").showModal();
   try {
-    drawTrace(body, await asked("/traces/" + id));
+    const trace = await asked("/traces/" + id);
+    drawTrace(body, trace);
+    // Only a sampler has something to explain.
+    if (trace.reason) await explain(body, id);
   } catch (error) {
     body.replaceChildren(tag("p", { class: "bad" }, error.message));
   }
@@ -449,6 +452,19 @@ function drawTrace(body, trace) {
   parts.push(tag("p", { class: "legend" }, "Bars are spans; the strong colour is the critical path. Enter shows a span's attributes."));
   parts.push(waterfall(trace, details), details);
   body.replaceChildren(...parts);
+}
+
+async function explain(body, id) {
+  let explanations = [];
+  try {
+    explanations = await asked("/explain/" + id);
+  } catch (error) {
+    body.append(tag("p", { class: "soft" }, error.message));
+  }
+  for (const it of explanations) {
+    const rows = it.policies.map((said) => [said.policy, said.answer, said.dry_run ? "dry run" : ""]);
+    body.append(table([["policy"], ["said"], [""]], rows, `Decided in ${it.pipeline}: ${it.outcome} by ${it.policy || "none"}`));
+  }
 }
 
 const FALL = { names: 330, bars: 640, times: 130, row: 24 };

@@ -106,11 +106,11 @@ impl Face {
             (Face::Admin, "/debug/extensionz") => Ok(extensions_page(view)),
             (Face::Admin, "/debug/featurez") => Ok(Page::json(200, &json!([]))),
             (Face::Admin, "/debug/tracez") => traces_page(view).await,
-            (Face::Admin, path) => match path.split_at_checked(path[1..].find('/').map_or(0, |slash| slash + 2)) {
-                Some(("/traces/", id)) => trace_page(view, id).await,
-                Some(("/explain/", id)) => explain_page(view, id).await,
-                Some(("/overview/", name)) => overview_page(view, Some(name)).await,
-                _ => Ok(Page::error(404, "no such page; / shows them all")),
+            (Face::Admin, path) => match path.strip_prefix('/').and_then(|path| path.split_once('/')) {
+                Some(("traces", id)) => trace_page(view, id).await,
+                Some(("explain", id)) => explain_page(view, id).await,
+                Some(("overview", name)) => overview_page(view, Some(name)).await,
+                Some(_) | None => Ok(Page::error(404, "no such page; / shows them all")),
             },
             (Face::Metrics | Face::Extension(_), _) => Ok(Page::error(404, "look at /metrics")),
         };

@@ -351,9 +351,10 @@ impl Looks<'_> {
             let share = part(policy.sampled, asked);
             let rate = self.rate(|look| Some(look.policies.policies.get(at)?.sampled));
             let (bar, rate, wanted) = (bar(share), rate_text(rate), thousands(policy.sampled));
+            let wants = if policy.dry_run { "would have kept" } else { "wanted kept" };
             Line::new(
                 Tone::Plain,
-                &format!("  {bar} {}: wanted {wanted} kept ({:.1} %), {rate}", policy.policy, share * 100.0),
+                &format!("  {bar} {}: {wants} {wanted} ({:.1} %), {rate}", policy.policy, share * 100.0),
             )
         });
         std::iter::once(Line::new(Tone::Plain, &first)).chain(lines).collect()
@@ -476,6 +477,7 @@ mod tests {
                 not_kept: 9 * seconds,
                 policies: vec![PolicyView {
                     policy: named("errors"),
+                    dry_run: false,
                     sampled: seconds,
                     not_sampled: 9 * seconds,
                     dropped: 0,
@@ -501,7 +503,7 @@ mod tests {
             "  0 [##########..........]  50 % busy  2 connections  100/s taken",
             "  [....................] 1.2 %  12.0 KiB of 1.0 MiB, full in 17 min\n",
             "otlp/jaeger 100 of 100 requests, 0 under way, full,",
-            "  [##..................] errors: wanted 12 kept (10.0 %), 1.0/s\n",
+            "  [##..................] errors: wanted kept 12 (10.0 %), 1.0/s\n",
         ] {
             assert!(text.contains(expected), "{expected}\nis not in\n{text}");
         }

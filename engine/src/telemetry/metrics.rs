@@ -775,15 +775,19 @@ impl DecisionSeries {
     }
 }
 
+/// The label of a policy: behind the name of its tail_sampling processor, if that has one.
+pub fn policy_label(processor_id: &str, policy: &str) -> String {
+    match processor_id.split_once('/') {
+        Some((_, name)) => format!("{name}.{policy}"),
+        None => policy.to_owned(),
+    }
+}
+
 impl TailSamplingSeries {
     /// Declares the series of one tail_sampling processor (`tail_sampling` or `tail_sampling/name`) and its policies.
     pub fn declare(schema: &mut Schema, processor_id: &str, policies: &[String]) -> TailSamplingSeries {
         let own = [("processor", processor_id)];
-        let prefix = match processor_id.split_once('/') {
-            Some((_, name)) => format!("{name}."),
-            None => String::new(),
-        };
-        let shown = |policy: &String| format!("{prefix}{policy}");
+        let shown = |policy: &String| policy_label(processor_id, policy);
         let policy_executions = policies
             .iter()
             .map(|policy| schema.counter(&TAIL_POLICY_EXECUTION_COUNT, &[("policy", &shown(policy))]))
