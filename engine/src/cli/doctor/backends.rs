@@ -23,11 +23,13 @@ use crate::exporter::Exporter;
 use crate::transport::tls::{Alpn, TlsClient, tls_error};
 
 /// How long connecting, a handshake or the first bytes may take, each.
-const STEP_WAIT: Duration = Duration::from_secs(3);
+const STEP_WAIT: Duration = Duration::from_secs(5);
 /// Addresses of one name that are tried.
 const ADDRESSES_MAX: usize = 4;
 /// First bytes of an answer: the head of an HTTP/2 frame, or a status line.
 const ANSWER_BYTES: usize = 12;
+/// What servers of HTTPS answer to HTTP.
+const BAD_REQUEST: u16 = 400;
 /// RFC 9113, 3.4: the preface of a client, and SETTINGS without any.
 const HTTP2_GREETING: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 
@@ -232,12 +234,13 @@ async fn look_with_tls(backend: &Backend, tls: &TlsClient, address: SocketAddr, 
 
 async fn look_in_plain_text(backend: &Backend, address: SocketAddr, stream: TcpStream) -> Seen {
     let speech = greet(backend, stream).await.unwrap_or(Speech::Closed);
-    let is_right = if backend.is_grpc { speech == Speech::Http2 } else { matches!(speech, Speech::Http1(_)) };
-    // A server of TLS closes, sends an alert, or answers 400 in plain text.
-    if (is_right && speech != Speech::Http1(400)) || !speaks_tls(backend, address).await {
-        return Seen::Plain(speech);
+    match speech {
+        Speech::Tls | Speech::Http2 => Seen::Plain(speech),
+        Speech::Http1(status) if status != BAD_REQUEST => Seen::Plain(speech),
+        // A server of TLS closes, sends an alert, or answers 400 in plain text.
+        _ if speaks_tls(backend, address).await => Seen::Plain(Speech::Tls),
+        _ => Seen::Plain(speech),
     }
-    Seen::Plain(Speech::Tls)
 }
 
 async fn plain_speech(backend: &Backend, address: SocketAddr) -> Speech {

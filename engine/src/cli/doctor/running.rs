@@ -92,7 +92,7 @@ const RULES: &[Rule] = &[
     Rule {
         only: Some(("reason", "malformed")),
         what: "requests rejected because they are no OTLP",
-        remedy: "the sender's version and what stands between it and here; our log names the peer and the byte",
+        remedy: "our answer names what is wrong and is in the sender's log; then its version, or what stands between it and here",
         ..RECEIVER
     },
     Rule {
@@ -105,7 +105,7 @@ const RULES: &[Rule] = &[
     Rule {
         only: Some(("reason", "compression")),
         what: "requests rejected because of their compression",
-        remedy: "gzip or zstd at the sender; our log names the encoding",
+        remedy: "gzip or zstd at the sender; our answer names the encoding and is in its log",
         ..RECEIVER
     },
     Rule {
@@ -130,7 +130,7 @@ const RULES: &[Rule] = &[
         counter: "otelcol_receiver_rejected_{items}",
         unless: Some("otelcol_receiver_rejected_requests"),
         what: "{items} rejected",
-        remedy: "the gateway's log names the sender and the reason",
+        remedy: "the sender's log has our answer, which names the reason",
         ..RECEIVER
     },
     Rule {
@@ -208,7 +208,7 @@ const RULES: &[Rule] = &[
     Rule {
         counter: "otelcol_processor_tail_sampling_sampling_policy_evaluation_error",
         what: "policies that failed on a trace",
-        remedy: "the gateway's log names policy and reason",
+        remedy: "`tracegate explain TRACE_ID` shows what each policy said of a trace",
         ..SAMPLING
     },
     Rule {
@@ -310,12 +310,17 @@ pub fn examine(pages: &Pages) -> Examination {
 
 fn conclusion(findings: &[(Stage, Finding)]) -> String {
     let worst = findings.iter().map(|(_, finding)| finding.level).max().unwrap_or(Level::Ok);
-    let mut last = findings.iter().rev().filter(|(_, finding)| finding.level == worst);
-    match (worst, last.next()) {
-        (Level::Ok, _) | (_, None) => "Nothing is lost or late.".to_owned(),
-        (_, Some((_, finding))) => {
-            format!("Begin with {}: what is upstream of it may only follow from it.", finding.place)
+    if worst == Level::Ok {
+        return "Nothing is lost or late.".to_owned();
+    }
+    let mut bad = findings.iter().filter(|(_, finding)| finding.level == worst);
+    let (first, last) = (bad.next(), bad.next_back());
+    match (first, last) {
+        (Some((upstream, _)), Some((stage, cause))) if upstream < stage => {
+            format!("Begin with {}: what is above it may only follow from it.", cause.place)
         }
+        (_, Some((_, finding))) | (Some((_, finding)), None) => format!("Begin with {}.", finding.place),
+        (None, None) => unreachable!("the worst level is that of a finding"),
     }
 }
 
@@ -480,7 +485,7 @@ impl Book<'_> {
             format!("below {BUSY_WARNING} %"),
             format!("{busiest:.0} % of its time; the whole process uses {cores:.1} cores"),
             "if the process uses fewer cores than it has shards, one connection is too heavy: more connections from the \
-             senders, keepalive.max_connection_age; else more cores (service.engine.cores, CPU limit) or replicas; and is \
+             senders, keepalive.server_parameters.max_connection_age; else more cores (service.engine.cores, CPU limit) or replicas; and is \
              the container throttled (cpu.stat)?"
                 .to_owned(),
         ];
@@ -570,7 +575,12 @@ impl Book<'_> {
         let waiting = self.pages.gauge("otelcol_exporter_queue_size", &["exporter"]);
         let waited = self.pages.gauge_before("otelcol_exporter_queue_size", &["exporter"]);
         let mut sent: BTreeMap<Labels, f64> = BTreeMap::new();
+        let mut has_failed: BTreeMap<Labels, bool> = BTreeMap::new();
         for item in ITEMS {
+            let failed = self.pages.growth(&format!("otelcol_exporter_send_failed_{item}"), &["exporter"], None);
+            for (labels, growth) in failed {
+                *has_failed.entry(labels).or_default() |= growth.now > 0.0;
+            }
             for (labels, growth) in self.pages.growth(&format!("otelcol_exporter_sent_{item}"), &["exporter"], None) {
                 *sent.entry(labels).or_default() += growth.now;
             }
@@ -578,6 +588,10 @@ impl Book<'_> {
         for (labels, taken) in sent {
             let of = |sizes: &BTreeMap<Labels, f64>| sizes.get(&labels).copied().unwrap_or(0.0);
             let place = place("exporter", &labels);
+            // What was given up is a finding already, and says more.
+            if has_failed.get(&labels) == Some(&true) && taken <= 0.0 {
+                continue;
+            }
             if taken > 0.0 || of(&waiting) <= 0.0 || of(&waited) <= 0.0 {
                 let found =
                     format!("{taken} delivered in {:.0} s ({:.0}/s)", self.pages.seconds, taken / self.pages.seconds);
@@ -637,10 +651,12 @@ fn filled(fill: f64) -> Option<Level> {
 /// `receiver otlp (grpc)`.
 fn place(words: &str, labels: &[String]) -> String {
     let mut given = labels.iter().filter(|label| !label.is_empty());
-    let mut place = words.to_owned();
-    if let Some(first) = given.next() {
-        place.push_str(&format!(" {first}"));
-    }
+    let mut place = match given.next() {
+        // `tail_sampling/eu` says itself what it is.
+        Some(first) if first.starts_with(words) => first.clone(),
+        Some(first) => format!("{words} {first}"),
+        None => words.to_owned(),
+    };
     let rest: Vec<&str> = given.map(String::as_str).collect();
     if !rest.is_empty() {
         place.push_str(&format!(" ({})", rest.join(", ")));
@@ -687,8 +703,9 @@ mod tests {
 
     #[test]
     fn our_own_page_at_rest_has_no_problem() {
-        let page = include_str!("../../telemetry/golden/exposition.txt");
-        let examination = examine(&Pages::new(page, page, 5.0).unwrap());
+        // There ten requests wait and none goes.
+        let page = include_str!("../../telemetry/golden/exposition.txt").replace("data_type=\"traces\"} 10\n", "} 0\n");
+        let examination = examine(&Pages::new(&page, &page, 5.0).unwrap());
         assert!(examination.findings.iter().all(|finding| finding.level != Level::Problem), "{examination:#?}");
     }
 
