@@ -145,3 +145,35 @@ fn runtime() -> Result<tokio::runtime::Runtime, String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.map_err(|error| format!("error: no runtime to ask with: {error}\n"))
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    #[test]
+    fn every_command_of_the_troubleshooting_page_is_one() {
+        let page = include_str!("../../../../docs/troubleshooting.md");
+        let mut commands = 0;
+        for block in page.split("```sh\n").skip(1) {
+            let block = block.split("```").next().unwrap();
+            for line in block.lines().flat_map(|line| line.split('#').next().unwrap().split(" && ")) {
+                let Some((_, arguments)) = line.split_once("tracegate ") else { continue };
+                if line.contains("pidof") {
+                    continue;
+                }
+                let words = std::iter::once("tracegate").chain(arguments.split_whitespace());
+                crate::cli::Arguments::try_parse_from(words).unwrap_or_else(|error| panic!("{line}: {error}"));
+                commands += 1;
+            }
+        }
+        assert!(commands > 10, "{commands}");
+    }
+
+    #[test]
+    fn a_duration_that_is_none_is_an_error_before_anything_is_asked() {
+        for wrong in ["5", "0s", "2h", "-1s", "soon"] {
+            let error = super::examine_running("http://127.0.0.1:1/metrics", wrong).unwrap_err();
+            assert!(error.contains("expected a duration"), "{wrong}: {error}");
+        }
+    }
+}
