@@ -18,7 +18,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::finding::{Finding, Level};
-use crate::config::checked::{Config, Endpoint, ExporterKind, ProcessorKind, TlsClientSettings};
+use crate::config::checked::{Config, Endpoint, ExporterKind, ProcessorKind, TlsClientSettings, TlsPolicy};
 use crate::exporter::Exporter;
 use crate::transport::tls::{Alpn, TlsClient, tls_error};
 
@@ -84,25 +84,24 @@ pub enum Seen {
 /// The backends of all exporters that send over the network, each once.
 pub fn of(config: &Config) -> Vec<Backend> {
     let samples = |processor: &usize| matches!(config.processors[*processor].kind, ProcessorKind::TailSampling(_));
-    let mut known = BTreeSet::new();
-    let mut backends = Vec::new();
+    let mut backends: Vec<Backend> = Vec::new();
     for (number, exporter) in config.exporters.iter().enumerate() {
-        let (otlp, is_grpc) = match &exporter.kind {
-            ExporterKind::OtlpGrpc(otlp) => (otlp, true),
-            ExporterKind::OtlpHttp(otlp) => (otlp, false),
-            _ => continue,
-        };
-        if !known.insert(exporter.id.to_string()) {
+        let Some(client) = exporter.kind.client() else { continue };
+        let id = exporter.id.to_string();
+        let mut pipelines = config.pipelines.iter().filter(|pipeline| pipeline.exporters.contains(&number));
+        let is_sampled = pipelines.any(|pipeline| pipeline.processors.iter().any(samples));
+        // One that several signals use is listed for each.
+        if let Some(known) = backends.iter_mut().find(|backend| backend.id == id) {
+            known.is_sampled |= is_sampled;
             continue;
         }
-        let mut pipelines = config.pipelines.iter().filter(|pipeline| pipeline.exporters.contains(&number));
         backends.push(Backend {
-            id: exporter.id.to_string(),
-            endpoint: otlp.endpoint.clone(),
-            is_grpc,
+            id,
+            endpoint: client.endpoint.clone(),
+            is_grpc: matches!(exporter.kind, ExporterKind::OtlpGrpc(_)),
             tls: Exporter::tls(exporter),
-            has_proxy: otlp.proxy.is_some(),
-            is_sampled: pipelines.any(|pipeline| pipeline.processors.iter().any(samples)),
+            has_proxy: client.proxy.is_some(),
+            is_sampled,
         });
     }
     backends
@@ -259,6 +258,7 @@ async fn speaks_tls(backend: &Backend, address: SocketAddr) -> bool {
         key: None,
         insecure_skip_verify: true,
         server_name: None,
+        policy: TlsPolicy::default(),
     };
     let alpn = if backend.is_grpc { Alpn::Http2 } else { Alpn::Http1 };
     let Ok(tls) = TlsClient::new(&settings, &backend.endpoint.host, alpn) else { return false };
@@ -396,6 +396,7 @@ mod tests {
             key: None,
             insecure_skip_verify: true,
             server_name: None,
+            policy: TlsPolicy::default(),
         };
         let tls = has_tls.then(|| TlsClient::new(&settings, "localhost", Alpn::Http2).unwrap());
         Backend {
