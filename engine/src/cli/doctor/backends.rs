@@ -292,7 +292,7 @@ async fn greet<S: AsyncRead + AsyncWrite + Unpin>(backend: &Backend, mut stream:
         }
         Ok(Speech::Unknown)
     };
-    let ended: io::Result<Speech> = timeout(STEP_WAIT, conversation).await.unwrap_or_else(|_| Ok(Speech::Silence));
+    let ended: io::Result<Speech> = timeout(STEP_WAIT, conversation).await.unwrap_or(Ok(Speech::Silence));
     match (heard, ended) {
         (0, ended) => ended,
         (heard, _) => Ok(understand(&answer[..heard])),
