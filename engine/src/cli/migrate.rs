@@ -182,7 +182,7 @@ async fn read(url: &str) -> Result<Reading, String> {
 }
 
 /// One page over plain HTTP/1.1.
-async fn fetch(url: &str) -> Result<String, String> {
+pub(super) async fn fetch(url: &str) -> Result<String, String> {
     let uri: Uri = url.parse().map_err(|error| format!("is no URL ({error}); write http://HOST:8888/metrics"))?;
     match uri.scheme_str() {
         Some("http") => {}

@@ -10,12 +10,14 @@
 //!           analyze TRACE_ID|FILE                       where the time of a trace went
 //!           capacity                                    cores, memory and storage for a load
 //!           explain TRACE_ID                            ask it what each policy said of a trace, kept or dropped
+//!           doctor [--url URL]                          what is wrong on this machine, or in a running gateway
 //! ```
 
 pub mod analyze;
 pub mod banner;
 pub mod capacity;
 pub mod components;
+pub mod doctor;
 pub mod explain;
 pub mod migrate;
 pub mod old_gateway;
@@ -80,6 +82,8 @@ pub enum Command {
     Capacity(capacity::Arguments),
     /// Shows what each policy of a running gateway said of a trace, kept or dropped.
     Explain(explain::Arguments),
+    /// Looks for what is wrong on this machine for this configuration, or where a running gateway loses spans.
+    Doctor(doctor::Arguments),
 }
 
 /// Where the configuration comes from; the same for every sub-command that reads one.
@@ -154,6 +158,7 @@ pub fn main() -> ExitCode {
         Some(Command::Analyze(arguments)) => analyze::run(&arguments).tell(),
         Some(Command::Capacity(arguments)) => capacity::run(&arguments).tell(),
         Some(Command::Explain(arguments)) => explain::run(&arguments),
+        Some(Command::Doctor(arguments)) => doctor::run(&sources, &arguments, &config::look_up, &machine, color).tell(),
     }
 }
 

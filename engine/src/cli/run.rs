@@ -182,7 +182,7 @@ fn choose_runtime(choice: RuntimeChoice) -> Result<(Runtime, String), String> {
 }
 
 /// `memory_limit_mib`, else the smallest memory_limiter's, else a share of what the process may use.
-fn budget_of(config: &Config, memory_bytes: u64) -> ((u64, u64), &'static str) {
+pub(super) fn budget_of(config: &Config, memory_bytes: u64) -> ((u64, u64), &'static str) {
     let limiters = config.processors.iter().filter_map(|processor| match processor.kind {
         ProcessorKind::MemoryLimiter { limit_bytes, spike_bytes } => Some((limit_bytes, spike_bytes)),
         _ => None,

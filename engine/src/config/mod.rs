@@ -16,7 +16,7 @@ mod client_context;
 mod component;
 mod conflicts;
 mod diagnostic;
-mod duration;
+pub(crate) mod duration;
 mod expand;
 pub(crate) mod fetch;
 mod forwards;

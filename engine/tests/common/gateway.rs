@@ -234,6 +234,11 @@ impl Gateway {
         address.unwrap_or_else(|| panic!("no address of {extension} in {said}"))
     }
 
+    /// Where it shows its metrics.
+    pub fn metrics_address(&self) -> SocketAddr {
+        self.metrics
+    }
+
     /// All it has said so far.
     pub fn said(&self) -> String {
         let lines = self.said.lock().expect("nobody panics with it");
