@@ -17,6 +17,7 @@ pub mod capacity;
 pub mod components;
 pub mod critical_path;
 pub mod explain;
+mod logs_on_disk;
 pub mod migrate;
 pub mod old_gateway;
 pub mod ottl;
