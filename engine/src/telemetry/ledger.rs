@@ -204,7 +204,7 @@ impl Books {
             let (each, names) = (if exporters.len() > 1 { "each of " } else { "" }, exporters.join(", "));
             let pipeline = if one_pipeline { String::new() } else { format!("{} ", account.pipeline) };
             let mut parts = Vec::new();
-            mention(&mut parts, account.created, "made by processors");
+            mention(&mut parts, account.created, "made by processors or found on disk");
             parts.push(format!("{pipeline}{} kept and delivered to {each}{names}", thousands(account.delivered)));
             mention(&mut parts, account.dropped, "dropped by policy");
             mention(&mut parts, account.shed, "shed by overload");

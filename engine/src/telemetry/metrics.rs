@@ -1234,6 +1234,7 @@ mod tests {
             MemoryLimiterSeries::declare(&mut schema, "memory_limiter", signal);
             ExporterSeries::declare(&mut schema, "otlp/jaeger", signal);
             BookSeries::declare(&mut schema, signal.name(), "otlp/jaeger", signal);
+            QueueDiskSeries::declare(&mut schema, "otlp/jaeger", signal);
         }
         FilterSeries::declare(&mut schema, "filter");
         BatchSeries::declare(&mut schema, "batch");

@@ -116,6 +116,10 @@ impl Writer {
         if let Err(error) = made.or_else(|error| if directory.is_dir() { Ok(()) } else { Err(error) }) {
             return Err(cannot("the directory of a durable log cannot be made", &error));
         }
+        // Else a host that dies could forget the directory itself.
+        let parent =
+            directory.parent().map_or(Ok(()), |parent| File::open(parent).and_then(|parent| parent.sync_all()));
+        parent.map_err(|error| cannot("the directory above a durable log cannot be synced", &error))?;
         let lock = lock(directory, place.lock_timeout_ns)?;
         let mut recovery = Recovery::new(place.bounds, clock);
         recovery.read(directory).map_err(|error| cannot("the segments of a durable log cannot be read", &error))?;
@@ -187,6 +191,11 @@ impl Writer {
             request: &append.request,
         };
         let size = (RECORD_HEADER_BYTES + append.request.len() + append.pipeline.len()) as u64;
+        if !self.account.fits(size) {
+            // What was just marked as done may make room.
+            self.commit(pending);
+            self.tidy();
+        }
         if append.request.len() >= segment::BODY_BYTES_MAX / 2 || !self.account.fits(size) {
             // Whoever no longer waits has been told that the process ends.
             drop(reply.send(Err(AppendError::Full)));
@@ -254,11 +263,12 @@ impl Writer {
     /// Writes the buffer and tells everybody who waits for it.
     fn commit(&mut self, pending: &mut Vec<Pending>) {
         let written = match &mut self.active {
-            Some((file, _)) if !self.buffer.is_empty() => {
+            _ if self.buffer.is_empty() => Ok(()),
+            None => Err(io::Error::other("no segment is open")),
+            Some((file, _)) => {
                 let written = file.write_all(&self.buffer);
                 if pending.is_empty() { written } else { written.and_then(|()| file.sync_data()) }
             }
-            _ => Ok(()),
         };
         self.buffer.clear();
         let failure = written.err().map(|error| {
@@ -310,6 +320,7 @@ impl Writer {
 
     /// Removes what nobody needs, and shows what is held.
     fn tidy(&mut self) {
+        debug_assert!(self.buffer.is_empty(), "a segment may go only when nothing is about to be written to it");
         while let Some(number) = self.account.release() {
             if self.reading.as_ref().is_some_and(|(reading, _)| *reading == number) {
                 self.reading = None;
@@ -519,7 +530,9 @@ mod tests {
     fn a_log_starts_whatever_was_done_to_its_last_file() {
         let directory = tempfile::tempdir().unwrap();
         let first = start(directory.path(), 1 << 20);
-        [b"one", b"two"].map(|body| append(&first.log(), body).unwrap());
+        for body in [b"one", b"two"] {
+            append(&first.log(), body).unwrap();
+        }
         first.close();
         let path = segments(directory.path()).pop().unwrap();
         let whole = fs::read(&path).unwrap();
