@@ -16,4 +16,5 @@ pub mod grpc;
 pub mod json;
 pub mod otlp;
 pub mod prometheus;
+pub mod segment;
 pub mod wire;

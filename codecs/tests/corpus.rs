@@ -85,3 +85,8 @@ fn metrics_and_logs() {
 fn shaped_metrics_and_logs() {
     replay("signals_shaped", codecs::fuzzing::fuzz_signals_shaped);
 }
+
+#[test]
+fn segments_of_a_durable_log() {
+    replay("segment", codecs::fuzzing::fuzz_segment);
+}

@@ -189,13 +189,14 @@ fn receiver() -> (Rc<OtlpReceiver>, Rc<RefCell<Pipelines>>) {
     let id = ComponentId { kind: "nop".to_owned(), name: None };
     let nop = ExporterSettings { id, signal: Signal::Traces, kind: ExporterKind::Nop };
     let nop = Exporter::new(&nop, None, &Authenticators::default(), Rc::default(), OwnExporterSeries::None, 0).unwrap();
-    let queue = QueueSettings { enabled: false, num_consumers: 1, queue_size: 1, block_on_overflow: false };
+    let queue =
+        QueueSettings { enabled: false, num_consumers: 1, queue_size: 1, block_on_overflow: false, storage: None };
     let queue = Queue::new(nop, &queue, None, exporter, shard.clone());
     let pipeline = Pipeline::new(
         Signal::Traces,
         vec![transform, node],
         items.to_vec(),
-        vec![Branch::new(Rc::clone(&queue), book)],
+        vec![Branch::new(Rc::clone(&queue), book, "traces")],
         None,
     );
     let span_metrics = vec![Rc::new(RefCell::new(SpanMetrics::new(Arc::new(Plan::new(counted())), counters)))];

@@ -19,6 +19,7 @@ pub mod capacity;
 pub mod components;
 pub mod doctor;
 pub mod explain;
+mod logs_on_disk;
 pub mod migrate;
 pub mod old_gateway;
 pub mod ottl;

@@ -9,12 +9,14 @@
 //! thread: it runs admin pages, signals and the acceptors, and never touches a span.
 
 use super::banner::{self, PortUse};
+use super::logs_on_disk::LogsOnDisk;
 use super::{ConfigArguments, port_owner};
 use crate::admin::{self, Face, Readiness, Serving, View};
 use crate::auth::Authenticators;
 use crate::config;
 use crate::config::checked::{Config, ExporterKind, ExporterSettings, ProcessorKind, RuntimeChoice};
 use crate::exporter::Exporter;
+use crate::queue::log::Log;
 use crate::shard::assemble::{Declared, ShardSeed};
 use crate::shard::budget::Budget;
 use crate::shard::clock::Clock;
@@ -107,8 +109,10 @@ fn start_and_serve(config: Config, name: String) -> Result<(), String> {
     let extension_gates = Gate::of_extensions(&config, &certificates)?;
     let tls = exporters_tls(&config, &certificates)?;
     let authenticators = Authenticators::new(&config)?;
-    let secrets = Secrets { tls: Arc::new(tls), gates, authenticators: authenticators.clone() };
-    let fleet = Rc::new(start_shards(&config, &declared, &decided, &connections, secrets)?);
+    let logs_on_disk = LogsOnDisk::open(&config)?;
+    let given =
+        Given { tls: Arc::new(tls), gates, authenticators: authenticators.clone(), logs: logs_on_disk.shared() };
+    let fleet = Rc::new(start_shards(&config, &declared, &decided, &connections, given)?);
     let control = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let control = control.map_err(|error| format!("the control thread cannot start: {error}"))?;
     let gateway = Gateway {
@@ -128,17 +132,9 @@ fn start_and_serve(config: Config, name: String) -> Result<(), String> {
     if let Ok(fleet) = Rc::try_unwrap(fleet) {
         fleet.end();
     }
+    logs_on_disk.close();
     logs.flush();
     served.map(|ledger| eprintln!("{ledger}"))
-}
-
-/// What shards need that was read from files with secrets in them.
-struct Secrets {
-    /// By the exporter's number.
-    tls: Arc<Vec<Option<TlsClient>>>,
-    /// By the listener's number.
-    gates: Arc<Vec<Gate>>,
-    authenticators: Authenticators,
 }
 
 /// What exporters trust and show, by their number.
@@ -200,12 +196,23 @@ pub(super) fn budget_of(config: &Config, memory_bytes: u64) -> ((u64, u64), &'st
     }
 }
 
+/// What every shard is given of what the process has opened.
+struct Given {
+    /// By the exporter's number.
+    tls: Arc<Vec<Option<TlsClient>>>,
+    /// By the listener's number.
+    gates: Arc<Vec<Gate>>,
+    authenticators: Authenticators,
+    /// By the exporter's number.
+    logs: Arc<Vec<Option<Log>>>,
+}
+
 fn start_shards(
     config: &Arc<Config>,
     declared: &Arc<Declared>,
     decided: &Decided,
     connections: &Arc<Vec<AtomicUsize>>,
-    secrets: Secrets,
+    given: Given,
 ) -> Result<Fleet, String> {
     let shards = decided.plan.shards;
     let (limit_bytes, spike_bytes) = decided.budget;
@@ -220,9 +227,10 @@ fn start_shards(
         clock,
         lease: budget.lease(),
         mesh,
-        tls: Arc::clone(&secrets.tls),
-        gates: Arc::clone(&secrets.gates),
-        authenticators: secrets.authenticators.clone(),
+        tls: Arc::clone(&given.tls),
+        gates: Arc::clone(&given.gates),
+        authenticators: given.authenticators.clone(),
+        logs: Arc::clone(&given.logs),
         hash_seed,
         connections: Arc::clone(connections),
     });

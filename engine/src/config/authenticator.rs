@@ -227,7 +227,7 @@ pub(crate) fn definitions(root: &Section<'_>, tree: &Node) -> Definitions {
 }
 
 /// The ids of `service.extensions`.
-fn listed(tree: &Node) -> Vec<ComponentId> {
+pub(super) fn listed(tree: &Node) -> Vec<ComponentId> {
     let text_of = |node: &Node| match &node.value {
         Value::Scalar(scalar) => match scalar.meaning() {
             Meaning::Text(text) => Some(text.to_owned()),

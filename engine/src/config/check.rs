@@ -15,7 +15,7 @@ use super::component::{self, Kind};
 use super::diagnostic::{Place, Report, nearest, shown};
 use super::section::{Field, Section};
 use super::yaml::Node;
-use super::{Machine, authenticator, client_context, forwards, service, signals, telemetry};
+use super::{Machine, authenticator, client_context, forwards, service, signals, storage, telemetry};
 use codecs::otlp::Signal;
 
 /// Most pipelines of one file.
@@ -57,6 +57,7 @@ pub(crate) fn check(tree: &Node, machine: &Machine, report: &Report) -> Outcome 
     let connectors = components(&root, Kind::Connector, &used, connector);
     let extensions = components(&root, Kind::Extension, &used, extension);
     let authenticators = authenticator::definitions(&root, tree);
+    let storages = storage::definitions(&root, tree);
 
     let Some(service) = service_section else {
         // A `service` of the wrong type is reported, and no fragment.
@@ -83,6 +84,7 @@ pub(crate) fn check(tree: &Node, machine: &Machine, report: &Report) -> Outcome 
     forwards::check_names(&config, &connectors, report);
     super::conflicts::check(&config, tree, report);
     authenticator::resolve(&mut config, &authenticators, tree, report);
+    storage::resolve(&mut config, &storages, tree, report);
     client_context::check(&mut config, tree, report);
     Outcome { config: Some(config), fragment: false }
 }
@@ -473,6 +475,7 @@ fn assemble(
         exporters: Vec::new(),
         span_metrics: Vec::new(),
         authenticators: Vec::new(),
+        storages: Vec::new(),
         extensions,
         pipelines: Vec::new(),
     };

@@ -32,6 +32,7 @@ mod service;
 mod signals;
 mod sources;
 mod statements;
+mod storage;
 mod telemetry;
 mod yaml;
 

@@ -91,6 +91,8 @@ pub enum ErrorWord {
     Request,
     /// The gateway stops.
     Shutdown,
+    /// The disk that keeps the queue takes nothing.
+    Storage,
 }
 
 impl ErrorWord {
@@ -112,6 +114,7 @@ impl ErrorWord {
             ErrorWord::Answer => "answer",
             ErrorWord::Request => "request",
             ErrorWord::Shutdown => "shutdown",
+            ErrorWord::Storage => "storage",
         }
     }
 }

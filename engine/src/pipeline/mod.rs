@@ -87,6 +87,11 @@ impl Pipeline {
         self.outlets = outlets;
     }
 
+    /// Its ways to exporters.
+    pub fn branches(&self) -> &[Rc<Branch>] {
+        &self.branches
+    }
+
     /// The book of every way out.
     fn books(&self) -> impl Iterator<Item = &BookSeries> {
         let outlets = self.outlets.iter().map(|outlet| &outlet.book);

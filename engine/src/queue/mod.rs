@@ -6,28 +6,41 @@
 //!                         room <------------------------------+----------------+--> failed (counted, with its reason)
 //! ```
 //!
+//! With a durable log ([`log`]) a request is written there between `offer` and `waiting`; its sender is answered by the
+//! commit, and what is delivered or failed for good is marked. A drain that runs out of time leaves the rest in the log.
+//!
 //! A request that several exporters send is shared: it is encoded once per encoding, by the first that needs it. Space
 //! is freed when an export has ended, as in the Collector. An exporter that several signals use has a queue for each. Nothing leaves the queue uncounted.
 
+pub mod log;
 mod parts;
 pub mod retry;
 
 use crate::config::checked::{ComponentId, QueueSettings, RetrySettings};
-use crate::exporter::outcome::Outcome;
+use crate::exporter::outcome::{ErrorWord, Outcome};
 use crate::exporter::remote_write::RemoteWrite;
 use crate::exporter::{EncodedRequest, Encoding, Exporter};
 use crate::pipeline::ack::{self, Ack};
 use crate::pipeline::batch::Batch;
 use crate::shard::ShardContext;
 use crate::shard::runtime;
-use crate::telemetry::metrics::{BookSeries, ExporterSeries};
-use codecs::grpc::{Code, Status};
+use crate::telemetry::metrics::{BookSeries, ExporterSeries, QueueDiskSeries};
+use codecs::compression::Compression;
+use codecs::grpc::{Code, PREFIX_BYTES, Status};
+use codecs::otlp::Format;
+use log::{Adopted, Append, AppendError, Log};
 use parts::Parts;
 use retry::Backoff;
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
+
+/// How often a shard without room for what an earlier life left looks again.
+const ADOPTING_WAIT: Duration = Duration::from_millis(10);
+/// Share of the soft limit above which nothing is adopted: what comes in goes first.
+const ADOPTING_PRESSURE_MAX: f64 = 0.8;
 
 /// A batch on its way out, shared by the exporters of its pipeline.
 #[derive(Debug)]
@@ -94,13 +107,15 @@ pub struct Branch {
     pub queue: Rc<Queue>,
     /// The pair's book.
     pub book: BookSeries,
+    /// The pipeline's id, for the log.
+    pipeline: Arc<str>,
     held: Cell<u64>,
 }
 
 impl Branch {
     /// Nothing is under way yet.
-    pub fn new(queue: Rc<Queue>, book: BookSeries) -> Rc<Branch> {
-        Rc::new(Branch { queue, book, held: Cell::new(0) })
+    pub fn new(queue: Rc<Queue>, book: BookSeries, pipeline: &str) -> Rc<Branch> {
+        Rc::new(Branch { queue, book, pipeline: pipeline.into(), held: Cell::new(0) })
     }
 
     /// Spans, data points or log records of this pipeline that wait in the queue or are under way.
@@ -118,8 +133,17 @@ impl Branch {
 struct Item {
     request: Rc<ExportRequest>,
     branch: Rc<Branch>,
-    /// Who waits for the export itself: only where no queue takes ownership.
+    /// Who waits for the export itself, where no queue takes ownership, or for the log's commit.
     acks: Vec<Ack>,
+    /// Its number in the log, once it is there.
+    sequence: Option<u64>,
+}
+
+/// What makes a queue durable.
+#[derive(Debug)]
+struct Disk {
+    log: Log,
+    series: QueueDiskSeries,
 }
 
 /// One exporter's queue on one shard.
@@ -134,6 +158,9 @@ pub struct Queue {
     waiting: RefCell<VecDeque<Item>>,
     consumers: Cell<usize>,
     under_way: Cell<usize>,
+    /// On their way into the log.
+    entering: Cell<usize>,
+    disk: OnceCell<Disk>,
     series: ExporterSeries,
     shard: ShardContext,
 }
@@ -157,6 +184,8 @@ impl Queue {
             waiting: RefCell::new(VecDeque::new()),
             consumers: Cell::new(0),
             under_way: Cell::new(0),
+            entering: Cell::new(0),
+            disk: OnceCell::new(),
             series,
             shard,
         };
@@ -166,21 +195,116 @@ impl Queue {
 
     /// Whether one more request may enter. The pipeline asks before it lets a batch go.
     pub fn has_room(&self) -> bool {
-        self.waiting.borrow().len() + self.under_way.get() < self.requests_max
+        self.requests() < self.requests_max && self.disk.get().is_none_or(|disk| disk.log.has_room())
+    }
+
+    /// Requests that wait or are under way.
+    fn requests(&self) -> usize {
+        self.waiting.borrow().len() + self.under_way.get() + self.entering.get()
+    }
+
+    /// Keeps all that comes in `log` until it is delivered, and takes over what an earlier life left there, as room allows.
+    /// Called once, before the first request; `branches` are all that lead here.
+    pub fn keep_in(self: &Rc<Self>, log: Log, series: QueueDiskSeries, branches: Vec<Rc<Branch>>) {
+        assert!(self.owns, "a queue that answers by the export's result keeps nothing");
+        if self.shard.number == 0 {
+            let found = log.found();
+            self.shard.cells.add(series.found, found.requests);
+            self.shard.cells.add(series.cut, found.cut);
+            self.shard.cells.add(series.skipped, found.skipped);
+        }
+        let before = self.disk.set(Disk { log: log.clone(), series });
+        assert!(before.is_ok(), "a queue has one log");
+        let queue = Rc::clone(self);
+        runtime::spawn(async move { queue.adopt(&log, &branches).await });
+    }
+
+    /// Takes what an earlier life left, one request at a time; the other half of the queue is for what comes in.
+    async fn adopt(self: &Rc<Self>, log: &Log, branches: &[Rc<Branch>]) {
+        while !self.shard.draining.has_begun() {
+            if self.requests() > self.requests_max / 2 || self.shard.lease.pressure() > ADOPTING_PRESSURE_MAX {
+                runtime::sleep(ADOPTING_WAIT).await;
+                continue;
+            }
+            let Some(adopted) = log.adopt().await else { break };
+            self.take_adopted(log, adopted, branches).await;
+        }
+    }
+
+    async fn take_adopted(self: &Rc<Self>, log: &Log, adopted: Adopted, branches: &[Rc<Branch>]) {
+        let Adopted { sequence, signal, pipeline, request } = adopted;
+        let mut index = self.shard.indexes.take(signal);
+        let request = self.shard.buffers.adopt(request);
+        // Its pipeline may be gone from the configuration; the exporter is the same.
+        let branch = branches.iter().find(|branch| *branch.pipeline == *pipeline).or(branches.first());
+        let (Some(branch), Ok(())) = (branch, index.read_request(&request, 0)) else {
+            tracing::error!(exporter = %self.exporter.id(), sequence, "A request on disk cannot be read and is passed over");
+            if let Some(disk) = self.disk.get() {
+                self.shard.cells.add(disk.series.skipped, 1);
+            }
+            return log.done(sequence).await;
+        };
+        let batch = Batch { index, segments: vec![request], ..Batch::default() };
+        let request = ExportRequest::new(batch);
+        self.shard.cells.add(branch.book.created, request.items());
+        branch.held.set(branch.held.get() + request.items());
+        self.enqueue(Item { request, branch: Rc::clone(branch), acks: Vec::new(), sequence: Some(sequence) });
     }
 
     /// Takes a request of `branch`. The caller has seen room; an offer beyond it is taken all the same and shows in the size.
     pub fn offer(self: &Rc<Self>, request: Rc<ExportRequest>, branch: &Rc<Branch>, mut acks: Vec<Ack>) {
-        if self.owns {
+        if self.owns && self.disk.get().is_none() {
             ack::settle_all(acks.drain(..), &ack::Outcome::Taken);
         }
-        let item = Item { request, branch: Rc::clone(branch), acks };
+        let item = Item { request, branch: Rc::clone(branch), acks, sequence: None };
         if let Some(outcome) = self.exporter.deliver_at_once(&item.request, &self.shard) {
             return self.settle(item, outcome);
         }
         self.shard.cells.observe(self.series.enqueue_size, item.request.items());
         self.shard.cells.observe(self.series.enqueue_size_bytes, item.request.bytes());
         branch.held.set(branch.held.get() + item.request.items());
+        if self.disk.get().is_some() {
+            self.entering.set(self.entering.get() + 1);
+            let queue = Rc::clone(self);
+            return runtime::spawn(async move { queue.enter(item).await });
+        }
+        self.enqueue(item);
+    }
+
+    /// Writes a request to the log, answers its sender, and lets it wait.
+    async fn enter(self: Rc<Self>, mut item: Item) {
+        let Some(disk) = self.disk.get() else { return self.enqueue(item) };
+        let plain = Encoding { format: Format::Protobuf, compression: Compression::None, level: None };
+        let request = self.shard.encode(item.request.batch(), plain).body.slice(PREFIX_BYTES..);
+        let signal = item.request.batch().index.signal();
+        let appended = disk.log.append(Append { signal, pipeline: Arc::clone(&item.branch.pipeline), request }).await;
+        self.entering.set(self.entering.get() - 1);
+        match appended {
+            Ok(sequence) => item.sequence = Some(sequence),
+            Err(error) => {
+                self.shard.cells.add(disk.series.not_written, 1);
+                if !item.acks.is_empty() {
+                    return self.refuse(item, &error);
+                }
+                // Somebody before us has answered the sender, so nobody sends it again.
+                tracing::error!(exporter = %self.exporter.id(), %error, "A request waits in memory only");
+            }
+        }
+        ack::settle_all(item.acks.drain(..), &ack::Outcome::Taken);
+        self.enqueue(item);
+    }
+
+    /// What could not be written goes back to its sender.
+    fn refuse(&self, item: Item, error: &AppendError) {
+        item.branch.let_go(&item);
+        let message = error.to_string();
+        self.settle(item, Outcome::Retry { after: None, reason: ErrorWord::Storage, message });
+        self.show_size();
+        self.shard.room.notify_one();
+    }
+
+    /// Lets a request wait for its turn, and sees that somebody takes it.
+    fn enqueue(self: &Rc<Self>, item: Item) {
         self.waiting.borrow_mut().push_back(item);
         self.show_size();
         if self.consumers.get() < self.consumers_max {
@@ -196,6 +320,17 @@ impl Queue {
             let Some(item) = self.waiting.borrow_mut().pop_front() else { break };
             self.under_way.set(self.under_way.get() + 1);
             let outcome = self.deliver(&item.request).await;
+            // A part that was delivered is repeated rather than one that was not, lost.
+            if self.is_kept(&item)
+                && matches!(outcome, Outcome::Retry { .. } | Outcome::DeliveredInPart { failed: 1.., .. })
+            {
+                self.under_way.set(self.under_way.get() - 1);
+                self.leave_on_disk(&item);
+                continue;
+            }
+            if let (Some(disk), Some(sequence)) = (self.disk.get(), item.sequence) {
+                disk.log.done(sequence).await;
+            }
             item.branch.let_go(&item);
             self.under_way.set(self.under_way.get() - 1);
             self.settle(item, outcome);
@@ -203,6 +338,17 @@ impl Queue {
             self.shard.room.notify_one();
         }
         self.consumers.set(self.consumers.get() - 1);
+    }
+
+    /// Whether a drain that gives up loses nothing by leaving it: it is on disk.
+    fn is_kept(&self, item: &Item) -> bool {
+        item.sequence.is_some() && self.shard.giving_up.has_begun()
+    }
+
+    /// The next start sends it. It stays in flight in its book, because nobody else will count it in this life.
+    fn leave_on_disk(&self, item: &Item) {
+        self.shard.cells.raise(item.branch.book.kept, item.request.items());
+        self.show_size();
     }
 
     /// Delivers the request, in halves where the backend calls it too large.
@@ -249,7 +395,7 @@ impl Queue {
 
     /// Books the outcome and answers who waits for it.
     fn settle(&self, item: Item, outcome: Outcome) {
-        let Item { request, branch, acks } = item;
+        let Item { request, branch, acks, sequence: _ } = item;
         let items = request.items();
         let book = &branch.book;
         let cells = &self.shard.cells;
@@ -297,14 +443,25 @@ impl Queue {
     fn show_size(&self) {
         let cells = &self.shard.cells;
         cells.set(self.series.in_flight_requests, self.under_way.get() as u64);
-        let requests = self.waiting.borrow().len() + self.under_way.get();
+        let requests = self.requests();
         cells.set(self.series.queue_size, requests as u64);
         cells.set(self.series.queue_fullest_percent, (100 * requests / self.requests_max) as u64);
     }
 
     /// Whether nothing waits and nothing is under way.
     pub fn is_empty(&self) -> bool {
-        self.waiting.borrow().is_empty() && self.under_way.get() == 0
+        self.requests() == 0
+    }
+
+    /// Shows what its log holds, for a scrape.
+    pub fn show_disk(&self) {
+        // One shard speaks for all: gauges are summed.
+        if let Some(Disk { log, series }) = self.disk.get().filter(|_| self.shard.number == 0) {
+            let cells = &self.shard.cells;
+            cells.set(series.bytes, log.bytes());
+            cells.set(series.requests, log.waiting());
+            cells.set(series.oldest_age_seconds, log.oldest_age_seconds());
+        }
     }
 
     /// The traces that this exporter keeps in memory, if it is of that kind.
@@ -314,19 +471,20 @@ impl Queue {
 
     /// Whether no request is between its first attempt and its outcome.
     pub fn is_settled(&self) -> bool {
-        self.under_way.get() == 0
+        self.under_way.get() == 0 && self.entering.get() == 0
     }
 
     /// Ends a drain that ran out of time: what still waits is counted as failed.
     pub fn abandon(&self) {
         let waiting = std::mem::take(&mut *self.waiting.borrow_mut());
         for item in waiting {
+            if self.is_kept(&item) {
+                self.leave_on_disk(&item);
+                continue;
+            }
             item.branch.let_go(&item);
             let reason = "the shutdown timeout ended before this request could be delivered".to_owned();
-            self.settle(
-                item,
-                Outcome::Permanent { reason: crate::exporter::outcome::ErrorWord::Shutdown, message: reason },
-            );
+            self.settle(item, Outcome::Permanent { reason: ErrorWord::Shutdown, message: reason });
         }
         self.show_size();
     }

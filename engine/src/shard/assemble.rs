@@ -24,14 +24,16 @@ use crate::processor::{
     Processor, attributes, batch, filter, memory_limiter, probabilistic_sampler, redaction, resource, tail_sampling,
     transform,
 };
+use crate::queue::log::Log;
 use crate::queue::{Branch, Queue};
 use crate::receiver::door::Door;
 use crate::receiver::otlp::OtlpReceiver;
 use crate::telemetry::cells::{Cells, Counter, Schema};
 use crate::telemetry::metrics::{
     BatchSeries, BookSeries, BudgetSeries, ExporterSeries, FilterSeries, HandshakeSeries, MemoryExporterSeries,
-    MemoryLimiterSeries, MeshSeries, OwnExporterSeries, ProbabilisticSamplerSeries, ProcessorSeries, ReceiverSeries,
-    RemoteWriteSeries, ShardSeries, SpanMetricsSeries, TailSamplingSeries, TransformSeries, failed_spans,
+    MemoryLimiterSeries, MeshSeries, OwnExporterSeries, ProbabilisticSamplerSeries, ProcessorSeries, QueueDiskSeries,
+    ReceiverSeries, RemoteWriteSeries, ShardSeries, SpanMetricsSeries, TailSamplingSeries, TransformSeries,
+    failed_spans,
 };
 use crate::transport::Transport;
 use crate::transport::gate::Gate;
@@ -63,6 +65,7 @@ pub struct Declared {
     processors: Vec<NodeSeries>,
     exporters: Vec<ExporterSeries>,
     own_exporters: Vec<OwnExporterSeries>,
+    disks: Vec<Option<QueueDiskSeries>>,
     /// What every `span_metrics` connector counts, with the series that show it at work.
     pub span_metrics: Vec<(Arc<Plan>, SpanMetricsSeries)>,
     /// Per pipeline, one book per exporter, then one per connector.
@@ -169,6 +172,11 @@ impl Declared {
             }
         });
         let own_exporters = own_exporters.collect();
+        let disks = config.exporters.iter().map(|exporter| {
+            exporter.queue()?.storage.as_ref()?;
+            Some(QueueDiskSeries::declare(&mut schema, &exporter.id.to_string(), exporter.signal))
+        });
+        let disks = disks.collect();
         let pipelines = config.pipelines.iter().map(|pipeline| {
             let id = pipeline.id.to_string();
             let exporters = pipeline.exporters.iter().map(|&exporter| config.exporters[exporter].id.to_string());
@@ -201,6 +209,7 @@ impl Declared {
             processors,
             exporters,
             own_exporters,
+            disks,
             span_metrics,
             books,
             rates,
@@ -246,6 +255,8 @@ pub struct ShardSeed {
     pub gates: Arc<Vec<Gate>>,
     /// Who may send, and what backends are shown.
     pub authenticators: Authenticators,
+    /// What keeps the queues of exporters, by the exporter's number.
+    pub logs: Arc<Vec<Option<Log>>>,
     /// Seeds the hash tables of this process: clients choose trace ids, but not this.
     pub hash_seed: u64,
     /// Open connections of every shard, for the acceptor.
@@ -255,7 +266,7 @@ pub struct ShardSeed {
 /// Puts a shard together, on its own thread. Errors name the component and what it needs.
 pub fn assemble(seed: ShardSeed) -> Result<Rc<Shard>, String> {
     let ShardSeed { number, shards, config, declared, clock, lease, mesh, tls, gates, .. } = seed;
-    let ShardSeed { authenticators, hash_seed, connections, .. } = seed;
+    let ShardSeed { authenticators, logs, hash_seed, connections, .. } = seed;
     let cells = Cells::new(&declared.schema);
     let share = lease.budget().limit_bytes() / KEPT_BUFFERS_PART / shards as u64;
     let kept_bytes_max = usize::try_from(share.min(KEPT_BUFFER_BYTES_MAX)).expect("64 MiB fit");
@@ -287,6 +298,11 @@ pub fn assemble(seed: ShardSeed) -> Result<Rc<Shard>, String> {
         .map(|(plan, series)| Rc::new(RefCell::new(SpanMetrics::new(Arc::clone(plan), series.clone()))))
         .collect();
     connect(&config, &declared, &pipelines, &span_metrics);
+    for ((queue, log), series) in queues.iter().zip(logs.iter()).zip(&declared.disks) {
+        if let (Some(log), Some(series)) = (log, series) {
+            queue.keep_in(log.clone(), series.clone(), branches_to(queue, &pipelines));
+        }
+    }
     let fed_by = |receiver: usize, signal: Signal| -> Vec<usize> {
         let all = config.pipelines.iter().enumerate().filter(|(_, pipeline)| pipeline.signal == signal);
         all.filter(|(_, pipeline)| pipeline.receivers.contains(&receiver)).map(|(number, _)| number).collect()
@@ -302,6 +318,12 @@ pub fn assemble(seed: ShardSeed) -> Result<Rc<Shard>, String> {
     let servers = servers_of(&config, &declared, &authenticators, &pipelines, &balance, &context);
     let gates = Gates { gates, series: declared.handshakes.clone() };
     Ok(Shard::new(context, gates, servers, pipelines, balance, declared.gauges.clone(), connections))
+}
+
+/// Every way into a queue.
+fn branches_to(queue: &Rc<Queue>, pipelines: &[Rc<RefCell<Pipeline>>]) -> Vec<Rc<Branch>> {
+    let all = pipelines.iter().flat_map(|pipeline| pipeline.borrow().branches().to_vec());
+    all.filter(|branch| Rc::ptr_eq(&branch.queue, queue)).collect()
 }
 
 /// Joins pipelines through their connectors, whose books follow those of the exporters.
@@ -354,8 +376,10 @@ impl Parts<'_> {
         });
         let nodes = nodes.collect();
         let books = &self.declared.books[position];
+        let id = settings.id.to_string();
         let branches = settings.exporters.iter().zip(books);
-        let branches = branches.map(|(&exporter, book)| Branch::new(Rc::clone(&self.queues[exporter]), book.clone()));
+        let branches =
+            branches.map(|(&exporter, book)| Branch::new(Rc::clone(&self.queues[exporter]), book.clone(), &id));
         let items = settings.processors.iter().map(|&processor| self.declared.processors[processor].common.clone());
         Pipeline::new(settings.signal, nodes, items.collect(), branches.collect(), crossing)
     }
@@ -462,10 +486,6 @@ pub fn reason_names(config: &Config) -> Vec<String> {
     policies.map(|policy| policy.name.clone()).collect()
 }
 
-fn queue_settings(exporter: &ExporterSettings) -> Option<&QueueSettings> {
-    exporter.kind.client().map(|client| &client.queue)
-}
-
 /// What an exporter shows of itself.
 struct Secrets<'a> {
     tls: Option<TlsClient>,
@@ -485,8 +505,9 @@ fn queue_of(
         Exporter::new(settings, secrets.tls, secrets.authenticators, Rc::clone(reasons), own, context.number)?;
     let retry = settings.kind.client().and_then(|client| client.retry.clone());
     // Exporters that deliver at once need no queue; these numbers are never reached.
-    let at_once = QueueSettings { enabled: false, num_consumers: 1, queue_size: 1, block_on_overflow: false };
-    let queue = queue_settings(settings).unwrap_or(&at_once);
+    let at_once =
+        QueueSettings { enabled: false, num_consumers: 1, queue_size: 1, block_on_overflow: false, storage: None };
+    let queue = settings.queue().unwrap_or(&at_once);
     Ok(Queue::new(exporter, queue, retry, declared.exporters[position].clone(), context.clone()))
 }
 

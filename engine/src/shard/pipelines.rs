@@ -118,6 +118,9 @@ impl Pipelines {
         for pipeline in &self.pipelines {
             pipeline.borrow().show_in_flight(turn);
         }
+        for queue in &self.queues {
+            queue.show_disk();
+        }
     }
 
     /// Memory held: (trace tables, other nodes).

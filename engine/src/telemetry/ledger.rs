@@ -13,8 +13,8 @@ use serde::Serialize;
 use super::cells::{Metric, Schema, Series};
 use super::metrics::{
     PIPELINE_ACCEPTED, PIPELINE_CREATED, PIPELINE_DELIVERED, PIPELINE_DROPPED, PIPELINE_FAILED, PIPELINE_IN_FLIGHT,
-    PIPELINE_SHED, RECEIVER_ACCEPTED, RECEIVER_OFFERED, RECEIVER_REFUSED, RECEIVER_REFUSED_REQUESTS, RECEIVER_REJECTED,
-    RECEIVER_REJECTED_REQUESTS, RECEIVER_UNANSWERED,
+    PIPELINE_KEPT, PIPELINE_SHED, RECEIVER_ACCEPTED, RECEIVER_OFFERED, RECEIVER_REFUSED, RECEIVER_REFUSED_REQUESTS,
+    RECEIVER_REJECTED, RECEIVER_REJECTED_REQUESTS, RECEIVER_UNANSWERED,
 };
 use codecs::otlp::Signal;
 
@@ -74,6 +74,8 @@ pub struct Account {
     pub failed: u64,
     /// Held by a node, a ring or a queue.
     pub in_flight: u64,
+    /// Of those in flight, what a durable queue keeps for the next start.
+    pub kept_on_disk: u64,
 }
 
 impl Intake {
@@ -92,9 +94,9 @@ impl Account {
     }
 
     /// The account without its names: equal for two exporters that were given the same.
-    fn figures(&self) -> [u64; 7] {
-        let Account { accepted, created, delivered, dropped, shed, failed, in_flight, .. } = *self;
-        [accepted, created, delivered, dropped, shed, failed, in_flight]
+    fn figures(&self) -> [u64; 8] {
+        let Account { accepted, created, delivered, dropped, shed, failed, in_flight, kept_on_disk, .. } = *self;
+        [accepted, created, delivered, dropped, shed, failed, in_flight, kept_on_disk]
     }
 }
 
@@ -188,7 +190,7 @@ impl Books {
     /// What happened on the way to each exporter; exporters that were given the same are named together.
     fn told_accounts(&self) -> Vec<String> {
         let mut groups: Vec<(&Account, Vec<&str>)> = Vec::new();
-        for account in self.accounts.iter().filter(|account| account.figures() != [0; 7]) {
+        for account in self.accounts.iter().filter(|account| account.figures() != [0; 8]) {
             let same = |(first, _): &&mut (&Account, Vec<&str>)| {
                 first.pipeline == account.pipeline && first.figures() == account.figures()
             };
@@ -202,12 +204,13 @@ impl Books {
             let (each, names) = (if exporters.len() > 1 { "each of " } else { "" }, exporters.join(", "));
             let pipeline = if one_pipeline { String::new() } else { format!("{} ", account.pipeline) };
             let mut parts = Vec::new();
-            mention(&mut parts, account.created, "made by processors");
+            mention(&mut parts, account.created, "made by processors or found on disk");
             parts.push(format!("{pipeline}{} kept and delivered to {each}{names}", thousands(account.delivered)));
             mention(&mut parts, account.dropped, "dropped by policy");
             mention(&mut parts, account.shed, "shed by overload");
             mention(&mut parts, account.failed, "not deliverable");
-            mention(&mut parts, account.in_flight, "still in flight");
+            mention(&mut parts, account.in_flight.saturating_sub(account.kept_on_disk), "still in flight");
+            mention(&mut parts, account.kept_on_disk, "kept on disk for the next start");
             parts.join(", ")
         });
         told.collect()
@@ -218,7 +221,8 @@ impl Books {
         if !wrong.is_empty() {
             return format!("THE LEDGER DOES NOT BALANCE: {}", wrong.join("; "));
         }
-        let lost = |account: &Account| account.shed + account.failed + account.in_flight;
+        let lost =
+            |account: &Account| account.shed + account.failed + account.in_flight.saturating_sub(account.kept_on_disk);
         match self.accounts.iter().map(lost).max().unwrap_or(0) {
             0 => "nothing lost".to_owned(),
             lost => format!("{} lost", thousands(lost)),
@@ -295,7 +299,7 @@ fn pipeline_signal(id: &str) -> Signal {
 
 /// Which term of an account a metric is.
 fn account_term(metric: &'static Metric) -> Option<Term<Account>> {
-    let terms: [(&[Metric], Term<Account>); 7] = [
+    let terms: [(&[Metric], Term<Account>); 8] = [
         (&PIPELINE_ACCEPTED, |book| &mut book.accepted),
         (&PIPELINE_CREATED, |book| &mut book.created),
         (&PIPELINE_DELIVERED, |book| &mut book.delivered),
@@ -303,6 +307,7 @@ fn account_term(metric: &'static Metric) -> Option<Term<Account>> {
         (&PIPELINE_SHED, |book| &mut book.shed),
         (&PIPELINE_FAILED, |book| &mut book.failed),
         (&PIPELINE_IN_FLIGHT, |book| &mut book.in_flight),
+        (&PIPELINE_KEPT, |book| &mut book.kept_on_disk),
     ];
     terms.into_iter().find_map(|(family, term)| member(family, metric).map(|_| term))
 }

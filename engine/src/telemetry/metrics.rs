@@ -163,6 +163,8 @@ metrics! {
             "that could not be delivered.";
         PIPELINE_IN_FLIGHT: Kind::Gauge, Basic, "tracegate_pipeline_in_flight",
             "held by nodes, rings, the queue or an export.";
+        PIPELINE_KEPT: Kind::Gauge, Basic, "tracegate_pipeline_kept_on_disk",
+            "of those held that the durable queue keeps for the next start.";
     }
     for the gateway {
         RECEIVER_REFUSED_REQUESTS: Kind::Counter, Basic, "otelcol_receiver_refused_requests",
@@ -280,6 +282,21 @@ metrics! {
             "Busy share of the busiest shard's time, 0 to 100.";
         SHARD_CAUGHT_PANICS: Kind::Counter, Basic, "tracegate_shard_caught_panics",
             "Requests answered INTERNAL because a pure call on them panicked; each is a defect of ours.";
+
+        QUEUE_DISK_BYTES: Kind::Gauge, Normal, "tracegate_queue_disk_bytes",
+            "Bytes of a durable queue's files.";
+        QUEUE_DISK_REQUESTS: Kind::Gauge, Normal, "tracegate_queue_disk_requests",
+            "Requests on disk that are not delivered yet.";
+        QUEUE_DISK_OLDEST: Kind::Gauge, Normal, "tracegate_queue_disk_oldest_age_seconds",
+            "Age of the oldest request on disk, also if an earlier process took it.";
+        QUEUE_DISK_FOUND: Kind::Counter, Normal, "tracegate_queue_disk_found_requests",
+            "Requests that an earlier process left on disk.";
+        QUEUE_DISK_CUT: Kind::Counter, Normal, "tracegate_queue_disk_cut_tails",
+            "Torn ends of files that were cut off at the start.";
+        QUEUE_DISK_SKIPPED: Kind::Counter, Normal, "tracegate_queue_disk_skipped_records",
+            "Damaged records on disk that were passed over.";
+        QUEUE_DISK_NOT_WRITTEN: Kind::Counter, Normal, "tracegate_queue_disk_not_written_requests",
+            "Requests that could not be written to disk: refused, or in memory only if nobody can send them again.";
 
         KEPT_TRACES: Kind::Gauge, Normal, "tracegate_kept_traces",
             "Traces held by the memory exporter.";
@@ -901,6 +918,8 @@ pub struct BookSeries {
     pub failed: Counter,
     /// Held by nodes, rings, the queue or an export; the sum over these holders, set before a scrape.
     pub in_flight: Gauge,
+    /// Of those in flight, what a durable queue keeps for the next start; set when a drain gives up.
+    pub kept: Gauge,
 }
 
 impl BookSeries {
@@ -916,6 +935,7 @@ impl BookSeries {
             shed: schema.counter(&PIPELINE_SHED[at], &own),
             failed: schema.counter(&PIPELINE_FAILED[at], &own),
             in_flight: schema.gauge(&PIPELINE_IN_FLIGHT[at], &own),
+            kept: schema.gauge(&PIPELINE_KEPT[at], &own),
         }
     }
 }
@@ -992,6 +1012,41 @@ impl ShardSeries {
             connections: schema.gauge(&SHARD_CONNECTIONS, &[]),
             busy_percent: schema.gauge(&SHARD_BUSIEST, &[]),
             caught_panics: schema.counter(&SHARD_CAUGHT_PANICS, &[]),
+        }
+    }
+}
+
+/// What a durable queue shows of its files.
+#[derive(Clone, Debug)]
+pub struct QueueDiskSeries {
+    /// Bytes of its files; set by one shard only, because gauges are summed. So are the next two.
+    pub bytes: Gauge,
+    /// Requests not delivered yet.
+    pub requests: Gauge,
+    /// Age of the oldest in seconds.
+    pub oldest_age_seconds: Gauge,
+    /// Requests that an earlier process left.
+    pub found: Counter,
+    /// Torn ends.
+    pub cut: Counter,
+    /// Damaged records.
+    pub skipped: Counter,
+    /// Requests that could not be written.
+    pub not_written: Counter,
+}
+
+impl QueueDiskSeries {
+    /// Declares the series of one exporter's queue.
+    pub fn declare(schema: &mut Schema, exporter_id: &str, signal: Signal) -> QueueDiskSeries {
+        let own = [("exporter", exporter_id), ("data_type", signal.name())];
+        QueueDiskSeries {
+            bytes: schema.gauge(&QUEUE_DISK_BYTES, &own),
+            requests: schema.gauge(&QUEUE_DISK_REQUESTS, &own),
+            oldest_age_seconds: schema.gauge(&QUEUE_DISK_OLDEST, &own),
+            found: schema.counter(&QUEUE_DISK_FOUND, &own),
+            cut: schema.counter(&QUEUE_DISK_CUT, &own),
+            skipped: schema.counter(&QUEUE_DISK_SKIPPED, &own),
+            not_written: schema.counter(&QUEUE_DISK_NOT_WRITTEN, &own),
         }
     }
 }
@@ -1183,6 +1238,7 @@ mod tests {
             MemoryLimiterSeries::declare(&mut schema, "memory_limiter", signal);
             ExporterSeries::declare(&mut schema, "otlp/jaeger", signal);
             BookSeries::declare(&mut schema, signal.name(), "otlp/jaeger", signal);
+            QueueDiskSeries::declare(&mut schema, "otlp/jaeger", signal);
         }
         FilterSeries::declare(&mut schema, "filter");
         BatchSeries::declare(&mut schema, "batch");

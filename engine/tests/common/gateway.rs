@@ -47,6 +47,8 @@ pub struct Setup<'a> {
     /// Keys of `protocols.grpc` and `protocols.http`, beside the endpoint.
     pub grpc: &'a str,
     pub http: &'a str,
+    /// Id and settings.
+    pub extensions: Vec<(&'a str, String)>,
     /// Id and settings, in the pipeline's order.
     pub processors: Vec<(&'a str, String)>,
     /// Id and settings.
@@ -55,7 +57,12 @@ pub struct Setup<'a> {
 
 impl<'a> Setup<'a> {
     pub fn new(engine: Engine) -> Setup<'a> {
-        Setup { engine, grpc: "", http: "", processors: Vec::new(), exporters: Vec::new() }
+        Setup { engine, grpc: "", http: "", extensions: Vec::new(), processors: Vec::new(), exporters: Vec::new() }
+    }
+
+    pub fn extension(mut self, id: &'a str, settings: impl Into<String>) -> Self {
+        self.extensions.push((id, settings.into()));
+        self
     }
 
     pub fn processor(mut self, id: &'a str, settings: impl Into<String>) -> Self {
@@ -80,13 +87,16 @@ impl<'a> Setup<'a> {
         let (grpc, http) = (self.grpc, self.http);
         let processors =
             if self.processors.is_empty() { " {}\n".to_owned() } else { format!("\n{}", section(&self.processors)) };
+        let extensions =
+            if self.extensions.is_empty() { " {}\n".to_owned() } else { format!("\n{}", section(&self.extensions)) };
         format!(
-            "receivers:\n  otlp:\n    protocols:\n      grpc: {{endpoint: '127.0.0.1:0', {grpc}}}\n      http: \
-             {{endpoint: '127.0.0.1:0', {http}}}\nprocessors:{processors}exporters:\n{}service:\n  engine: {{cores: \
+            "extensions:{extensions}receivers:\n  otlp:\n    protocols:\n      grpc: {{endpoint: '127.0.0.1:0', {grpc}}}\n      http: \
+             {{endpoint: '127.0.0.1:0', {http}}}\nprocessors:{processors}exporters:\n{}service:\n  extensions: [{}]\n  engine: {{cores: \
              {shards}, pin: false, runtime: {runtime}, shutdown_timeout: {shutdown_timeout}, admin: '127.0.0.1:0'}}\n  \
              telemetry:\n    metrics: {{address: '127.0.0.1:0', level: detailed}}\n  pipelines:\n    traces:\n      \
              receivers: [otlp]\n      processors: [{}]\n      exporters: [{}]\n",
             section(&self.exporters),
+            ids(&self.extensions),
             ids(&self.processors),
             ids(&self.exporters)
         )
@@ -286,6 +296,13 @@ impl Gateway {
     pub fn stop(self) -> Ending {
         self.terminate();
         self.ended()
+    }
+
+    /// Ends it at once, as the kernel does when memory is short: it has no last word.
+    pub fn kill(self) {
+        let pid = Pid::from_child(&self.child);
+        kill_process(pid, Signal::KILL).expect("the gateway still runs");
+        drop(self.ended());
     }
 
     /// Waits until it has ended.

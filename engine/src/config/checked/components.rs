@@ -313,6 +313,13 @@ pub struct ExporterSettings {
     pub kind: ExporterKind,
 }
 
+impl ExporterSettings {
+    /// `sending_queue`, for those that have one.
+    pub fn queue(&self) -> Option<&QueueSettings> {
+        self.kind.client().map(|client| &client.queue)
+    }
+}
+
 /// Where an exporter sends.
 #[derive(Clone, Debug)]
 pub enum ExporterKind {
@@ -501,4 +508,23 @@ pub struct QueueSettings {
     pub queue_size: usize,
     /// A full queue makes its input wait instead of refusing it.
     pub block_on_overflow: bool,
+    /// `storage`: the extension whose disk keeps what waits; `None`: memory only. Only where the queue is enabled.
+    pub storage: Option<ComponentId>,
+}
+
+/// `extensions.file_storage`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StorageSettings {
+    /// Its id below `extensions`.
+    pub id: ComponentId,
+    /// Where the logs of its queues lie, each in a directory of its own.
+    pub directory: PathBuf,
+    /// Make the directory, and those above it, if it is missing.
+    pub create_directory: bool,
+    /// Permissions of a directory that is made.
+    pub directory_mode: u32,
+    /// `timeout`: how long another process may still hold a log.
+    pub lock_timeout_ns: u64,
+    /// `max_size`: bytes of one queue's log.
+    pub log_bytes_max: u64,
 }

@@ -2,8 +2,8 @@
 
 use codecs::compression::Compression;
 
-use super::tls;
-use crate::config::checked::{QueueSettings, RetrySettings, TlsClientSettings};
+use super::{component_id, tls};
+use crate::config::checked::{ComponentId, QueueSettings, RetrySettings, TlsClientSettings};
 use crate::config::section::{Field, Idle, Section};
 use crate::config::yaml::Value;
 
@@ -50,14 +50,30 @@ pub(crate) fn queue(exporter: &Section<'_>) -> QueueSettings {
         "acknowledging after the export",
         "write `sending_queue: {enabled: false}` and no `batch` processor: then the export's result is the answer",
     );
-    section.unsupported(
-        "storage",
-        Idle::Zero,
-        "queues on disk; what waits would be lost when the process dies",
-        "remove it: the queue is in memory",
-    );
+    let storage = storage(&section, enabled);
     section.no_effect("batch", Idle::Zero, "put a `batch` processor at the end of the pipeline");
-    QueueSettings { enabled, num_consumers, queue_size, block_on_overflow }
+    QueueSettings { enabled, num_consumers, queue_size, block_on_overflow, storage }
+}
+
+/// `storage` of a queue.
+fn storage(queue: &Section<'_>, enabled: bool) -> Option<ComponentId> {
+    let field = queue.field("storage").filter(|field| !field.node.is_null())?;
+    let text = field.text().filter(|text| !text.is_empty())?;
+    match component_id(&text) {
+        Ok(id) if id.kind != "file_storage" => {
+            field.lacking(format!("`{id}` is no storage that is built"), "use `file_storage`");
+            None
+        }
+        Ok(_) if !enabled => {
+            field.warning("has no effect without the queue", "remove `enabled: false`, or the storage");
+            None
+        }
+        Ok(id) => Some(id),
+        Err(message) => {
+            field.error(message, "write the id of an extension, as in `storage: file_storage/queue`");
+            None
+        }
+    }
 }
 
 /// `retry_on_failure`; `None` if it is disabled.

@@ -13,6 +13,7 @@ pub(crate) mod bearer_token;
 pub(crate) mod client;
 pub(crate) mod debug;
 pub(crate) mod endpoint;
+pub(crate) mod file_storage;
 pub(crate) mod filter;
 pub(crate) mod group_by_trace;
 pub(crate) mod headers_setter;
@@ -110,7 +111,7 @@ const EXPORT_OTLP: &str = "most backends take OTLP: use the `otlp` or `otlphttp`
 const USE_TRANSFORM: &str = "`transform` sets, deletes and rewrites attributes by statements";
 const USE_OTLP_METRICS: &str = "send metrics as they are with `otlp` or `otlphttp`, or leave this with the Collector";
 const NO_CONNECTORS: &str = "keep the Collector for this pipeline";
-const NO_STORAGE: &str = "queues are in memory for now: remove `storage`, and drain before stopping";
+const NO_STORAGE: &str = "`file_storage` keeps queues on this machine's disk";
 const NO_AUTH: &str = "`bearertokenauth` and `basicauth` work on both sides; for a receiver a proxy may check more";
 
 /// Every component that is known by name, sorted by kind.
@@ -219,7 +220,7 @@ pub(crate) const COMPONENTS: &[Component] = &[
     component(Extension, "healthcheckv2", Built),
     component(Extension, "zpages", Built),
     component(Extension, "pprof", Built),
-    component(Extension, "file_storage", Later(NO_STORAGE)),
+    component(Extension, "file_storage", Built),
     component(Extension, "db_storage", Elsewhere(NO_STORAGE)),
     component(Extension, "redis_storage", Elsewhere(NO_STORAGE)),
     component(

@@ -105,7 +105,10 @@ fn queue(exporter: &Section<'_>) -> (QueueSettings, usize) {
             "5 to 50 suit most backends: see `remote_write_queue.num_consumers`",
         );
     }
-    (QueueSettings { enabled, num_consumers: 1, queue_size, block_on_overflow: false }, parallel as usize)
+    (
+        QueueSettings { enabled, num_consumers: 1, queue_size, block_on_overflow: false, storage: None },
+        parallel as usize,
+    )
 }
 
 fn translation(section: &Section<'_>) -> Settings {
