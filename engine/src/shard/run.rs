@@ -17,7 +17,7 @@ use super::runtime::{self, Socket, Stream};
 use crate::exporter::memory::KeptTrace;
 use crate::receiver::otlp::OtlpReceiver;
 use crate::telemetry::metrics::HandshakeSeries;
-use crate::transport::gate::{Fault, Gate};
+use crate::transport::gate::{Fault, Gate, GateStream};
 use crate::transport::{grpc_server::GrpcServer, http1_server::HttpServer};
 use std::cell::{Cell, RefCell};
 use std::net::IpAddr;
@@ -136,12 +136,9 @@ impl Shard {
     async fn serve(&self, listener: usize, stream: Stream, peer: Option<IpAddr>) {
         let draining = self.context.draining.clone();
         let gate = &self.gates.gates[listener];
-        let until = async {
-            let drained = pin!(draining.started());
-            let limit = gate.handshake_max();
-            runtime::timeout(limit, drained).await.is_none().then(Fault::timeout)
-        };
-        let stream = match gate.enter(stream, until).await {
+        // A handshake's state is large and short-lived: in a box it is not part of every open connection.
+        let entered = if gate.has_tls() { Box::pin(self.enter(gate, stream)).await } else { Ok(gate.plain(stream)) };
+        let stream = match entered {
             Ok(stream) => stream,
             Err(fault) => return self.refused(listener, fault, peer),
         };
@@ -154,6 +151,15 @@ impl Shard {
             Server::Http(server, receiver) => server.serve(stream, receiver.connected(peer), draining).await,
         }
         self.refused(listener, gate.leave(&first), peer);
+    }
+
+    /// Lets a connection in, or not, within the time that the listener gives it.
+    async fn enter(&self, gate: &Gate, stream: Stream) -> Result<GateStream<Stream>, Option<Fault>> {
+        let until = async {
+            let drained = pin!(self.context.draining.started());
+            runtime::timeout(gate.handshake_max(), drained).await.is_none().then(Fault::timeout)
+        };
+        gate.enter(stream, until).await
     }
 
     /// Counts a connection that was not let in, and says why.

@@ -137,6 +137,11 @@ impl Gate {
         self.0.handshake_max
     }
 
+    /// Lets a connection in at a port without TLS.
+    pub fn plain<S>(&self, socket: S) -> GateStream<S> {
+        GateStream::Plain(Opening::new(socket))
+    }
+
     /// Lets a connection in. `until` ends the wait: with a fault when time is over, with `None` when nobody is to be let
     /// in any more. An error of `None` is nothing to speak of: the peer left without a word.
     pub async fn enter<S>(
