@@ -59,7 +59,7 @@ const SHRINK_WINDOW_NS: u64 = 25_000_000_000;
 pub enum Select<'a> {
     /// Every one.
     All,
-    /// Those at these positions of [`SpanIndex::spans`].
+    /// Those at these positions of the index's items.
     Some(&'a [u32]),
 }
 
