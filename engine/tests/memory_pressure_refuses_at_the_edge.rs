@@ -16,9 +16,8 @@ use std::time::{Duration, Instant};
 const LIMIT_MIB: u64 = 12;
 const SPIKE_MIB: u64 = 2;
 const SPANS_PER_REQUEST: u32 = 400;
-/// What the process takes beside its budget: code (a debug build has much), stacks, allocator, the kernel's page
-/// granularity.
-const OVERHEAD_BYTES: u64 = 56 << 20;
+/// What the process takes beside its budget: code, stacks, allocator, the kernel's page granularity.
+const OVERHEAD_BYTES: u64 = 48 << 20;
 /// An empty gateway takes requests within a few turns of its shards. Kept memory grows old after 25 s at the earliest, so
 /// a gateway that only waited for that would be found out.
 const SOON: Duration = Duration::from_secs(20);
@@ -50,11 +49,6 @@ fn check(engine: Engine) {
     }
 }
 
-/// Every trace waits, also one that is certain to be kept.
-fn undecided(wait_ms: u64) -> String {
-    tail_sampling(&format!("{wait_ms}ms, decide_when_certain: false"))
-}
-
 /// One trace per request; one in five has an error.
 fn trace(number: u64) -> Trace {
     let kind = if number.is_multiple_of(5) { Kind::ErrorIn(7) } else { Kind::Plain };
@@ -69,7 +63,7 @@ fn is_refused_and_recovers(engine: Engine, wait_ms: u64) -> bool {
             "memory_limiter",
             format!("{{check_interval: 1s, limit_mib: {LIMIT_MIB}, spike_limit_mib: {SPIKE_MIB}}}"),
         )
-        .processor("tail_sampling", undecided(wait_ms))
+        .processor("tail_sampling", tail_sampling(&format!("{wait_ms}ms")))
         .otlp("otlp", sink.address, "")
         .start();
     let idle_bytes = gateway.resident_bytes();

@@ -350,7 +350,7 @@ fn connect(
 /// Parts of the budget that one giant, and what all shards remember of kept and of dropped traces, may take.
 const GIANT_PART: u64 = 8;
 const KEPT_MEMORY_PART: u64 = 16;
-const DROPPED_MEMORY_PART: u64 = 32;
+const DROPPED_MEMORY_PART: u64 = 128;
 
 /// What the nodes of a pipeline are made from.
 struct Parts<'a> {
