@@ -1,4 +1,4 @@
-"""A server as a child process: started in a folder of its own, stopped by its id, never left behind."""
+"""A server as a child process: started in a folder and a session of its own, stopped by its id, never left behind."""
 
 import os
 import signal
@@ -15,7 +15,9 @@ class Child:
     def __init__(self, name):
         """`name` as in `the gateway`, for messages."""
         self.name = name
-        self._directory = tempfile.TemporaryDirectory(prefix="tracegate-interop-")
+        # Processes that a child started may still write while its folder is being removed: what is left of a folder of
+        # temporary files says nothing about the gateway.
+        self._directory = tempfile.TemporaryDirectory(prefix="tracegate-interop-", ignore_cleanup_errors=True)
         self.folder = Path(self._directory.name)
         self._log_path = self.folder / "log"
         self._process = None
@@ -24,7 +26,7 @@ class Child:
         """Starts the process; the first argument is the program. `pass_fds` stay open in it."""
         with open(self._log_path, "wb") as log:
             self._process = subprocess.Popen(arguments, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.folder,
-                                             env=os.environ | (environment or {}), pass_fds=pass_fds)
+                                             env=os.environ | (environment or {}), pass_fds=pass_fds, start_new_session=True)
 
     def wait_until(self, ready, seconds):
         """Waits for `ready()`; fails at once when the process ends instead."""
@@ -36,7 +38,8 @@ class Child:
 
     def __exit__(self, kind, error, trace):
         if self._process is not None and self._process.poll() is None:
-            self._process.kill()
+            # Its session: a browser starts processes by the dozen.
+            os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
         if kind is not None and not issubclass(kind, Skipped):
             print(f"    --- {self.name} said, at last:\n{indented(self.log()[-4000:])}")
