@@ -14,10 +14,11 @@ import shutil
 import time
 
 from parts.child import Child
-from parts.outcome import Skipped, poll, require
+from parts.outcome import Failed, Skipped, poll, require
 
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
 ANSWER_SECONDS = 60.0
+CLOSING_SECONDS = 20.0
 # The protocol names keys by these.
 KEY_CODES = {"Enter": 13, "Escape": 27, "ArrowUp": 38, "ArrowDown": 40, "Tab": 9}
 
@@ -64,9 +65,19 @@ class Browser(Child):
         return self
 
     def __exit__(self, kind, error, trace):
+        self._close()
         super().__exit__(kind, error, trace)
         os.close(self._to)
         os.close(self._from)
+
+    def _close(self):
+        """Asks the browser to end, with its dozen processes; one that does not is killed like any other child."""
+        self._session = None
+        try:
+            self._call("Browser.close")
+            self.wait(CLOSING_SECONDS)
+        except (Failed, OSError):
+            pass
 
     def open(self, url):
         """Goes to a page; what it draws has to be waited for."""

@@ -52,10 +52,14 @@ class Child:
     def terminate(self, seconds):
         """SIGTERM; returns the exit code, and fails if there is none within `seconds`."""
         self._process.send_signal(signal.SIGTERM)
+        return self.wait(seconds)
+
+    def wait(self, seconds):
+        """The exit code of a process that was asked to stop; fails if there is none within `seconds`."""
         try:
             return self._process.wait(seconds)
         except subprocess.TimeoutExpired:
-            raise Failed(f"{self.name} did not stop within {seconds:.0f} s of SIGTERM") from None
+            raise Failed(f"{self.name} did not stop within {seconds:.0f} s of being asked") from None
 
 
 def indented(text):
