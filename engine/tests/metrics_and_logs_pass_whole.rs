@@ -3,6 +3,7 @@
 
 mod common;
 
+use codecs::compression::{Compression, Decompressor};
 use codecs::grpc::Code;
 use codecs::json;
 use codecs::otlp::Signal;
@@ -232,4 +233,75 @@ fn what_is_malformed_is_refused_whole_and_what_nobody_takes_does_not_exist() {
     assert_eq!(send(&gateway, Signal::Metrics, &sound), Answer::Taken);
     gateway.stop().assert_nothing_lost();
     assert_eq!(sink.requests().concat(), sound, "nothing of the broken ones arrived");
+}
+
+#[test]
+fn requests_of_all_signals_lie_whole_in_one_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name);
+    let exporters = format!(
+        "  file/lines: {{path: '{}'}}\n  file/proto: {{path: '{}', format: proto}}\n  file/zstd: {{path: '{}', \
+         compression: zstd, create_directory: true, rotation: {{max_megabytes: 1}}}}\n",
+        path("lines.json").display(),
+        path("spans.binary").display(),
+        path("made/for/it/lines.zstd").display()
+    );
+    let all = "{receivers: [otlp], exporters: [file/lines, file/proto, file/zstd]}";
+    let gateway = start(&exporters, &format!("    traces: {all}\n    metrics: {all}\n    logs: {all}\n"));
+    let spans = request_of(&[Trace { number: 1, spans: 3, kind: Kind::Plain }]).to_vec();
+    let sent = [(Signal::Traces, spans), (Signal::Metrics, metrics(2)), (Signal::Logs, logs(2))];
+    for (signal, message) in &sent {
+        // No node takes ownership: who is answered can read the file.
+        assert_eq!(send(&gateway, *signal, message), Answer::Taken);
+    }
+    let lines = |text: &[u8]| text.split_inclusive(|byte| *byte == b'\n').map(<[u8]>::to_vec).collect::<Vec<_>>();
+    let as_json = |signal: Signal, message: &[u8]| {
+        let mut text = Vec::new();
+        json::write_request(signal, message, &mut text).unwrap();
+        text
+    };
+    let expected: Vec<Vec<u8>> = sent.iter().map(|(signal, message)| as_json(*signal, message)).collect();
+    let read = lines(&std::fs::read(path("lines.json")).unwrap());
+    assert_eq!(read, expected.iter().map(|line| [&line[..], b"\n"].concat()).collect::<Vec<_>>());
+    let records = records(&std::fs::read(path("spans.binary")).unwrap());
+    assert_eq!(records, sent.map(|(_, message)| message));
+    let compressed = self::records(&std::fs::read(path("made/for/it/lines.zstd")).unwrap());
+    let plain = compressed.iter().map(|record| unpacked(record)).collect::<Vec<_>>();
+    assert_eq!(plain, expected);
+    gateway.stop().assert_nothing_lost();
+}
+
+fn unpacked(record: &[u8]) -> Vec<u8> {
+    let mut plain = Vec::new();
+    Decompressor::default().decompress(Compression::Zstd, record, 1 << 20, &mut plain).expect("zstd");
+    plain
+}
+
+/// What lies behind lengths of four bytes.
+fn records(mut file: &[u8]) -> Vec<Vec<u8>> {
+    let mut records = Vec::new();
+    while let Some((length, rest)) = file.split_first_chunk() {
+        let (record, rest) = rest.split_at(u32::from_be_bytes(*length) as usize);
+        records.push(record.to_vec());
+        file = rest;
+    }
+    assert!(file.is_empty(), "half a length at the end");
+    records
+}
+
+#[test]
+fn senders_hear_of_a_full_disk_and_others_do_not() {
+    let sink = Sink::start();
+    let exporters = format!("  file: {{path: /dev/full}}\n{}", otlp(&sink));
+    let pipelines =
+        "    metrics: {receivers: [otlp], exporters: [otlp]}\n    logs: {receivers: [otlp], exporters: [file]}\n";
+    let gateway = start(&exporters, pipelines);
+    let answer = send(&gateway, Signal::Logs, &logs(3));
+    assert_eq!(answer.status().code, Code::Unavailable, "{answer:?}");
+    assert!(answer.status().message.contains("/dev/full takes nothing"), "{answer:?}");
+    assert_eq!(send(&gateway, Signal::Metrics, &metrics(3)), Answer::Taken);
+    assert_eq!(gateway.metrics().sum("otelcol_exporter_send_failed_log_records", &["exporter=\"file\""]), 3.0);
+    let ending = gateway.stop();
+    assert_eq!(ending.status.code(), Some(0), "{}", ending.said);
+    assert_eq!(sink.requests().concat(), metrics(3));
 }

@@ -188,7 +188,8 @@ fn receiver() -> (Rc<OtlpReceiver>, Rc<RefCell<Pipelines>>) {
     let node = Processor::TailSampling(Box::new(TailSampling::new(Sampler::new(&settings, 7, 1), sampling)));
     let id = ComponentId { kind: "nop".to_owned(), name: None };
     let nop = ExporterSettings { id, signal: Signal::Traces, kind: ExporterKind::Nop };
-    let nop = Exporter::new(&nop, None, &Authenticators::default(), Rc::default(), OwnExporterSeries::None, 0).unwrap();
+    let nop =
+        Exporter::new(&nop, None, None, &Authenticators::default(), Rc::default(), OwnExporterSeries::None, 0).unwrap();
     let queue =
         QueueSettings { enabled: false, num_consumers: 1, queue_size: 1, block_on_overflow: false, storage: None };
     let queue = Queue::new(nop, &queue, None, exporter, shard.clone());

@@ -16,6 +16,7 @@ use crate::auth::Authenticators;
 use crate::config;
 use crate::config::checked::{Config, ExporterKind, ExporterSettings, ProcessorKind, RuntimeChoice};
 use crate::exporter::Exporter;
+use crate::exporter::file::{FileWriter, Files};
 use crate::queue::log::Log;
 use crate::shard::assemble::{Declared, ShardSeed};
 use crate::shard::budget::Budget;
@@ -110,8 +111,14 @@ fn start_and_serve(config: Config, name: String) -> Result<(), String> {
     let tls = exporters_tls(&config, &certificates)?;
     let authenticators = Authenticators::new(&config)?;
     let logs_on_disk = LogsOnDisk::open(&config)?;
-    let given =
-        Given { tls: Arc::new(tls), gates, authenticators: authenticators.clone(), logs: logs_on_disk.shared() };
+    let files = Files::open(&config)?;
+    let given = Given {
+        tls: Arc::new(tls),
+        files: files.writers(&config),
+        gates,
+        authenticators: authenticators.clone(),
+        logs: logs_on_disk.shared(),
+    };
     let fleet = Rc::new(start_shards(&config, &declared, &decided, &connections, given)?);
     let control = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let control = control.map_err(|error| format!("the control thread cannot start: {error}"))?;
@@ -132,6 +139,7 @@ fn start_and_serve(config: Config, name: String) -> Result<(), String> {
     if let Ok(fleet) = Rc::try_unwrap(fleet) {
         fleet.end();
     }
+    files.close();
     logs_on_disk.close();
     logs.flush();
     served.map(|ledger| eprintln!("{ledger}"))
@@ -200,6 +208,8 @@ pub(super) fn budget_of(config: &Config, memory_bytes: u64) -> ((u64, u64), &'st
 struct Given {
     /// By the exporter's number.
     tls: Arc<Vec<Option<TlsClient>>>,
+    /// By the exporter's number.
+    files: Arc<Vec<Option<FileWriter>>>,
     /// By the listener's number.
     gates: Arc<Vec<Gate>>,
     authenticators: Authenticators,
@@ -228,6 +238,7 @@ fn start_shards(
         lease: budget.lease(),
         mesh,
         tls: Arc::clone(&given.tls),
+        files: Arc::clone(&given.files),
         gates: Arc::clone(&given.gates),
         authenticators: given.authenticators.clone(),
         logs: Arc::clone(&given.logs),

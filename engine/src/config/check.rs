@@ -320,6 +320,7 @@ fn exporter(field: &Field<'_>) -> Option<Definition> {
         "otlp" | "otlp_grpc" => component::otlp_exporter::check_grpc(field),
         "otlphttp" | "otlp_http" => component::otlp_exporter::check_http(field),
         "debug" => component::debug::check(field).map(Definition::of),
+        "file" => component::file::check(field).map(Definition::of),
         "memory" => component::memory::check(field).map(Definition::of),
         "nop" => component::nop::check(field).map(Definition::of),
         "prometheusremotewrite" | "prometheus_remote_write" => component::remote_write::check(field),

@@ -41,6 +41,11 @@ pub(crate) const DIFFERENCES: &[(Kind, &str, &str)] = &[
     ),
     (Kind::Connector, "spanmetrics", SPAN_METRICS),
     (Kind::Connector, "span_metrics", SPAN_METRICS),
+    (
+        Kind::Exporter,
+        "file",
+        "a request counts as sent once it is in the file: nothing waits for `flush_interval`, and senders hear of a full disk",
+    ),
     (Kind::Exporter, "debug", "lines go to standard error and are laid out differently"),
     (Kind::Exporter, "memory", "ours: the Collector has no such exporter"),
 ];

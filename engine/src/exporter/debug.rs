@@ -317,7 +317,7 @@ impl Display for Time {
 }
 
 /// Days since 1970 as (year, month, day) of the Gregorian calendar. u64 nanoseconds end in 2554: no negative days.
-fn date(days: u64) -> (u64, u64, u64) {
+pub(super) fn date(days: u64) -> (u64, u64, u64) {
     // Years begin in March: the leap day is then the last of its year, and months have 30.6 days on average.
     let days = days + 719_468;
     let (era, day_of_era) = (days / 146_097, days % 146_097);

@@ -4,6 +4,7 @@
 //! business. Kinds that need no network answer in [`Exporter::deliver_at_once`].
 
 pub mod debug;
+pub mod file;
 pub mod memory;
 pub mod otlp;
 pub mod otlphttp;
@@ -59,6 +60,7 @@ enum Kind {
     OtlpHttp(Box<otlphttp::OtlpHttpExporter>, Encoding),
     RemoteWrite(Box<remote_write::RemoteWriteExporter>),
     Debug(Verbosity),
+    File(file::FileExporter),
     Memory(Box<RefCell<MemoryTraces>>, MemoryExporterSeries),
     Nop,
 }
@@ -97,15 +99,18 @@ impl Exporter {
             ExporterKind::OtlpGrpc(otlp) => otlp::OtlpExporter::tls(&settings.id, otlp),
             ExporterKind::OtlpHttp(otlp) => otlphttp::OtlpHttpExporter::tls(&settings.id, otlp),
             ExporterKind::RemoteWrite(remote) => otlphttp::OtlpHttpExporter::tls(&settings.id, &remote.http),
-            ExporterKind::Debug { .. } | ExporterKind::Memory { .. } | ExporterKind::Nop => Ok(None),
+            ExporterKind::Debug { .. } | ExporterKind::File(_) | ExporterKind::Memory { .. } | ExporterKind::Nop => {
+                Ok(None)
+            }
         }
     }
 
-    /// An exporter on shard number `shard`. `tls` is what [`Exporter::tls`] read, `authenticators` those of the process; `reasons` are the names that spans'
+    /// An exporter on shard number `shard`. `tls` is what [`Exporter::tls`] read, `writer` leads to its file, `authenticators` those of the process; `reasons` are the names that spans'
     /// reasons stand for, from number 1 on. Errors name what of its settings cannot be used.
     pub fn new(
         settings: &ExporterSettings,
         tls: Option<TlsClient>,
+        writer: Option<file::FileWriter>,
         authenticators: &Authenticators,
         reasons: Rc<[String]>,
         own: OwnExporterSeries,
@@ -133,6 +138,10 @@ impl Exporter {
                 Kind::RemoteWrite(Box::new(exporter))
             }
             ExporterKind::Debug { verbosity } => Kind::Debug(*verbosity),
+            ExporterKind::File(file) => {
+                let writer = writer.ok_or("its file was not opened")?;
+                Kind::File(file::FileExporter::new(file, writer))
+            }
             ExporterKind::Memory { traces_max } => {
                 let bounds = MemoryBounds { traces_max: *traces_max, bytes_max: KEPT_BYTES_MAX };
                 let OwnExporterSeries::Memory(series) = own else {
@@ -153,7 +162,7 @@ impl Exporter {
     /// Delivers without waiting, if this kind can; otherwise the request has to go through the queue.
     pub fn deliver_at_once(&self, request: &ExportRequest, shard: &ShardContext) -> Option<Outcome> {
         match &self.kind {
-            Kind::OtlpGrpc(..) | Kind::OtlpHttp(..) | Kind::RemoteWrite(..) => None,
+            Kind::OtlpGrpc(..) | Kind::OtlpHttp(..) | Kind::RemoteWrite(..) | Kind::File(_) => None,
             Kind::Debug(verbosity) => {
                 let encoded = request.encoded(Encoding::default(), shard);
                 eprint!("{}", debug::render(*verbosity, self.signal, &encoded.body[PREFIX_BYTES..]));
@@ -177,6 +186,7 @@ impl Exporter {
             Kind::OtlpGrpc(otlp, encoding) => otlp.attempt(&encoding.of_request(request, shard)).await,
             Kind::OtlpHttp(otlp, encoding) => otlp.attempt(&encoding.of_request(request, shard)).await,
             Kind::RemoteWrite(remote) => remote.attempt(request, shard).await,
+            Kind::File(file) => file.attempt(&file.encoding().of_request(request, shard)).await,
             Kind::Debug(_) | Kind::Memory(..) | Kind::Nop => Outcome::Delivered,
         }
     }
@@ -187,7 +197,7 @@ impl Exporter {
             Kind::OtlpGrpc(otlp, _) => otlp.close().await,
             Kind::OtlpHttp(otlp, _) => otlp.close().await,
             Kind::RemoteWrite(remote) => remote.close().await,
-            Kind::Debug(_) | Kind::Memory(..) | Kind::Nop => {}
+            Kind::File(_) | Kind::Debug(_) | Kind::Memory(..) | Kind::Nop => {}
         }
     }
 

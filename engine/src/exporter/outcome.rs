@@ -91,7 +91,7 @@ pub enum ErrorWord {
     Request,
     /// The gateway stops.
     Shutdown,
-    /// The disk that keeps the queue takes nothing.
+    /// The disk that keeps the queue, or the exporter's file, takes nothing.
     Storage,
 }
 

@@ -17,6 +17,7 @@ use crate::config::checked::{
 };
 use crate::connector::span_metrics::{Plan, SpanMetrics};
 use crate::exporter::Exporter;
+use crate::exporter::file::FileWriter;
 use crate::pipeline::client::Clients;
 use crate::pipeline::{Crossing, Outlet, Pipeline};
 use crate::processor::failure::{FailureSeries, Failures};
@@ -251,6 +252,8 @@ pub struct ShardSeed {
     pub mesh: MeshEnd,
     /// What exporters trust and show, by the exporter's number.
     pub tls: Arc<Vec<Option<TlsClient>>>,
+    /// Where `file` exporters write, by the exporter's number.
+    pub files: Arc<Vec<Option<FileWriter>>>,
     /// What senders' connections pass first, by the listener's number.
     pub gates: Arc<Vec<Gate>>,
     /// Who may send, and what backends are shown.
@@ -266,7 +269,7 @@ pub struct ShardSeed {
 /// Puts a shard together, on its own thread. Errors name the component and what it needs.
 pub fn assemble(seed: ShardSeed) -> Result<Rc<Shard>, String> {
     let ShardSeed { number, shards, config, declared, clock, lease, mesh, tls, gates, .. } = seed;
-    let ShardSeed { authenticators, logs, hash_seed, connections, .. } = seed;
+    let ShardSeed { authenticators, files, logs, hash_seed, connections, .. } = seed;
     let cells = Cells::new(&declared.schema);
     let share = lease.budget().limit_bytes() / KEPT_BUFFERS_PART / shards as u64;
     let kept_bytes_max = usize::try_from(share.min(KEPT_BUFFER_BYTES_MAX)).expect("64 MiB fit");
@@ -276,7 +279,8 @@ pub fn assemble(seed: ShardSeed) -> Result<Rc<Shard>, String> {
     let reasons: Rc<[String]> = reason_names(&config).into();
     let mut queues = Vec::new();
     for (position, exporter) in config.exporters.iter().enumerate() {
-        let secrets = Secrets { tls: tls[position].clone(), authenticators: &authenticators };
+        let (tls, file) = (tls[position].clone(), files[position].clone());
+        let secrets = Secrets { tls, file, authenticators: &authenticators };
         queues.push(queue_of(exporter, position, secrets, &declared, &reasons, &context)?);
     }
     let mut next_reason = 1;
@@ -486,9 +490,10 @@ pub fn reason_names(config: &Config) -> Vec<String> {
     policies.map(|policy| policy.name.clone()).collect()
 }
 
-/// What an exporter shows of itself.
+/// What an exporter shows of itself, and where it writes.
 struct Secrets<'a> {
     tls: Option<TlsClient>,
+    file: Option<FileWriter>,
     authenticators: &'a Authenticators,
 }
 
@@ -501,13 +506,13 @@ fn queue_of(
     context: &ShardContext,
 ) -> Result<Rc<Queue>, String> {
     let own = declared.own_exporters[position].clone();
-    let exporter =
-        Exporter::new(settings, secrets.tls, secrets.authenticators, Rc::clone(reasons), own, context.number)?;
+    let Secrets { tls, file, authenticators } = secrets;
+    let exporter = Exporter::new(settings, tls, file, authenticators, Rc::clone(reasons), own, context.number)?;
     let retry = settings.kind.client().and_then(|client| client.retry.clone());
-    // Exporters that deliver at once need no queue; these numbers are never reached.
-    let at_once =
-        QueueSettings { enabled: false, num_consumers: 1, queue_size: 1, block_on_overflow: false, storage: None };
-    let queue = settings.queue().unwrap_or(&at_once);
+    // Exporters that deliver at once need no queue, and a file takes a few requests at a time.
+    let without =
+        QueueSettings { enabled: false, num_consumers: 8, queue_size: 64, block_on_overflow: false, storage: None };
+    let queue = settings.queue().unwrap_or(&without);
     Ok(Queue::new(exporter, queue, retry, declared.exporters[position].clone(), context.clone()))
 }
 

@@ -334,6 +334,8 @@ pub enum ExporterKind {
         /// How much of each batch.
         verbosity: Verbosity,
     },
+    /// Requests in a file.
+    File(FileSettings),
     /// Ours: the last kept traces, in memory, for `tracegate traces`.
     Memory {
         /// Oldest traces leave beyond it.
@@ -349,7 +351,9 @@ impl ExporterKind {
         match self {
             ExporterKind::OtlpGrpc(otlp) | ExporterKind::OtlpHttp(otlp) => Some(otlp),
             ExporterKind::RemoteWrite(settings) => Some(&settings.http),
-            ExporterKind::Debug { .. } | ExporterKind::Memory { .. } | ExporterKind::Nop => None,
+            ExporterKind::Debug { .. } | ExporterKind::File(_) | ExporterKind::Memory { .. } | ExporterKind::Nop => {
+                None
+            }
         }
     }
 }
@@ -363,6 +367,43 @@ pub struct RemoteWriteSettings {
     pub translation: codecs::prometheus::Settings,
     /// How many requests of one batch are under way at the same time, at least 1.
     pub parallel_requests: usize,
+}
+
+/// `file` exporter.
+#[derive(Clone, Debug)]
+pub struct FileSettings {
+    /// The file.
+    pub path: PathBuf,
+    /// Whether what it holds stays.
+    pub append: bool,
+    /// When a new one is begun; `None`: never.
+    pub rotation: Option<Rotation>,
+    /// What a request is written as.
+    pub format: FileFormat,
+    /// Of each request by itself; plain or zstd.
+    pub compression: codecs::compression::Compression,
+    /// Whether missing directories are made, and with which permissions.
+    pub create_directory: Option<u32>,
+}
+
+/// What a request in a file is written as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FileFormat {
+    /// OTLP/JSON.
+    Json,
+    /// Protobuf.
+    Proto,
+}
+
+/// When a file is full, and what becomes of it then.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rotation {
+    /// Bytes of a file, at least one request.
+    pub bytes_max: u64,
+    /// Days after which a full file is removed; `None`: never.
+    pub days_max: Option<u32>,
+    /// Full files that are kept; `None`: all.
+    pub backups_max: Option<usize>,
 }
 
 /// `debug.verbosity`.

@@ -19,7 +19,7 @@ pub(crate) fn check(field: &Field<'_>) -> Option<StorageSettings> {
     let id = component_id(field.path.split_once('.').map_or("", |(_, id)| id)).ok()?;
     let directory = section.text("directory").unwrap_or_else(|| DIRECTORY.to_owned());
     let create_directory = section.boolean("create_directory", false);
-    let directory_mode = mode(&section);
+    let directory_mode = octal_mode(&section, DIRECTORY_MODE);
     let lock_timeout_ns = section.duration_ns("timeout", LOCK_TIMEOUT_NS);
     let log_bytes_max = log_bytes_max(&section);
     if let Some(field) = section.field("fsync")
@@ -43,15 +43,15 @@ pub(crate) fn check(field: &Field<'_>) -> Option<StorageSettings> {
 }
 
 /// `directory_permissions`: octal digits, as a text or as YAML's number.
-fn mode(section: &Section<'_>) -> u32 {
+pub(super) fn octal_mode(section: &Section<'_>, default: u32) -> u32 {
     let Some(field) = section.field("directory_permissions").filter(|field| !field.node.is_null()) else {
-        return DIRECTORY_MODE;
+        return default;
     };
     match u32::from_str_radix(field.written().trim_start_matches("0o"), 8) {
         Ok(mode) if mode <= 0o777 => mode,
         _ => {
             field.expected("permissions in octal digits", "write `directory_permissions: \"0750\"`");
-            DIRECTORY_MODE
+            default
         }
     }
 }

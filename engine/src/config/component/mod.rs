@@ -13,6 +13,7 @@ pub(crate) mod bearer_token;
 pub(crate) mod client;
 pub(crate) mod debug;
 pub(crate) mod endpoint;
+pub(crate) mod file;
 pub(crate) mod file_storage;
 pub(crate) mod filter;
 pub(crate) mod group_by_trace;
@@ -184,7 +185,7 @@ pub(crate) const COMPONENTS: &[Component] = &[
     component(Exporter, "nop", Built),
     component(Exporter, "prometheusremotewrite", Built),
     component(Exporter, "prometheus_remote_write", Built),
-    component(Exporter, "file", Later("use `otlp` towards a Collector that writes files")),
+    component(Exporter, "file", Built),
     component(Exporter, "kafka", Later("use `otlp` towards a Collector that writes to Kafka")),
     component(Exporter, "loadbalancing", Later("shards divide traces by id in one process: export with `otlp`")),
     component(Exporter, "load_balancing", Later("shards divide traces by id in one process: export with `otlp`")),
