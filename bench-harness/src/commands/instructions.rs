@@ -40,21 +40,21 @@ pub(super) const COUNTER: &str = "valgrind --tool=callgrind, instructions in use
 
 struct Scenario {
     name: &'static str,
-    spans_per_request: u32,
+    items_per_request: u32,
     compression: CompressionArgument,
     /// Requests of the short and of the long run.
     requests: (u64, u64),
 }
 
 const SCENARIOS: [Scenario; 3] = [
-    Scenario { name: "plain_512", spans_per_request: 512, compression: CompressionArgument::None, requests: (40, 160) },
+    Scenario { name: "plain_512", items_per_request: 512, compression: CompressionArgument::None, requests: (40, 160) },
     Scenario {
         name: "plain_10",
-        spans_per_request: 10,
+        items_per_request: 10,
         compression: CompressionArgument::None,
         requests: (500, 2_500),
     },
-    Scenario { name: "gzip_512", spans_per_request: 512, compression: CompressionArgument::Gzip, requests: (40, 160) },
+    Scenario { name: "gzip_512", items_per_request: 512, compression: CompressionArgument::Gzip, requests: (40, 160) },
 ];
 
 /// Instructions per span by scenario.
@@ -109,7 +109,7 @@ fn count_scenario(binary: &Path, scenario: &Scenario) -> io::Result<f64> {
     let (short, long) = scenario.requests;
     let few = count_run(binary, scenario, short)?;
     let many = count_run(binary, scenario, long)?;
-    let spans = (long - short) * u64::from(scenario.spans_per_request);
+    let spans = (long - short) * u64::from(scenario.items_per_request);
     Ok((many as f64 - few as f64) / spans as f64)
 }
 
@@ -118,7 +118,7 @@ fn count_run(binary: &Path, scenario: &Scenario, requests: u64) -> io::Result<u6
         arguments: RunArguments {
             spans: Some(SPREAD_SPANS_PER_SECOND),
             connections: 1,
-            spans_per_request: scenario.spans_per_request,
+            items_per_request: scenario.items_per_request,
             compression: scenario.compression,
             runtime: Runtime::Epoll,
             set: vec![DRAIN_WITHOUT_HURRY.to_owned()],

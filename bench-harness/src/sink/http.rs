@@ -1,10 +1,10 @@
-//! OTLP over HTTP/1.1 for `otlphttp` exporters.
+//! OTLP over HTTP/1.1 for `otlphttp` exporters, and remote write 1.0 for `prometheusremotewrite`.
 
 use std::convert::Infallible;
 use std::io;
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -13,6 +13,9 @@ use tokio::net::TcpStream;
 use super::reader::decompress;
 use super::{Intake, REQUEST_BYTES_MAX};
 use crate::io::HyperStream;
+
+/// Where remote write requests go; Prometheus' own.
+pub(crate) const WRITE_PATH: &str = "/api/v1/write";
 
 pub(super) async fn serve(socket: TcpStream, intake: Intake) -> io::Result<()> {
     let service = service_fn(move |request| {
@@ -47,6 +50,24 @@ async fn take(request: Request<Incoming>, intake: &Intake) -> io::Result<()> {
     let now_ns = intake.clock.now_ns();
     let encoding = head.headers.get("content-encoding").map(HeaderValue::as_bytes);
     let body = decompress(encoding, &body)?;
-    intake.arrivals.request(intake.exporter, &body, now_ns);
+    if head.uri.path() == WRITE_PATH {
+        check_write_headers(&head.headers)?;
+        intake.arrivals.write_request(intake.exporter, &body, now_ns);
+    } else {
+        intake.arrivals.request(intake.exporter, &body, now_ns);
+    }
     Ok(())
+}
+
+/// What the protocol asks for beside the body (Prometheus remote write specification 1.0, "Protocol").
+fn check_write_headers(headers: &HeaderMap) -> io::Result<()> {
+    let wanted = [
+        ("content-encoding", "snappy"),
+        ("content-type", "application/x-protobuf"),
+        ("x-prometheus-remote-write-version", "0.1.0"),
+    ];
+    match wanted.iter().find(|(name, value)| headers.get(*name).is_none_or(|found| found != value)) {
+        None => Ok(()),
+        Some((name, value)) => Err(io::Error::other(format!("a remote write request whose {name} is not {value}"))),
+    }
 }

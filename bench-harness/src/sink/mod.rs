@@ -1,7 +1,7 @@
-//! A backend that judges: it takes what the gateway exports and checks every span.
+//! A backend that judges: it takes what the gateway exports and checks every item.
 //!
 //! ```text
-//! port of exporter n --> grpc.rs / http.rs --> body, decompressed --> reader.rs: spans --> arrivals.rs: checked, noted
+//! port of exporter n --> grpc.rs / http.rs --> body, decompressed --> reader.rs: items --> arrivals.rs: checked, noted
 //! ```
 //!
 //! One port for each exporter: where a span arrives says who sent it.
@@ -19,9 +19,10 @@ use std::rc::Rc;
 
 use tokio::net::{TcpListener, TcpStream};
 
-pub(crate) use arrivals::{Arrivals, Contents};
+pub(crate) use arrivals::{Arrivals, Contents, ExporterArrivals};
+pub(crate) use http::WRITE_PATH;
 #[cfg(test)]
-pub(crate) use reader::read_spans;
+pub(crate) use reader::{read_points, read_records, read_spans};
 
 use crate::load::Protocol;
 use crate::measure::Clock;
@@ -60,7 +61,7 @@ async fn accept(listener: TcpListener, protocol: Protocol, intake: Intake) {
     }
 }
 
-/// A connection that breaks is noted: the gateway may send again, and then the spans are doubled in no one's book.
+/// A connection that breaks is noted: the gateway may send again, and then the items are doubled in no one's book.
 async fn serve(socket: TcpStream, protocol: Protocol, intake: Intake) {
     let arrivals = intake.arrivals.clone();
     let served = match protocol {
