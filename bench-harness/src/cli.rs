@@ -38,6 +38,8 @@ pub(crate) enum Action {
     Compare(CompareArguments),
     /// Instructions per span in fixed scenarios, against a baseline file.
     Instructions(InstructionsArguments),
+    /// A backend that misbehaves, a gateway that is stopped and killed: the books balance, what was promised is kept.
+    Faults(FaultsArguments),
     /// What the harness itself can offer: closed loop into a target of its own that acks and discards.
     Offer(RunArguments),
 }
@@ -164,6 +166,29 @@ pub(crate) enum Out {
     Otlp,
     /// As samples of Prometheus remote write 1.0.
     RemoteWrite,
+}
+
+/// Settings of `faults`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct FaultsArguments {
+    /// Both runtimes, 200 kills, and a backend that is away for a minute.
+    #[arg(long)]
+    pub(crate) long: bool,
+    /// Only this: so many kills -9 under load, at random moments.
+    #[arg(long, value_name = "N", conflicts_with = "long", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) kills: Option<u32>,
+    /// A gateway binary instead of the release build of this workspace.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) gateway: Option<PathBuf>,
+    /// The gateway's runtime.
+    #[arg(long, default_value = "auto", value_enum)]
+    pub(crate) runtime: Runtime,
+    /// The same seed sends the same bytes and draws the same numbers.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// Writes what came of each scenario.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
 }
 
 /// Which traces are sent.

@@ -238,6 +238,7 @@ impl Plan {
             Subject::Child { work: Work::Discard(_), .. } => "discard".to_owned(),
             Subject::Child { work: Work::Pass(PassThrough { out: Out::Otlp, .. }), .. } => "pass through".to_owned(),
             Subject::Child { work: Work::Pass(_), .. } => "remote write".to_owned(),
+            Subject::Child { work: Work::Queue(_), .. } => "queue".to_owned(),
             Subject::Child { work: Work::File(file), .. } => file.path.display().to_string(),
             Subject::Running { address, .. } => format!("target {address}"),
         };

@@ -29,8 +29,23 @@ pub(crate) enum Work {
     Pass(PassThrough),
     /// The documented discard mode: requests of this signal are received, checked, acknowledged and discarded.
     Discard(Signal),
+    /// A pipeline without processors and one exporter whose queue is looked at.
+    Queue(QueueWork),
     /// A user's file.
     File(UserFile),
+}
+
+/// A queue and the exporter behind it.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct QueueWork {
+    /// What is sent.
+    pub(crate) signal: Signal,
+    /// What its exporter speaks.
+    pub(crate) protocol: Protocol,
+    /// How long an attempt may take, in milliseconds; 0: for ever.
+    pub(crate) timeout_ms: u64,
+    /// Where the queue is kept; `None`: in memory.
+    pub(crate) storage: Option<PathBuf>,
 }
 
 /// A pipeline that keeps everything.
@@ -105,6 +120,10 @@ impl Work {
             Work::Pass(PassThrough { out: Out::RemoteWrite, .. }) => {
                 vec![ExporterEndpoint { id: "prometheusremotewrite".to_owned(), protocol: Protocol::Http }]
             }
+            Work::Queue(QueueWork { protocol: Protocol::Grpc, .. }) => vec![otlp("first")],
+            Work::Queue(_) => {
+                vec![ExporterEndpoint { id: "otlphttp/first".to_owned(), protocol: Protocol::Http }]
+            }
             Work::Discard(_) => Vec::new(),
             Work::File(file) => file.exporters.clone(),
         }
@@ -114,7 +133,7 @@ impl Work {
     pub(crate) fn policies(&self) -> Option<Policies> {
         match self {
             Work::Sample { decision_wait_s } => Some(speed_policies(*decision_wait_s)),
-            Work::Pass(_) | Work::Discard(_) => None,
+            Work::Pass(_) | Work::Discard(_) | Work::Queue(_) => None,
             Work::File(file) => file.policies.clone(),
         }
     }
@@ -206,6 +225,10 @@ impl Configuration {
                 text.push_str(&SAMPLE.replace("WAIT", &decision_wait_s.to_string()));
                 (Signal::Traces, Some("tail_sampling"))
             }
+            Work::Queue(queue) => {
+                text.push_str(&self.queue_text(queue));
+                return text;
+            }
             Work::File(_) => return text,
         };
         let limit = self.memory_limit_mib.unwrap_or(MEMORY_LIMIT_MIB);
@@ -234,6 +257,43 @@ impl Configuration {
         text
     }
 }
+
+impl Configuration {
+    fn queue_text(&self, queue: &QueueWork) -> String {
+        let exporters = self.work.exporters();
+        let (id, sink) = (&exporters[0].id, self.sinks[0]);
+        let scheme = if queue.protocol == Protocol::Http { "http://" } else { "" };
+        let mut text = String::new();
+        let mut keys = format!("queue_size: {QUEUE_REQUESTS}");
+        if let Some(storage) = &queue.storage {
+            let _infallible = write!(
+                text,
+                "extensions:\n  file_storage/queue: {{directory: '{}', create_directory: true, timeout: 30s}}\n",
+                storage.display()
+            );
+            keys.push_str(", storage: file_storage/queue");
+        }
+        let _infallible = write!(
+            text,
+            "exporters:\n  {id}:\n    endpoint: {scheme}{sink}\n    compression: none\n    tls: {{insecure: true}}\n    \
+             timeout: {}ms\n    retry_on_failure: {{initial_interval: 10ms, max_interval: 50ms, max_elapsed_time: 0}}\n    \
+             sending_queue: {{{keys}}}\nservice:\n",
+            queue.timeout_ms
+        );
+        if queue.storage.is_some() {
+            text.push_str("  extensions: [file_storage/queue]\n");
+        }
+        let _infallible = write!(
+            text,
+            "  pipelines:\n    {}:\n      receivers: [otlp]\n      exporters: [{id}]\n",
+            queue.signal.name()
+        );
+        text
+    }
+}
+
+/// Requests a queue may hold: more than any run of faults leaves in it.
+const QUEUE_REQUESTS: u64 = 100_000;
 
 /// The discard mode.
 const DISCARD: &str = "exporters:

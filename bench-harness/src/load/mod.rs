@@ -157,7 +157,9 @@ async fn open_loop(sender: &Rc<Sender>, interval_ns: u64, requests: u64) -> io::
 async fn closed_loop(sender: &Rc<Sender>, in_flight: usize, duration_ns: u64, requests: u64) {
     let requests = requests.min(sender.source.requests_max());
     let end_ns = sender.clock.now_ns() + duration_ns;
-    let next = Rc::new(Cell::new(0));
+    // A log that has requests already goes on: their numbers are never used again.
+    let first = sender.log.sent();
+    let (next, requests) = (Rc::new(Cell::new(first)), first.saturating_add(requests));
     let mut places = Vec::new();
     for _ in 0..in_flight * sender.connections.len() {
         let (sender, next) = (sender.clone(), next.clone());

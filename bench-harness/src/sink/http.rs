@@ -11,6 +11,7 @@ use hyper::service::service_fn;
 use tokio::net::TcpStream;
 
 use super::reader::decompress;
+use super::switch::Reply;
 use super::{Intake, REQUEST_BYTES_MAX};
 use crate::io::HyperStream;
 
@@ -31,7 +32,10 @@ pub(super) async fn serve(socket: TcpStream, intake: Intake) -> io::Result<()> {
 
 async fn export(request: Request<Incoming>, intake: &Intake) -> Response<Full<Bytes>> {
     let status = match take(request, intake).await {
-        Ok(()) => StatusCode::OK,
+        Ok(Reply::Taken) => StatusCode::OK,
+        Ok(Reply::Status(status)) => StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
+        // The connection ends, or the gateway gives up: hyper drops this either way.
+        Ok(Reply::Nothing) => std::future::pending().await,
         Err(error) => {
             intake.arrivals.broken_connection(&error.to_string());
             StatusCode::BAD_REQUEST
@@ -44,19 +48,21 @@ async fn export(request: Request<Incoming>, intake: &Intake) -> Response<Full<By
     response
 }
 
-async fn take(request: Request<Incoming>, intake: &Intake) -> io::Result<()> {
+async fn take(request: Request<Incoming>, intake: &Intake) -> io::Result<Reply> {
     let (head, body) = request.into_parts();
     let body = Limited::new(body, REQUEST_BYTES_MAX).collect().await.map_err(io::Error::other)?.to_bytes();
     let now_ns = intake.clock.now_ns();
     let encoding = head.headers.get("content-encoding").map(HeaderValue::as_bytes);
     let body = decompress(encoding, &body)?;
-    if head.uri.path() == WRITE_PATH {
+    let is_write = head.uri.path() == WRITE_PATH;
+    if is_write {
         check_write_headers(&head.headers)?;
-        intake.arrivals.write_request(intake.exporter, &body, now_ns);
-    } else {
-        intake.arrivals.request(intake.exporter, &body, now_ns);
     }
-    Ok(())
+    let note = || match is_write {
+        true => intake.arrivals.write_request(intake.exporter, &body, now_ns),
+        false => intake.arrivals.request(intake.exporter, &body, now_ns),
+    };
+    Ok(intake.switch.handle(&intake.is_cut, note).await)
 }
 
 /// What the protocol asks for beside the body (Prometheus remote write specification 1.0, "Protocol").
