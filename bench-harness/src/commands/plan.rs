@@ -28,6 +28,9 @@ const DECISION_WAIT_S: u64 = 2;
 /// Spread of traces in a closed loop is planned for this rate.
 const CLOSED_ITEMS_PER_SECOND: u64 = 1_000_000;
 
+/// Active series of data points, at least: what a remote write exporter has to keep labels for.
+const SERIES_MIN: usize = 100_000;
+
 /// Most memory for requests that are compressed beforehand.
 const PREPARED_BYTES_MAX: u64 = 6 << 30;
 
@@ -173,6 +176,7 @@ impl Plan {
                 signal,
                 seed: self.arguments.seed,
                 items_per_request: self.arguments.items_per_request as usize,
+                series_min: SERIES_MIN,
                 connections: usize::from(self.arguments.connections),
                 request_interval_ns: self.interval_ns(),
                 start_unix_ns: now.as_millis() as u64 * 1_000_000,

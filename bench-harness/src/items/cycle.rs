@@ -33,6 +33,8 @@ pub(crate) struct ItemSettings {
     pub(crate) seed: u64,
     /// Items of every request, at least 1.
     pub(crate) items_per_request: usize,
+    /// Series of points, at least.
+    pub(crate) series_min: usize,
     /// A cycle has a multiple of so many requests: all points of a series take the same connection.
     pub(crate) connections: usize,
     /// Planned time between two requests.
@@ -87,7 +89,7 @@ impl ItemCycle {
         assert!(settings.items_per_request >= 1 && settings.connections >= 1);
         assert!(settings.start_unix_ns.is_multiple_of(MS));
         let is_points = settings.signal == Signal::Metrics;
-        let items_min = if is_points { points::SERIES_MIN } else { RECORDS_MIN };
+        let items_min = if is_points { settings.series_min } else { RECORDS_MIN };
         let requests = items_min.div_ceil(settings.items_per_request).next_multiple_of(settings.connections);
         let series = requests * settings.items_per_request;
         let resources = if is_points { points::resource_of(series - 1) + 1 } else { SERVICES };
@@ -378,8 +380,9 @@ mod tests {
             signal,
             seed: 3,
             items_per_request,
+            series_min: 2_000,
             connections: 4,
-            request_interval_ns: items_per_request as u64 * 10_000,
+            request_interval_ns: items_per_request as u64 * 100_000,
             start_unix_ns: 1_700_000_000_000_000_000,
         })
     }
@@ -394,7 +397,7 @@ mod tests {
     fn every_point_says_which_it_is_and_is_as_the_sink_expects_it() {
         for items_per_request in [7, 512] {
             let cycle = cycle(Signal::Metrics, items_per_request);
-            assert!(cycle.series() >= 100_000);
+            assert!(cycle.series() >= 2_000);
             let requests = cycle.templates() as u64;
             let mut scratch = Vec::new();
             for number in [0, 1, requests - 1, requests, 3 * requests + 2] {

@@ -6,9 +6,6 @@
 
 use crate::traces::wire::{self, Value};
 
-/// Active series, at least: what a remote write exporter has to keep labels for.
-pub(super) const SERIES_MIN: usize = 100_000;
-
 /// The attribute that says which series a point belongs to.
 pub(crate) const SERIES_KEY: &str = "series";
 

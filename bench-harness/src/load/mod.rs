@@ -223,6 +223,7 @@ mod tests {
             signal,
             seed: 9,
             items_per_request: 64,
+            series_min: 1_000,
             connections: 3,
             request_interval_ns: 1_000_000,
             start_unix_ns: START_UNIX_NS,

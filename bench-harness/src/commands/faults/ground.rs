@@ -104,6 +104,7 @@ impl Ground {
             signal: Signal::Logs,
             seed: launcher.seed,
             items_per_request: RECORDS,
+            series_min: 1,
             connections: CONNECTIONS,
             request_interval_ns: 1_000_000,
             start_unix_ns: 1_700_000_000_000_000_000,
