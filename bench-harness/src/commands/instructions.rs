@@ -70,11 +70,11 @@ const SCENARIOS: [Scenario; 11] = [
     pass("spans_pass", Kind::Pass(Signal::Traces)),
     pass("points_pass", Kind::Pass(Signal::Metrics)),
     pass("records_pass", Kind::Pass(Signal::Logs)),
-    pass("ottl_where", Kind::Statement(r#"set(name, "none") where attributes["http.route"] == "/none""#)),
-    pass("ottl_set", Kind::Statement(r#"set(attributes["deployment.region"], "eu-west-1")"#)),
-    pass("ottl_delete_key", Kind::Statement(r#"delete_key(attributes, "thread.id")"#)),
-    pass("ottl_replace_pattern", Kind::Statement(REPLACE_PATTERN)),
-    pass("ottl_hash", Kind::Statement(HASH)),
+    statement("ottl_where", r#"set(name, "none") where attributes["http.route"] == "/none""#),
+    statement("ottl_set", r#"set(attributes["deployment.region"], "eu-west-1")"#),
+    statement("ottl_delete_key", r#"delete_key(attributes, "thread.id")"#),
+    statement("ottl_replace_pattern", REPLACE_PATTERN),
+    statement("ottl_hash", HASH),
 ];
 
 /// Of the spans, those that served a request have a path, half of these with a number in it.
@@ -96,6 +96,11 @@ const fn sample(
 /// One full batch of 8192 in the short run, seven in the long.
 const fn pass(name: &'static str, kind: Kind) -> Scenario {
     Scenario { name, kind, items_per_request: 512, compression: CompressionArgument::None, requests: (16, 112) }
+}
+
+/// One full batch in the short run, three in the long.
+const fn statement(name: &'static str, statement: &'static str) -> Scenario {
+    Scenario { requests: (16, 48), ..pass(name, Kind::Statement(statement)) }
 }
 
 /// Instructions per item by scenario.

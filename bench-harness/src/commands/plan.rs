@@ -172,16 +172,25 @@ impl Plan {
                 request_interval_ns: self.interval_ns(),
                 start_unix_ns: now.as_nanos() as u64,
             })),
-            signal => Sent::Items(ItemCycle::new(ItemSettings {
-                signal,
-                seed: self.arguments.seed,
-                items_per_request: self.arguments.items_per_request as usize,
-                series_min: SERIES_MIN,
-                connections: usize::from(self.arguments.connections),
-                request_interval_ns: self.interval_ns(),
-                start_unix_ns: now.as_millis() as u64 * 1_000_000,
-            })),
+            signal => Sent::Items(self.items(signal, now)),
         }
+    }
+
+    fn items(&self, signal: Signal, now: Duration) -> ItemCycle {
+        let cycle = ItemCycle::new(ItemSettings {
+            signal,
+            seed: self.arguments.seed,
+            items_per_request: self.arguments.items_per_request as usize,
+            series_min: SERIES_MIN,
+            connections: usize::from(self.arguments.connections),
+            request_interval_ns: self.interval_ns(),
+            start_unix_ns: now.as_millis() as u64 * 1_000_000,
+        });
+        if self.arguments.out == Out::RemoteWrite {
+            // Now, and not when the first sample arrives: load and sink share a thread.
+            cycle.make_labels();
+        }
+        cycle
     }
 
     /// What is sent, and where its requests come from.

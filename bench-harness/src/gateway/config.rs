@@ -217,7 +217,7 @@ impl Configuration {
             Work::Pass(pass) => {
                 text.push_str(LIMITED);
                 let before_batch = pass.before_batch.as_ref();
-                let _infallible = before_batch.map(|(id, settings)| write!(text, "  {id}: {settings}\n"));
+                let _infallible = before_batch.map(|(id, settings)| writeln!(text, "  {id}: {settings}"));
                 (pass.signal, before_batch.map(|(id, _)| id.as_str()))
             }
             Work::Sample { decision_wait_s } => {

@@ -53,7 +53,7 @@ pub(crate) struct ItemCycle {
     scope_envelope: Vec<u8>,
     /// Of each metric; empty for records.
     metric_envelopes: Vec<Vec<u8>>,
-    /// Of each series, made when the first sample of a run is looked at.
+    /// Of each series, made when they are first asked for.
     labels: OnceLock<Vec<Vec<u8>>>,
 }
 
@@ -213,6 +213,11 @@ impl ItemCycle {
     pub(crate) fn labels(&self, series: u64) -> &[u8] {
         let all = self.labels.get_or_init(|| (0..self.series() as usize).map(points::labels).collect());
         &all[series as usize]
+    }
+
+    /// Makes the labels of all series.
+    pub(crate) fn make_labels(&self) {
+        self.labels(0);
     }
 
     /// What an item and its envelopes look like, written into `scratch`.
