@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use codecs::compression::Compression;
+use codecs::otlp::Signal;
 
 use crate::gateway::Runtime;
 use crate::load::Protocol;
@@ -30,12 +31,15 @@ pub(crate) enum Action {
     Saturate(RunArguments),
     /// The same load into the gateway's discard mode: what receiving, checking and acknowledging cost.
     Floor(RunArguments),
-    /// The promise for one instance: 50,000 spans/s on 1 core and 2 GiB with ack p50 2, p95 8 and p99 15 ms.
+    /// The promise for one instance: 50,000 spans/s, then 100,000 points/s, then 20,000 records/s, each on 1 core and
+    /// 2 GiB with ack p50 2, p95 8 and p99 15 ms.
     Baseline(RunArguments),
     /// Two gateway binaries, by turns in one run: ratio of spans per CPU second, and of instructions.
     Compare(CompareArguments),
     /// Instructions per span in fixed scenarios, against a baseline file.
     Instructions(InstructionsArguments),
+    /// A backend that misbehaves, a gateway that is stopped and killed: the books balance, what was promised is kept.
+    Faults(FaultsArguments),
     /// What the harness itself can offer: closed loop into a target of its own that acks and discards.
     Offer(RunArguments),
 }
@@ -46,15 +50,26 @@ pub(crate) struct RunArguments {
     /// Spans offered per second.
     #[arg(long, value_name = "RATE")]
     pub(crate) spans: Option<u64>,
+    /// Data points offered per second instead of spans: 100,000 active series, one point each in turn. Without a rate
+    /// 100,000, or what the sub-command finds out.
+    #[arg(long, value_name = "RATE", conflicts_with_all = ["spans", "logs"])]
+    pub(crate) datapoints: Option<Option<u64>>,
+    /// Log records of 350 bytes offered per second instead of spans. Without a rate 20,000, or what the sub-command
+    /// finds out.
+    #[arg(long, value_name = "RATE", conflicts_with = "spans")]
+    pub(crate) logs: Option<Option<u64>>,
+    /// How data points leave the gateway.
+    #[arg(long, default_value = "otlp", value_enum, requires = "datapoints", conflicts_with_all = ["spans", "logs", "config", "target"])]
+    pub(crate) out: Out,
     /// How long load is offered: 30s, 1500ms, 2m.
     #[arg(long, value_parser = parse_duration)]
     pub(crate) duration: Option<Duration>,
     /// Connections to the gateway; requests take turns.
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub(crate) connections: u16,
-    /// Spans in each request.
-    #[arg(long, default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..=65_536))]
-    pub(crate) spans_per_request: u32,
+    /// Spans, points or records in each request.
+    #[arg(long = "spans-per-request", visible_alias = "items-per-request", default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    pub(crate) items_per_request: u32,
     /// Encoding of requests. Compressed requests are made before the run.
     #[arg(long, default_value = "none", value_enum)]
     pub(crate) compression: CompressionArgument,
@@ -128,6 +143,54 @@ pub(crate) struct InstructionsArguments {
     pub(crate) update: bool,
 }
 
+impl RunArguments {
+    /// What is sent.
+    pub(crate) fn signal(&self) -> Signal {
+        match (self.datapoints, self.logs) {
+            (Some(_), _) => Signal::Metrics,
+            (None, Some(_)) => Signal::Logs,
+            (None, None) => Signal::Traces,
+        }
+    }
+
+    /// Items per second, if a rate was given.
+    pub(crate) fn rate(&self) -> Option<u64> {
+        self.spans.or(self.datapoints.flatten()).or(self.logs.flatten())
+    }
+}
+
+/// How data points leave the gateway.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Out {
+    /// As they came.
+    Otlp,
+    /// As samples of Prometheus remote write 1.0.
+    RemoteWrite,
+}
+
+/// Settings of `faults`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct FaultsArguments {
+    /// Both runtimes, 200 kills, and a backend that is away for a minute.
+    #[arg(long)]
+    pub(crate) long: bool,
+    /// Only this: so many kills -9 under load, at random moments.
+    #[arg(long, value_name = "N", conflicts_with = "long", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) kills: Option<u32>,
+    /// A gateway binary instead of the release build of this workspace.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) gateway: Option<PathBuf>,
+    /// The gateway's runtime.
+    #[arg(long, default_value = "auto", value_enum)]
+    pub(crate) runtime: Runtime,
+    /// The same seed sends the same bytes and draws the same numbers.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// Writes what came of each scenario.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+}
+
 /// Which traces are sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Profile {
@@ -177,6 +240,23 @@ mod tests {
     fn the_command_line_is_consistent() {
         use clap::CommandFactory;
         Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn one_signal_is_sent_with_or_without_a_rate() {
+        let parse = |words: &[&str]| Arguments::try_parse_from([&["bench-harness"], words].concat());
+        let run = |words: &[&str]| {
+            let run = parse(words).unwrap().run;
+            (run.signal(), run.rate())
+        };
+        assert_eq!(run(&[]), (Signal::Traces, None));
+        assert_eq!(run(&["--spans", "5"]), (Signal::Traces, Some(5)));
+        assert_eq!(run(&["--datapoints"]), (Signal::Metrics, None));
+        assert_eq!(run(&["--datapoints", "7", "--out", "remote-write"]), (Signal::Metrics, Some(7)));
+        assert_eq!(run(&["--logs", "9"]), (Signal::Logs, Some(9)));
+        assert!(parse(&["--logs", "--spans", "1"]).is_err());
+        assert!(parse(&["--logs", "--datapoints"]).is_err());
+        assert!(parse(&["--spans", "1", "--out", "remote-write"]).is_err());
     }
 
     #[test]

@@ -1,8 +1,9 @@
-//! `bench-harness`: sends realistic traces to a gateway, takes what it exports, and says whether it did its work and
-//! how fast. It never looks inside the gateway: it knows its command line, its addresses and the bytes it must send.
+//! `bench-harness`: sends realistic traces, metrics or logs to a gateway, takes what it exports, and says whether it did
+//! its work and how fast. It never looks inside the gateway: it knows its command line, its addresses and the bytes it
+//! must send.
 //!
 //! ```text
-//! traces --requests--> load ====> gateway (child, core 0) ====> sink --masks--> verdict
+//! sent --requests--> load ====> gateway (child, core 0) ====> sink --masks--> verdict
 //!                        \________ log of answers ________________________________/
 //! ```
 
@@ -10,10 +11,12 @@ mod cli;
 mod commands;
 mod gateway;
 mod io;
+mod items;
 mod load;
 mod measure;
 mod output;
 mod report;
+mod sent;
 mod sink;
 mod traces;
 mod verdict;

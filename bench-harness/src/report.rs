@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::measure::{Latency, Percentiles};
+use crate::sent::noun;
 use crate::verdict::{Expectation, Findings, Verdict};
 
 /// Everything that is said about a run.
@@ -14,14 +15,14 @@ pub(crate) struct Report {
     pub(crate) verdict: Verdict,
     /// What it follows from.
     pub(crate) findings: Findings,
-    /// What the policies had to do.
+    /// What had to be done.
     pub(crate) expectation: Expectation,
     /// Who judged: our sink, or acks and metrics alone.
     pub(crate) judged_by: String,
-    /// Accepted spans by wall second, in the measured window.
-    pub(crate) spans_per_second: f64,
-    /// Accepted spans by CPU second of the gateway, in the same window; `None` if its process is not ours.
-    pub(crate) spans_per_cpu_second: Option<f64>,
+    /// Accepted items by wall second, in the measured window.
+    pub(crate) items_per_second: f64,
+    /// Accepted items by CPU second of the gateway, in the same window; `None` if its process is not ours.
+    pub(crate) items_per_cpu_second: Option<f64>,
     /// CPU by wall second of the gateway, in the same window.
     pub(crate) gateway_cpu_share: Option<f64>,
     /// CPU by wall second of load and sink together; near 1, the figures say more about them than about the gateway.
@@ -42,15 +43,20 @@ pub(crate) struct Report {
     pub(crate) window_seconds: f64,
     /// Most requests under way in the first and in the second half of the window.
     pub(crate) backlog: (u64, u64),
-    /// Bytes of a span on average.
-    pub(crate) span_bytes: f64,
+    /// Bytes of an item on average.
+    pub(crate) item_bytes: f64,
     /// The gateway's last words.
     pub(crate) gateway_output: String,
     /// More keys for the JSON of a sub-command.
-    pub(crate) extra: BTreeMap<&'static str, serde_json::Value>,
+    pub(crate) extra: BTreeMap<String, serde_json::Value>,
 }
 
 impl Report {
+    /// What is counted: `spans`, `points` or `records`.
+    pub(crate) fn noun(&self) -> &'static str {
+        noun(self.findings.signal)
+    }
+
     /// The figures of the ack histogram.
     pub(crate) fn ack_ms(&self) -> Percentiles {
         self.ack.percentiles()

@@ -11,9 +11,13 @@
 
 use std::rc::Rc;
 
+use codecs::otlp::Signal;
+
+use crate::items::ItemCycle;
 use crate::load::{Log, Outcome};
 use crate::measure::Latency;
-use crate::sink::Arrivals;
+use crate::sent::{Sent, noun};
+use crate::sink::{Arrivals, ExporterArrivals};
 use crate::traces::{Cycle, Place, Policies, Votes};
 
 /// The 99th percentile of (sent - intended) may be this much.
@@ -46,12 +50,12 @@ pub(crate) struct Verdict {
 /// What the load did, against its schedule and the decision wait.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct LoadFindings {
-    /// Spans sent.
-    pub(crate) offered_spans: u64,
-    /// Spans of accepted requests.
-    pub(crate) accepted_spans: u64,
-    /// Spans of refused requests; their traces are expected without them.
-    pub(crate) refused_spans: u64,
+    /// Items sent: spans, points or records.
+    pub(crate) offered_items: u64,
+    /// Those of accepted requests.
+    pub(crate) accepted_items: u64,
+    /// Those of refused requests; they are not expected.
+    pub(crate) refused_items: u64,
     /// Requests answered with an error that says never.
     pub(crate) rejected_requests: u64,
     /// Requests whose connection broke, or that were not answered in 30 s.
@@ -68,27 +72,33 @@ pub(crate) struct LoadFindings {
     pub(crate) apart_limit_ms: Option<f64>,
 }
 
-/// What one exporter's sink saw, trace by trace.
+/// What one exporter's sink saw: spans trace by trace, points and records one by one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ExporterFindings {
     /// `type/name`.
     pub(crate) id: String,
-    /// Spans that arrived.
-    pub(crate) spans: u64,
-    /// Spans that had to arrive.
-    pub(crate) expected_spans: u64,
+    /// Items that arrived.
+    pub(crate) items: u64,
+    /// Items that had to arrive.
+    pub(crate) expected_items: u64,
     /// Traces to be kept of which nothing arrived.
     pub(crate) lost_traces: u64,
     /// Traces to be kept of which some spans are missing.
     pub(crate) partial_traces: u64,
     /// Traces to be dropped of which something arrived, or spans of refused requests.
     pub(crate) wrong_traces: u64,
-    /// Spans that came more than once.
-    pub(crate) doubled_spans: u64,
-    /// Spans that were never sent.
-    pub(crate) foreign_spans: u64,
-    /// Spans that differ from what was sent.
-    pub(crate) altered_spans: u64,
+    /// Points or records that had to arrive and did not.
+    pub(crate) lost_items: u64,
+    /// Points or records of refused requests that arrived.
+    pub(crate) wrong_items: u64,
+    /// Samples that came behind a later one of their series.
+    pub(crate) out_of_order_items: u64,
+    /// Items that came more than once.
+    pub(crate) doubled_items: u64,
+    /// Items that were never sent.
+    pub(crate) foreign_items: u64,
+    /// Items that differ from what was sent.
+    pub(crate) altered_items: u64,
 }
 
 /// One line of the comparison of books.
@@ -105,6 +115,8 @@ pub(crate) struct LedgerLine {
 /// Everything a verdict follows from.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Findings {
+    /// What was sent.
+    pub(crate) signal: Signal,
     /// The load.
     pub(crate) load: LoadFindings,
     /// One for each exporter; empty without a sink of ours.
@@ -117,15 +129,15 @@ pub(crate) struct Findings {
     pub(crate) broken: Vec<String>,
 }
 
-/// What the policies had to do, counted over all traces.
+/// What had to be done: by the policies, counted over all traces, or with everything that was accepted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Expectation {
     /// Traces of which at least one span was accepted.
     pub(crate) traces: u64,
     /// Those to be kept.
     pub(crate) kept_traces: u64,
-    /// Their spans.
-    pub(crate) kept_spans: u64,
+    /// Their spans; points and records that were accepted.
+    pub(crate) kept_items: u64,
     /// For each policy, the traces it wants.
     pub(crate) votes: Vec<u64>,
     /// Traces with a request that nobody knows the end of: not checked.
@@ -169,7 +181,7 @@ fn void_reasons(load: &LoadFindings) -> Vec<String> {
             load.apart_max_ms
         ));
     }
-    if load.accepted_spans == 0 && load.unanswered_requests == 0 && load.rejected_requests == 0 {
+    if load.accepted_items == 0 && load.unanswered_requests == 0 && load.rejected_requests == 0 {
         reasons.push("nothing was accepted".to_owned());
     }
     reasons
@@ -177,6 +189,7 @@ fn void_reasons(load: &LoadFindings) -> Vec<String> {
 
 fn failed_reasons(findings: &Findings, exact: bool) -> Vec<String> {
     let mut reasons = findings.broken.clone();
+    let noun = noun(findings.signal);
     let mut count = |number: u64, what: &str| {
         if number > 0 {
             reasons.push(format!("{number} {what}"));
@@ -186,16 +199,21 @@ fn failed_reasons(findings: &Findings, exact: bool) -> Vec<String> {
     count(findings.load.unanswered_requests, "requests without an answer");
     for exporter in &findings.exporters {
         let id = &exporter.id;
-        count(exporter.doubled_spans, &format!("spans doubled ({id})"));
-        count(exporter.foreign_spans, &format!("spans that were never sent ({id})"));
-        count(exporter.altered_spans, &format!("spans altered ({id})"));
+        count(exporter.doubled_items, &format!("{noun} doubled ({id})"));
+        count(exporter.foreign_items, &format!("{noun} that were never sent ({id})"));
+        count(exporter.altered_items, &format!("{noun} altered ({id})"));
+        count(exporter.lost_items, &format!("{noun} lost ({id})"));
+        count(exporter.wrong_items, &format!("{noun} of refused requests arrived ({id})"));
+        count(exporter.out_of_order_items, &format!("samples behind a later one of their series ({id})"));
         if exact {
             count(exporter.lost_traces, &format!("traces lost ({id})"));
             count(exporter.partial_traces, &format!("traces partial ({id})"));
             count(exporter.wrong_traces, &format!("traces sent that should have been dropped ({id})"));
         }
     }
-    let known = |exporter: &ExporterFindings| exporter.doubled_spans + exporter.foreign_spans + exporter.altered_spans;
+    let known = |exporter: &ExporterFindings| {
+        exporter.doubled_items + exporter.foreign_items + exporter.altered_items + exporter.out_of_order_items
+    };
     let explained: u64 = findings.exporters.iter().map(known).sum();
     if findings.faults.0 > explained {
         count(findings.faults.0 - explained, "broken connections or requests at the sink");
@@ -212,7 +230,65 @@ fn failed_reasons(findings: &Findings, exact: bool) -> Vec<String> {
     reasons
 }
 
-/// Compares what arrived with what had to, for every trace of the run.
+/// Compares what arrived with what had to, for all that was sent.
+pub(crate) fn compare(
+    sent: &Sent,
+    log: &Log,
+    arrivals: &Arrivals,
+    policies: Option<&Policies>,
+    ids: &[String],
+) -> (Expectation, Vec<ExporterFindings>) {
+    match sent {
+        Sent::Traces(cycle) => compare_traces(cycle, log, arrivals, policies, ids),
+        Sent::Items(cycle) => compare_items(cycle, log, arrivals, ids),
+    }
+}
+
+/// What each exporter's book says by itself.
+fn exporter_findings(arrivals: &Arrivals, ids: &[String]) -> Vec<ExporterFindings> {
+    let books = arrivals.exporters();
+    let findings = |(id, book): (&String, &ExporterArrivals)| ExporterFindings {
+        id: id.clone(),
+        items: book.items,
+        doubled_items: book.doubled,
+        foreign_items: book.foreign,
+        altered_items: book.altered,
+        out_of_order_items: book.out_of_order,
+        ..ExporterFindings::default()
+    };
+    ids.iter().zip(books.iter()).map(findings).collect()
+}
+
+/// Compares points or records request by request: all of an accepted one have to arrive, none of another.
+pub(crate) fn compare_items(
+    cycle: &ItemCycle,
+    log: &Log,
+    arrivals: &Arrivals,
+    ids: &[String],
+) -> (Expectation, Vec<ExporterFindings>) {
+    let mut expectation = Expectation::default();
+    let mut exporters = exporter_findings(arrivals, ids);
+    let items = cycle.items_per_request() as u64;
+    for (request, record) in log.records().iter().enumerate() {
+        let accepted = match record.outcome {
+            Outcome::Accepted => items,
+            Outcome::Refused | Outcome::Rejected => 0,
+            // Nobody knows what became of it: whatever arrived of it is right.
+            Outcome::Pending | Outcome::Unknown => continue,
+        };
+        expectation.kept_items += accepted;
+        let first = request as u64 * items;
+        for (findings, book) in exporters.iter_mut().zip(arrivals.exporters().iter()) {
+            let arrived = book.arrived(first..first + items);
+            findings.expected_items += accepted;
+            findings.lost_items += accepted.saturating_sub(arrived);
+            findings.wrong_items += arrived.saturating_sub(accepted);
+        }
+    }
+    (expectation, exporters)
+}
+
+/// Compares every trace of the run.
 pub(crate) fn compare_traces(
     cycle: &Cycle,
     log: &Log,
@@ -225,18 +301,7 @@ pub(crate) fn compare_traces(
         ..Expectation::default()
     };
     let books = arrivals.exporters();
-    let mut exporters: Vec<ExporterFindings> = ids
-        .iter()
-        .zip(books.iter())
-        .map(|(id, book)| ExporterFindings {
-            id: id.clone(),
-            spans: book.spans,
-            doubled_spans: book.doubled,
-            foreign_spans: book.foreign,
-            altered_spans: book.altered,
-            ..ExporterFindings::default()
-        })
-        .collect();
+    let mut exporters = exporter_findings(arrivals, ids);
     for sequence in 0..cycle.sequences(log.sent()) {
         let Some(accepted) = accepted_mask(cycle, log, sequence) else {
             expectation.uncertain_traces += 1;
@@ -244,7 +309,7 @@ pub(crate) fn compare_traces(
         };
         let expected = expected_mask(cycle, sequence, accepted, policies, &mut expectation);
         for (findings, book) in exporters.iter_mut().zip(books.iter()) {
-            findings.expected_spans += u64::from(expected.count_ones());
+            findings.expected_items += u64::from(expected.count_ones());
             let arrived = book.mask(sequence);
             findings.wrong_traces += u64::from(arrived & !expected != 0);
             match (expected & arrived, expected) {
@@ -290,18 +355,18 @@ fn expected_mask(
         return 0;
     }
     expectation.kept_traces += 1;
-    expectation.kept_spans += u64::from(accepted.count_ones());
+    expectation.kept_items += u64::from(accepted.count_ones());
     accepted
 }
 
 /// How the load kept to its schedule, and how far apart the requests of a trace were.
-pub(crate) fn examine_load(cycle: &Cycle, log: &Rc<Log>, policies: Option<&Policies>) -> LoadFindings {
-    let spans = cycle.spans_per_request() as u64;
+pub(crate) fn examine_load(sent: &Sent, log: &Rc<Log>, policies: Option<&Policies>) -> LoadFindings {
+    let items = sent.items_per_request() as u64;
     let records = log.records();
     let count = |wanted: Outcome| records.iter().filter(|record| record.outcome == wanted).count() as u64;
     let mut late = Latency::new();
     let mut apart_max_ns = 0;
-    let width = cycle.trace_requests_max() as usize;
+    let width = sent.trace_requests_max() as usize;
     for (number, record) in records.iter().enumerate() {
         late.record(record.sent_ns - record.intended_ns);
         // Requests leave in order, so the oldest in reach was sent first.
@@ -312,9 +377,9 @@ pub(crate) fn examine_load(cycle: &Cycle, log: &Rc<Log>, policies: Option<&Polic
     }
     let late = late.percentiles();
     LoadFindings {
-        offered_spans: records.len() as u64 * spans,
-        accepted_spans: count(Outcome::Accepted) * spans,
-        refused_spans: count(Outcome::Refused) * spans,
+        offered_items: records.len() as u64 * items,
+        accepted_items: count(Outcome::Accepted) * items,
+        refused_items: count(Outcome::Refused) * items,
         rejected_requests: count(Outcome::Rejected),
         unanswered_requests: count(Outcome::Unknown) + count(Outcome::Pending),
         held_back_requests: log.held_back(),
@@ -332,16 +397,16 @@ mod tests {
     fn clean() -> Findings {
         Findings {
             load: LoadFindings {
-                offered_spans: 100,
-                accepted_spans: 100,
+                offered_items: 100,
+                accepted_items: 100,
                 apart_limit_ms: Some(2_000.0),
                 apart_max_ms: 500.0,
                 ..LoadFindings::default()
             },
             exporters: vec![ExporterFindings {
                 id: "otlp/first".to_owned(),
-                spans: 7,
-                expected_spans: 7,
+                items: 7,
+                expected_items: 7,
                 ..ExporterFindings::default()
             }],
             ledger: vec![LedgerLine {
@@ -367,9 +432,9 @@ mod tests {
         check(|findings| findings.exporters[0].lost_traces = 1, Word::Failed);
         check(|findings| findings.exporters[0].partial_traces = 1, Word::Failed);
         check(|findings| findings.exporters[0].wrong_traces = 1, Word::Failed);
-        check(|findings| findings.exporters[0].doubled_spans = 1, Word::Failed);
-        check(|findings| findings.exporters[0].foreign_spans = 1, Word::Failed);
-        check(|findings| findings.exporters[0].altered_spans = 1, Word::Failed);
+        check(|findings| findings.exporters[0].doubled_items = 1, Word::Failed);
+        check(|findings| findings.exporters[0].foreign_items = 1, Word::Failed);
+        check(|findings| findings.exporters[0].altered_items = 1, Word::Failed);
         check(|findings| findings.faults.0 = 1, Word::Failed);
         check(|findings| findings.load.rejected_requests = 1, Word::Failed);
         check(|findings| findings.load.unanswered_requests = 1, Word::Failed);
@@ -380,7 +445,7 @@ mod tests {
 
     #[test]
     fn refusals_alone_fail_nothing() {
-        check(|findings| findings.load.refused_spans = 50, Word::Ok);
+        check(|findings| findings.load.refused_items = 50, Word::Ok);
     }
 
     #[test]
@@ -389,14 +454,14 @@ mod tests {
         check(|findings| findings.load.late_max_ms = SCHEDULE_LATE_MS_MAX + 1.0, Word::Void);
         check(|findings| findings.load.apart_max_ms = 2_001.0, Word::Void);
         check(|findings| findings.load.held_back_requests = 1, Word::Void);
-        check(|findings| findings.load.accepted_spans = 0, Word::Void);
+        check(|findings| findings.load.accepted_items = 0, Word::Void);
     }
 
     #[test]
     fn faults_that_time_explains_are_not_held_against_a_gateway_whose_traces_came_too_wide() {
         let wide = |findings: &mut Findings| findings.load.apart_max_ms = 2_001.0;
         check(|findings| (wide(findings), findings.exporters[0].partial_traces = 1).1, Word::Void);
-        check(|findings| (wide(findings), findings.exporters[0].doubled_spans = 1).1, Word::Failed);
+        check(|findings| (wide(findings), findings.exporters[0].doubled_items = 1).1, Word::Failed);
         check(|findings| (wide(findings), findings.ledger[0].gateway = Some(1)).1, Word::Failed);
     }
 }

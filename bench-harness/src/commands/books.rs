@@ -6,10 +6,10 @@ use crate::verdict::{Expectation, Findings, LedgerLine};
 
 /// What the gateway's counters grew by in this run, and what we counted.
 ///
-/// `delivered` is what each exporter's sink had when the gateway was asked; every request had `spans_per_request`.
+/// `delivered` is what each exporter's sink had when the gateway was asked; every request had `items_per_request` items.
 pub(super) fn ledger(
     findings: &Findings,
-    spans_per_request: u64,
+    items_per_request: u64,
     delivered: &[u64],
     expectation: &Expectation,
     policies: Option<&Policies>,
@@ -25,15 +25,17 @@ pub(super) fn ledger(
             gateway,
         }
     };
-    let mut refused = line("otelcol_receiver_refused_spans", &[], findings.load.refused_spans);
+    let items = findings.signal.items();
+    let mut refused = line(&format!("otelcol_receiver_refused_{items}"), &[], findings.load.refused_items);
     // A gateway short of memory refuses requests before it reads what is in them, and counts these by the request.
     let unread = line("otelcol_receiver_refused_requests", &[], 0).gateway.unwrap_or(0);
-    refused.gateway = refused.gateway.map(|spans| spans + unread * spans_per_request);
-    let mut lines = vec![line("otelcol_receiver_accepted_spans", &[], findings.load.accepted_spans), refused];
+    refused.gateway = refused.gateway.map(|refused| refused + unread * items_per_request);
+    let accepted = line(&format!("otelcol_receiver_accepted_{items}"), &[], findings.load.accepted_items);
+    let mut lines = vec![accepted, refused];
     for (exporter, delivered) in findings.exporters.iter().zip(delivered) {
         let labels = [("exporter", exporter.id.as_str())];
-        lines.push(line("otelcol_exporter_sent_spans", &labels, *delivered));
-        lines.push(line("otelcol_exporter_send_failed_spans", &labels, 0));
+        lines.push(line(&format!("otelcol_exporter_sent_{items}"), &labels, *delivered));
+        lines.push(line(&format!("otelcol_exporter_send_failed_{items}"), &labels, 0));
     }
     let Some(policies) = policies else {
         return lines;

@@ -12,13 +12,15 @@ use super::run::measure;
 use crate::cli::CompareArguments;
 use crate::gateway::Work;
 use crate::output::{print_line, print_report, thousands};
+use crate::sent::noun;
 use crate::verdict::Word;
 
 /// Length of a turn if nothing else is said.
 const TURN: Duration = Duration::from_secs(10);
 
 pub(super) fn run(arguments: &CompareArguments) -> io::Result<ExitCode> {
-    let rate = arguments.run.spans.map_or(Rate::Closed, Rate::SpansPerSecond);
+    let rate = arguments.run.rate().map_or(Rate::Closed, Rate::ItemsPerSecond);
+    let noun = noun(arguments.run.signal());
     let turn = arguments.run.duration.unwrap_or(TURN);
     let gateways = [&arguments.old, &arguments.new];
     let mut rates = [Vec::new(), Vec::new()];
@@ -35,12 +37,18 @@ pub(super) fn run(arguments: &CompareArguments) -> io::Result<ExitCode> {
                 print_report(&report);
                 return Ok(super::exit_code(&report));
             }
-            let per_cpu = report.spans_per_cpu_second.unwrap_or(0.0);
-            eprintln!("{:<40} {} spans per CPU second", gateways[which].display(), thousands(per_cpu));
+            let per_cpu = report.items_per_cpu_second.unwrap_or(0.0);
+            eprintln!("{:<40} {} {noun} per CPU second", gateways[which].display(), thousands(per_cpu));
             rates[which].push(per_cpu);
         }
     }
-    print_line("spans per CPU second       median          lowest         highest");
+    print_line(&format!(
+        "{:<26} {:>14} {:>15} {:>15}",
+        format!("{noun} per CPU second"),
+        "median",
+        "lowest",
+        "highest"
+    ));
     for (name, rates) in ["old", "new"].iter().zip(&mut rates) {
         rates.sort_by(f64::total_cmp);
         let [low, high] = [rates[0], rates[rates.len() - 1]].map(thousands);
@@ -57,7 +65,7 @@ fn plan(arguments: &CompareArguments, binary: &Path) -> io::Result<Plan> {
     run.target = None;
     let plan = Plan::new(&run)?;
     match plan.subject {
-        Subject::Child { work: Work::Discard, .. } | Subject::Running { .. } => {
+        Subject::Child { work: Work::Discard(_), .. } | Subject::Running { .. } => {
             Err(io::Error::other("two binaries are compared at their work"))
         }
         Subject::Child { .. } => Ok(plan),

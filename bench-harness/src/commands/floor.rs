@@ -16,7 +16,7 @@ const DURATION: Duration = Duration::from_secs(10);
 
 pub(super) fn run(arguments: &RunArguments) -> io::Result<ExitCode> {
     let plan = Plan::new(arguments)?.discarding();
-    let rate = arguments.spans.map_or(Rate::Closed, Rate::SpansPerSecond);
+    let rate = arguments.rate().map_or(Rate::Closed, Rate::ItemsPerSecond);
     let mut report = measure(&plan.at(rate, arguments.duration.unwrap_or(DURATION)))?;
     note(&mut report);
     print_report(&report);
@@ -27,6 +27,7 @@ pub(super) fn run(arguments: &RunArguments) -> io::Result<ExitCode> {
 }
 
 fn note(report: &mut Report) {
-    report.extra.insert("floor_spans_per_second", report.spans_per_second.into());
-    report.extra.insert("floor_spans_per_cpu_second", report.spans_per_cpu_second.into());
+    let noun = report.noun();
+    report.extra.insert(format!("floor_{noun}_per_second"), report.items_per_second.into());
+    report.extra.insert(format!("floor_{noun}_per_cpu_second"), report.items_per_cpu_second.into());
 }

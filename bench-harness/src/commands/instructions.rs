@@ -1,9 +1,9 @@
-//! Instructions per span in fixed scenarios: the one measure of speed that a shared machine repeats.
+//! Instructions per span, point or record in fixed scenarios: the one measure of speed that a shared machine repeats.
 //!
 //! A gateway runs under `valgrind --tool=callgrind`, which counts every instruction executed in user space. Each
 //! scenario runs twice, with few and with many requests; the difference leaves out what starting and stopping cost.
-//! One request at a time on one connection, the epoll runtime, one seed, and a decision wait so long that every
-//! decision is made by the drain: nothing depends on how fast the machine is.
+//! One request at a time on one connection, the epoll runtime, one seed, and waits so long that every decision is made
+//! by the drain and every batch is full: nothing depends on how fast the machine is.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -12,12 +12,14 @@ use std::process::{Command, ExitCode, Stdio};
 use std::time::Duration;
 
 use clap::Parser;
+use codecs::otlp::Signal;
 
 use super::plan::{Plan, Rate, Subject};
 use super::run::measure;
-use crate::cli::{Arguments, CompressionArgument, InstructionsArguments, RunArguments};
-use crate::gateway::{Runtime, Work, release_binary};
+use crate::cli::{Arguments, CompressionArgument, InstructionsArguments, Out, RunArguments};
+use crate::gateway::{PassThrough, Runtime, Work, release_binary};
 use crate::output::print_line;
+use crate::sink::Contents;
 use crate::verdict::Word;
 
 /// Largest difference from the baseline.
@@ -38,26 +40,70 @@ const DRAIN_WITHOUT_HURRY: &str = "service.engine.shutdown_timeout=300s";
 /// What is counted.
 pub(super) const COUNTER: &str = "valgrind --tool=callgrind, instructions in user space";
 
+/// A batch leaves when it is full, or with the drain.
+const BATCHES_WITHOUT_HURRY: &str = "processors.batch.timeout=600s";
+
 struct Scenario {
     name: &'static str,
-    spans_per_request: u32,
+    kind: Kind,
+    items_per_request: u32,
     compression: CompressionArgument,
     /// Requests of the short and of the long run.
     requests: (u64, u64),
 }
 
-const SCENARIOS: [Scenario; 3] = [
-    Scenario { name: "plain_512", spans_per_request: 512, compression: CompressionArgument::None, requests: (40, 160) },
-    Scenario {
-        name: "plain_10",
-        spans_per_request: 10,
-        compression: CompressionArgument::None,
-        requests: (500, 2_500),
-    },
-    Scenario { name: "gzip_512", spans_per_request: 512, compression: CompressionArgument::Gzip, requests: (40, 160) },
+/// What a scenario's gateway does.
+#[derive(Clone, Copy)]
+enum Kind {
+    /// The speed targets' pipeline.
+    Sample,
+    /// Memory limiter, batch, one exporter.
+    Pass(Signal),
+    /// The same for spans with one statement on each; the row less `spans_pass` is what the statement costs.
+    Statement(&'static str),
+}
+
+const SCENARIOS: [Scenario; 11] = [
+    sample("plain_512", 512, CompressionArgument::None, (40, 160)),
+    sample("plain_10", 10, CompressionArgument::None, (500, 2_500)),
+    sample("gzip_512", 512, CompressionArgument::Gzip, (40, 160)),
+    pass("spans_pass", Kind::Pass(Signal::Traces)),
+    pass("points_pass", Kind::Pass(Signal::Metrics)),
+    pass("records_pass", Kind::Pass(Signal::Logs)),
+    statement("ottl_where", r#"set(name, "none") where attributes["http.route"] == "/none""#),
+    statement("ottl_set", r#"set(attributes["deployment.region"], "eu-west-1")"#),
+    statement("ottl_delete_key", r#"delete_key(attributes, "thread.id")"#),
+    statement("ottl_replace_pattern", REPLACE_PATTERN),
+    statement("ottl_hash", HASH),
 ];
 
-/// Instructions per span by scenario.
+/// Of the spans, those that served a request have a path, half of these with a number in it.
+const REPLACE_PATTERN: &str =
+    r#"replace_pattern(attributes["url.path"], "/[0-9]+", "/{id}") where attributes["url.path"] != nil"#;
+
+/// Of the spans, those that served a request have a peer.
+const HASH: &str = r#"set(attributes["network.peer.address"], SHA256(attributes["network.peer.address"])) where attributes["network.peer.address"] != nil"#;
+
+const fn sample(
+    name: &'static str,
+    items_per_request: u32,
+    compression: CompressionArgument,
+    requests: (u64, u64),
+) -> Scenario {
+    Scenario { name, kind: Kind::Sample, items_per_request, compression, requests }
+}
+
+/// One full batch of 8192 in the short run, seven in the long.
+const fn pass(name: &'static str, kind: Kind) -> Scenario {
+    Scenario { name, kind, items_per_request: 512, compression: CompressionArgument::None, requests: (16, 112) }
+}
+
+/// One full batch in the short run, three in the long.
+const fn statement(name: &'static str, statement: &'static str) -> Scenario {
+    Scenario { requests: (16, 48), ..pass(name, Kind::Statement(statement)) }
+}
+
+/// Instructions per item by scenario.
 pub(super) type Figures = BTreeMap<String, f64>;
 
 pub(super) fn run(arguments: &InstructionsArguments) -> io::Result<ExitCode> {
@@ -66,9 +112,9 @@ pub(super) fn run(arguments: &InstructionsArguments) -> io::Result<ExitCode> {
         None => release_binary()?,
     };
     let figures = count(&binary)?;
-    print_line(&format!("instructions per span ({COUNTER})"));
+    print_line(&format!("instructions per span, point or record ({COUNTER})"));
     if arguments.update {
-        figures.iter().for_each(|(name, figure)| print_line(&format!("  {name:<12} {figure:>10.1}")));
+        figures.iter().for_each(|(name, figure)| print_line(&format!("  {name:<20} {figure:>10.1}")));
         let text = serde_json::to_string_pretty(&figures)? + "\n";
         std::fs::write(&arguments.baseline, text)?;
         print_line(&format!("written to {}", arguments.baseline.display()));
@@ -78,7 +124,7 @@ pub(super) fn run(arguments: &InstructionsArguments) -> io::Result<ExitCode> {
     let mut outside = false;
     for (name, figure) in &figures {
         let Some(before) = baseline.get(name) else {
-            print_line(&format!("  {name:<12} {figure:>10.1}  no baseline"));
+            print_line(&format!("  {name:<20} {figure:>10.1}  no baseline"));
             outside = true;
             continue;
         };
@@ -86,7 +132,7 @@ pub(super) fn run(arguments: &InstructionsArguments) -> io::Result<ExitCode> {
         let wrong = change.abs() > TOLERANCE;
         outside |= wrong;
         let mark = if wrong { "  outside 2 %: explain it in perf/notes/ and update the baseline" } else { "" };
-        print_line(&format!("  {name:<12} {figure:>10.1}  baseline {before:>10.1}  {:>+6.2} %{mark}", change * 100.0));
+        print_line(&format!("  {name:<20} {figure:>10.1}  baseline {before:>10.1}  {:>+6.2} %{mark}", change * 100.0));
     }
     Ok(if outside { ExitCode::from(super::EXIT_FAILED) } else { ExitCode::SUCCESS })
 }
@@ -109,26 +155,39 @@ fn count_scenario(binary: &Path, scenario: &Scenario) -> io::Result<f64> {
     let (short, long) = scenario.requests;
     let few = count_run(binary, scenario, short)?;
     let many = count_run(binary, scenario, long)?;
-    let spans = (long - short) * u64::from(scenario.spans_per_request);
-    Ok((many as f64 - few as f64) / spans as f64)
+    let items = (long - short) * u64::from(scenario.items_per_request);
+    Ok((many as f64 - few as f64) / items as f64)
 }
 
 fn count_run(binary: &Path, scenario: &Scenario, requests: u64) -> io::Result<u64> {
+    let rate = Some(SPREAD_SPANS_PER_SECOND);
+    let mut arguments = RunArguments {
+        connections: 1,
+        items_per_request: scenario.items_per_request,
+        compression: scenario.compression,
+        runtime: Runtime::Epoll,
+        set: vec![DRAIN_WITHOUT_HURRY.to_owned()],
+        ..defaults()
+    };
+    if !matches!(scenario.kind, Kind::Sample) {
+        arguments.set.push(BATCHES_WITHOUT_HURRY.to_owned());
+    }
+    match scenario.kind {
+        Kind::Pass(Signal::Metrics) => arguments.datapoints = Some(rate),
+        Kind::Pass(Signal::Logs) => arguments.logs = Some(rate),
+        Kind::Sample | Kind::Pass(Signal::Traces) => arguments.spans = rate,
+        Kind::Statement(_) => {
+            arguments.spans = rate;
+            arguments.contents = Contents::Ids;
+        }
+    }
     let plan = Plan {
-        arguments: RunArguments {
-            spans: Some(SPREAD_SPANS_PER_SECOND),
-            connections: 1,
-            spans_per_request: scenario.spans_per_request,
-            compression: scenario.compression,
-            runtime: Runtime::Epoll,
-            set: vec![DRAIN_WITHOUT_HURRY.to_owned()],
-            ..defaults()
-        },
+        arguments,
         rate: Rate::Counted { requests },
         duration: DURATION,
         subject: Subject::Child {
             binary: binary.to_path_buf(),
-            work: Work::Sample { decision_wait_s: DECISION_WAIT_S },
+            work: work(scenario.kind),
             wrapper: ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null"].map(str::to_owned).to_vec(),
         },
         memory_limit_mib: None,
@@ -140,6 +199,18 @@ fn count_run(binary: &Path, scenario: &Scenario, requests: u64) -> io::Result<u6
         return Err(io::Error::other(format!("{}: {reasons}\n{}", scenario.name, report.gateway_output)));
     }
     collected(&report.gateway_output).ok_or_else(|| io::Error::other("callgrind did not say what it collected"))
+}
+
+fn work(kind: Kind) -> Work {
+    let pass = |signal, before_batch| Work::Pass(PassThrough { signal, out: Out::Otlp, before_batch });
+    match kind {
+        Kind::Sample => Work::Sample { decision_wait_s: DECISION_WAIT_S },
+        Kind::Pass(signal) => pass(signal, None),
+        Kind::Statement(statement) => {
+            let settings = format!("{{trace_statements: [{{context: span, statements: ['{statement}']}}]}}");
+            pass(Signal::Traces, Some(("transform".to_owned(), settings)))
+        }
+    }
 }
 
 /// `==7== Collected : 123`

@@ -4,6 +4,7 @@
 mod baseline;
 mod books;
 mod compare;
+mod faults;
 mod floor;
 mod instructions;
 mod offer;
@@ -38,6 +39,7 @@ pub(crate) fn run(arguments: &Arguments) -> io::Result<ExitCode> {
         Some(Action::Baseline(run)) => baseline::run(run),
         Some(Action::Offer(run)) => offer::run(run),
         Some(Action::Compare(compare)) => compare::run(compare),
+        Some(Action::Faults(faults)) => faults::run(faults),
         Some(Action::Instructions(instructions)) => instructions::run(instructions),
     }
 }

@@ -25,7 +25,7 @@ pub(super) fn run(arguments: &RunArguments) -> io::Result<ExitCode> {
     let mut arguments = arguments.clone();
     arguments.target = Some(start_target()?);
     let plan = Plan::new(&arguments)?;
-    let rate = arguments.spans.map_or(Rate::Closed, Rate::SpansPerSecond);
+    let rate = arguments.rate().map_or(Rate::Closed, Rate::ItemsPerSecond);
     let report = measure(&plan.at(rate, arguments.duration.unwrap_or(DURATION)))?;
     print_report(&report);
     if let Some(path) = &arguments.json {

@@ -9,11 +9,14 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use codecs::compression::Compression;
+use codecs::otlp::Signal;
 
-use super::rate::SPANS_PER_SECOND;
-use crate::cli::RunArguments;
-use crate::gateway::{ExporterEndpoint, Work, read_user_file, release_binary};
+use super::rate::everyday;
+use crate::cli::{Out, RunArguments};
+use crate::gateway::{ExporterEndpoint, PassThrough, Work, read_user_file, release_binary};
+use crate::items::{ItemCycle, ItemSettings};
 use crate::load::{self, Pace, Source};
+use crate::sent::{Sent, noun};
 use crate::traces::{Cycle, CycleSettings, Policies};
 
 /// How long load is offered if nothing else is said.
@@ -23,7 +26,10 @@ const DURATION: Duration = Duration::from_secs(30);
 const DECISION_WAIT_S: u64 = 2;
 
 /// Spread of traces in a closed loop is planned for this rate.
-const CLOSED_SPANS_PER_SECOND: u64 = 1_000_000;
+const CLOSED_ITEMS_PER_SECOND: u64 = 1_000_000;
+
+/// Active series of data points, at least: what a remote write exporter has to keep labels for.
+const SERIES_MIN: usize = 100_000;
 
 /// Most memory for requests that are compressed beforehand.
 const PREPARED_BYTES_MAX: u64 = 6 << 30;
@@ -32,7 +38,7 @@ const PREPARED_BYTES_MAX: u64 = 6 << 30;
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Rate {
     /// Open loop.
-    SpansPerSecond(u64),
+    ItemsPerSecond(u64),
     /// Closed loop, as fast as answers come.
     Closed,
     /// Closed loop, one request at a time, then a drain at once: the same work at any speed.
@@ -75,16 +81,17 @@ pub(super) struct Plan {
     pub(super) prepared: Rc<RefCell<Option<Prepared>>>,
 }
 
-/// Compressed requests and the cycle they were made from.
+/// Compressed requests and what they were made from.
 #[derive(Clone, Debug)]
 pub(super) struct Prepared {
-    cycle: Rc<Cycle>,
+    sent: Rc<Sent>,
     requests: Rc<Vec<Bytes>>,
 }
 
 impl Plan {
     /// What the command line says.
     pub(super) fn new(arguments: &RunArguments) -> io::Result<Plan> {
+        let signal = arguments.signal();
         let subject = match arguments.target {
             Some(address) => Subject::Running { address, metrics: arguments.target_metrics },
             None => Subject::Child {
@@ -93,15 +100,16 @@ impl Plan {
                     None => release_binary()?,
                 },
                 work: match &arguments.config {
-                    Some(path) => Work::File(read_user_file(path)?),
-                    None => Work::Sample { decision_wait_s: DECISION_WAIT_S },
+                    Some(path) => Work::File(read_user_file(path, signal)?),
+                    None if signal == Signal::Traces => Work::Sample { decision_wait_s: DECISION_WAIT_S },
+                    None => Work::Pass(PassThrough { signal, out: arguments.out, before_batch: None }),
                 },
                 wrapper: Vec::new(),
             },
         };
         Ok(Plan {
             arguments: arguments.clone(),
-            rate: Rate::SpansPerSecond(arguments.spans.unwrap_or(SPANS_PER_SECOND)),
+            rate: Rate::ItemsPerSecond(arguments.rate().unwrap_or(everyday(signal))),
             duration: arguments.duration.unwrap_or(DURATION),
             subject,
             memory_limit_mib: None,
@@ -118,9 +126,13 @@ impl Plan {
     pub(super) fn discarding(&self) -> Plan {
         let mut plan = self.clone();
         if let Subject::Child { work, .. } = &mut plan.subject {
-            *work = Work::Discard;
+            *work = Work::Discard(self.signal());
         }
         plan
+    }
+
+    pub(super) fn signal(&self) -> Signal {
+        self.arguments.signal()
     }
 
     pub(super) fn compression(&self) -> Compression {
@@ -129,21 +141,21 @@ impl Plan {
 
     fn interval_ns(&self) -> u64 {
         let rate = match self.rate {
-            Rate::SpansPerSecond(rate) => rate,
-            Rate::Closed | Rate::Counted { .. } => self.arguments.spans.unwrap_or(CLOSED_SPANS_PER_SECOND),
+            Rate::ItemsPerSecond(rate) => rate,
+            Rate::Closed | Rate::Counted { .. } => self.arguments.rate().unwrap_or(CLOSED_ITEMS_PER_SECOND),
         };
-        (u64::from(self.arguments.spans_per_request) * 1_000_000_000 / rate.max(1)).max(1)
+        (u64::from(self.arguments.items_per_request) * 1_000_000_000 / rate.max(1)).max(1)
     }
 
     pub(super) fn pace(&self) -> Pace {
         let duration_ns = self.duration.as_nanos() as u64;
         match self.rate {
-            Rate::SpansPerSecond(_) => {
+            Rate::ItemsPerSecond(_) => {
                 Pace::Open { interval_ns: self.interval_ns(), requests: (duration_ns / self.interval_ns()).max(1) }
             }
             Rate::Closed => Pace::Closed {
                 // Small requests need more of them under way to keep a core busy.
-                in_flight: (2_048 / self.arguments.spans_per_request as usize).clamp(4, 32),
+                in_flight: (2_048 / self.arguments.items_per_request as usize).clamp(4, 32),
                 duration_ns,
                 requests: u64::MAX,
             },
@@ -151,21 +163,41 @@ impl Plan {
         }
     }
 
-    fn cycle(&self) -> Cycle {
+    fn sent(&self) -> Sent {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Cycle::new(CycleSettings {
-            seed: self.arguments.seed,
-            spans_per_request: self.arguments.spans_per_request as usize,
-            request_interval_ns: self.interval_ns(),
-            start_unix_ns: now.as_nanos() as u64,
-        })
+        match self.signal() {
+            Signal::Traces => Sent::Traces(Cycle::new(CycleSettings {
+                seed: self.arguments.seed,
+                spans_per_request: self.arguments.items_per_request as usize,
+                request_interval_ns: self.interval_ns(),
+                start_unix_ns: now.as_nanos() as u64,
+            })),
+            signal => Sent::Items(self.items(signal, now)),
+        }
     }
 
-    /// The cycle and where its requests come from. Compressed requests are made for `spans_per_second_max`.
-    pub(super) fn source(&self) -> io::Result<(Rc<Cycle>, Source)> {
+    fn items(&self, signal: Signal, now: Duration) -> ItemCycle {
+        let cycle = ItemCycle::new(ItemSettings {
+            signal,
+            seed: self.arguments.seed,
+            items_per_request: self.arguments.items_per_request as usize,
+            series_min: SERIES_MIN,
+            connections: usize::from(self.arguments.connections),
+            request_interval_ns: self.interval_ns(),
+            start_unix_ns: now.as_millis() as u64 * 1_000_000,
+        });
+        if self.arguments.out == Out::RemoteWrite {
+            // Now, and not when the first sample arrives: load and sink share a thread.
+            cycle.make_labels();
+        }
+        cycle
+    }
+
+    /// What is sent, and where its requests come from.
+    pub(super) fn source(&self) -> io::Result<(Rc<Sent>, Source)> {
         if self.compression() == Compression::None {
-            let cycle = Rc::new(self.cycle());
-            return Ok((cycle.clone(), Source::plain(cycle)));
+            let sent = Rc::new(self.sent());
+            return Ok((sent.clone(), Source::plain(sent)));
         }
         let wanted = match self.pace() {
             Pace::Open { requests, .. } => requests,
@@ -177,17 +209,17 @@ impl Plan {
             *prepared = Some(self.prepare(wanted)?);
         }
         let prepared = prepared.as_ref().ok_or_else(|| io::Error::other("prepared a line above"))?;
-        Ok((prepared.cycle.clone(), Source::Prepared(prepared.requests.clone())))
+        Ok((prepared.sent.clone(), Source::Prepared(prepared.requests.clone())))
     }
 
     fn prepare(&self, requests: u64) -> io::Result<Prepared> {
-        let cycle = self.cycle();
+        let sent = self.sent();
         // About a fifth of the plain size; a run that would need more than the bound is cut short.
-        let bytes = cycle.template_bytes(0).len() as u64 / 5;
+        let bytes = sent.template_bytes(0).len() as u64 / 5;
         let requests = requests.min(PREPARED_BYTES_MAX / bytes.max(1));
         eprintln!("compressing {requests} requests ...");
-        let made = load::prepare(&cycle, requests, self.compression())?;
-        Ok(Prepared { cycle: Rc::new(cycle), requests: Rc::new(made) })
+        let made = load::prepare(&sent, requests, self.compression())?;
+        Ok(Prepared { sent: Rc::new(sent), requests: Rc::new(made) })
     }
 
     /// The exporters a sink is needed for.
@@ -207,20 +239,24 @@ impl Plan {
     }
 
     pub(super) fn title(&self) -> String {
-        let RunArguments { spans_per_request, connections, .. } = self.arguments;
+        let RunArguments { items_per_request, connections, .. } = self.arguments;
+        let noun = noun(self.signal());
         let rate = match self.rate {
-            Rate::SpansPerSecond(rate) => format!("{rate} spans/s"),
+            Rate::ItemsPerSecond(rate) => format!("{rate} {noun}/s"),
             Rate::Closed => "closed loop".to_owned(),
             Rate::Counted { requests } => format!("{requests} requests"),
         };
         let work = match &self.subject {
             Subject::Child { work: Work::Sample { .. }, .. } => "tail sampling, two exporters".to_owned(),
-            Subject::Child { work: Work::Discard, .. } => "discard".to_owned(),
+            Subject::Child { work: Work::Discard(_), .. } => "discard".to_owned(),
+            Subject::Child { work: Work::Pass(PassThrough { out: Out::Otlp, .. }), .. } => "pass through".to_owned(),
+            Subject::Child { work: Work::Pass(_), .. } => "remote write".to_owned(),
+            Subject::Child { work: Work::Queue(_), .. } => "queue".to_owned(),
             Subject::Child { work: Work::File(file), .. } => file.path.display().to_string(),
             Subject::Running { address, .. } => format!("target {address}"),
         };
         format!(
-            "{work}: {rate} for {:.0} s, {spans_per_request} spans a request, {:?} {:?}, {connections} connections",
+            "{work}: {rate} for {:.0} s, {items_per_request} {noun} a request, {:?} {:?}, {connections} connections",
             self.duration.as_secs_f64(),
             self.arguments.protocol,
             self.compression()

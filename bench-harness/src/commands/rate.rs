@@ -3,13 +3,21 @@
 use std::io;
 use std::process::ExitCode;
 
+use codecs::otlp::Signal;
+
 use super::plan::Plan;
 use super::run::measure;
 use crate::cli::RunArguments;
 use crate::output::{print_report, write_json};
 
 /// Rate where none is given: the baseline's.
-pub(super) const SPANS_PER_SECOND: u64 = 50_000;
+pub(super) fn everyday(signal: Signal) -> u64 {
+    match signal {
+        Signal::Traces => 50_000,
+        Signal::Metrics => 100_000,
+        Signal::Logs => 20_000,
+    }
+}
 
 pub(super) fn run(arguments: &RunArguments) -> io::Result<ExitCode> {
     let plan = Plan::new(arguments)?;

@@ -23,8 +23,9 @@ use crate::gateway::{Addresses, Configuration, Ended, Gateway, Launch, Metrics, 
 use crate::load::{self, Log, Protocol, Source, Target};
 use crate::measure::{Clock, pin_this_thread, usage};
 use crate::report::Report;
+use crate::sent::Sent;
 use crate::sink::{Arrivals, listen};
-use crate::traces::{Cycle, Policies};
+use crate::traces::Policies;
 use crate::verdict::{self, Findings};
 
 /// From this share of its core on, load and sink are what limits a closed loop or a search.
@@ -41,7 +42,7 @@ const QUIET_MAX: Duration = Duration::from_secs(30);
 
 /// What is shared by the tasks of a run.
 pub(super) struct Run {
-    pub(super) cycle: Rc<Cycle>,
+    pub(super) sent: Rc<Sent>,
     pub(super) log: Rc<Log>,
     pub(super) arrivals: Rc<Arrivals>,
     pub(super) clock: Clock,
@@ -68,7 +69,7 @@ struct LoadTimes {
 
 /// What was seen when everything had been delivered.
 struct End {
-    /// Spans at the sink of each exporter when the gateway was asked for its counts.
+    /// Items at the sink of each exporter when the gateway was asked for its counts.
     delivered: Vec<u64>,
     metrics: Option<Metrics>,
     rss_bytes_max: Option<u64>,
@@ -78,13 +79,13 @@ struct End {
 
 /// Runs a plan on this thread, which is kept on the core behind the gateway's meanwhile.
 pub(super) fn measure(plan: &Plan) -> io::Result<Report> {
-    let (cycle, source) = plan.source()?;
+    let (sent, source) = plan.source()?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     if cores > 1 {
         pin_this_thread(&[usize::from(plan.arguments.gateway_cores).min(cores - 1)])?;
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let report = LocalSet::new().block_on(&runtime, go(plan, cycle, source));
+    let report = LocalSet::new().block_on(&runtime, go(plan, sent, source));
     // Listeners and connections of the run end with the runtime; compression may use all cores again.
     if cores > 1 {
         crate::measure::unpin_this_thread()?;
@@ -92,8 +93,8 @@ pub(super) fn measure(plan: &Plan) -> io::Result<Report> {
     report
 }
 
-async fn go(plan: &Plan, cycle: Rc<Cycle>, source: Source) -> io::Result<Report> {
-    let run = Rc::new(Run::new(plan, cycle));
+async fn go(plan: &Plan, sent: Rc<Sent>, source: Source) -> io::Result<Report> {
+    let run = Rc::new(Run::new(plan, sent));
     let gateway = start(plan, &run).await?;
     let doors = doors(plan, gateway.as_ref())?;
     let before = match doors.metrics {
@@ -106,13 +107,13 @@ async fn go(plan: &Plan, cycle: Rc<Cycle>, source: Source) -> io::Result<Report>
 }
 
 impl Run {
-    fn new(plan: &Plan, cycle: Rc<Cycle>) -> Run {
+    fn new(plan: &Plan, sent: Rc<Sent>) -> Run {
         let (log, policies) = (Rc::new(Log::new()), plan.policies());
         let wait_ns = policies.as_ref().map_or(0, |policies| policies.decision_wait_ns);
         let exporters = plan.exporters().len();
-        let arrivals = Arrivals::new(cycle.clone(), log.clone(), exporters, plan.arguments.contents, wait_ns);
+        let arrivals = Arrivals::new(sent.clone(), log.clone(), exporters, plan.arguments.contents, wait_ns);
         Run {
-            cycle,
+            sent,
             log,
             arrivals: Rc::new(arrivals),
             clock: Clock::start(),
@@ -177,6 +178,7 @@ async fn offer(
     let target = Target {
         address,
         protocol: plan.arguments.protocol,
+        signal: plan.signal(),
         compression: plan.compression(),
         connections: usize::from(plan.arguments.connections),
     };
@@ -196,7 +198,7 @@ async fn finish(plan: &Plan, run: &Run, gateway: Option<Gateway>, metrics: Optio
     if !drains_at_once {
         wait_until_quiet(run).await;
     }
-    let delivered = run.arrivals.exporters().iter().map(|exporter| exporter.spans).collect();
+    let delivered = run.arrivals.exporters().iter().map(|exporter| exporter.items).collect();
     let mut broken = Vec::new();
     let metrics = match metrics {
         // What the drain delivers is counted after the last scrape.
@@ -220,13 +222,13 @@ async fn finish(plan: &Plan, run: &Run, gateway: Option<Gateway>, metrics: Optio
 /// then comes with the drain.
 async fn wait_until_quiet(run: &Run) {
     let decided_ns = run.clock.now_ns() + run.wait_ns() + DECISIONS.as_nanos() as u64;
-    let (mut seen, mut since_ns) = (run.arrivals.spans(), run.clock.now_ns());
+    let (mut seen, mut since_ns) = (run.arrivals.items(), run.clock.now_ns());
     let end_ns = decided_ns + QUIET_MAX.as_nanos() as u64;
     loop {
         tokio::time::sleep(Duration::from_millis(20)).await;
         let now_ns = run.clock.now_ns();
-        if run.arrivals.spans() > seen {
-            (seen, since_ns) = (run.arrivals.spans(), now_ns);
+        if run.arrivals.items() > seen {
+            (seen, since_ns) = (run.arrivals.items(), now_ns);
         }
         let quiet = now_ns > decided_ns && now_ns - since_ns > QUIET.as_nanos() as u64;
         if quiet || now_ns > end_ns {
@@ -247,21 +249,22 @@ fn how_it_broke(ended: &Ended) -> Option<String> {
 fn report(plan: &Plan, run: &Run, times: LoadTimes, before: Option<&Metrics>, end: End) -> Report {
     let policies = run.policies.as_ref();
     let ids: Vec<String> = plan.exporters().into_iter().map(|exporter| exporter.id).collect();
-    let load = verdict::examine_load(&run.cycle, &run.log, policies);
-    let (expectation, exporters) = verdict::compare_traces(&run.cycle, &run.log, &run.arrivals, policies, &ids);
+    let load = verdict::examine_load(&run.sent, &run.log, policies);
+    let (expectation, exporters) = verdict::compare(&run.sent, &run.log, &run.arrivals, policies, &ids);
     let faults = run.arrivals.faults();
-    let mut findings = Findings { load, exporters, faults, ledger: Vec::new(), broken: end.broken };
-    if !matches!(plan.rate, Rate::SpansPerSecond(_)) {
+    let signal = plan.signal();
+    let mut findings = Findings { signal, load, exporters, faults, ledger: Vec::new(), broken: end.broken };
+    if !matches!(plan.rate, Rate::ItemsPerSecond(_)) {
         // A closed loop has no schedule.
         (findings.load.late_p99_ms, findings.load.late_max_ms) = (0.0, 0.0);
     }
     if let (Some(before), Some(after)) = (before, &end.metrics) {
-        let spans_per_request = u64::from(plan.arguments.spans_per_request);
-        findings.ledger = ledger(&findings, spans_per_request, &end.delivered, &expectation, policies, before, after);
+        let items_per_request = u64::from(plan.arguments.items_per_request);
+        findings.ledger = ledger(&findings, items_per_request, &end.delivered, &expectation, policies, before, after);
     }
     let settled_ns = times.start_ns + warm_ns(plan.duration).max(settle_ns(plan.duration, run.wait_ns()));
     let window = Window::of(&run.samples.borrow(), settled_ns, times.end_ns);
-    let spans = window.accepted as f64 * run.cycle.spans_per_request() as f64;
+    let items = window.accepted as f64 * run.sent.items_per_request() as f64;
     let harness_cpu_share = window.own_cpu_seconds / window.seconds;
     Report {
         title: plan.title(),
@@ -269,8 +272,8 @@ fn report(plan: &Plan, run: &Run, times: LoadTimes, before: Option<&Metrics>, en
         judged_by: judged_by(&findings).to_owned(),
         findings,
         expectation,
-        spans_per_second: spans / window.seconds,
-        spans_per_cpu_second: window.cpu_seconds.map(|cpu| spans / cpu.max(1e-9)),
+        items_per_second: items / window.seconds,
+        items_per_cpu_second: window.cpu_seconds.map(|cpu| items / cpu.max(1e-9)),
         gateway_cpu_share: window.cpu_seconds.map(|cpu| cpu / window.seconds),
         machine_stolen_seconds: window.stolen_seconds,
         load_limited: harness_cpu_share > LOAD_LIMITED_SHARE,
@@ -281,7 +284,7 @@ fn report(plan: &Plan, run: &Run, times: LoadTimes, before: Option<&Metrics>, en
         lateness: run.arrivals.lateness(),
         window_seconds: window.seconds,
         backlog: window.backlog,
-        span_bytes: run.cycle.span_bytes(),
+        item_bytes: run.sent.item_bytes(),
         gateway_output: end.gateway.map(|ended| ended.output).unwrap_or_default(),
         extra: BTreeMap::new(),
     }
@@ -289,8 +292,8 @@ fn report(plan: &Plan, run: &Run, times: LoadTimes, before: Option<&Metrics>, en
 
 fn judged_by(findings: &Findings) -> &'static str {
     match (findings.exporters.is_empty(), findings.ledger.is_empty()) {
-        (false, false) => "every span at the sink, acks, and the gateway's own counts",
-        (false, true) => "every span at the sink, and acks",
+        (false, false) => "every item at the sink, acks, and the gateway's own counts",
+        (false, true) => "every item at the sink, and acks",
         (true, false) => "acks and the gateway's own counts only: what was exported is not seen",
         (true, true) => "acks only: what was exported is not seen, and no counts were read",
     }

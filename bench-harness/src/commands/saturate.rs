@@ -47,17 +47,18 @@ pub(super) fn run(arguments: &RunArguments) -> io::Result<ExitCode> {
         return Ok(super::exit_code(&floor));
     }
     let closed = measure(&plan.at(Rate::Closed, probe))?;
-    let possible = match arguments.spans {
+    let possible = match arguments.rate() {
         Some(rate) => rate as f64,
-        None => closed.spans_per_second,
+        None => closed.items_per_second,
     };
-    eprintln!("closed loop: {} spans/s; floor: {}", thousands(possible), thousands(floor.spans_per_second));
+    let noun = closed.noun();
+    eprintln!("closed loop: {} {noun}/s; floor: {}", thousands(possible), thousands(floor.items_per_second));
     let mut report = search(&plan, possible, probe, sustained)?;
-    report.extra.insert("saturation_spans_per_second", report.spans_per_second.into());
-    report.extra.insert("floor_spans_per_second", floor.spans_per_second.into());
-    report.extra.insert("floor_spans_per_cpu_second", floor.spans_per_cpu_second.into());
-    report.extra.insert("closed_loop_spans_per_second", closed.spans_per_second.into());
-    report.extra.insert("closed_loop_spans_per_cpu_second", closed.spans_per_cpu_second.into());
+    report.extra.insert(format!("saturation_{noun}_per_second"), report.items_per_second.into());
+    report.extra.insert(format!("floor_{noun}_per_second"), floor.items_per_second.into());
+    report.extra.insert(format!("floor_{noun}_per_cpu_second"), floor.items_per_cpu_second.into());
+    report.extra.insert(format!("closed_loop_{noun}_per_second"), closed.items_per_second.into());
+    report.extra.insert(format!("closed_loop_{noun}_per_cpu_second"), closed.items_per_cpu_second.into());
     print_report(&report);
     if report.load_limited || closed.load_limited {
         print_line("  load and sink had no time left on their core: the gateway may be able to do more");
@@ -86,7 +87,7 @@ fn search(plan: &Plan, possible: f64, probe: Duration, sustained: Duration) -> i
             (Some(_), Some(_)) => break,
             (Some(held), None) => held * STEP,
             // A gateway that fell behind says with what it managed where to look next.
-            (None, _) => (report.spans_per_second * MANAGED).clamp(rate / 2.0, rate / STEP),
+            (None, _) => (report.items_per_second * MANAGED).clamp(rate / 2.0, rate / STEP),
         };
     }
     let mut rate = held.unwrap_or(rate);
@@ -105,7 +106,7 @@ fn search(plan: &Plan, possible: f64, probe: Duration, sustained: Duration) -> i
 fn attempt(plan: &Plan, rate: f64, duration: Duration) -> io::Result<(bool, Report)> {
     let mut tries = 0;
     loop {
-        let report = measure(&plan.at(Rate::SpansPerSecond(rate as u64), duration))?;
+        let report = measure(&plan.at(Rate::ItemsPerSecond(rate as u64), duration))?;
         let holds = show(rate, &report);
         tries += 1;
         let is_load_late = report.verdict.word == Word::Void && report.findings.load.held_back_requests == 0;
@@ -119,8 +120,8 @@ fn attempt(plan: &Plan, rate: f64, duration: Duration) -> io::Result<(bool, Repo
 fn show(rate: f64, report: &Report) -> bool {
     let why = if report.verdict.word != Word::Ok {
         Some(report.verdict.reasons.join("; "))
-    } else if report.findings.load.refused_spans > 0 {
-        Some(format!("{} spans refused", report.findings.load.refused_spans))
+    } else if report.findings.load.refused_items > 0 {
+        Some(format!("{} {} refused", report.findings.load.refused_items, report.noun()))
     } else if report.ack_ms().p99 > ACK_P99_MS_MAX {
         Some(format!("ack p99 {:.1} ms", report.ack_ms().p99))
     } else if report.backlog.1 > 4 * report.backlog.0.max(16) {
@@ -128,21 +129,22 @@ fn show(rate: f64, report: &Report) -> bool {
     } else {
         None
     };
-    let ack = report.ack_ms().p99;
+    let (ack, noun) = (report.ack_ms().p99, report.noun());
     match &why {
-        None => eprintln!("{:>12} spans/s held, ack p99 {ack:.2} ms", thousands(rate)),
-        Some(why) => eprintln!("{:>12} spans/s did not hold: {why}", thousands(rate)),
+        None => eprintln!("{:>12} {noun}/s held, ack p99 {ack:.2} ms", thousands(rate)),
+        Some(why) => eprintln!("{:>12} {noun}/s did not hold: {why}", thousands(rate)),
     }
     why.is_none()
 }
 
 fn print_shares(report: &Report, closed: &Report, floor: &Report) {
-    print_line(&format!("  {:<24} {:>14} {:>20}", "", "spans/s", "spans/CPU second"));
+    let noun = report.noun();
+    print_line(&format!("  {:<24} {:>14} {:>20}", "", format!("{noun}/s"), format!("{noun}/CPU second")));
     for (name, report) in [("sustained", report), ("closed loop", closed), ("floor", floor)] {
-        let cpu = report.spans_per_cpu_second.unwrap_or(0.0);
-        print_line(&format!("  {name:<24} {:>14} {:>20}", thousands(report.spans_per_second), thousands(cpu)));
+        let cpu = report.items_per_cpu_second.unwrap_or(0.0);
+        print_line(&format!("  {name:<24} {:>14} {:>20}", thousands(report.items_per_second), thousands(cpu)));
     }
-    if let (Some(own), Some(floor)) = (report.spans_per_cpu_second, floor.spans_per_cpu_second) {
+    if let (Some(own), Some(floor)) = (report.items_per_cpu_second, floor.items_per_cpu_second) {
         print_line(&format!("  {:.2} of the floor per CPU second", own / floor));
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::run::Run;
 use crate::measure::{ProcessUsage, own_cpu_seconds, stolen_seconds, usage};
 use crate::output::{Moment, Progress};
+use crate::sent::noun;
 
 /// How often usage is read.
 const SAMPLE_EVERY: Duration = Duration::from_millis(200);
@@ -23,7 +24,7 @@ pub(super) struct Sample {
 
 /// Reads usage and shows progress until the load is done.
 pub(super) async fn watch(run: Rc<Run>, pid: Option<u32>) {
-    let progress = Progress::new();
+    let progress = Progress::new(noun(run.sent.signal()));
     let start_ns = run.clock.now_ns();
     let (mut shown_seconds, mut shown) = (0, (0, 0));
     loop {
@@ -38,11 +39,11 @@ pub(super) async fn watch(run: Rc<Run>, pid: Option<u32>) {
         });
         let seconds = (now_ns - start_ns) / 1_000_000_000;
         if seconds > shown_seconds {
-            let now = (run.log.accepted(), run.arrivals.spans());
+            let now = (run.log.accepted(), run.arrivals.items());
             let passed = (seconds - shown_seconds) as f64;
             progress.show(Moment {
                 seconds,
-                spans_per_second: ((now.0 - shown.0) * run.cycle.spans_per_request() as u64) as f64 / passed,
+                items_per_second: ((now.0 - shown.0) * run.sent.items_per_request() as u64) as f64 / passed,
                 ack_p99_ms: run.log.take_ack_p99_ms(),
                 in_flight: run.log.in_flight(),
                 arrived_per_second: (now.1 - shown.1) as f64 / passed,

@@ -6,8 +6,12 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use codecs::otlp::Signal;
+
 use super::Addresses;
+use crate::cli::Out;
 use crate::load::Protocol;
+use crate::sink::WRITE_PATH;
 use crate::traces::{Policies, Policy, Rule};
 
 /// Memory limit of the speed targets.
@@ -21,10 +25,38 @@ pub(crate) enum Work {
         /// 2 for every figure of speed.
         decision_wait_s: u64,
     },
-    /// The documented discard mode: requests are received, checked, acknowledged and discarded.
-    Discard,
+    /// Everything arrives: memory limiter, batch, one exporter.
+    Pass(PassThrough),
+    /// The documented discard mode: requests of this signal are received, checked, acknowledged and discarded.
+    Discard(Signal),
+    /// A pipeline without processors and one exporter whose queue is looked at.
+    Queue(QueueWork),
     /// A user's file.
     File(UserFile),
+}
+
+/// A queue and the exporter behind it.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct QueueWork {
+    /// What is sent.
+    pub(crate) signal: Signal,
+    /// What its exporter speaks.
+    pub(crate) protocol: Protocol,
+    /// How long an attempt may take, in milliseconds; 0: for ever.
+    pub(crate) timeout_ms: u64,
+    /// Where the queue is kept; `None`: in memory.
+    pub(crate) storage: Option<PathBuf>,
+}
+
+/// A pipeline that keeps everything.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct PassThrough {
+    /// Its signal.
+    pub(crate) signal: Signal,
+    /// What its exporter speaks; remote write for metrics only.
+    pub(crate) out: Out,
+    /// A processor in front of `batch`: its id and its settings, YAML in flow style.
+    pub(crate) before_batch: Option<(String, String)>,
 }
 
 /// A configuration file and what the harness has to know of it.
@@ -32,7 +64,7 @@ pub(crate) enum Work {
 pub(crate) struct UserFile {
     /// Where it is.
     pub(crate) path: PathBuf,
-    /// Exporters of its traces pipelines, `type/name`.
+    /// Exporters of its pipelines of the signal that is sent, `type/name`.
     pub(crate) exporters: Vec<ExporterEndpoint>,
     /// What its tail sampler keeps; `None` without one.
     pub(crate) policies: Option<Policies>,
@@ -43,7 +75,7 @@ pub(crate) struct UserFile {
 pub(crate) struct ExporterEndpoint {
     /// `type/name`, as in the gateway's metrics.
     pub(crate) id: String,
-    /// `otlp` or `otlphttp`.
+    /// `otlp`, or what goes over HTTP: `otlphttp` and `prometheusremotewrite`.
     pub(crate) protocol: Protocol,
 }
 
@@ -84,7 +116,15 @@ impl Work {
         let otlp = |name: &str| ExporterEndpoint { id: format!("otlp/{name}"), protocol: Protocol::Grpc };
         match self {
             Work::Sample { .. } => vec![otlp("first"), otlp("second")],
-            Work::Discard => Vec::new(),
+            Work::Pass(PassThrough { out: Out::Otlp, .. }) => vec![otlp("first")],
+            Work::Pass(PassThrough { out: Out::RemoteWrite, .. }) => {
+                vec![ExporterEndpoint { id: "prometheusremotewrite".to_owned(), protocol: Protocol::Http }]
+            }
+            Work::Queue(QueueWork { protocol: Protocol::Grpc, .. }) => vec![otlp("first")],
+            Work::Queue(_) => {
+                vec![ExporterEndpoint { id: "otlphttp/first".to_owned(), protocol: Protocol::Http }]
+            }
+            Work::Discard(_) => Vec::new(),
             Work::File(file) => file.exporters.clone(),
         }
     }
@@ -93,7 +133,7 @@ impl Work {
     pub(crate) fn policies(&self) -> Option<Policies> {
         match self {
             Work::Sample { decision_wait_s } => Some(speed_policies(*decision_wait_s)),
-            Work::Discard => None,
+            Work::Pass(_) | Work::Discard(_) | Work::Queue(_) => None,
             Work::File(file) => file.policies.clone(),
         }
     }
@@ -169,48 +209,113 @@ impl Configuration {
             "receivers:\n  otlp:\n    protocols:\n      grpc:\n        endpoint: {}\n      http:\n        endpoint: {}\n",
             self.addresses.grpc, self.addresses.http
         );
-        let Work::Sample { decision_wait_s } = work else {
-            text.push_str(DISCARD);
-            return text;
+        let (signal, processors) = match work {
+            Work::Discard(signal) => {
+                text.push_str(&DISCARD.replace("SIGNAL", signal.name()));
+                return text;
+            }
+            Work::Pass(pass) => {
+                text.push_str(LIMITED);
+                let before_batch = pass.before_batch.as_ref();
+                let _infallible = before_batch.map(|(id, settings)| writeln!(text, "  {id}: {settings}"));
+                (pass.signal, before_batch.map(|(id, _)| id.as_str()))
+            }
+            Work::Sample { decision_wait_s } => {
+                text.push_str(LIMITED);
+                text.push_str(&SAMPLE.replace("WAIT", &decision_wait_s.to_string()));
+                (Signal::Traces, Some("tail_sampling"))
+            }
+            Work::Queue(queue) => {
+                text.push_str(&self.queue_text(queue));
+                return text;
+            }
+            Work::File(_) => return text,
         };
         let limit = self.memory_limit_mib.unwrap_or(MEMORY_LIMIT_MIB);
-        let filled = [("LIMIT", limit), ("SPIKE", limit / 8), ("WAIT", *decision_wait_s)];
-        let fill = |text: String, (place, value): &(&str, u64)| text.replace(place, &value.to_string());
-        text.push_str(&filled.iter().fold(SAMPLE.to_owned(), fill));
+        text = text.replace("LIMIT", &limit.to_string()).replace("SPIKE", &(limit / 8).to_string());
         text.push_str("exporters:\n");
-        let exporters = self.work.exporters();
+        let exporters = work.exporters();
         for (exporter, sink) in exporters.iter().zip(&self.sinks) {
-            let _infallible = write!(
-                text,
-                "  {}:\n    endpoint: {sink}\n    compression: none\n    tls:\n      insecure: true\n",
-                exporter.id
-            );
+            let id = &exporter.id;
+            let _infallible = match exporter.protocol {
+                Protocol::Http => write!(text, "  {id}:\n    endpoint: http://{sink}{WRITE_PATH}\n"),
+                Protocol::Grpc => write!(
+                    text,
+                    "  {id}:\n    endpoint: {sink}\n    compression: none\n    tls:\n      insecure: true\n"
+                ),
+            };
         }
-        text.push_str(
-            "service:\n  pipelines:\n    traces:\n      receivers: [otlp]\n      \
-             processors: [memory_limiter, tail_sampling, batch]\n      exporters: [otlp/first, otlp/second]\n",
+        let processors: Vec<&str> = ["memory_limiter"].into_iter().chain(processors).chain(["batch"]).collect();
+        let exporters: Vec<&str> = exporters.iter().map(|exporter| exporter.id.as_str()).collect();
+        let _infallible = write!(
+            text,
+            "service:\n  pipelines:\n    {}:\n      receivers: [otlp]\n      processors: [{}]\n      exporters: [{}]\n",
+            signal.name(),
+            processors.join(", "),
+            exporters.join(", ")
         );
         text
     }
 }
+
+impl Configuration {
+    fn queue_text(&self, queue: &QueueWork) -> String {
+        let exporters = self.work.exporters();
+        let (id, sink) = (&exporters[0].id, self.sinks[0]);
+        let scheme = if queue.protocol == Protocol::Http { "http://" } else { "" };
+        let mut text = String::new();
+        let mut keys = format!("queue_size: {QUEUE_REQUESTS}");
+        if let Some(storage) = &queue.storage {
+            let _infallible = write!(
+                text,
+                "extensions:\n  file_storage/queue: {{directory: '{}', create_directory: true, timeout: 30s}}\n",
+                storage.display()
+            );
+            keys.push_str(", storage: file_storage/queue");
+        }
+        let _infallible = write!(
+            text,
+            "exporters:\n  {id}:\n    endpoint: {scheme}{sink}\n    compression: none\n    tls: {{insecure: true}}\n    \
+             timeout: {}ms\n    retry_on_failure: {{initial_interval: 10ms, max_interval: 50ms, max_elapsed_time: 0}}\n    \
+             sending_queue: {{{keys}}}\nservice:\n",
+            queue.timeout_ms
+        );
+        if queue.storage.is_some() {
+            text.push_str("  extensions: [file_storage/queue]\n");
+        }
+        let _infallible = write!(
+            text,
+            "  pipelines:\n    {}:\n      receivers: [otlp]\n      exporters: [{id}]\n",
+            queue.signal.name()
+        );
+        text
+    }
+}
+
+/// Requests a queue may hold: more than any run of faults leaves in it.
+const QUEUE_REQUESTS: u64 = 100_000;
 
 /// The discard mode.
 const DISCARD: &str = "exporters:
   nop:
 service:
   pipelines:
-    traces:
+    SIGNAL:
       receivers: [otlp]
       exporters: [nop]
 ";
 
-/// Processors of the speed targets; must say what [`speed_policies`] says.
-const SAMPLE: &str = "processors:
+/// Processors of every pipeline that does something.
+const LIMITED: &str = "processors:
   memory_limiter:
     check_interval: 1s
     limit_mib: LIMIT
     spike_limit_mib: SPIKE
-  tail_sampling:
+  batch:
+";
+
+/// The sampler of the speed targets; must say what [`speed_policies`] says.
+const SAMPLE: &str = "  tail_sampling:
     decision_wait: WAITs
     num_traces: 10000000
     policies:
@@ -226,7 +331,6 @@ const SAMPLE: &str = "processors:
         type: probabilistic
         probabilistic:
           sampling_percentage: 5
-  batch:
 ";
 
 fn speed_policies(decision_wait_s: u64) -> Policies {

@@ -17,7 +17,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::measure::pin_this_thread;
 
 pub(crate) use build::release_binary;
-pub(crate) use config::{Configuration, ExporterEndpoint, Runtime, Work};
+pub(crate) use config::{Configuration, ExporterEndpoint, PassThrough, QueueWork, Runtime, Work};
 pub(crate) use metrics::{Metrics, scrape};
 pub(crate) use user_file::read_user_file;
 
@@ -146,6 +146,14 @@ impl Gateway {
         Ok(Ended { status, output: self.output() })
     }
 
+    /// Ends it at once, as the kernel does when memory is short: it has no last word.
+    /// Gives back what it had said.
+    pub(crate) fn kill(mut self) -> io::Result<String> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(self.output())
+    }
+
     async fn wait_until_ready(&mut self) -> io::Result<()> {
         let deadline = Instant::now() + START_TIMEOUT * self.patience;
         loop {
@@ -192,7 +200,7 @@ fn spawn_on_cores(mut command: Command, cores: Vec<usize>) -> io::Result<Child> 
 }
 
 /// A new folder for one gateway.
-fn run_folder() -> io::Result<PathBuf> {
+pub(crate) fn run_folder() -> io::Result<PathBuf> {
     let unique = fastrand::u64(..);
     let folder = std::env::temp_dir().join(format!("bench-harness-{}-{unique:016x}", std::process::id()));
     std::fs::create_dir_all(&folder)?;

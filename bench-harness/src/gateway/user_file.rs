@@ -4,6 +4,7 @@
 use std::io;
 use std::path::Path;
 
+use codecs::otlp::Signal;
 use saphyr_parser::{Event, Parser};
 
 use super::config::{ExporterEndpoint, UserFile};
@@ -51,8 +52,8 @@ impl Node {
     }
 }
 
-/// Reads a configuration file.
-pub(crate) fn read_user_file(path: &Path) -> io::Result<UserFile> {
+/// Reads a configuration file: its pipelines of this signal.
+pub(crate) fn read_user_file(path: &Path, signal: Signal) -> io::Result<UserFile> {
     let text = std::fs::read_to_string(path)
         .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))?;
     let wrong = |what: String| io::Error::other(format!("{}: {what}", path.display()));
@@ -61,13 +62,13 @@ pub(crate) fn read_user_file(path: &Path) -> io::Result<UserFile> {
         Some(Node::Map(pipelines)) => pipelines.as_slice(),
         _ => return Err(wrong("no service.pipelines".to_owned())),
     };
-    let traces: Vec<&Node> = pipelines
+    let wanted: Vec<&Node> = pipelines
         .iter()
-        .filter(|(name, _)| name.split('/').next() == Some("traces"))
+        .filter(|(name, _)| name.split('/').next() == Some(signal.name()))
         .map(|(_, pipeline)| pipeline)
         .collect();
     let listed = |list: &str| -> Vec<String> {
-        let lists = traces.iter().filter_map(|pipeline| pipeline.key(list));
+        let lists = wanted.iter().filter_map(|pipeline| pipeline.key(list));
         lists.flat_map(Node::items).filter_map(Node::text).map(str::to_owned).collect()
     };
     let exporters = listed("exporters").into_iter().filter_map(|id| exporter(&id)).collect();
@@ -212,7 +213,7 @@ service:
       exporters: [otlp/other]
 ",
         );
-        let read = read_user_file(&file).unwrap();
+        let read = read_user_file(&file, Signal::Traces).unwrap();
         std::fs::remove_file(&file).unwrap();
         let exporters: Vec<(&str, Protocol)> =
             read.exporters.iter().map(|exporter| (exporter.id.as_str(), exporter.protocol)).collect();
@@ -225,7 +226,7 @@ service:
 
     #[test]
     fn a_policy_whose_outcome_cannot_be_foretold_is_named() {
-        let node = parse("{name: fast, type: rate_limiting, rate_limiting: {spans_per_second: 5}}").unwrap();
+        let node = parse("{name: fast, type: rate_limiting, rate_limiting: {items_per_second: 5}}").unwrap();
         assert!(policy(&node).unwrap_err().contains("fast"));
     }
 

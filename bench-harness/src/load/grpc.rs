@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use codecs::compression::Compression;
+use codecs::otlp::Signal;
 use h2::client::SendRequest;
 use http::{HeaderMap, HeaderValue, Method, Request};
 
@@ -29,7 +30,7 @@ pub(crate) struct Connection {
 
 impl Connection {
     /// Connects and greets. Must run inside a `LocalSet`, where the connection lives on.
-    pub(crate) async fn open(address: SocketAddr, compression: Compression) -> io::Result<Connection> {
+    pub(crate) async fn open(address: SocketAddr, signal: Signal, compression: Compression) -> io::Result<Connection> {
         let socket = tokio::net::TcpStream::connect(address).await?;
         socket.set_nodelay(true)?;
         let handshake = h2::client::Builder::new()
@@ -40,7 +41,7 @@ impl Connection {
         let (sender, connection) = handshake.await.map_err(io::Error::other)?;
         // Its end shows as an error of every request on it.
         tokio::task::spawn_local(async move { drop(connection.await) });
-        Ok(Connection { sender, request: export_request(address, compression).map_err(io::Error::other)? })
+        Ok(Connection { sender, request: export_request(address, signal, compression).map_err(io::Error::other)? })
     }
 
     /// Sends one length-prefixed message and waits for its status.
@@ -77,11 +78,10 @@ fn outcome(status: &HeaderValue) -> Outcome {
     }
 }
 
-fn export_request(address: SocketAddr, compression: Compression) -> Result<Request<()>, http::Error> {
-    let path = "opentelemetry.proto.collector.trace.v1.TraceService/Export";
+fn export_request(address: SocketAddr, signal: Signal, compression: Compression) -> Result<Request<()>, http::Error> {
     let mut request = Request::builder()
         .method(Method::POST)
-        .uri(format!("http://{address}/{path}"))
+        .uri(format!("http://{address}{}", signal.grpc_method()))
         .version(http::Version::HTTP_2)
         .header("content-type", "application/grpc")
         .header("te", "trailers")

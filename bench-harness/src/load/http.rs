@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use codecs::compression::Compression;
+use codecs::otlp::Signal;
 use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http1::SendRequest;
@@ -24,19 +25,20 @@ pub(crate) struct Connection {
     /// Held while a request is under way; waiters get it in the order they asked.
     sender: Mutex<SendRequest<Full<Bytes>>>,
     address: SocketAddr,
+    signal: Signal,
     compression: Compression,
 }
 
 impl Connection {
     /// Connects. Must run inside a `LocalSet`, where the connection lives on.
-    pub(crate) async fn open(address: SocketAddr, compression: Compression) -> io::Result<Connection> {
+    pub(crate) async fn open(address: SocketAddr, signal: Signal, compression: Compression) -> io::Result<Connection> {
         let socket = tokio::net::TcpStream::connect(address).await?;
         socket.set_nodelay(true)?;
         let handshake = hyper::client::conn::http1::handshake(HyperStream(socket));
         let (sender, connection) = handshake.await.map_err(io::Error::other)?;
         // Its end shows as an error of every request on it.
         tokio::task::spawn_local(async move { drop(connection.await) });
-        Ok(Connection { sender: Mutex::new(sender), address, compression })
+        Ok(Connection { sender: Mutex::new(sender), address, signal, compression })
     }
 
     /// Posts one message, given with the prefix that gRPC would need, and waits for the answer.
@@ -50,7 +52,7 @@ impl Connection {
     async fn exchange(&self, message: Bytes) -> io::Result<Outcome> {
         let mut request = Request::builder()
             .method(Method::POST)
-            .uri("/v1/traces")
+            .uri(self.signal.http_path())
             .header("host", self.address.to_string())
             .header("content-type", "application/x-protobuf")
             .header("user-agent", "bench-harness");

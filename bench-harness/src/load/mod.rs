@@ -21,6 +21,7 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use codecs::compression::Compression;
+use codecs::otlp::Signal;
 
 #[cfg(test)]
 pub(crate) use compressor::Compressor;
@@ -69,6 +70,8 @@ pub(crate) struct Target {
     pub(crate) address: SocketAddr,
     /// How.
     pub(crate) protocol: Protocol,
+    /// What.
+    pub(crate) signal: Signal,
     /// Encoding of the requests.
     pub(crate) compression: Compression,
     /// How many connections; requests take turns.
@@ -97,10 +100,11 @@ struct Sender {
 /// Must run inside a `LocalSet`.
 pub(crate) async fn run(target: Target, pace: Pace, source: Source, log: Rc<Log>, clock: Clock) -> io::Result<()> {
     let mut connections = Vec::with_capacity(target.connections);
+    let Target { address, signal, compression, .. } = target;
     for _ in 0..target.connections {
         connections.push(match target.protocol {
-            Protocol::Grpc => Connection::Grpc(grpc::Connection::open(target.address, target.compression).await?),
-            Protocol::Http => Connection::Http(http::Connection::open(target.address, target.compression).await?),
+            Protocol::Grpc => Connection::Grpc(grpc::Connection::open(address, signal, compression).await?),
+            Protocol::Http => Connection::Http(http::Connection::open(address, signal, compression).await?),
         });
     }
     let sender = Rc::new(Sender {
@@ -153,7 +157,9 @@ async fn open_loop(sender: &Rc<Sender>, interval_ns: u64, requests: u64) -> io::
 async fn closed_loop(sender: &Rc<Sender>, in_flight: usize, duration_ns: u64, requests: u64) {
     let requests = requests.min(sender.source.requests_max());
     let end_ns = sender.clock.now_ns() + duration_ns;
-    let next = Rc::new(Cell::new(0));
+    // A log that has requests already goes on: their numbers are never used again.
+    let first = sender.log.sent();
+    let (next, requests) = (Rc::new(Cell::new(first)), first.saturating_add(requests));
     let mut places = Vec::new();
     for _ in 0..in_flight * sender.connections.len() {
         let (sender, next) = (sender.clone(), next.clone());
@@ -195,37 +201,58 @@ mod tests {
     use tokio::task::LocalSet;
 
     use super::*;
+    use crate::items::{ItemCycle, ItemSettings};
+    use crate::sent::Sent;
     use crate::sink::{Arrivals, Contents, listen};
     use crate::traces::{Cycle, CycleSettings};
-    use crate::verdict::compare_traces;
+    use crate::verdict::compare;
 
-    /// Sends to a sink that takes everything: what arrives is what was sent, each span once, byte for byte.
-    fn check(protocol: Protocol, compression: Compression, pace: Pace) {
-        let cycle = Rc::new(Cycle::new(CycleSettings {
+    const START_UNIX_NS: u64 = 1_700_000_000_000_000_000;
+
+    fn traces() -> Sent {
+        Sent::Traces(Cycle::new(CycleSettings {
             seed: 9,
             spans_per_request: 64,
             request_interval_ns: 1_000_000,
-            start_unix_ns: 1_700_000_000_000_000_000,
-        }));
+            start_unix_ns: START_UNIX_NS,
+        }))
+    }
+
+    fn items(signal: Signal) -> Sent {
+        Sent::Items(ItemCycle::new(ItemSettings {
+            signal,
+            seed: 9,
+            items_per_request: 64,
+            series_min: 1_000,
+            connections: 3,
+            request_interval_ns: 1_000_000,
+            start_unix_ns: START_UNIX_NS,
+        }))
+    }
+
+    /// Sends to a sink that takes everything: what arrives is what was sent, each item once, byte for byte.
+    fn check(sent: Sent, protocol: Protocol, compression: Compression, pace: Pace) {
+        let sent = Rc::new(sent);
         let source = match compression {
-            Compression::None => Source::plain(cycle.clone()),
-            compressed => Source::Prepared(Rc::new(prepare(&cycle, 30, compressed).unwrap())),
+            Compression::None => Source::plain(sent.clone()),
+            compressed => Source::Prepared(Rc::new(prepare(&sent, 30, compressed).unwrap())),
         };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         LocalSet::new().block_on(&runtime, async {
             let (clock, log) = (Clock::start(), Rc::new(Log::new()));
-            let arrivals = Rc::new(Arrivals::new(cycle.clone(), log.clone(), 1, Contents::Bytes, 0));
+            let arrivals = Rc::new(Arrivals::new(sent.clone(), log.clone(), 1, Contents::Bytes, 0));
             let address = listen(0, protocol, arrivals.clone(), clock).await.unwrap();
-            let target = Target { address, protocol, compression, connections: 3 };
+            let target = Target { address, protocol, signal: sent.signal(), compression, connections: 3 };
             run(target, pace, source, log.clone(), clock).await.unwrap();
             assert!(log.sent() >= 1);
             assert_eq!(log.accepted(), log.sent());
             assert_eq!(log.in_flight(), 0);
             let ids = ["sink".to_owned()];
-            let (expectation, findings) = compare_traces(&cycle, &log, &arrivals, None, &ids);
-            assert_eq!(expectation.kept_spans, log.sent() * 64);
-            assert_eq!(findings[0].spans, findings[0].expected_spans);
-            assert_eq!(findings[0].lost_traces + findings[0].partial_traces + findings[0].altered_spans, 0);
+            let (expectation, findings) = compare(&sent, &log, &arrivals, None, &ids);
+            assert_eq!(expectation.kept_items, log.sent() * 64);
+            assert_eq!(findings[0].items, findings[0].expected_items);
+            assert_eq!(findings[0].lost_traces + findings[0].partial_traces + findings[0].lost_items, 0);
+            assert_eq!(findings[0].altered_items, 0);
             assert_eq!(arrivals.faults(), (0, Vec::new()));
         });
     }
@@ -235,15 +262,18 @@ mod tests {
         let open = Pace::Open { interval_ns: 200_000, requests: 30 };
         for protocol in [Protocol::Grpc, Protocol::Http] {
             for compression in [Compression::None, Compression::Gzip, Compression::Zstd] {
-                check(protocol, compression, open);
+                check(traces(), protocol, compression, open);
+                check(items(Signal::Logs), protocol, compression, open);
             }
+            check(items(Signal::Metrics), protocol, Compression::None, open);
         }
     }
 
     #[test]
     fn a_closed_loop_reuses_its_buffers_with_fresh_ids() {
         let closed = Pace::Closed { in_flight: 2, duration_ns: 10_000_000_000, requests: 40 };
-        check(Protocol::Grpc, Compression::None, closed);
-        check(Protocol::Http, Compression::None, closed);
+        check(traces(), Protocol::Grpc, Compression::None, closed);
+        check(traces(), Protocol::Http, Compression::None, closed);
+        check(items(Signal::Logs), Protocol::Grpc, Compression::None, closed);
     }
 }

@@ -13,14 +13,15 @@ use bytes::{Bytes, BytesMut};
 use codecs::compression::Compression;
 
 use super::compressor::Compressor;
-use crate::traces::{Cycle, FRAME_PREFIX};
+use crate::sent::Sent;
+use crate::traces::FRAME_PREFIX;
 
 /// Where requests come from.
 pub(crate) enum Source {
     /// Patched when sent.
     Plain {
         /// Where ids go.
-        cycle: Rc<Cycle>,
+        sent: Rc<Sent>,
         /// Buffers that came back, by template.
         free: RefCell<Vec<Vec<BytesMut>>>,
     },
@@ -30,9 +31,9 @@ pub(crate) enum Source {
 
 impl Source {
     /// Requests without compression, as many as wanted.
-    pub(crate) fn plain(cycle: Rc<Cycle>) -> Source {
-        let free = (0..cycle.templates()).map(|_| Vec::new()).collect();
-        Source::Plain { cycle, free: RefCell::new(free) }
+    pub(crate) fn plain(sent: Rc<Sent>) -> Source {
+        let free = (0..sent.templates()).map(|_| Vec::new()).collect();
+        Source::Plain { sent, free: RefCell::new(free) }
     }
 
     /// How many requests there are.
@@ -46,7 +47,7 @@ impl Source {
     /// About how large one is.
     pub(crate) fn request_bytes(&self) -> usize {
         match self {
-            Source::Plain { cycle, .. } => cycle.template_bytes(0).len(),
+            Source::Plain { sent, .. } => sent.template_bytes(0).len(),
             Source::Prepared(requests) => requests.first().map_or(1, Bytes::len),
         }
     }
@@ -55,11 +56,11 @@ impl Source {
     pub(crate) fn take(&self, number: u64) -> Bytes {
         match self {
             Source::Prepared(requests) => requests[number as usize].clone(),
-            Source::Plain { cycle, free } => {
-                let template = cycle.template(number);
+            Source::Plain { sent, free } => {
+                let template = sent.template(number);
                 let reused = free.borrow_mut()[template].pop();
-                let mut bytes = reused.unwrap_or_else(|| BytesMut::from(cycle.template_bytes(template)));
-                cycle.fill(number, &mut bytes);
+                let mut bytes = reused.unwrap_or_else(|| BytesMut::from(sent.template_bytes(template)));
+                sent.fill(number, &mut bytes);
                 bytes.freeze()
             }
         }
@@ -67,20 +68,20 @@ impl Source {
 
     /// Takes a request's bytes back once it was answered. If the connection still holds them they are left to it.
     pub(crate) fn give_back(&self, number: u64, bytes: Bytes) {
-        if let Source::Plain { cycle, free } = self
+        if let Source::Plain { sent, free } = self
             && let Ok(bytes) = bytes.try_into_mut()
         {
-            free.borrow_mut()[cycle.template(number)].push(bytes);
+            free.borrow_mut()[sent.template(number)].push(bytes);
         }
     }
 }
 
 /// Compresses requests 0 to `requests`, each with its own ids.
-pub(crate) fn prepare(cycle: &Cycle, requests: u64, compression: Compression) -> io::Result<Vec<Bytes>> {
+pub(crate) fn prepare(sent: &Sent, requests: u64, compression: Compression) -> io::Result<Vec<Bytes>> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let next = AtomicU64::new(0);
     let mut numbered = std::thread::scope(|scope| {
-        let work = || prepare_some(cycle, requests, compression, &next);
+        let work = || prepare_some(sent, requests, compression, &next);
         let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
         let mut numbered = Vec::with_capacity(requests as usize);
         for worker in workers {
@@ -93,7 +94,7 @@ pub(crate) fn prepare(cycle: &Cycle, requests: u64, compression: Compression) ->
 }
 
 fn prepare_some(
-    cycle: &Cycle,
+    sent: &Sent,
     requests: u64,
     compression: Compression,
     next: &AtomicU64,
@@ -105,8 +106,8 @@ fn prepare_some(
         if number >= requests {
             return Ok(done);
         }
-        let mut bytes = cycle.template_bytes(cycle.template(number)).to_vec();
-        cycle.fill(number, &mut bytes);
+        let mut bytes = sent.template_bytes(sent.template(number)).to_vec();
+        sent.fill(number, &mut bytes);
         let body = compressor.compress(&bytes[FRAME_PREFIX..]);
         let mut message = Vec::with_capacity(FRAME_PREFIX + body.len());
         message.push(1);

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::Path;
 
+use codecs::otlp::Signal;
 use serde_json::{Map, Value, json};
 
 use super::latency_plot;
@@ -10,23 +11,33 @@ use crate::report::Report;
 
 /// The whole report.
 pub(crate) fn report_json(report: &Report) -> Value {
-    let load = &report.findings.load;
+    let (load, noun) = (&report.findings.load, report.noun());
+    let is_traces = report.findings.signal == Signal::Traces;
     let delivered: Map<String, Value> = report
         .findings
         .exporters
         .iter()
         .map(|exporter| {
-            let figures = json!({
-                "spans": exporter.spans,
-                "expected_spans": exporter.expected_spans,
-                "lost_traces": exporter.lost_traces,
-                "partial_traces": exporter.partial_traces,
-                "wrong_traces": exporter.wrong_traces,
-                "doubled_spans": exporter.doubled_spans,
-                "foreign_spans": exporter.foreign_spans,
-                "altered_spans": exporter.altered_spans,
+            let whole = match is_traces {
+                true => json!({
+                    "lost_traces": exporter.lost_traces,
+                    "partial_traces": exporter.partial_traces,
+                    "wrong_traces": exporter.wrong_traces,
+                }),
+                false => json!({
+                    (format!("lost_{noun}")): exporter.lost_items,
+                    (format!("wrong_{noun}")): exporter.wrong_items,
+                    (format!("out_of_order_{noun}")): exporter.out_of_order_items,
+                }),
+            };
+            let each = json!({
+                (noun): exporter.items,
+                (format!("expected_{noun}")): exporter.expected_items,
+                (format!("doubled_{noun}")): exporter.doubled_items,
+                (format!("foreign_{noun}")): exporter.foreign_items,
+                (format!("altered_{noun}")): exporter.altered_items,
             });
-            (exporter.id.clone(), figures)
+            (exporter.id.clone(), joined(each, whole))
         })
         .collect();
     let gateway: Map<String, Value> =
@@ -36,9 +47,9 @@ pub(crate) fn report_json(report: &Report) -> Value {
         "verdict": report.verdict.word,
         "reasons": report.verdict.reasons,
         "judged_by": report.judged_by,
-        "spans_per_second": report.spans_per_second,
-        "spans_per_cpu_second": report.spans_per_cpu_second,
-        "span_bytes": report.span_bytes,
+        (format!("{noun}_per_second")): report.items_per_second,
+        (format!("{noun}_per_cpu_second")): report.items_per_cpu_second,
+        (format!("{}_bytes", noun.trim_end_matches('s'))): report.item_bytes,
         "window_seconds": report.window_seconds,
         "ack_ms": report.ack.percentiles(),
         "arrival_ms": report.arrival.percentiles(),
@@ -51,22 +62,29 @@ pub(crate) fn report_json(report: &Report) -> Value {
         "load_limited": report.load_limited,
         "machine_stolen_seconds": report.machine_stolen_seconds,
         "ledger": {
-            "offered": load.offered_spans,
-            "accepted": load.accepted_spans,
-            "refused": load.refused_spans,
+            "offered": load.offered_items,
+            "accepted": load.accepted_items,
+            "refused": load.refused_items,
             "rejected_requests": load.rejected_requests,
             "unanswered_requests": load.unanswered_requests,
             "traces": report.expectation.traces,
             "kept_traces": report.expectation.kept_traces,
-            "kept_spans": report.expectation.kept_spans,
+            (format!("kept_{noun}")): report.expectation.kept_items,
             "delivered": delivered,
             "gateway": gateway,
         },
     });
     if let Value::Object(keys) = &mut value {
-        keys.extend(report.extra.iter().map(|(key, value)| ((*key).to_owned(), value.clone())));
+        keys.extend(report.extra.clone());
     }
     value
+}
+
+fn joined(mut one: Value, other: Value) -> Value {
+    if let (Value::Object(one), Value::Object(other)) = (&mut one, other) {
+        one.extend(other);
+    }
+    one
 }
 
 /// Writes the report, and its plot beside it.

@@ -9,7 +9,7 @@ pub(crate) struct Moment {
     /// Since the load started.
     pub(crate) seconds: u64,
     /// Accepted in the last second.
-    pub(crate) spans_per_second: f64,
+    pub(crate) items_per_second: f64,
     /// Of the acks in the last second.
     pub(crate) ack_p99_ms: f64,
     /// Requests sent and not answered.
@@ -24,6 +24,8 @@ pub(crate) struct Moment {
 
 /// Writes moments to standard error.
 pub(crate) struct Progress {
+    /// What is counted.
+    noun: &'static str,
     terminal: bool,
     dirty: Cell<bool>,
 }
@@ -33,8 +35,8 @@ const PLAIN_EVERY: u64 = 5;
 
 impl Progress {
     /// Looks whether standard error is a terminal.
-    pub(crate) fn new() -> Progress {
-        Progress { terminal: std::io::stderr().is_terminal(), dirty: Cell::new(false) }
+    pub(crate) fn new(noun: &'static str) -> Progress {
+        Progress { noun, terminal: std::io::stderr().is_terminal(), dirty: Cell::new(false) }
     }
 
     /// Shows a moment.
@@ -42,10 +44,11 @@ impl Progress {
         if !self.terminal && !moment.seconds.is_multiple_of(PLAIN_EVERY) {
             return;
         }
+        let noun = self.noun;
         let line = format!(
-            "{:>4} s  {:>9.0} spans/s  ack p99 {:>7.2} ms  under way {:>4}  sink {:>8.0} spans/s  refused {}  faults {}",
+            "{:>4} s  {:>9.0} {noun}/s  ack p99 {:>7.2} ms  under way {:>4}  sink {:>8.0} {noun}/s  refused {}  faults {}",
             moment.seconds,
-            moment.spans_per_second,
+            moment.items_per_second,
             moment.ack_p99_ms,
             moment.in_flight,
             moment.arrived_per_second,

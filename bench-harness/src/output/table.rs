@@ -2,6 +2,8 @@
 
 use std::io::Write;
 
+use codecs::otlp::Signal;
+
 use crate::measure::{Latency, Percentiles};
 use crate::report::Report;
 use crate::verdict::{ExporterFindings, Word};
@@ -53,20 +55,21 @@ impl Table {
 }
 
 fn add_speed(table: &mut Table, report: &Report) {
-    table.row("spans per second", &thousands(report.spans_per_second));
-    if let Some(rate) = report.spans_per_cpu_second {
-        table.row("spans per CPU second", &thousands(rate));
+    let noun = report.noun();
+    table.row(&format!("{noun} per second"), &thousands(report.items_per_second));
+    if let Some(rate) = report.items_per_cpu_second {
+        table.row(&format!("{noun} per CPU second"), &thousands(rate));
     }
     if let Some(share) = report.gateway_cpu_share {
         table.row("gateway CPU", &format!("{:.1} % of a core", share * 100.0));
     }
     let share = report.harness_cpu_share;
-    let rate = thousands(report.spans_per_second / share.max(1e-9));
-    table.row("harness CPU", &format!("{:.1} % of its core: {rate} spans per CPU second", share * 100.0));
+    let rate = thousands(report.items_per_second / share.max(1e-9));
+    table.row("harness CPU", &format!("{:.1} % of its core: {rate} {noun} per CPU second", share * 100.0));
     if let Some(bytes) = report.gateway_rss_bytes_max {
         table.row("gateway memory, most", &format!("{:.0} MiB", bytes as f64 / f64::from(1 << 20)));
     }
-    table.row("span size", &format!("{:.0} B on average", report.span_bytes));
+    table.row(&format!("size of {noun}"), &format!("{:.0} B on average", report.item_bytes));
     table.row("measured over", &format!("{:.1} s, after a warm-up", report.window_seconds));
     let stolen = report.machine_stolen_seconds;
     if stolen > STOLEN_SHARE * report.window_seconds {
@@ -79,6 +82,8 @@ fn add_latencies(table: &mut Table, report: &Report) {
     table.latency("ack", &report.ack);
     if report.arrival.count() > 0 {
         table.latency("arrival at the sink", &report.arrival);
+    }
+    if report.lateness.count() > 0 {
         table.latency("decision late by", &report.lateness);
     }
     let load = &report.findings.load;
@@ -88,21 +93,21 @@ fn add_latencies(table: &mut Table, report: &Report) {
 
 fn add_ledger(table: &mut Table, report: &Report) {
     let load = &report.findings.load;
-    let other = load.offered_spans - load.accepted_spans - load.refused_spans;
+    let other = load.offered_items - load.accepted_items - load.refused_items;
     table.row(
-        "spans offered",
+        &format!("{} offered", report.noun()),
         &format!(
             "{} = {} accepted + {} refused + {other} without either answer",
-            load.offered_spans, load.accepted_spans, load.refused_spans
+            load.offered_items, load.accepted_items, load.refused_items
         ),
     );
-    if !report.findings.exporters.is_empty() {
-        let expected = &report.expectation;
-        let kept = format!("{} to be kept ({} spans)", expected.kept_traces, expected.kept_spans);
+    let expected = &report.expectation;
+    if !report.findings.exporters.is_empty() && expected.traces > 0 {
+        let kept = format!("{} to be kept ({} spans)", expected.kept_traces, expected.kept_items);
         table.row("traces", &format!("{}, {kept}", expected.traces));
     }
     for exporter in &report.findings.exporters {
-        table.row(&exporter.id, &arrivals(exporter));
+        table.row(&exporter.id, &arrivals(report, exporter));
     }
     table.row("judged by", &report.judged_by);
     for example in &report.findings.faults.1 {
@@ -110,16 +115,28 @@ fn add_ledger(table: &mut Table, report: &Report) {
     }
 }
 
-fn arrivals(exporter: &ExporterFindings) -> String {
-    let mut text = format!("{} spans of {} arrived", exporter.spans, exporter.expected_spans);
-    for (count, what) in [
-        (exporter.lost_traces, "traces lost"),
-        (exporter.partial_traces, "partial"),
-        (exporter.wrong_traces, "wrong"),
-        (exporter.doubled_spans, "spans doubled"),
-        (exporter.foreign_spans, "foreign"),
-        (exporter.altered_spans, "altered"),
-    ] {
+fn arrivals(report: &Report, exporter: &ExporterFindings) -> String {
+    let noun = report.noun();
+    let mut text = format!("{} {noun} of {} arrived", exporter.items, exporter.expected_items);
+    let whole = match report.findings.signal {
+        Signal::Traces => vec![
+            (exporter.lost_traces, "traces lost"),
+            (exporter.partial_traces, "partial"),
+            (exporter.wrong_traces, "wrong"),
+        ],
+        Signal::Metrics | Signal::Logs => vec![
+            (exporter.lost_items, "lost"),
+            (exporter.wrong_items, "wrong"),
+            (exporter.out_of_order_items, "out of order"),
+        ],
+    };
+    let doubled = format!("{noun} doubled");
+    let each = [
+        (exporter.doubled_items, doubled.as_str()),
+        (exporter.foreign_items, "foreign"),
+        (exporter.altered_items, "altered"),
+    ];
+    for (count, what) in whole.into_iter().chain(each) {
         text.push_str(&format!(", {count} {what}"));
     }
     text

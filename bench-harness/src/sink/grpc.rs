@@ -9,6 +9,7 @@ use http::{HeaderMap, HeaderValue, Request, Response};
 use tokio::net::TcpStream;
 
 use super::reader::decompress;
+use super::switch::Reply;
 use super::{Intake, REQUEST_BYTES_MAX};
 
 /// An empty ExportTraceServiceResponse with its prefix.
@@ -50,8 +51,13 @@ async fn export(request: Request<RecvStream>, respond: SendResponse<Bytes>, inta
     }
     let encoding = if prefix[0] == 1 { encoding } else { None };
     let body = decompress(encoding.as_ref().map(HeaderValue::as_bytes), body)?;
-    intake.arrivals.request(intake.exporter, &body, now_ns);
-    answer(respond).map_err(io::Error::other)
+    let note = || intake.arrivals.request(intake.exporter, &body, now_ns);
+    let status = match intake.switch.handle(&intake.is_cut, note).await {
+        Reply::Taken => 0,
+        Reply::Status(status) => status,
+        Reply::Nothing => return Ok(()),
+    };
+    answer(respond, status).map_err(io::Error::other)
 }
 
 /// The whole body in one piece.
@@ -77,16 +83,25 @@ async fn read_message(mut body: RecvStream) -> io::Result<Bytes> {
     Ok(if whole.is_empty() { first } else { whole.freeze() })
 }
 
-fn answer(mut respond: SendResponse<Bytes>) -> Result<(), h2::Error> {
+fn answer(mut respond: SendResponse<Bytes>, status: u16) -> Result<(), h2::Error> {
     let mut response = Response::new(());
     let content_type = HeaderValue::from_static("application/grpc");
     response.headers_mut().insert(http::header::CONTENT_TYPE, content_type);
     let mut trailers = HeaderMap::new();
-    trailers.insert("grpc-status", HeaderValue::from_static("0"));
+    trailers.insert("grpc-status", HeaderValue::from(status));
+    if status != 0 {
+        // Trailers only, as servers answer without a message.
+        response.headers_mut().extend(trailers);
+        return ignore_cancelled(respond.send_response(response, true).map(drop));
+    }
     let sent = respond.send_response(response, false).and_then(|mut stream| {
         stream.send_data(Bytes::from_static(EMPTY_MESSAGE), false)?;
         stream.send_trailers(trailers)
     });
+    ignore_cancelled(sent)
+}
+
+fn ignore_cancelled(sent: Result<(), h2::Error>) -> Result<(), h2::Error> {
     match sent {
         // The gateway gave up waiting; what was taken is noted all the same.
         Err(error) if error.reason() == Some(Reason::CANCEL) => Ok(()),

@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use super::{Arrivals, Contents};
 use crate::load::{Log, Outcome};
+use crate::sent::Sent;
 use crate::traces::{Cycle, CycleSettings, Place, Policies, Policy, Rule};
 use crate::verdict::{Expectation, ExporterFindings, compare_traces};
 
@@ -11,7 +12,7 @@ const REQUESTS: u64 = 200;
 
 /// A run in which everything was accepted, and the spans that have to arrive.
 struct Run {
-    cycle: Rc<Cycle>,
+    sent: Rc<Sent>,
     log: Rc<Log>,
     policies: Policies,
 }
@@ -31,7 +32,7 @@ impl Run {
         }
         let policy = |name: &str, rule| Policy { name: name.to_owned(), rule };
         Run {
-            cycle: Rc::new(cycle),
+            sent: Rc::new(Sent::Traces(cycle)),
             log: Rc::new(log),
             policies: Policies {
                 decision_wait_ns: 2_000_000_000,
@@ -44,19 +45,26 @@ impl Run {
         }
     }
 
+    fn cycle(&self) -> &Cycle {
+        match &*self.sent {
+            Sent::Traces(cycle) => cycle,
+            Sent::Items(_) => panic!("made of traces above"),
+        }
+    }
+
     /// Spans that were accepted, by trace: (votes, spans).
     fn traces(&self) -> Vec<(bool, Vec<Place>)> {
         let accepted = |place: &Place| {
-            let request = self.cycle.request(*place).and_then(|request| self.log.record(request));
+            let request = self.cycle().request(*place).and_then(|request| self.log.record(request));
             request.is_some_and(|record| record.outcome == Outcome::Accepted)
         };
         let mut traces = Vec::new();
-        for sequence in 0..self.cycle.sequences(REQUESTS) {
-            let all = (0..self.cycle.spans(sequence) as u8).map(|span| Place { sequence, span });
+        for sequence in 0..self.cycle().sequences(REQUESTS) {
+            let all = (0..self.cycle().spans(sequence) as u8).map(|span| Place { sequence, span });
             let spans: Vec<Place> = all.filter(accepted).collect();
             if !spans.is_empty() {
                 let mask = spans.iter().fold(0, |mask, place| mask | 1 << place.span);
-                let kept = self.policies.votes(&self.cycle, sequence, mask).kept();
+                let kept = self.policies.votes(self.cycle(), sequence, mask).kept();
                 traces.push((kept, spans));
             }
         }
@@ -69,10 +77,10 @@ impl Run {
 
     /// What a sink finds that is sent these spans, one a request.
     fn deliver(&self, spans: &[Place], change: impl Fn(usize, &mut Vec<u8>)) -> (Expectation, ExporterFindings) {
-        let arrivals = Arrivals::new(self.cycle.clone(), self.log.clone(), 1, Contents::Bytes, 2_000_000_000);
+        let arrivals = Arrivals::new(self.sent.clone(), self.log.clone(), 1, Contents::Bytes, 2_000_000_000);
         let mut scratch = Vec::new();
         for (number, place) in spans.iter().enumerate() {
-            let expected = self.cycle.expected(*place, &mut scratch);
+            let expected = self.cycle().expected(*place, &mut scratch);
             let mut request = nest(2, expected.span, expected.scope_envelope);
             request = nest(2, &request, expected.resource_envelope);
             request = nest(1, &request, &[]);
@@ -80,7 +88,8 @@ impl Run {
             arrivals.request(0, &request, 10);
         }
         let ids = ["otlp/first".to_owned()];
-        let (expectation, mut findings) = compare_traces(&self.cycle, &self.log, &arrivals, Some(&self.policies), &ids);
+        let (expectation, mut findings) =
+            compare_traces(self.cycle(), &self.log, &arrivals, Some(&self.policies), &ids);
         (expectation, findings.remove(0))
     }
 }
@@ -106,9 +115,9 @@ fn faults(findings: &ExporterFindings) -> [u64; 6] {
         findings.lost_traces,
         findings.partial_traces,
         findings.wrong_traces,
-        findings.doubled_spans,
-        findings.foreign_spans,
-        findings.altered_spans,
+        findings.doubled_items,
+        findings.foreign_items,
+        findings.altered_items,
     ]
 }
 
@@ -118,7 +127,7 @@ fn a_perfect_gateway_has_no_faults_and_keeps_about_seven_percent() {
     let kept = run.kept().concat();
     let (expectation, findings) = run.deliver(&kept, untouched);
     assert_eq!(faults(&findings), [0; 6]);
-    assert_eq!(findings.spans, expectation.kept_spans);
+    assert_eq!(findings.items, expectation.kept_items);
     assert_eq!(expectation.traces as usize, run.traces().len());
     let share = expectation.kept_traces as f64 / expectation.traces as f64;
     assert!((0.05..0.09).contains(&share), "{share}");
@@ -167,10 +176,10 @@ fn a_span_of_a_refused_request_is_wrong() {
     let (_, findings) = run.deliver(&kept, untouched);
     assert_eq!(faults(&findings), [0; 6], "refusals leave an exact expectation");
     let refused = kept.iter().find_map(|place| {
-        let others = (0..run.cycle.spans(place.sequence) as u8).map(|span| Place { span, ..*place });
+        let others = (0..run.cycle().spans(place.sequence) as u8).map(|span| Place { span, ..*place });
         others
             .into_iter()
-            .find(|other| run.cycle.request(*other).is_some_and(|request| request < REQUESTS && request % 7 == 3))
+            .find(|other| run.cycle().request(*other).is_some_and(|request| request < REQUESTS && request % 7 == 3))
     });
     kept.push(refused.unwrap());
     let (_, findings) = run.deliver(&kept, untouched);
@@ -196,14 +205,14 @@ fn any_changed_byte_makes_a_span_altered_or_foreign() {
         }
     });
     assert_eq!(faults(&findings), [0, 0, 0, 0, 0, 1]);
-    let first = run.cycle.trace_id(kept[5].sequence);
+    let first = run.cycle().trace_id(kept[5].sequence);
     let (_, findings) = run.deliver(&kept, |number, request| {
         if number == 5 {
             let at = request.windows(16).position(|window| window == first.0).unwrap();
             request[at] ^= 1;
         }
     });
-    assert_eq!(findings.foreign_spans, 1);
+    assert_eq!(findings.foreign_items, 1);
     assert_eq!(findings.lost_traces + findings.partial_traces, 1);
 }
 

@@ -1,7 +1,7 @@
-//! Finds spans in an export request. The harness reads with its own few lines, not with the gateway's codec: a judge
+//! Finds spans, points, records and samples in a request. The harness reads with its own few lines, not with the gateway's codec: a judge
 //! that shared its reader with the judged would share its mistakes.
 //!
-//! Only the outer three levels and a span's two ids are read; a span's bytes are compared as a whole elsewhere.
+//! Only the outer levels are read, and what says which item it is; its bytes are compared as a whole elsewhere.
 
 use std::borrow::Cow;
 use std::io::{self, Read};
@@ -9,6 +9,7 @@ use std::io::{self, Read};
 use codecs::otlp::TraceId;
 
 use super::REQUEST_BYTES_MAX;
+use crate::items::SERIES_KEY;
 
 /// One span as it arrived.
 #[derive(Debug)]
@@ -23,41 +24,223 @@ pub(crate) struct ArrivedSpan<'a> {
     pub(crate) scope_envelope: &'a [u8],
 }
 
-/// Why bytes are not an export request.
+/// Why bytes are not a request of what was sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("not an OTLP export request")]
+#[error("not the request it should be")]
 pub(crate) struct Malformed;
+
+/// One data point as it arrived.
+#[derive(Debug)]
+pub(crate) struct ArrivedPoint<'a> {
+    pub(crate) series: u64,
+    pub(crate) time_unix_ns: u64,
+    /// The point message.
+    pub(crate) point: &'a [u8],
+    pub(crate) resource_envelope: &'a [u8],
+    pub(crate) scope_envelope: &'a [u8],
+    /// Every field of its Metric but the data, the number of the data's field, every field of the data but the points.
+    pub(crate) metric_envelope: &'a [u8],
+}
+
+/// One log record as it arrived.
+#[derive(Debug)]
+pub(crate) struct ArrivedRecord<'a> {
+    pub(crate) trace_id: TraceId,
+    /// The record message.
+    pub(crate) record: &'a [u8],
+    pub(crate) resource_envelope: &'a [u8],
+    pub(crate) scope_envelope: &'a [u8],
+}
+
+/// One sample of a remote write request as it arrived.
+#[derive(Debug)]
+pub(crate) struct ArrivedSample<'a> {
+    /// The value of its label `series`.
+    pub(crate) series: u64,
+    pub(crate) time_unix_ms: i64,
+    pub(crate) value: f64,
+    /// All its labels, with their tags.
+    pub(crate) labels: &'a [u8],
+}
+
+/// A child of a ScopeSpans, ScopeMetrics or ScopeLogs, and what is around it.
+struct Child<'a> {
+    message: &'a [u8],
+    /// Every field of the outermost message but the scopes.
+    resource_envelope: &'a [u8],
+    /// Every field of the scope's message but the children.
+    scope_envelope: &'a [u8],
+}
 
 /// Calls `each` for every span of a request.
 pub(crate) fn read_spans(request: &[u8], mut each: impl FnMut(ArrivedSpan<'_>)) -> Result<(), Malformed> {
+    read_children(request, |child| {
+        let (trace_id, span_id) = read_ids(child.message)?;
+        let Child { message: span, resource_envelope, scope_envelope } = child;
+        each(ArrivedSpan { trace_id, span_id, span, resource_envelope, scope_envelope });
+        Ok(())
+    })
+}
+
+/// Calls `each` for every log record of a request.
+pub(crate) fn read_records(request: &[u8], mut each: impl FnMut(ArrivedRecord<'_>)) -> Result<(), Malformed> {
+    read_children(request, |child| {
+        let trace_id = field_of(child.message, 9)?.try_into().map_err(|_| Malformed)?;
+        let Child { message: record, resource_envelope, scope_envelope } = child;
+        each(ArrivedRecord { trace_id: TraceId(trace_id), record, resource_envelope, scope_envelope });
+        Ok(())
+    })
+}
+
+/// Calls `each` for every number data point of a request. Nothing else was sent, so anything else is malformed.
+pub(crate) fn read_points(request: &[u8], mut each: impl FnMut(ArrivedPoint<'_>)) -> Result<(), Malformed> {
+    let mut metric_envelope = Vec::new();
+    read_children(request, |child| {
+        let data = read_metric(child.message, &mut metric_envelope)?;
+        let mut points = Fields(data);
+        while let Some(field) = points.next()? {
+            let Some(point) = field.child(1)? else {
+                continue;
+            };
+            let time = field_of(point, 3)?.try_into().map_err(|_| Malformed)?;
+            each(ArrivedPoint {
+                series: series_of_point(point)?,
+                time_unix_ns: u64::from_le_bytes(time),
+                point,
+                resource_envelope: child.resource_envelope,
+                scope_envelope: child.scope_envelope,
+                metric_envelope: &metric_envelope,
+            });
+        }
+        Ok(())
+    })
+}
+
+/// Calls `each` for every sample of a remote write request (1.0) that has a label `series`, and returns how many have
+/// none: those of `target_info`.
+pub(crate) fn read_samples(request: &[u8], mut each: impl FnMut(ArrivedSample<'_>)) -> Result<u64, Malformed> {
+    let (mut labels, mut others) = (Vec::new(), 0);
+    let mut all = Fields(request);
+    while let Some(field) = all.next()? {
+        // The other field is metadata.
+        let Some(time_series) = field.child(1)? else {
+            continue;
+        };
+        let mut series = None;
+        labels.clear();
+        let mut fields = Fields(time_series);
+        while let Some(field) = fields.next()? {
+            if let Some(label) = field.child(1)? {
+                labels.extend_from_slice(field.whole);
+                if field_of(label, 1)? == SERIES_KEY.as_bytes() {
+                    series = Some(number(field_of(label, 2)?)?);
+                }
+            }
+        }
+        let mut fields = Fields(time_series);
+        while let Some(field) = fields.next()? {
+            let Some(sample) = field.child(2)? else {
+                continue;
+            };
+            let Some(series) = series else {
+                others += 1;
+                continue;
+            };
+            let (value, time_unix_ms) = read_sample(sample)?;
+            each(ArrivedSample { series, time_unix_ms, value, labels: &labels });
+        }
+    }
+    Ok(others)
+}
+
+/// Value and milliseconds since 1970; a field that is 0 need not be there.
+fn read_sample(sample: &[u8]) -> Result<(f64, i64), Malformed> {
+    let (mut value, mut time) = (0.0, 0);
+    let mut fields = Fields(sample);
+    while let Some(field) = fields.next()? {
+        match field.number {
+            1 => value = f64::from_le_bytes(field.value.try_into().map_err(|_| Malformed)?),
+            2 => time = Fields(field.value).varint()? as i64,
+            _ => {}
+        }
+    }
+    Ok((value, time))
+}
+
+/// Walks resources and scopes; the children of a scope have the same field number in every signal.
+fn read_children(request: &[u8], mut each: impl FnMut(Child<'_>) -> Result<(), Malformed>) -> Result<(), Malformed> {
     let (mut resource_envelope, mut scope_envelope) = (Vec::new(), Vec::new());
     let mut resources = Fields(request);
     while let Some(resource) = resources.next()? {
-        let resource_spans = resource.child(1)?.ok_or(Malformed)?;
-        collect_envelope(resource_spans, &mut resource_envelope)?;
-        let mut scopes = Fields(resource_spans);
+        let resource = resource.child(1)?.ok_or(Malformed)?;
+        collect_envelope(resource, &mut resource_envelope)?;
+        let mut scopes = Fields(resource);
         while let Some(field) = scopes.next()? {
-            let Some(scope_spans) = field.child(2)? else {
+            let Some(scope) = field.child(2)? else {
                 continue;
             };
-            collect_envelope(scope_spans, &mut scope_envelope)?;
-            let mut spans = Fields(scope_spans);
-            while let Some(field) = spans.next()? {
-                let Some(span) = field.child(2)? else {
+            collect_envelope(scope, &mut scope_envelope)?;
+            let mut children = Fields(scope);
+            while let Some(field) = children.next()? {
+                let Some(message) = field.child(2)? else {
                     continue;
                 };
-                let (trace_id, span_id) = read_ids(span)?;
-                each(ArrivedSpan {
-                    trace_id,
-                    span_id,
-                    span,
-                    resource_envelope: &resource_envelope,
-                    scope_envelope: &scope_envelope,
-                });
+                each(Child { message, resource_envelope: &resource_envelope, scope_envelope: &scope_envelope })?;
             }
         }
     }
     Ok(())
+}
+
+/// Copies what a metric says beside its points and returns the message they are in.
+fn read_metric<'a>(metric: &'a [u8], envelope: &mut Vec<u8>) -> Result<&'a [u8], Malformed> {
+    envelope.clear();
+    let mut data = None;
+    let mut fields = Fields(metric);
+    while let Some(field) = fields.next()? {
+        match field.number {
+            5 | 7 => data = Some((field.number as u8, field.value)),
+            9..=11 => return Err(Malformed),
+            _ => envelope.extend_from_slice(field.whole),
+        }
+    }
+    let (number, data) = data.ok_or(Malformed)?;
+    envelope.push(number);
+    let mut fields = Fields(data);
+    while let Some(field) = fields.next()? {
+        if field.number != 1 {
+            envelope.extend_from_slice(field.whole);
+        }
+    }
+    Ok(data)
+}
+
+/// The number in the attribute `series` of a point.
+fn series_of_point(point: &[u8]) -> Result<u64, Malformed> {
+    let mut fields = Fields(point);
+    while let Some(field) = fields.next()? {
+        if let Some(attribute) = field.child(7)?
+            && field_of(attribute, 1)? == SERIES_KEY.as_bytes()
+        {
+            return number(field_of(field_of(attribute, 2)?, 1)?);
+        }
+    }
+    Err(Malformed)
+}
+
+fn number(text: &[u8]) -> Result<u64, Malformed> {
+    std::str::from_utf8(text).ok().and_then(|text| text.parse().ok()).ok_or(Malformed)
+}
+
+/// The value of the first field with this number.
+fn field_of(message: &[u8], number: u64) -> Result<&[u8], Malformed> {
+    let mut fields = Fields(message);
+    while let Some(field) = fields.next()? {
+        if field.number == number {
+            return Ok(field.value);
+        }
+    }
+    Err(Malformed)
 }
 
 /// Undoes `grpc-encoding` or `content-encoding`.
@@ -67,6 +250,14 @@ pub(crate) fn decompress<'a>(encoding: Option<&[u8]>, body: &'a [u8]) -> io::Res
     match encoding {
         None | Some(b"identity") => return Ok(Cow::Borrowed(body)),
         Some(b"gzip") => flate2::read::MultiGzDecoder::new(body).take(limit).read_to_end(&mut plain)?,
+        Some(b"snappy") => {
+            let length = snap::raw::decompress_len(body).map_err(io::Error::other)?;
+            if length > REQUEST_BYTES_MAX {
+                return Err(io::Error::other("a request above the sink's limit"));
+            }
+            plain = snap::raw::Decoder::new().decompress_vec(body).map_err(io::Error::other)?;
+            plain.len()
+        }
         Some(b"zstd") => zstd::stream::read::Decoder::new(body)?.take(limit).read_to_end(&mut plain)?,
         Some(other) => {
             let name = String::from_utf8_lossy(other);

@@ -13,7 +13,10 @@ mod cycle;
 mod expect;
 mod ids;
 mod shape;
-mod wire;
+pub(crate) mod wire;
 
+pub(crate) use content::resource_envelope;
 pub(crate) use cycle::{Cycle, CycleSettings, FRAME_PREFIX, Place};
 pub(crate) use expect::{Policies, Policy, Rule, Votes};
+pub(crate) use ids::Identity;
+pub(crate) use shape::SERVICES;
