@@ -152,7 +152,7 @@ impl GrpcServer {
                     look.set(sleep(peer.pace.look_every));
                     if closing {
                         // Not even its last words could be written.
-                        return Poll::Ready(Next::End(Ending::Close));
+                        return Poll::Ready(Err(Ending::Close));
                     }
                     match vigil.look(peer.sight(connection.has_streams())) {
                         Order::Stay if vigil.is_idle() && !leaving => line.ask_for_rest(),
@@ -178,16 +178,16 @@ impl GrpcServer {
                     polled = connection.poll_accept(context);
                 }
                 match polled {
-                    Poll::Ready(Some(Ok((request, respond)))) => Poll::Ready(Next::Call(request, respond)),
-                    Poll::Ready(_) => Poll::Ready(Next::End(Ending::Close)),
+                    Poll::Ready(Some(Ok(call))) => Poll::Ready(Ok(call)),
+                    Poll::Ready(_) => Poll::Ready(Err(Ending::Close)),
                     Poll::Pending if leaving || closing || connection.has_streams() => Poll::Pending,
-                    Poll::Pending if peer.is_quiet() && line.may_rest() => Poll::Ready(Next::End(Ending::Rest)),
+                    Poll::Pending if peer.is_quiet() && line.may_rest() => Poll::Ready(Err(Ending::Rest)),
                     Poll::Pending => Poll::Pending,
                 }
             });
             let (request, respond) = match next.await {
-                Next::Call(request, respond) => (request, respond),
-                Next::End(ending) => return ending,
+                Ok(call) => call,
+                Err(ending) => return ending,
             };
             if closing {
                 continue;
@@ -211,12 +211,6 @@ impl GrpcServer {
             .max_pending_accept_reset_streams(RESET_STREAMS_MAX);
         builder
     }
-}
-
-/// What a connection brings next.
-enum Next {
-    Call(Request<RecvStream>, SendResponse<Bytes>),
-    End(Ending),
 }
 
 /// How the serving of calls ends.

@@ -213,10 +213,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Guarded<S> {
                     return Poll::Ready(Ok(()));
                 }
             } else if self.may_give_held() {
-                let count = self.rest.held.len().min(buffer.remaining());
-                self.scan_read(&self.rest.held[..count].to_vec());
-                buffer.put_slice(&self.rest.held[..count]);
-                self.rest.held.drain(..count);
+                let mut held = std::mem::take(&mut self.rest.held);
+                let count = held.len().min(buffer.remaining());
+                self.scan_read(&held[..count]);
+                buffer.put_slice(&held[..count]);
+                held.drain(..count);
+                self.rest.held = held;
                 return Poll::Ready(Ok(()));
             } else if ready!(self.poll_head(context))? == 0 {
                 return Poll::Ready(Ok(()));
