@@ -325,8 +325,8 @@ fn between_accept_and_trace_table() {
 
 /// Heap that an idle connection may hold once it has spoken, without its socket, in a build without optimisation, where
 /// tasks are largest. 10,000 of them are below 60 MiB with what the allocator and the runtime add.
-const RESTING_BYTES_MAX: i64 = 4 << 10;
-const CONNECTIONS: i64 = 50;
+const RESTING_BYTES_MAX: i64 = 2 << 10;
+const CONNECTIONS: i64 = 20;
 /// What the test's own end of a connection takes: two buffers of 1 KiB.
 const DUPLEX_BYTES: i64 = 2 << 10;
 
