@@ -57,6 +57,12 @@ impl Bench {
         let intake = ["offered", "accepted", "refused", "rejected"].map(|term| ledger.intake(term));
         assert_eq!(intake, [spans, spans, 0, 0], "nothing of a bad request is accepted");
         assert!(ledger.intake("rejected_requests") >= self.rejected, "each rejected request is counted");
+        if self.rejected > 0 {
+            let said = self.gateway.said();
+            let line = said.lines().find(|line| line.contains("A request was rejected: "));
+            let line = line.unwrap_or_else(|| panic!("the first of a kind is said: {said}"));
+            assert!(line.contains("127.0.0.1") && line.contains("otlp"), "who sent it, and to whom: {line}");
+        }
         assert_eq!(ledger.account("otlp", "delivered"), spans);
         assert_eq!(self.sink.spans().into_keys().collect::<BTreeSet<_>>(), sent);
         self.gateway.stop().assert_nothing_lost();

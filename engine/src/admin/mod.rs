@@ -15,6 +15,7 @@
 pub mod critical_path;
 mod grpc_health;
 mod health;
+mod host;
 pub mod overview;
 mod pages;
 mod server;
@@ -28,6 +29,7 @@ pub use pages::{Face, Page};
 pub use server::{BindError, Serving, serve};
 
 use sampling::settings::Rule;
+use tokio::sync::watch;
 
 use crate::config::checked::{
     ComponentId, Config, ExtensionKind, MetricNames, MetricsLevel, ProcessorKind, ResourceLabel,
@@ -83,6 +85,10 @@ pub struct View<S> {
     readiness: Cell<Readiness>,
     /// When readiness was last changed.
     since: Cell<Moment>,
+    /// Tells those who watch that it was.
+    changes: watch::Sender<()>,
+    /// Calls of the health service that watch.
+    watchers: Cell<usize>,
     started: Moment,
     /// A page gives up on the shards after this long.
     answer_wait: Duration,
@@ -157,6 +163,8 @@ impl<S: Shards> View<S> {
             certificates: Certificates::default(),
             readiness: Cell::new(Readiness::Starting),
             since: Cell::new(Moment::now()),
+            changes: watch::Sender::new(()),
+            watchers: Cell::new(0),
             started: Moment::now(),
             answer_wait: ANSWER_WAIT,
         }
@@ -177,6 +185,7 @@ impl<S: Shards> View<S> {
     pub fn show(&self, readiness: Readiness) {
         self.readiness.set(readiness);
         self.since.set(Moment::now());
+        self.changes.send_replace(());
     }
 
     /// Every view of the whole process, from one snapshot; `None` if a shard does not answer.

@@ -72,6 +72,17 @@ impl Page {
 }
 
 impl Face {
+    /// Whether what is at `path` concerns people only: not probes, and not scrapers, who use names of services.
+    pub(super) fn is_private<S>(self, view: &View<S>, path: &str) -> bool {
+        match self {
+            Face::Metrics => false,
+            Face::Admin => !matches!(path, "/ready" | "/live"),
+            Face::Extension(number) => {
+                matches!(view.extensions[number].1, ExtensionKind::Zpages(_) | ExtensionKind::Pprof(_))
+            }
+        }
+    }
+
     /// The page at `target`, a path and perhaps a query. The caller has checked that the method is GET or HEAD.
     pub async fn page<S: Shards>(self, view: &View<S>, target: &str) -> Page {
         let (path, query) = target.split_once('?').unwrap_or((target, ""));

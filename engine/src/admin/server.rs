@@ -23,7 +23,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
 use super::pages::{Face, Page};
-use super::{Shards, View, grpc_health};
+use super::{Shards, View, grpc_health, host};
 use crate::config::checked::{Config, ExtensionKind, ExtensionSettings};
 use crate::shard::clock::Clock;
 use crate::transport::gate::{Fault, Gate, GateStream};
@@ -33,7 +33,7 @@ use crate::transport::tls::Alpn;
 const CONNECTIONS_MAX: usize = 32;
 /// Request line and headers; hyper's smallest buffer is 8 KiB.
 const HEAD_BYTES_MAX: usize = 16 << 10;
-/// From accept to the last byte of the answer.
+/// For a handshake, and from its end to the last byte of the answer.
 const CONNECTION_TIME_MAX: Duration = Duration::from_secs(15);
 /// After an accept failed, for instance because the process has no file descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -132,8 +132,7 @@ async fn accept<S: Shards + 'static>(listener: TcpListener, face: Face, gate: Ga
                 tokio::task::spawn_local(async move {
                     let _place = place;
                     // A peer that leaves early or stalls is no news for anybody.
-                    let served = serve_one(stream, face, &gate, view);
-                    if let Ok(Some(fault)) = tokio::time::timeout(CONNECTION_TIME_MAX, served).await {
+                    if let Some(fault) = serve_one(stream, face, &gate, view).await {
                         gate.say(&fault, Some(peer.ip()), clock.now_ns());
                     }
                 });
@@ -153,15 +152,17 @@ async fn serve_one<S: Shards + 'static>(
     gate: &Gate,
     view: Rc<View<S>>,
 ) -> Option<Fault> {
-    // The time of the whole connection bounds its handshake.
-    let stream = match gate.enter(stream, std::future::pending()).await {
-        Ok(stream) => stream,
-        Err(fault) => return fault,
+    let entering = tokio::time::timeout(CONNECTION_TIME_MAX, gate.enter(stream, std::future::pending()));
+    let stream = match entering.await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(fault)) => return fault,
+        Err(_) => return None,
     };
     let first = stream.first_bytes();
     match view.is_grpc(face) {
+        // It hangs up by itself, unless somebody watches.
         true => drop(grpc_health::answer(stream, view).await),
-        false => drop(answer(stream, face, &view).await),
+        false => drop(tokio::time::timeout(CONNECTION_TIME_MAX, answer(stream, face, &view)).await),
     }
     gate.leave(&first)
 }
@@ -183,9 +184,10 @@ impl Drop for Place {
 
 async fn answer<S: Shards>(stream: GateStream<TcpStream>, face: Face, view: &View<S>) -> Result<(), hyper::Error> {
     let service = service_fn(|request: Request<Incoming>| async move {
+        let (headers, uri) = (request.headers(), request.uri());
         let page = match *request.method() {
+            _ if face.is_private(view, uri.path()) && !host::may_see(headers, uri) => Page::error(403, host::REFUSAL),
             Method::GET | Method::HEAD => {
-                let uri = request.uri();
                 face.page(view, uri.path_and_query().map_or(uri.path(), |target| target.as_str())).await
             }
             _ => Page::method_not_allowed(),
@@ -315,8 +317,12 @@ mod tests {
     }
 
     async fn exchange(address: Option<SocketAddr>, request: &str) -> String {
+        exchange_as("localhost", address, request).await
+    }
+
+    async fn exchange_as(host: &str, address: Option<SocketAddr>, request: &str) -> String {
         let mut stream = TcpStream::connect(address.unwrap()).await.unwrap();
-        stream.write_all(format!("{request} HTTP/1.1\r\nHost: test\r\n\r\n").as_bytes()).await.unwrap();
+        stream.write_all(format!("{request} HTTP/1.1\r\nHost: {host}\r\n\r\n").as_bytes()).await.unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.unwrap();
         answer
@@ -339,6 +345,23 @@ mod tests {
             assert!(exchange(serving.admin, "HEAD /").await.ends_with("\r\n\r\n"), "no body");
             assert!(exchange(serving.admin, "POST /ledger").await.starts_with("HTTP/1.1 405"));
             assert!(exchange(serving.admin, "nonsense").await.starts_with("HTTP/1.1 400"));
+        });
+    }
+
+    #[test]
+    fn a_page_of_somebody_else_cannot_read_ours_under_its_own_name() {
+        on_the_control_thread(async {
+            let serving = serve(&configuration("127.0.0.1:0"), &gates(), &view()).await.unwrap();
+            let admin = serving.admin;
+            for request in ["GET /", "GET /ledger", "GET /traces", "HEAD /overview"] {
+                let refused = exchange_as("evil.example", admin, request).await;
+                assert!(refused.starts_with("HTTP/1.1 403"), "{request}: {refused}");
+            }
+            assert!(exchange_as("evil.example", admin, "GET /").await.contains("write the address instead"));
+            assert!(exchange_as(&admin.unwrap().to_string(), admin, "GET /ledger").await.starts_with("HTTP/1.1 200"));
+            // Probes and scrapers use names of services, and learn nothing but this.
+            assert!(exchange_as("gateway.svc", admin, "GET /ready").await.starts_with("HTTP/1.1 503"));
+            assert!(exchange_as("gateway.svc", serving.metrics, "GET /metrics").await.starts_with("HTTP/1.1 200"));
         });
     }
 

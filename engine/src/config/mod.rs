@@ -20,6 +20,7 @@ pub(crate) mod duration;
 mod expand;
 pub(crate) mod fetch;
 mod forwards;
+pub mod fuzzing;
 mod known;
 mod merge;
 pub mod otelcol;

@@ -14,6 +14,7 @@
 //! ```
 
 use super::Turn;
+use super::combinations::Combinations;
 use crate::pipeline::ack::Outcome;
 use crate::pipeline::batch::{Batch, SEGMENTS_MAX};
 use crate::pipeline::client::{self, Client};
@@ -40,7 +41,7 @@ pub struct Settings {
     pub send_batch_max_size: u32,
     /// Headers of clients whose values are never mixed.
     pub metadata_keys: Vec<String>,
-    /// Most combinations of their values.
+    /// Most combinations of their values, on all shards together.
     pub metadata_combinations_max: usize,
 }
 
@@ -53,6 +54,10 @@ pub struct Batcher {
     groups: Slab<Group>,
     /// Groups by the values of their clients.
     by_values: HashMap<Box<[u8]>, usize, foldhash::fast::RandomState>,
+    /// The combinations that are in use on any shard.
+    combinations: Combinations,
+    /// The last wish for room by another shard that was met here.
+    wish_met: u64,
     /// When groups must leave at the latest. An entry may be early: the group looks again.
     due: BinaryHeap<Reverse<(u64, usize)>>,
     /// Groups with enough to send.
@@ -81,9 +86,11 @@ struct Group {
 }
 
 impl Batcher {
-    /// Holds nothing yet.
+    /// Holds nothing yet, and is the only one of its kind.
     pub fn new(settings: Settings, signal: Signal, series: BatchSeries) -> Batcher {
         Batcher {
+            combinations: Combinations::default(),
+            wish_met: 0,
             settings,
             signal,
             series,
@@ -97,6 +104,11 @@ impl Batcher {
         }
     }
 
+    /// The same, one of several on different shards whose combinations are limited together.
+    pub fn sharing(self, combinations: Combinations) -> Batcher {
+        Batcher { combinations, ..self }
+    }
+
     /// Whether a batch of this client would be taken: its combination is known, or there is room for another.
     pub fn admits(&mut self, now_ns: u64, client: Option<&Client>) -> bool {
         if self.settings.metadata_keys.is_empty() {
@@ -107,10 +119,16 @@ impl Batcher {
         if self.by_values.contains_key(&self.scratch[..]) {
             return true;
         }
-        if self.groups.len() >= self.settings.metadata_combinations_max {
-            self.forget_unused(now_ns);
+        let max = self.settings.metadata_combinations_max;
+        if self.combinations.has_room(&self.scratch, max) {
+            return true;
         }
-        self.groups.len() < self.settings.metadata_combinations_max
+        self.forget_unused(now_ns);
+        let has_room = self.combinations.has_room(&self.scratch, max);
+        if !has_room {
+            self.combinations.wish_for_room();
+        }
+        has_room
     }
 
     /// Takes ownership: the senders are answered here. The items leave at the next `turn` that finds them due.
@@ -148,6 +166,9 @@ impl Batcher {
             is_in_full: false,
             is_stopped: false,
         });
+        if !keys.is_empty() {
+            self.combinations.join(&self.scratch);
+        }
         self.by_values.insert(self.scratch.as_slice().into(), number);
         turn.cells.set(self.series.metadata_cardinality, self.groups.len() as u64);
         number
@@ -176,7 +197,10 @@ impl Batcher {
     /// Lets what is due leave, in pieces of at most `send_batch_max_size`.
     pub fn turn(&mut self, turn: Turn<'_>, drain: bool, out: &mut Vec<Batch>) -> bool {
         let full = self.next_full();
-        let Some(number) = full.or_else(|| self.next_due(turn.now_ns, drain)) else { return false };
+        let Some(number) = full.or_else(|| self.next_due(turn.now_ns, drain)) else {
+            self.meet_wish(turn.now_ns);
+            return false;
+        };
         let trigger = if full.is_some() { self.series.size_trigger } else { self.series.timeout_trigger };
         turn.cells.add(trigger, 1);
         let group = &mut self.groups[number];
@@ -247,17 +271,30 @@ impl Batcher {
 
     /// Makes room for other combinations: those that hold nothing and that nobody uses any more are forgotten.
     fn forget_unused(&mut self, now_ns: u64) {
-        let groups = &mut self.groups;
-        self.by_values.retain(|_, &mut number| {
+        if self.settings.metadata_keys.is_empty() {
+            return;
+        }
+        let (groups, combinations) = (&mut self.groups, &self.combinations);
+        self.by_values.retain(|values, &mut number| {
             let group = &groups[number];
             let is_listed = group.is_in_due || group.is_in_full;
             let unused = now_ns.saturating_sub(group.last_used_ns) >= UNUSED_NS;
             let forget = unused && !is_listed && group.pending.index.is_empty();
             if forget {
+                combinations.leave(values);
                 groups.remove(number);
             }
             !forget
         });
+    }
+
+    /// Makes room where another shard has asked for it.
+    fn meet_wish(&mut self, now_ns: u64) {
+        let wish = self.combinations.wishes();
+        if wish != self.wish_met {
+            self.wish_met = wish;
+            self.forget_unused(now_ns);
+        }
     }
 
     /// Items waiting.
@@ -502,6 +539,29 @@ mod tests {
         bench.take("c", 1);
         assert!(!bench.admits("a"));
         assert_eq!(bench.leaving(true).len(), 2);
+    }
+
+    #[test]
+    fn shards_limit_combinations_together_and_make_room_for_each_other() {
+        let shared = Combinations::default();
+        let mut benches = [(); 2].map(|()| {
+            let bench = Bench::new(10, 1, 0, 2);
+            Bench { batcher: bench.batcher.sharing(shared.clone()), ..bench }
+        });
+        let [here, there] = &mut benches;
+        here.take("a", 1);
+        there.take("a", 1);
+        assert!(there.admits("b"), "a combination that both use counts once");
+        there.take("b", 1);
+        assert!(here.admits("b"), "it is in use already");
+        assert!(!here.admits("c") && !there.admits("c"));
+        for bench in [&mut *here, &mut *there] {
+            bench.leaving(false);
+            bench.now_ns = UNUSED_NS;
+        }
+        assert!(!here.admits("c"), "the other shard has not looked for what it does not use");
+        there.leaving(false);
+        assert!(here.admits("c"), "now it has");
     }
 
     #[test]

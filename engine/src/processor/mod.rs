@@ -6,6 +6,7 @@
 
 pub mod attributes;
 pub mod batch;
+pub mod combinations;
 mod context;
 pub mod explanation;
 pub mod failure;

@@ -10,6 +10,7 @@
 //! span. Decompression and indexing run under `catch_unwind`: should they ever panic on somebody's bytes, that request is
 //! answered INTERNAL and nobody else notices.
 
+use super::complaint::{Complaints, Reason};
 use super::door::Door;
 use crate::auth::Denied;
 use crate::pipeline::ack::{self, Outcome};
@@ -51,7 +52,9 @@ pub struct OtlpReceiver {
     pub series: ReceiverSeries,
     /// Who may send, and what is kept of them.
     pub door: Rc<Door>,
-    /// Where this connection comes from; only set where somebody asks.
+    /// What the log says of requests that are not taken.
+    pub complaints: Complaints,
+    /// Where this connection comes from.
     pub peer: Option<IpAddr>,
     /// Panics caught around pure calls.
     pub caught_panics: Counter,
@@ -68,7 +71,7 @@ pub struct OtlpReceiver {
 impl OtlpReceiver {
     /// The same receiver for one connection, which says where its requests come from.
     pub fn connected(self: &Rc<Self>, peer: Option<IpAddr>) -> Rc<OtlpReceiver> {
-        if self.door.wants_address() { Rc::new(OtlpReceiver { peer, ..(**self).clone() }) } else { Rc::clone(self) }
+        Rc::new(OtlpReceiver { peer, ..(**self).clone() })
     }
 
     /// Takes a request on this shard, whichever shard its connection belongs to.
@@ -124,8 +127,17 @@ impl OtlpReceiver {
     }
 
     fn reject(&self, signal: Signal, reason: RejectReason, status: Status) -> Status {
-        self.series.count_rejected(&self.shard.cells, Some(signal), reason);
+        self.count_rejected(Some(signal), reason, Some(&status.message));
         status
+    }
+
+    fn count_rejected(&self, signal: Option<Signal>, reason: RejectReason, what: Option<&str>) {
+        self.series.count_rejected(&self.shard.cells, signal, reason);
+        self.complain(Reason::Rejected(reason), what);
+    }
+
+    fn complain(&self, reason: Reason, what: Option<&str>) {
+        self.complaints.note(reason, what, self.peer, self.shard.clock.now_ns());
     }
 
     fn decompress(&self, signal: Signal, compression: Compression, body: &[u8]) -> Result<Bytes, Status> {
@@ -184,6 +196,7 @@ impl OtlpReceiver {
         let waiting = {
             let mut pipelines = self.pipelines.borrow_mut();
             if !pipelines.have_room(self.number, signal) {
+                self.complain(Reason::Refused(RefuseReason::Queue), None);
                 return Err(busy("the exporters of this gateway do not keep up and its queues are full"));
             }
             if !pipelines.admit(self.number, signal, batch.client.as_deref()) {
@@ -212,11 +225,12 @@ impl RequestHandler for OtlpReceiver {
     async fn enter(&self, head: Head<'_>) -> Result<Option<Rc<Client>>, Status> {
         self.door.enter(head, self.peer).await.map_err(|denied| match denied {
             Denied::Credential(why) => {
-                self.series.count_rejected(&self.shard.cells, None, RejectReason::Auth);
+                self.count_rejected(None, RejectReason::Auth, Some(&why));
                 Status::new(Code::Unauthenticated, why)
             }
             Denied::Busy => {
                 self.shard.cells.add(self.series.refused_requests(RefuseReason::Queue), 1);
+                self.complain(Reason::Refused(RefuseReason::Queue), Some("too many passwords wait to be checked"));
                 busy("too many passwords wait to be checked")
             }
         })
@@ -227,6 +241,7 @@ impl RequestHandler for OtlpReceiver {
             return Ok(());
         }
         self.shard.cells.add(self.series.refused_requests(RefuseReason::Memory), 1);
+        self.complain(Reason::Refused(RefuseReason::Memory), None);
         // Its items are not known yet; one is the least it has, and an alert on the limiter sees it.
         self.pipelines.borrow().count_refused(self.number, signal, 1);
         Err(busy("data refused due to high memory usage"))
@@ -237,7 +252,7 @@ impl RequestHandler for OtlpReceiver {
     }
 
     fn rejected(&self, signal: Option<Signal>, reason: RejectReason) {
-        self.series.count_rejected(&self.shard.cells, signal, reason);
+        self.count_rejected(signal, reason, None);
     }
 
     async fn handle(&self, request: ReceivedRequest) -> Result<(), Status> {

@@ -20,6 +20,7 @@ use crate::exporter::Exporter;
 use crate::exporter::file::FileWriter;
 use crate::pipeline::client::Clients;
 use crate::pipeline::{Crossing, Outlet, Pipeline};
+use crate::processor::combinations::Combinations;
 use crate::processor::failure::{FailureSeries, Failures};
 use crate::processor::{
     Processor, attributes, batch, filter, memory_limiter, probabilistic_sampler, redaction, resource, tail_sampling,
@@ -27,6 +28,7 @@ use crate::processor::{
 };
 use crate::queue::log::Log;
 use crate::queue::{Branch, Queue};
+use crate::receiver::complaint::Complaints;
 use crate::receiver::door::Door;
 use crate::receiver::otlp::OtlpReceiver;
 use crate::telemetry::cells::{Cells, Counter, Schema};
@@ -61,6 +63,8 @@ pub struct Declared {
     /// Every series with its number.
     pub schema: Schema,
     receivers: Vec<[ReceiverSeries; 2]>,
+    /// By receiver and protocol.
+    complaints: Vec<[Complaints; 2]>,
     /// Per listener.
     handshakes: Vec<HandshakeSeries>,
     processors: Vec<NodeSeries>,
@@ -73,6 +77,8 @@ pub struct Declared {
     books: Vec<Vec<BookSeries>>,
     /// Per pipeline and processor: what its samplers on all shards spend together.
     rates: Vec<Vec<SharedRates>>,
+    /// Per pipeline and processor: the combinations of client metadata that its batchers on all shards keep apart.
+    combinations: Vec<Vec<Combinations>>,
     gauges: Gauges,
 }
 
@@ -119,6 +125,10 @@ impl Declared {
             [Transport::Grpc, Transport::Http].map(declare)
         });
         let receivers = receivers.collect();
+        let complaints = config.receivers.iter().map(|receiver| {
+            [Transport::Grpc, Transport::Http].map(|kind| Complaints::new(receiver.id.to_string(), kind))
+        });
+        let complaints = complaints.collect();
         let handshakes = handshake_series(config, &mut schema);
         let processors = config.processors.iter().map(|processor| {
             let id = processor.id.to_string();
@@ -203,9 +213,13 @@ impl Declared {
         };
         let rates = config.pipelines.iter().map(|pipeline| pipeline.processors.iter().map(rates_of).collect());
         let rates = rates.collect();
+        let combinations_of =
+            |pipeline: &PipelineSettings| pipeline.processors.iter().map(|_| Combinations::default()).collect();
+        let combinations = config.pipelines.iter().map(combinations_of).collect();
         Declared {
             schema,
             receivers,
+            complaints,
             handshakes,
             processors,
             exporters,
@@ -214,6 +228,7 @@ impl Declared {
             span_metrics,
             books,
             rates,
+            combinations,
             gauges,
         }
     }
@@ -367,6 +382,13 @@ struct Parts<'a> {
     hash_seed: u64,
 }
 
+/// What a node has in common with the same node on other shards.
+#[derive(Clone, Copy)]
+struct Shared<'a> {
+    rates: &'a SharedRates,
+    combinations: &'a Combinations,
+}
+
 impl Parts<'_> {
     /// `next_reason` counts the policies of all tail samplers, so that a span's reason names one of them.
     fn pipeline(&self, position: usize, settings: &PipelineSettings, next_reason: &mut u16) -> Pipeline {
@@ -376,7 +398,11 @@ impl Parts<'_> {
             if sampler && self.context.shards > 1 && crossing.is_none() {
                 crossing = Some(Crossing::new(place, position, Rc::clone(self.mesh), Rc::clone(self.news)));
             }
-            self.node(processor, &self.declared.rates[position][place], next_reason)
+            let shared = Shared {
+                rates: &self.declared.rates[position][place],
+                combinations: &self.declared.combinations[position][place],
+            };
+            self.node(processor, shared, next_reason)
         });
         let nodes = nodes.collect();
         let books = &self.declared.books[position];
@@ -398,7 +424,7 @@ impl Parts<'_> {
         Failures::new(self.config.processors[processor].id.to_string(), series)
     }
 
-    fn node(&self, processor: usize, rates: &SharedRates, next_reason: &mut u16) -> Processor {
+    fn node(&self, processor: usize, shared: Shared<'_>, next_reason: &mut u16) -> Processor {
         let series = &self.declared.processors[processor];
         match (&self.config.processors[processor].kind, &series.own) {
             (ProcessorKind::MemoryLimiter { .. }, OwnSeries::MemoryLimiter(own)) => {
@@ -422,7 +448,8 @@ impl Parts<'_> {
                     metadata_combinations_max: *metadata_combinations_max,
                 };
                 let signal = self.config.processors[processor].signal;
-                Processor::Batch(Box::new(batch::Batcher::new(settings, signal, own.clone())))
+                let batcher = batch::Batcher::new(settings, signal, own.clone());
+                Processor::Batch(Box::new(batcher.sharing(shared.combinations.clone())))
             }
             (ProcessorKind::Resource(settings), OwnSeries::Editor(failed)) => Processor::Resource(Box::new(
                 resource::ResourceEditor::new(settings.clone(), self.failures(processor, *failed)),
@@ -448,7 +475,7 @@ impl Parts<'_> {
                 let first_reason = *next_reason;
                 *next_reason += u16::try_from(settings.policies.len()).expect("at most 256 policies");
                 let settings = settings.share_of(self.context.shards);
-                let sampler = self.sampler(settings.clone(), first_reason, rates);
+                let sampler = self.sampler(settings.clone(), first_reason, shared.rates);
                 let budget_bytes = self.context.lease.budget().limit_bytes() / self.context.shards as u64;
                 let node = tail_sampling::TailSampling::new(sampler, own.clone())
                     .with_journal(&settings.policies, budget_bytes);
@@ -553,6 +580,7 @@ fn servers_of(
                 bytes_max,
                 series: series.clone(),
                 door: Rc::new(door),
+                complaints: declared.complaints[number][transport as usize].clone(),
                 peer: None,
                 caught_panics: declared.gauges.shard.caught_panics,
                 pipelines: Rc::clone(pipelines),

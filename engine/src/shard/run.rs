@@ -8,6 +8,7 @@
 //! ```
 
 use super::ShardContext;
+use super::allocator;
 use super::assemble::Gauges;
 use super::balance::Balance;
 use super::budget::Holder;
@@ -33,6 +34,9 @@ const TURN: Duration = Duration::from_millis(10);
 
 /// The same while no node holds a span: nothing can become due, and the first span wakes the shard.
 const IDLE_TURN: Duration = Duration::from_secs(1);
+
+/// How often freed memory is given back to the system.
+const GIVE_BACK_EVERY_NS: u64 = 10_000_000_000;
 
 /// How often a drain that ran out of time looks again whether the last attempts have ended. One whose backend stays
 /// silent is told as still in flight.
@@ -178,7 +182,13 @@ impl Shard {
 
     /// Time passes: nodes let go of what is due, the lease follows what is held.
     async fn take_turns(self: Rc<Self>) {
+        let mut given_back_ns = self.context.clock.now_ns();
         loop {
+            let now_ns = self.context.clock.now_ns();
+            if now_ns - given_back_ns >= GIVE_BACK_EVERY_NS {
+                given_back_ns = now_ns;
+                allocator::give_back();
+            }
             let more = self.pipelines.borrow_mut().turn(self.flushing.get());
             self.balance.end_turn(self.open_connections().load(Ordering::Relaxed) as u64);
             self.settle_lease();

@@ -287,7 +287,7 @@ metrics! {
             "Bytes of a durable queue's files.";
         QUEUE_DISK_REQUESTS: Kind::Gauge, Normal, "tracegate_queue_disk_requests",
             "Requests on disk that are not delivered yet.";
-        QUEUE_DISK_OLDEST: Kind::Gauge, Normal, "tracegate_queue_disk_oldest_age_seconds",
+        QUEUE_DISK_OLDEST: Kind::Highest, Normal, "tracegate_queue_disk_oldest_age_seconds",
             "Age of the oldest request on disk, also if an earlier process took it.";
         QUEUE_DISK_FOUND: Kind::Counter, Normal, "tracegate_queue_disk_found_requests",
             "Requests that an earlier process left on disk.";
@@ -1181,6 +1181,20 @@ mod tests {
 
     fn is_name(character: char) -> bool {
         character.is_ascii_alphanumeric() || character == '_'
+    }
+
+    #[test]
+    fn the_oldest_request_on_disk_is_as_old_as_on_the_shard_with_the_oldest() {
+        let mut schema = Schema::default();
+        let series = QueueDiskSeries::declare(&mut schema, "otlp", Signal::Traces);
+        let shard = |age: u64| {
+            let cells = crate::telemetry::cells::Cells::new(&schema);
+            cells.set(series.oldest_age_seconds, age);
+            cells.set(series.requests, 1);
+            cells.snapshot()
+        };
+        let total = schema.fold(&[shard(40), shard(300), shard(0)]);
+        assert!(total.contains(&300) && total.contains(&3), "{total:?}");
     }
 
     #[test]

@@ -4,18 +4,19 @@
 //! h2 stream --headers--> which method, which encoding --DATA--> one buffer --handler--> outcome --> trailers
 //! ```
 //!
-//! One task per connection accepts streams and looks at its peer now and then, one task per stream reads and answers it.
+//! One task per connection accepts streams and looks at its peer now and then, one task per stream reads and answers it. A
+//! connection that nobody calls on rests without h2 (`http2_guard/rest.rs`).
 //! The message's length is known after five bytes: admission is asked then, before the rest is gathered. Never
 //! decompresses, never looks at a span.
 
-use super::http2_guard::{Fault, Guard, Guarded};
+use super::http2_guard::{Fault, Guard, Line, Waking};
 use super::traffic::{Traffic, Watched};
 use super::vigil::{Order, PROGRESS_BYTES_MIN, Pace, Sight, Vigil};
 use super::{Body, Draining, ReceivedRequest, RequestHandler, Transport};
 use crate::config::checked::KeepaliveSettings;
 use crate::pipeline::client::{Client, Head};
 use crate::shard::clock::Clock;
-use crate::shard::runtime::{sleep, spawn};
+use crate::shard::runtime::{sleep, spawn, timeout};
 use crate::telemetry::metrics::RejectReason;
 use bytes::Bytes;
 use codecs::compression::Compression;
@@ -90,39 +91,55 @@ impl GrpcServer {
         S: AsyncRead + AsyncWrite + Unpin + 'static,
         H: RequestHandler + 'static,
     {
-        let peer = Rc::new(Peer::new(self, pace));
-        let mut socket = Watched::new(socket, Rc::clone(&peer.traffic));
-        if !socket.speaks(Some(pace.stall_max), &draining).await {
-            return;
-        }
-        let socket = Guarded::new(socket, Rc::clone(&peer.guard));
-        // On the heap: a task is as large as all that it ever holds at once, for as long as it lives.
-        Box::pin(self.serve_http2(peer, socket, handler, draining)).await;
+        self.serve_peer(Rc::new(Peer::new(self, pace)), socket, handler, draining).await;
     }
 
-    async fn serve_http2<S, H>(&self, peer: Rc<Peer>, socket: Guarded<S>, handler: Rc<H>, draining: Draining)
+    async fn serve_peer<S, H>(&self, peer: Rc<Peer>, socket: S, handler: Rc<H>, draining: Draining)
     where
         S: AsyncRead + AsyncWrite + Unpin + 'static,
         H: RequestHandler + 'static,
     {
-        let handshake = h2::server::Builder::new()
-            .initial_window_size(STREAM_WINDOW_BYTES)
-            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-            .max_frame_size(FRAME_BYTES_MAX)
-            .max_header_list_size(HEADER_LIST_BYTES_MAX)
-            .max_concurrent_streams(self.streams_max.unwrap_or(STREAMS_MAX))
-            .max_concurrent_reset_streams(RESET_STREAMS_MAX)
-            .max_pending_accept_reset_streams(RESET_STREAMS_MAX)
-            .handshake::<_, Bytes>(socket);
-        // A peer that does not speak HTTP/2 is told so by h2 and closed; it is counted by the listener.
-        let Some(Ok(mut connection)) = crate::shard::runtime::timeout(peer.pace.stall_max, handshake).await else {
+        let mut socket = Watched::new(socket, Rc::clone(&peer.traffic));
+        if !socket.speaks(Some(peer.pace.stall_max), &draining).await {
             return;
+        }
+        let line = Line::new(socket, Rc::clone(&peer.guard));
+        let mut vigil = Vigil::new(&self.keepalive, peer.pace, fastrand::f64());
+        // On the heap: a task is as large as all that it ever holds at once, for as long as it lives.
+        while Box::pin(self.serve_http2(&peer, line.clone(), &mut vigil, &handler, &draining)).await == Ending::Rest {
+            peer.rests.set(peer.rests.get() + 1);
+            if peer.rest(&line, &mut vigil, &draining).await == Waking::Gone {
+                break;
+            }
+            line.wake();
+        }
+    }
+
+    /// Serves calls until the connection ends, or until it is idle and its peer has agreed to a rest.
+    async fn serve_http2<S, H>(
+        &self,
+        peer: &Rc<Peer>,
+        line: Line<S>,
+        vigil: &mut Vigil,
+        handler: &Rc<H>,
+        draining: &Draining,
+    ) -> Ending
+    where
+        S: AsyncRead + AsyncWrite + Unpin + 'static,
+        H: RequestHandler + 'static,
+    {
+        let handshake = self.http2().handshake::<_, Bytes>(line.clone());
+        // A peer that does not speak HTTP/2 is told so by h2 and closed; it is counted by the listener.
+        let Some(Ok(mut connection)) = timeout(peer.pace.stall_max, handshake).await else {
+            return Ending::Close;
         };
         let mut pings = connection.ping_pong();
-        let mut vigil = Vigil::new(&self.keepalive, peer.pace, fastrand::f64());
         let mut drain = pin!(draining.started());
         let mut look = pin!(sleep(peer.pace.look_every));
-        let (mut leaving, mut closing) = (false, false);
+        let (mut leaving, mut closing) = (vigil.is_leaving(), false);
+        if leaving {
+            connection.graceful_shutdown();
+        }
         loop {
             let next = poll_fn(|context| {
                 peer.traffic.begin_turn();
@@ -135,9 +152,10 @@ impl GrpcServer {
                     look.set(sleep(peer.pace.look_every));
                     if closing {
                         // Not even its last words could be written.
-                        return Poll::Ready(None);
+                        return Poll::Ready(Err(Ending::Close));
                     }
-                    match vigil.look(peer.sight(&connection)) {
+                    match vigil.look(peer.sight(connection.has_streams())) {
+                        Order::Stay if vigil.is_idle() && !leaving => line.ask_for_rest(),
                         Order::Stay => {}
                         Order::Ping => ask_for_life(pings.as_mut(), context),
                         Order::Leave => {
@@ -151,26 +169,57 @@ impl GrpcServer {
                     }
                     peer.pass();
                 }
-                let polled = connection.poll_accept(context);
-                match peer.guard.fault() {
-                    Some(fault) if !closing => {
-                        closing = true;
-                        peer.close(&mut connection, fault);
-                        connection.poll_accept(context)
-                    }
-                    _ => polled,
+                let mut polled = connection.poll_accept(context);
+                if let Some(fault) = peer.guard.fault()
+                    && !closing
+                {
+                    closing = true;
+                    peer.close(&mut connection, fault);
+                    polled = connection.poll_accept(context);
+                }
+                match polled {
+                    Poll::Ready(Some(Ok(call))) => Poll::Ready(Ok(call)),
+                    Poll::Ready(_) => Poll::Ready(Err(Ending::Close)),
+                    Poll::Pending if leaving || closing || connection.has_streams() => Poll::Pending,
+                    Poll::Pending if peer.is_quiet() && line.may_rest() => Poll::Ready(Err(Ending::Rest)),
+                    Poll::Pending => Poll::Pending,
                 }
             });
-            let Some(Ok((request, respond))) = next.await else { return };
+            let (request, respond) = match next.await {
+                Ok(call) => call,
+                Err(ending) => return ending,
+            };
             if closing {
                 continue;
             }
-            let handler = Rc::clone(&handler);
+            let handler = Rc::clone(handler);
             let route = Route { signal: self.signal_of(request.uri().path()), bytes_max: self.message_bytes_max };
-            let call = Call::begin(&peer);
+            let call = Call::begin(peer);
             spawn(async move { serve_stream(request, respond, &*handler, route, call).await });
         }
     }
+
+    fn http2(&self) -> h2::server::Builder {
+        let mut builder = h2::server::Builder::new();
+        builder
+            .initial_window_size(STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+            .max_frame_size(FRAME_BYTES_MAX)
+            .max_header_list_size(HEADER_LIST_BYTES_MAX)
+            .max_concurrent_streams(self.streams_max.unwrap_or(STREAMS_MAX))
+            .max_concurrent_reset_streams(RESET_STREAMS_MAX)
+            .max_pending_accept_reset_streams(RESET_STREAMS_MAX);
+        builder
+    }
+}
+
+/// How the serving of calls ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ending {
+    /// For good.
+    Close,
+    /// Until the peer calls again.
+    Rest,
 }
 
 /// Sends a PING, whose answer is seen as bytes that are read.
@@ -192,6 +241,8 @@ struct Peer {
     passed: Cell<Duration>,
     /// Calls that wait for bytes; each look wakes them.
     waiting: RefCell<Slab<Waker>>,
+    /// How often the connection has rested.
+    rests: Cell<u64>,
 }
 
 impl Peer {
@@ -202,18 +253,60 @@ impl Peer {
             guard: Rc::new(Guard::new(server.clock, server.keepalive.ping_policy)),
             passed: Cell::default(),
             waiting: RefCell::default(),
+            rests: Cell::default(),
         }
     }
 
-    fn sight<S: AsyncRead + AsyncWrite + Unpin>(&self, connection: &Connection<S, Bytes>) -> Sight {
+    fn sight(&self, has_streams: bool) -> Sight {
         Sight {
             bytes_read: self.traffic.bytes_read(),
             bytes_written: self.traffic.bytes_written(),
             write_waits: self.traffic.write_waits(),
             calls: self.guard.calls(),
-            has_streams: connection.has_streams(),
+            calls_begun: self.guard.calls_begun(),
+            has_streams,
             inside_frame: self.guard.inside_frame(),
         }
+    }
+
+    /// Whether nothing is under way here.
+    fn is_quiet(&self) -> bool {
+        self.guard.calls() == 0 && !self.traffic.write_waits()
+    }
+
+    /// Waits, without h2, until it is needed again or the connection has ended.
+    async fn rest<S>(&self, line: &Line<S>, vigil: &mut Vigil, draining: &Draining) -> Waking
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let mut drain = pin!(draining.started());
+        let mut look = pin!(sleep(self.pace.look_every));
+        let waking = poll_fn(|context| {
+            self.traffic.begin_turn();
+            if drain.as_mut().poll(context).is_ready() {
+                return Poll::Ready(Waking::Wake);
+            }
+            while look.as_mut().poll(context).is_ready() {
+                look.set(sleep(self.pace.look_every));
+                let order = vigil.look(self.sight(false));
+                self.pass();
+                match order {
+                    Order::Stay => {}
+                    Order::Ping => line.ping(),
+                    Order::Leave => return Poll::Ready(Waking::Wake),
+                    Order::Close(fault) => {
+                        self.guard.say_last(fault);
+                        return Poll::Ready(Waking::Gone);
+                    }
+                }
+            }
+            line.poll_rest(context)
+        })
+        .await;
+        if waking == Waking::Gone {
+            timeout(self.pace.look_every, line.say_last_words()).await;
+        }
+        waking
     }
 
     /// A look is over.
@@ -890,5 +983,188 @@ mod tests {
         check("GET", grpc, 405, 13, "Received a HEADERS frame with :method \"GET\" which should be POST");
         check("POST", "text/plain", 415, 3, "invalid gRPC request content-type \"text/plain\"");
         check("GET", "application/grpcx", 415, 3, "invalid gRPC request content-type \"application/grpcx\"");
+    }
+
+    /// Looks often, and has patience with a machine that is slow.
+    const RESTFUL: Pace = Pace { look_every: LOOK_EVERY, stall_max: Duration::from_secs(600) };
+
+    /// A connection whose rests can be counted.
+    fn connect_restful(receiver: &Rc<Receiver>, draining: &Draining) -> (DuplexStream, Rc<Peer>) {
+        let server = server(KeepaliveSettings::default());
+        let (near, far) = tokio::io::duplex(1 << 20);
+        let peer = Rc::new(Peer::new(&server, RESTFUL));
+        let (serving, receiver, draining) = (Rc::clone(&peer), Rc::clone(receiver), draining.clone());
+        spawn(async move { server.serve_peer(serving, far, receiver, draining).await });
+        (near, peer)
+    }
+
+    const SETTINGS_ANSWER: (u8, u8, u32, &[u8]) = (4, 1, 0, &[]);
+    const NO_TABLE: (u8, u8, u32, &[u8]) = (4, 0, 0, &[0, 1, 0, 0, 0, 0]);
+    const A_TABLE: (u8, u8, u32, &[u8]) = (4, 0, 0, &[0, 1, 0, 0, 16, 0]);
+    const PING_ANSWER: (u8, u8, u32, &[u8]) = (6, 1, 0, &[7; 8]);
+
+    /// A peer that writes frames in pieces and takes them one by one.
+    struct RawPeer {
+        stream: DuplexStream,
+        piece_bytes: usize,
+        read: Vec<u8>,
+        taken: Vec<(u8, u8, u32, Vec<u8>)>,
+    }
+
+    impl RawPeer {
+        fn new(stream: DuplexStream, piece_bytes: usize) -> RawPeer {
+            RawPeer { stream, piece_bytes, read: Vec::new(), taken: Vec::new() }
+        }
+
+        async fn send(&mut self, bytes: &[u8]) {
+            for piece in bytes.chunks(self.piece_bytes) {
+                self.stream.write_all(piece).await.unwrap();
+                yield_now().await;
+            }
+        }
+
+        /// Takes frames until this one has come.
+        async fn expect(&mut self, expected: (u8, u8, u32, &[u8])) {
+            let (kind, flags, stream, payload) = expected;
+            let expected = (kind, flags, stream, payload.to_vec());
+            while !self.taken.contains(&expected) {
+                self.take().await;
+            }
+            self.taken.clear();
+        }
+
+        async fn take(&mut self) {
+            while frames(&self.read).is_empty() {
+                assert_ne!(self.stream.read_buf(&mut self.read).await.unwrap(), 0, "closed after {:?}", self.taken);
+            }
+            let first = frames(&self.read).swap_remove(0);
+            self.read.drain(..9 + first.3.len());
+            self.taken.push(first);
+        }
+
+        /// Brings the connection to rest: after its answer to the ping, h2 is gone.
+        async fn rest(&mut self) {
+            self.expect(NO_TABLE).await;
+            self.send(&[frame(4, 1, 0, &[]), frame(6, 0, 0, &[7; 8])].concat()).await;
+            self.expect(PING_ANSWER).await;
+        }
+    }
+
+    /// Its peer has emptied the table, and says so (RFC 7541, 6.3).
+    fn export_without_table(stream: u32) -> Vec<u8> {
+        let (whole, mut block) = (call(stream, "POST", "application/grpc"), vec![0x20]);
+        block.extend(&whole[9..]);
+        [frame(1, 4, stream, &block), frame(0, 1, stream, &[0, 0, 0, 0, 0])].concat()
+    }
+
+    #[test]
+    fn an_idle_connection_rests_and_calls_are_served_whenever_they_come() {
+        for piece_bytes in [1, 3, 8, 1000] {
+            let receiver = Rc::new(Receiver::default());
+            let serving = Rc::clone(&receiver);
+            run(Runtime::Epoll, None, async move {
+                let (stream, peer) = connect_restful(&serving, &Draining::default());
+                let mut raw = RawPeer::new(stream, piece_bytes);
+                raw.send(&[hello(), export(1), frame(4, 1, 0, &[])].concat()).await;
+                raw.expect((8, 0, 0, &(CONNECTION_WINDOW_BYTES - 65_535).to_be_bytes())).await;
+                for round in 1..5 {
+                    raw.rest().await;
+                    assert_eq!(peer.rests.get(), u64::from(round), "in pieces of {piece_bytes}");
+                    // What concerns a call that has ended, and a sign of life, need no h2.
+                    let late = [frame(3, 0, 1, &[0, 0, 0, 8]), frame(8, 0, 0, &[0, 0, 0, 9])].concat();
+                    raw.send(&[late, frame(6, 0, 0, &[7; 8])].concat()).await;
+                    raw.expect(PING_ANSWER).await;
+                    raw.send(&export_without_table(2 * round + 1)).await;
+                    raw.expect(A_TABLE).await;
+                    raw.expect((8, 0, 0, &[0, 0, 0, 5])).await;
+                    while serving.taken.get() <= round as usize {
+                        raw.take().await;
+                    }
+                    raw.send(&frame(4, 1, 0, &[])).await;
+                    let (kind, flags, stream, payload) = SETTINGS_ANSWER;
+                    assert!(!raw.taken.contains(&(kind, flags, stream, payload.to_vec())), "it was answered long ago");
+                }
+            })
+            .unwrap();
+            assert_eq!(receiver.taken.get(), 5);
+        }
+    }
+
+    #[test]
+    fn windows_and_compressed_headers_survive_many_rests() {
+        let receiver = Rc::new(Receiver::default());
+        run(Runtime::Epoll, None, async move {
+            let (near, peer) = connect_restful(&receiver, &Draining::default());
+            let mut builder = h2::client::Builder::new();
+            builder.header_table_size(2_000).initial_window_size(100_000).initial_connection_window_size(300_000);
+            let (client, connection) = builder.handshake::<_, Bytes>(near).await.unwrap();
+            spawn(async move { drop(connection.await) });
+            let mut client = client.ready().await.unwrap();
+            // 16 MiB, twice what fits into the connection's window.
+            for round in 0..40u32 {
+                for metadata in ["first", "second"] {
+                    let request = Request::builder().method("POST").header("content-type", "application/grpc");
+                    let request = request.uri(format!("http://x{}", Signal::Traces.grpc_method()));
+                    let request = request.header("x-round", round).header("x-metadata", metadata).body(()).unwrap();
+                    let (response, mut body) = client.send_request(request, false).unwrap();
+                    let mut message = vec![0; 200_000];
+                    message[1..5].copy_from_slice(&199_995u32.to_be_bytes());
+                    body.send_data(message.into(), true).unwrap();
+                    let mut answer = response.await.unwrap().into_body();
+                    while let Some(data) = answer.data().await {
+                        answer.flow_control().release_capacity(data.unwrap().len()).unwrap();
+                    }
+                    let trailers = answer.trailers().await.unwrap().unwrap();
+                    assert_eq!(trailers["grpc-status"], "0", "round {round}");
+                }
+                while peer.rests.get() <= u64::from(round) {
+                    sleep(LOOK_EVERY).await;
+                }
+            }
+            assert_eq!(receiver.taken.get(), 80);
+        })
+        .unwrap();
+    }
+
+    #[test]
+    fn a_drain_reaches_a_connection_that_rests() {
+        let receiver = Rc::new(Receiver::default());
+        run(Runtime::Epoll, None, async move {
+            let draining = Draining::default();
+            let (stream, peer) = connect_restful(&receiver, &draining);
+            let mut raw = RawPeer::new(stream, 1000);
+            raw.send(&[hello(), export(1), frame(4, 1, 0, &[])].concat()).await;
+            raw.rest().await;
+            assert_eq!(peer.rests.get(), 1);
+            draining.begin();
+            raw.expect((7, 0, 0, &[0x7f, 0xff, 0xff, 0xff, 0, 0, 0, 0])).await;
+        })
+        .unwrap();
+    }
+
+    #[test]
+    fn a_resting_peer_that_floods_or_stops_within_a_frame_is_closed() {
+        let half_a_ping = frame(6, 0, 0, &[7; 8])[..12].to_vec();
+        for (pace, bytes, words) in [
+            (PATIENT, frame(6, 0, 0, &[7; 8]).repeat(2_100), "too_many_control_frames"),
+            (PACE, half_a_ping, "stalled"),
+        ] {
+            let receiver = Rc::new(Receiver::default());
+            run(Runtime::Epoll, None, async move {
+                let server = server(KeepaliveSettings::default());
+                let (near, far) = tokio::io::duplex(1 << 20);
+                let peer = Rc::new(Peer::new(&server, Pace { look_every: LOOK_EVERY, ..pace }));
+                let serving = Rc::clone(&peer);
+                spawn(async move { server.serve_peer(serving, far, receiver, Draining::default()).await });
+                let mut raw = RawPeer::new(near, 100_000);
+                raw.send(&[hello(), export(1), frame(4, 1, 0, &[])].concat()).await;
+                raw.rest().await;
+                raw.send(&bytes).await;
+                let mut answer = std::mem::take(&mut raw.read);
+                raw.stream.read_to_end(&mut answer).await.unwrap();
+                assert_eq!(goaway(&answer), Some((ENHANCE_YOUR_CALM, words.to_owned())));
+            })
+            .unwrap();
+        }
     }
 }

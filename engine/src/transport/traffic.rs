@@ -79,9 +79,9 @@ impl<S> Watched<S> {
         &self.traffic
     }
 
-    /// Gives back bytes that were read too early.
+    /// Gives back bytes that were read too early. None of them must not keep the buffer in which they would lie.
     pub fn put_back(&mut self, bytes: Bytes) {
-        self.untaken = bytes;
+        self.untaken = if bytes.is_empty() { Bytes::new() } else { bytes };
     }
 
     fn wrote(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
@@ -132,6 +132,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
             let count = self.untaken.len().min(buffer.remaining());
             buffer.put_slice(&self.untaken[..count]);
             self.untaken.advance(count);
+            if self.untaken.is_empty() {
+                self.untaken = Bytes::new();
+            }
             return Poll::Ready(Ok(()));
         }
         if self.traffic.turn_bytes.get() >= TURN_BYTES_MAX {

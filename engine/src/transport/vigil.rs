@@ -68,6 +68,8 @@ pub struct Sight {
     pub write_waits: bool,
     /// Calls being served.
     pub calls: usize,
+    /// Calls since the connection began, also those that began and ended between two looks.
+    pub calls_begun: u64,
     /// Streams are open, with a call or with an answer that has not been taken.
     pub has_streams: bool,
     /// The peer has begun a frame and not ended it.
@@ -151,6 +153,16 @@ impl Vigil {
         self.leaving.get_or_insert(Duration::ZERO);
     }
 
+    /// Whether it was told to leave.
+    pub fn is_leaving(&self) -> bool {
+        self.leaving.is_some()
+    }
+
+    /// Whether nobody has called for a whole step.
+    pub fn is_idle(&self) -> bool {
+        !self.idle.is_zero()
+    }
+
     /// One step has passed, and this is how the connection stands.
     pub fn look(&mut self, now: Sight) -> Order {
         let before = std::mem::replace(&mut self.before, now);
@@ -179,7 +191,7 @@ impl Vigil {
         let step = self.pace.look_every;
         let lasting = |lasts: bool, so_far: Duration| if lasts { so_far + step } else { Duration::ZERO };
         self.age += step;
-        self.idle = lasting(now.calls == 0, self.idle);
+        self.idle = lasting(now.calls == 0 && now.calls_begun == before.calls_begun, self.idle);
         let silent = now.bytes_read == before.bytes_read;
         self.silent = lasting(silent, self.silent);
         self.pinged = self.pinged.filter(|_| silent).map(|since| since + step);
@@ -250,6 +262,13 @@ mod tests {
         assert_eq!(first_order(&settings, quiet), Some((10, Order::Leave)));
         assert_eq!(first_order(&settings, |second| if second == 8 { busy(8) } else { quiet(second) }).unwrap().0, 18);
         assert_eq!(first_order(&settings, busy), None);
+    }
+
+    #[test]
+    fn short_calls_between_two_looks_are_calls() {
+        let settings = KeepaliveSettings { connection_idle_ns_max: Some(10 * SECOND_NS), ..Default::default() };
+        let short = |second| Sight { calls: 0, calls_begun: second, has_streams: false, ..busy(second) };
+        assert_eq!(first_order(&settings, short), None);
     }
 
     #[test]

@@ -10,9 +10,16 @@
 //! an allowance that time and answered calls fill up. h2 bounds what is wrong by the rules of HTTP/2 itself (header lists,
 //! CONTINUATION, resets before a stream was looked at, empty and tiny DATA). Never changes a byte that passes.
 
+pub mod frames;
+pub mod rest;
+
+pub use rest::Waking;
+
 use super::traffic::Watched;
 use crate::config::checked::PingPolicy;
 use crate::shard::clock::Clock;
+use frames::{Head, PREFACE, Scanner, put_frame};
+use rest::Rest;
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::pin::Pin;
@@ -21,10 +28,6 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// What a client sends before its first frame (RFC 9113, 3.4); h2 checks it.
-const PREFACE_BYTES: usize = 24;
-/// Head of a frame (RFC 9113, 4.1).
-const HEAD_BYTES: usize = 9;
 /// Control frames that a peer may send at once.
 const CONTROL_FRAMES_MAX: u32 = 2_000;
 /// Control frames that each second adds to what a peer may send.
@@ -83,6 +86,8 @@ pub struct Guard {
     answering: Cell<bool>,
     /// Calls that are being served.
     calls: Cell<usize>,
+    /// Calls since the connection began.
+    calls_begun: Cell<u64>,
     /// Highest stream the peer has opened.
     last_stream: Cell<u32>,
     inside_frame: Cell<bool>,
@@ -101,6 +106,7 @@ impl Guard {
             last_ping_ns: Cell::new(None),
             answering: Cell::new(false),
             calls: Cell::new(0),
+            calls_begun: Cell::new(0),
             last_stream: Cell::new(0),
             inside_frame: Cell::new(false),
             fault: Cell::new(None),
@@ -111,6 +117,7 @@ impl Guard {
     /// A call begins.
     pub fn begin_call(&self) {
         self.calls.set(self.calls.get() + 1);
+        self.calls_begun.set(self.calls_begun.get() + 1);
     }
 
     /// A call ends; `answered`: not because its peer gave it up.
@@ -124,6 +131,11 @@ impl Guard {
     /// Calls that are being served.
     pub fn calls(&self) -> usize {
         self.calls.get()
+    }
+
+    /// Calls since the connection began.
+    pub fn calls_begun(&self) -> u64 {
+        self.calls_begun.get()
     }
 
     /// Time passed.
@@ -149,13 +161,10 @@ impl Guard {
 
     /// Puts a GOAWAY after the frame that is being written; then every write fails, and h2 gives up.
     pub fn say_last(&self, fault: Fault) {
-        const GOAWAY: u8 = 7;
-        let words = fault.words().as_bytes();
-        let length = u32::try_from(8 + words.len()).expect("words are short").to_be_bytes();
-        let mut frame = vec![length[1], length[2], length[3], GOAWAY, 0, 0, 0, 0, 0];
-        frame.extend(self.last_stream.get().to_be_bytes());
-        frame.extend(u32::from(fault.reason()).to_be_bytes());
-        frame.extend(words);
+        let (last, reason) = (self.last_stream.get().to_be_bytes(), u32::from(fault.reason()).to_be_bytes());
+        let payload = [&last, &reason, fault.words().as_bytes()].concat();
+        let mut frame = Vec::new();
+        put_frame(&mut frame, Head { kind: Head::GOAWAY, flags: 0, stream: 0 }, &payload);
         self.last_words.replace(frame);
     }
 
@@ -202,96 +211,54 @@ impl Guard {
     }
 }
 
-/// What the head of a frame says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Head {
-    kind: u8,
-    flags: u8,
-    stream: u32,
-}
-
-impl Head {
-    const DATA: u8 = 0;
-    const HEADERS: u8 = 1;
-    const PUSH_PROMISE: u8 = 5;
-    const PING: u8 = 6;
-    const CONTINUATION: u8 = 9;
-    const ACK: u8 = 0x1;
-    const END_HEADERS: u8 = 0x4;
-}
-
-/// Finds the heads of frames in a stream of bytes that comes in pieces.
+/// A socket whose frames are seen, shared by h2, while there is one, and the server.
 #[derive(Debug)]
-struct Scanner {
-    head: [u8; HEAD_BYTES],
-    head_bytes: usize,
-    /// Bytes of the preface or of a payload that are still to come.
-    skip: usize,
-    /// A list of headers has not ended.
-    inside_headers: bool,
+pub struct Line<S>(Rc<RefCell<Guarded<S>>>);
+
+impl<S> Clone for Line<S> {
+    fn clone(&self) -> Line<S> {
+        Line(Rc::clone(&self.0))
+    }
 }
 
-impl Scanner {
-    fn new(skip: usize) -> Scanner {
-        Scanner { head: [0; HEAD_BYTES], head_bytes: 0, skip, inside_headers: false }
-    }
-
-    /// Bytes that may be passed before the next place between two frames could be missed; 0: this is one.
-    fn to_boundary(&self) -> usize {
-        match (self.skip, self.head_bytes) {
-            (0, 0) => 0,
-            (0, head) => HEAD_BYTES - head,
-            (skip, _) => skip,
-        }
-    }
-
-    fn is_inside(&self) -> bool {
-        self.to_boundary() > 0 || self.inside_headers
-    }
-
-    fn advance(&mut self, mut bytes: &[u8], mut found: impl FnMut(Head)) {
-        while !bytes.is_empty() {
-            if self.skip > 0 {
-                let count = self.skip.min(bytes.len());
-                self.skip -= count;
-                bytes = &bytes[count..];
-                continue;
-            }
-            let count = (HEAD_BYTES - self.head_bytes).min(bytes.len());
-            self.head[self.head_bytes..self.head_bytes + count].copy_from_slice(&bytes[..count]);
-            self.head_bytes += count;
-            bytes = &bytes[count..];
-            if self.head_bytes == HEAD_BYTES {
-                found(self.take_head());
-            }
-        }
-    }
-
-    fn take_head(&mut self) -> Head {
-        let [a, b, c, kind, flags, stream @ ..] = self.head;
-        self.head_bytes = 0;
-        self.skip = u32::from_be_bytes([0, a, b, c]) as usize;
-        if matches!(kind, Head::HEADERS | Head::PUSH_PROMISE | Head::CONTINUATION) {
-            self.inside_headers = flags & Head::END_HEADERS == 0;
-        }
-        Head { kind, flags, stream: u32::from_be_bytes(stream) & 0x7fff_ffff }
+impl<S: AsyncRead + AsyncWrite + Unpin> Line<S> {
+    /// Watches over `socket`.
+    pub fn new(socket: Watched<S>, guard: Rc<Guard>) -> Line<S> {
+        Line(Rc::new(RefCell::new(Guarded::new(socket, guard))))
     }
 }
 
 /// A socket whose frames are seen.
 #[derive(Debug)]
-pub struct Guarded<S> {
+struct Guarded<S> {
     socket: Watched<S>,
     guard: Rc<Guard>,
     incoming: Scanner,
     outgoing: Scanner,
     last_words_said: usize,
+    rest: Rest,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Guarded<S> {
-    /// Watches over `socket`.
-    pub fn new(socket: Watched<S>, guard: Rc<Guard>) -> Guarded<S> {
-        Guarded { socket, guard, incoming: Scanner::new(PREFACE_BYTES), outgoing: Scanner::new(0), last_words_said: 0 }
+    fn new(socket: Watched<S>, guard: Rc<Guard>) -> Guarded<S> {
+        let (incoming, outgoing) = (Scanner::new(PREFACE.len()), Scanner::new(0));
+        Guarded { socket, guard, incoming, outgoing, last_words_said: 0, rest: Rest::default() }
+    }
+
+    /// These bytes go to h2, or would if there were one.
+    fn scan_read(&mut self, bytes: &[u8]) {
+        let (guard, control_frames_before) = (&self.guard, self.guard.control_frames_left.get());
+        self.incoming.advance(bytes, |head| guard.judge_read(head));
+        let control_frames = control_frames_before - guard.control_frames_left.get();
+        self.socket.traffic().add_work(control_frames as usize * CONTROL_FRAME_WORK);
+        guard.inside_frame.set(self.incoming.is_inside());
+    }
+
+    fn poll_write_through(&mut self, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let count = ready!(Pin::new(&mut self.socket).poll_write(context, bytes))?;
+        let guard = &self.guard;
+        self.outgoing.advance(&bytes[..count], |head| guard.judge_written(head));
+        Poll::Ready(Ok(count))
     }
 
     /// Ends the frame that is being written, then says the last words, then fails.
@@ -303,6 +270,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Guarded<S> {
             self.outgoing.advance(&part[..count], |_| {});
             return Poll::Ready(Ok(count));
         }
+        ready!(self.poll_own(context))?;
         let words = self.guard.last_words.borrow().clone();
         while self.last_words_said < words.len() {
             let left = &words[self.last_words_said..];
@@ -328,18 +296,24 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Guarded<S> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
+        if this.rest.tell(buffer) {
+            return Poll::Ready(Ok(()));
+        }
         if this.guard.fault().is_some() {
             // The server hears of it in its next turn, which is now.
             context.waker().wake_by_ref();
             return Poll::Pending;
         }
+        if this.rest.is_telling() {
+            // The write that ends this wakes the connection.
+            return Poll::Pending;
+        }
+        if !this.rest.is_out_of_the_way() {
+            return this.poll_sifted(context, buffer);
+        }
         let before = buffer.filled().len();
         ready!(Pin::new(&mut this.socket).poll_read(context, buffer))?;
-        let (guard, control_frames_before) = (&this.guard, this.guard.control_frames_left.get());
-        this.incoming.advance(&buffer.filled()[before..], |head| guard.judge_read(head));
-        let control_frames = control_frames_before - guard.control_frames_left.get();
-        this.socket.traffic().add_work(control_frames as usize * CONTROL_FRAME_WORK);
-        guard.inside_frame.set(this.incoming.is_inside());
+        this.scan_read(&buffer.filled()[before..]);
         Poll::Ready(Ok(()))
     }
 }
@@ -350,10 +324,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
         if this.has_last_words() {
             return this.poll_last_words(context, bytes);
         }
-        let count = ready!(Pin::new(&mut this.socket).poll_write(context, bytes))?;
-        let guard = &this.guard;
-        this.outgoing.advance(&bytes[..count], |head| guard.judge_written(head));
-        Poll::Ready(Ok(count))
+        ready!(this.poll_own(context))?;
+        if this.rest.is_telling() {
+            return this.poll_write_telling(context, bytes);
+        }
+        this.poll_write_through(context, bytes)
     }
 
     fn poll_write_vectored(
@@ -362,10 +337,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = &mut *self;
-        if this.has_last_words() {
+        if this.has_last_words() || this.rest.is_telling() {
             let first = slices.iter().find(|slice| !slice.is_empty());
-            return this.poll_last_words(context, first.map_or(&[], |slice| slice));
+            return Pin::new(this).poll_write(context, first.map_or(&[], |slice| slice));
         }
+        ready!(this.poll_own(context))?;
         let written = ready!(Pin::new(&mut this.socket).poll_write_vectored(context, slices))?;
         let (guard, mut left) = (&this.guard, written);
         for slice in slices {
@@ -381,6 +357,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_own(context))?;
         Pin::new(&mut self.socket).poll_flush(context)
     }
 
@@ -389,59 +366,41 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
     }
 }
 
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Line<S> {
+    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.0.borrow_mut()).poll_read(context, buffer)
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Line<S> {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut *self.0.borrow_mut()).poll_write(context, bytes)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut *self.0.borrow_mut()).poll_write_vectored(context, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.0.borrow().is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.0.borrow_mut()).poll_flush(context)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.0.borrow_mut()).poll_shutdown(context)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn frame(length: usize, kind: u8, flags: u8, stream: u32) -> Vec<u8> {
-        let size = u32::try_from(length).unwrap().to_be_bytes();
-        let mut bytes = vec![size[1], size[2], size[3], kind, flags];
-        bytes.extend(stream.to_be_bytes());
-        bytes.resize(HEAD_BYTES + length, 0xee);
-        bytes
-    }
-
-    #[test]
-    fn frames_are_found_however_the_bytes_are_cut() {
-        let mut bytes = vec![b'P'; PREFACE_BYTES];
-        let frames = [(0, 4, 0, 0), (17, 1, 0, 1), (300, 9, 4, 1), (0, 0, 1, 1), (8, 6, 0, 0)];
-        for (length, kind, flags, stream) in frames {
-            bytes.extend(frame(length, kind, flags, stream));
-        }
-        let expected: Vec<Head> = frames.iter().map(|&(_, kind, flags, stream)| Head { kind, flags, stream }).collect();
-        for piece in 1..40 {
-            let mut scanner = Scanner::new(PREFACE_BYTES);
-            let mut found = Vec::new();
-            for part in bytes.chunks(piece) {
-                scanner.advance(part, |head| found.push(head));
-            }
-            assert_eq!(found, expected, "in pieces of {piece}");
-            assert!(!scanner.is_inside());
-        }
-    }
-
-    #[test]
-    fn the_end_of_a_frame_is_known_at_every_byte() {
-        let bytes: Vec<u8> = [frame(5, 0, 0, 1), frame(0, 4, 1, 0)].concat();
-        let mut scanner = Scanner::new(0);
-        let ends: Vec<usize> = (0..bytes.len())
-            .filter(|&at| {
-                let between = scanner.to_boundary() == 0;
-                scanner.advance(&bytes[at..=at], |_| {});
-                between
-            })
-            .collect();
-        assert_eq!(ends, [0, HEAD_BYTES + 5]);
-    }
-
-    #[test]
-    fn a_list_of_headers_is_open_until_it_says_that_it_ends() {
-        let mut scanner = Scanner::new(0);
-        scanner.advance(&frame(3, Head::HEADERS, 0, 1), |_| {});
-        assert!(scanner.is_inside());
-        scanner.advance(&frame(3, Head::CONTINUATION, Head::END_HEADERS, 1), |_| {});
-        assert!(!scanner.is_inside());
-    }
 
     fn guard(policy: Option<PingPolicy>) -> Guard {
         Guard::new(Clock::start(), policy)
