@@ -11,6 +11,7 @@ pub mod connector;
 pub mod exporter;
 pub mod pipeline;
 pub mod processor;
+pub mod profile;
 pub mod queue;
 pub mod receiver;
 pub mod shard;
