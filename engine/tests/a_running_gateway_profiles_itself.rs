@@ -154,7 +154,12 @@ fn the_heap_names_who_holds_the_memory() {
         let heap = profile(address, "/debug/pprof/heap");
         assert_eq!(
             heap.kinds(),
-            [("alloc_objects", "count"), ("alloc_space", "bytes"), ("inuse_objects", "count"), ("inuse_space", "bytes")]
+            [
+                ("alloc_objects", "count"),
+                ("alloc_space", "bytes"),
+                ("inuse_objects", "count"),
+                ("inuse_space", "bytes")
+            ]
         );
         let samples = heap.samples();
         let of_the_table = samples.iter().filter(|(stack, _, _)| stack.iter().any(|it| it.contains("sampling::table")));

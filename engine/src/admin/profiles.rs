@@ -138,7 +138,10 @@ async fn cpu(query: &str, patience: &Patience) -> Answer {
         Some(text) => match text.parse() {
             Ok(seconds) if (1..=SECONDS_MAX).contains(&seconds) => seconds,
             _ => {
-                return Answer::none(400, format!("seconds is a whole number from 1 to {SECONDS_MAX}, not {text:.20?}"));
+                return Answer::none(
+                    400,
+                    format!("seconds is a whole number from 1 to {SECONDS_MAX}, not {text:.20?}"),
+                );
             }
         },
     };

@@ -106,7 +106,7 @@ impl Recording {
         Ok(recording)
     }
 
-    /// Records threads that were started since. To be called about once a second.
+    /// Records threads that were started since, and learns the names of all. To be called about once a second.
     ///
     /// # Errors
     /// The system gives no timer.
@@ -115,13 +115,19 @@ impl Recording {
             let path = entry?.path();
             let number = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.parse().ok());
             let Some(system_number) = number else { continue };
-            if self.threads.len() == THREADS_MAX || self.threads.iter().any(|it| it.system_number == system_number) {
-                continue;
-            }
             // A thread may end before it is looked at.
             let Ok(name) = std::fs::read_to_string(path.join("comm")) else { continue };
+            let name = name.trim().to_owned();
+            if let Some(known) = self.threads.iter_mut().find(|it| it.system_number == system_number) {
+                // A young thread has its parent's name until it takes its own.
+                known.name = name;
+                continue;
+            }
+            if self.threads.len() == THREADS_MAX {
+                continue;
+            }
             match self.timers.add(system_number, self.threads.len() as u32, PERIOD) {
-                Ok(()) => self.threads.push(Thread { system_number, name: name.trim().to_owned() }),
+                Ok(()) => self.threads.push(Thread { system_number, name }),
                 Err(_) if !path.exists() => {}
                 Err(error) => return Err(error),
             }
@@ -197,18 +203,18 @@ mod tests {
                 std::hint::black_box((0..10_000_u64).sum::<u64>());
             }
         });
-        recording.find_threads().unwrap();
         burn(20);
         let by_worker = |profile: &proto::Profile| {
             let labels = profile.samples.iter().flat_map(|sample| &sample.labels);
             labels.filter(|(_, name)| name == "hard-worker").count()
         };
-        // The other thread gets its share of the CPU sooner or later.
-        while !STACKS
-            .seen()
-            .iter()
-            .any(|seen| seen.words.first().is_some_and(|number| recording.threads[*number].name == "hard-worker"))
-        {
+        // The other thread takes its name, and gets its share of the CPU, sooner or later.
+        loop {
+            recording.find_threads().unwrap();
+            let number = recording.threads.iter().position(|thread| thread.name == "hard-worker");
+            if number.is_some() && STACKS.seen().iter().any(|seen| seen.words.first().copied() == number) {
+                break;
+            }
             std::thread::yield_now();
         }
         done.store(true, Ordering::Relaxed);

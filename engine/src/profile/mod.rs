@@ -14,6 +14,7 @@
 //! span, and nothing here waits for a shard.
 
 pub mod cpu;
+mod elf;
 pub mod heap;
 mod live;
 mod permit;
