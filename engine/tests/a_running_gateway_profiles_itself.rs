@@ -98,13 +98,12 @@ impl Profile {
     fn samples(&self) -> Vec<(Vec<&str>, &[i64], HashMap<&str, &str>)> {
         let functions: HashMap<u64, &str> = self.functions.iter().map(|it| (it.id, self.text(it.name))).collect();
         let locations: HashMap<u64, &Location> = self.locations.iter().map(|it| (it.id, it)).collect();
-        let read = |sample| {
-            let Sample { locations: ids, values, labels } = sample;
+        let samples = self.samples.iter().map(|Sample { locations: ids, values, labels }| {
             let lines = ids.iter().flat_map(|id| &locations[id].lines);
             let labels = labels.iter().map(|label| (self.text(label.key), self.text(label.text)));
             (lines.map(|line| functions[&line.function]).collect(), values.as_slice(), labels.collect())
-        };
-        self.samples.iter().map(read).collect()
+        });
+        samples.collect()
     }
 }
 

@@ -174,8 +174,7 @@ pub fn profile(shown: Shown) -> proto::Profile {
         duration: Duration::ZERO,
         // Where the caller's own frames end and those of every allocation begin.
         frames_dropped: Some(
-            "(.*profile::raw::allocator.*|.*__rust_(re|de)?alloc.*|.*__rg_.*|alloc::alloc::.*|<alloc::alloc::Global .*|\
-             .*alloc::raw_vec::.*)",
+            "(.*profile::raw::allocator.*|.*__rust_(re|de)?alloc.*|.*__rg_.*|alloc::alloc::.*|alloc::raw_vec::.*)",
         ),
         comments,
         samples: samples.filter(|sample| sample.values.iter().any(|value| *value != 0)).collect(),

@@ -34,7 +34,7 @@ fn lines(address: u64, table: Option<&SymbolTable>) -> Vec<Line> {
         let name = symbol.name().map(|name| demangled(&name)).unwrap_or_default();
         let file = symbol.filename().map(|file| file.display().to_string()).unwrap_or_default();
         if !name.is_empty() {
-            let function = if name.contains("::") { name } else { in_module(name, &file) };
+            let function = if name.contains("::") { name } else { in_module(&name, &file) };
             lines.push(Line { function, file, line: symbol.lineno().unwrap_or_default() });
         }
     });
@@ -50,20 +50,65 @@ fn lines(address: u64, table: Option<&SymbolTable>) -> Vec<Line> {
 
 /// As people write it, without the hash that tells versions apart.
 fn demangled(name: &SymbolName<'_>) -> String {
-    format!("{name:#}").chars().take(NAME_MAX).collect()
+    plain(&format!("{name:#}")).chars().take(NAME_MAX).collect()
+}
+
+/// Without what stands in angle brackets, which readers of profiles take for arguments of templates and leave out:
+/// `<Vec<u8> as Write>::write` is `Vec::write`, `Vec<u8>::push` is `Vec::push`.
+fn plain(name: &str) -> String {
+    let (itself, rest) = match name.strip_prefix('<') {
+        Some(inner) => {
+            let end = closing(inner);
+            let (implementor, rest) = (&inner[..end], inner.get(end + 1..).unwrap_or_default());
+            (outside_brackets(implementor), rest)
+        }
+        None => (String::new(), name),
+    };
+    let itself = itself.split(" as ").next().unwrap_or_default();
+    itself.to_owned() + &outside_brackets(rest)
+}
+
+/// Where the bracket ends whose inside this is.
+fn closing(inner: &str) -> usize {
+    let mut depth = 0;
+    let closes = |at: usize, byte: u8| match byte {
+        b'<' => {
+            depth += 1;
+            false
+        }
+        // An arrow is no bracket.
+        b'>' if at > 0 && inner.as_bytes()[at - 1] == b'-' => false,
+        b'>' if depth == 0 => true,
+        b'>' => {
+            depth -= 1;
+            false
+        }
+        _ => false,
+    };
+    let mut closes = closes;
+    inner.bytes().enumerate().find(|(at, byte)| closes(*at, *byte)).map_or(inner.len(), |(at, _)| at)
+}
+
+/// What stands in no bracket; `::<T>` loses its colons too.
+fn outside_brackets(mut text: &str) -> String {
+    let mut out = String::new();
+    while let Some((before, inner)) = text.split_once('<') {
+        out.push_str(before.strip_suffix("::").unwrap_or(before));
+        text = inner.get(closing(inner) + 1..).unwrap_or_default();
+    }
+    out + text
 }
 
 /// A last name with the crate and module that its file belongs to: `engine/src/shard/run.rs` is `engine::shard::run`.
-fn in_module(name: String, file: &str) -> String {
-    let Some((directory, path)) = file.rsplit_once("/src/") else { return name };
+fn in_module(name: &str, file: &str) -> String {
+    let Some((directory, path)) = file.rsplit_once("/src/") else { return name.to_owned() };
     let directory = directory.rsplit('/').next().unwrap_or(directory);
     // Packages of others lie in folders with their version.
-    let package = directory.split_once("-").filter(|(_, rest)| rest.starts_with(|it: char| it.is_ascii_digit()));
-    let package = package.map_or(directory, |(package, _)| package).replace('-', "_");
+    let is_version = |at: usize| directory[at + 1..].starts_with(|it: char| it.is_ascii_digit());
+    let version = directory.match_indices('-').find(|(at, _)| is_version(*at));
+    let package = version.map_or(directory, |(at, _)| &directory[..at]).replace('-', "_");
     let path = path.trim_end_matches(".rs");
     let path = path.strip_suffix("/mod").unwrap_or(path);
-    // Arguments of a generic function are long and say little.
-    let name = if name.starts_with('<') { name.as_str() } else { name.split('<').next().unwrap_or(&name) };
     match path {
         "lib" | "main" | "mod" => format!("{package}::{name}"),
         path => format!("{package}::{}::{name}", path.replace('/', "::")),
@@ -98,7 +143,26 @@ mod tests {
             ("{closure#0}", "/rustc/59807616e/library/core/src/ops/function.rs", "core::ops::function::{closure#0}"),
             ("ZSTD_compress", "zstd/lib/compress/zstd_compress.c", "ZSTD_compress"),
         ] {
-            assert_eq!(in_module(name.to_owned(), file), expected);
+            assert_eq!(in_module(&plain(name), file), expected);
+        }
+    }
+
+    #[test]
+    fn names_lose_their_brackets_and_nothing_else() {
+        for (name, expected) in [
+            ("engine::shard::run::Shard::connect::{{closure}}", "engine::shard::run::Shard::connect::{{closure}}"),
+            ("<alloc::vec::Vec<u8> as std::io::Write>::write", "alloc::vec::Vec::write"),
+            ("<alloc::raw_vec::RawVec<T, A>>::grow::<u8>", "alloc::raw_vec::RawVec::grow"),
+            (
+                "<fn(&mut u8) -> core::option::Option<bool> as FnOnce<()>>::call_once",
+                "fn(&mut u8) -> core::option::Option::call_once",
+            ),
+            ("core::ptr::drop_in_place<[alloc::boxed::Box<u8>]>", "core::ptr::drop_in_place"),
+            ("<unclosed", "unclosed"),
+            ("a<b", "a"),
+            ("", ""),
+        ] {
+            assert_eq!(plain(name), expected);
         }
     }
 }
