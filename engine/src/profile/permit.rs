@@ -12,7 +12,8 @@ impl Permit {
     /// The permit, unless somebody has it.
     pub fn take() -> Option<Permit> {
         let free = TAKEN.compare_exchange(false, true, Ordering::AcqRel, Ordering::Relaxed).is_ok();
-        free.then_some(Permit(()))
+        // Made only if it was free: one that is dropped gives the real one back.
+        free.then(|| Permit(()))
     }
 }
 
