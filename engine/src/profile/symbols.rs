@@ -101,13 +101,14 @@ fn outside_brackets(mut text: &str) -> String {
 
 /// A last name with the crate and module that its file belongs to: `engine/src/shard/run.rs` is `engine::shard::run`.
 fn in_module(name: &str, file: &str) -> String {
-    let Some((directory, path)) = file.rsplit_once("/src/") else { return name.to_owned() };
+    let Some((directory, path)) = file.strip_suffix(".rs").and_then(|file| file.rsplit_once("/src/")) else {
+        return name.to_owned();
+    };
     let directory = directory.rsplit('/').next().unwrap_or(directory);
     // Packages of others lie in folders with their version.
     let is_version = |at: usize| directory[at + 1..].starts_with(|it: char| it.is_ascii_digit());
     let version = directory.match_indices('-').find(|(at, _)| is_version(*at));
     let package = version.map_or(directory, |(at, _)| &directory[..at]).replace('-', "_");
-    let path = path.trim_end_matches(".rs");
     let path = path.strip_suffix("/mod").unwrap_or(path);
     match path {
         "lib" | "main" | "mod" => format!("{package}::{name}"),
@@ -141,7 +142,7 @@ mod tests {
             ),
             ("spawn", "/cargo/registry/src/i/futures-util-0.3.34/src/lib.rs", "futures_util::spawn"),
             ("{closure#0}", "/rustc/59807616e/library/core/src/ops/function.rs", "core::ops::function::{closure#0}"),
-            ("ZSTD_compress", "zstd/lib/compress/zstd_compress.c", "ZSTD_compress"),
+            ("ZSTD_compress", "zstd/src/compress/zstd_compress.c", "ZSTD_compress"),
         ] {
             assert_eq!(in_module(&plain(name), file), expected);
         }
