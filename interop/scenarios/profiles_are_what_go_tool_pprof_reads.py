@@ -79,7 +79,6 @@ def it_is_read_by_go_tool_pprof():
 
             said = poll(top, f"a function of the gateway in {path}", FETCH_SECONDS)
             require(f"Type: {unit}\n" in said, said)
-        gateway.stop()
 
 
 @contextlib.contextmanager
