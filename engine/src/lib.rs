@@ -1,7 +1,7 @@
 //! The gateway. In the order data flows:
 //!
 //! `transport -> receiver -> processor -> (connector |) queue -> exporter`, wired by `pipeline`, run by `shard`, described by
-//! `config`, counted by `telemetry`, shown by `admin`, started by `cli`.
+//! `config`, counted by `telemetry`, measured by `profile`, shown by `admin`, started by `cli`.
 
 pub mod admin;
 pub mod auth;
@@ -11,6 +11,7 @@ pub mod connector;
 pub mod exporter;
 pub mod pipeline;
 pub mod processor;
+pub mod profile;
 pub mod queue;
 pub mod receiver;
 pub mod shard;

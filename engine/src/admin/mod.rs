@@ -4,12 +4,13 @@
 //! metrics address: /metrics
 //! admin address:   /  /overview  /ledger  /traces  /traces/<id>  /explain/<id>  /ready  /live
 //!                  (zpages: the same, and /debug/...)
+//! pprof:           /debug/pprof/...  (at the metrics address for this machine only)
 //! health_check:    the configured path, /status in its second version, grpc.health.v1 over gRPC
 //!                        |
 //! control thread --ask--> inbox of each shard --answered between two batches--> snapshot, kept traces
 //! ```
 //!
-//! `pages` knows what is said, `server` knows sockets. Nothing here is on the data path, and a shard that does not
+//! `pages` knows what is said, `profiles` what is profiled, `server` knows sockets. Nothing here is on the data path, and a shard that does not
 //! answer costs a page, never a wait without end.
 
 pub mod critical_path;
@@ -18,6 +19,7 @@ mod health;
 mod host;
 pub mod overview;
 mod pages;
+mod profiles;
 mod server;
 
 use std::cell::Cell;
@@ -37,6 +39,7 @@ use crate::config::checked::{
 use crate::connector::span_metrics::{Forgotten, Plan, Snapshot};
 use crate::exporter::memory::KeptTrace;
 use crate::processor::explanation::Explanation;
+use crate::profile::tasks::Tasks;
 use crate::telemetry::cells::Schema;
 use crate::telemetry::ledger::Books;
 use crate::telemetry::logs::Logs;
@@ -56,6 +59,9 @@ pub trait Shards {
 
     /// Of every shard, the series of each `span_metrics` connector.
     fn span_metrics(&self) -> impl Future<Output = Vec<Vec<Snapshot>>>;
+
+    /// The tasks of every shard, in the order of the shards.
+    fn tasks(&self) -> impl Future<Output = Tasks>;
 
     /// Lets every shard give up series of a connector.
     fn forget(&self, connector: usize, forgotten: Forgotten);

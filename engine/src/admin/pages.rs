@@ -47,10 +47,6 @@ const ASSETS: [(&str, &str, &str); 3] = [
     ("/page.js", "text/javascript; charset=utf-8", include_str!("page.js")),
 ];
 
-/// What `pprof` shows.
-const PROFILES: &str = "Profiles are not served here yet. This shows where the time of a running gateway goes:\n\n  \
-    perf record -F 99 -g -p $(pidof tracegate) -- sleep 30 && perf report\n";
-
 impl Page {
     pub(super) fn text(status: u16, body: String) -> Page {
         Page { status, content_type: TEXT, body }
@@ -94,8 +90,8 @@ impl Face {
                 // Told over HTTP/2.
                 ExtensionKind::HealthCheckGrpc(_) => Page::error(404, "ask grpc.health.v1.Health/Check over gRPC"),
                 ExtensionKind::Zpages(_) => Face::Admin.served(view, path).await,
-                ExtensionKind::Pprof(_) if path == "/debug/pprof/" => Page::text(200, PROFILES.to_owned()),
-                ExtensionKind::Pprof(_) => Page::text(404, PROFILES.to_owned()),
+                // Not pages: `profiles` answers.
+                ExtensionKind::Pprof(_) => Page::error(404, "look at /debug/pprof/"),
             };
         }
         self.served(view, path).await
@@ -306,6 +302,8 @@ pub(super) mod tests {
     use super::*;
     use crate::config;
     use crate::config::checked::Config;
+    use crate::profile::tasks::Tasks;
+    use crate::shard::runtime::tasks::TaskKind;
     use crate::telemetry::cells::{Cells, Schema};
     use crate::telemetry::metrics::{BookSeries, ReceiverSeries};
     use codecs::otlp::Signal;
@@ -339,6 +337,12 @@ pub(super) mod tests {
 
         async fn span_metrics(&self) -> Vec<Vec<span_metrics::Snapshot>> {
             Vec::new()
+        }
+
+        async fn tasks(&self) -> Tasks {
+            let kind =
+                TaskKind { name: "engine::connect".to_owned(), file: "a.rs", line: 1, address: 1, live: 7, started: 9 };
+            Tasks(vec![vec![kind], Vec::new()])
         }
 
         fn forget(&self, _: usize, _: span_metrics::Forgotten) {}
@@ -506,7 +510,6 @@ service:
     const HEALTH: Face = Face::Extension(0);
     const HEALTH_V2: Face = Face::Extension(1);
     const ZPAGES: Face = Face::Extension(2);
-    const PPROF: Face = Face::Extension(3);
 
     #[test]
     fn health_is_503_before_the_gateway_is_ready_while_it_drains_and_with_a_stuck_shard() {
@@ -554,13 +557,11 @@ service:
     }
 
     #[test]
-    fn zpages_are_the_admin_pages_and_pprof_says_what_there_is() {
+    fn zpages_are_the_admin_pages() {
         let view = view();
         assert_eq!(ask(ZPAGES, &view, "/debug/servicez").body, ask(Face::Admin, &view, "/").body);
         assert_eq!(value(&ask(ZPAGES, &view, "/debug/pipelinez"))[1]["receivers"][0], "forward");
         assert_eq!(value(&ask(ZPAGES, &view, "/debug/extensionz"))[0], "health_check");
-        assert_eq!(ask(PPROF, &view, "/debug/pprof/").status, 200);
-        assert_eq!(ask(PPROF, &view, "/debug/pprof/profile?seconds=1").status, 404);
     }
 
     #[test]

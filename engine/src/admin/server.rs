@@ -3,9 +3,10 @@
 //! Scrapers come every few seconds and people seldom, so a connection is not kept alive: nothing idle has to be bounded
 //! or drained.
 
+use std::cell::Cell;
 use std::convert::Infallible;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -23,7 +24,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
 use super::pages::{Face, Page};
-use super::{Shards, View, grpc_health, host};
+use super::{Shards, View, grpc_health, host, profiles};
 use crate::config::checked::{Config, ExtensionKind, ExtensionSettings};
 use crate::shard::clock::Clock;
 use crate::transport::gate::{Fault, Gate, GateStream};
@@ -33,7 +34,8 @@ use crate::transport::tls::Alpn;
 const CONNECTIONS_MAX: usize = 32;
 /// Request line and headers; hyper's smallest buffer is 8 KiB.
 const HEAD_BYTES_MAX: usize = 16 << 10;
-/// For a handshake, and from its end to the last byte of the answer.
+/// For a handshake, and from its end to the last byte of the answer, unless that takes longer by its nature
+/// ([`Patience`]).
 const CONNECTION_TIME_MAX: Duration = Duration::from_secs(15);
 /// After an accept failed, for instance because the process has no file descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -131,8 +133,9 @@ async fn accept<S: Shards + 'static>(listener: TcpListener, face: Face, gate: Ga
                 let (view, gate) = (Rc::clone(&view), gate.clone());
                 tokio::task::spawn_local(async move {
                     let _place = place;
+                    let (caller, patience) = (Caller { face, peer: peer.ip() }, Patience::default());
                     // A peer that leaves early or stalls is no news for anybody.
-                    if let Some(fault) = serve_one(stream, face, &gate, view).await {
+                    if let Some(fault) = serve_one(stream, caller, &gate, view, &patience).await {
                         gate.say(&fault, Some(peer.ip()), clock.now_ns());
                     }
                 });
@@ -145,12 +148,45 @@ async fn accept<S: Shards + 'static>(listener: TcpListener, face: Face, gate: Ga
     }
 }
 
+/// Where a connection came from, and where to.
+#[derive(Clone, Copy, Debug)]
+struct Caller {
+    face: Face,
+    peer: IpAddr,
+}
+
+/// How much longer than [`CONNECTION_TIME_MAX`] a connection may take.
+#[derive(Debug, Default)]
+pub(super) struct Patience(Cell<Duration>);
+
+impl Patience {
+    /// The answer takes this much longer, because the request says so.
+    pub(super) fn extend(&self, more: Duration) {
+        self.0.set(self.0.get() + more);
+    }
+
+    /// Waits for `work` to its end, or until it took too long.
+    async fn limit<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        let over = async {
+            tokio::time::sleep(CONNECTION_TIME_MAX).await;
+            while !self.0.get().is_zero() {
+                tokio::time::sleep(self.0.take()).await;
+            }
+        };
+        tokio::select! {
+            done = work => Some(done),
+            () = over => None,
+        }
+    }
+}
+
 /// Serves a connection to its end; what is returned is why it was not let in.
 async fn serve_one<S: Shards + 'static>(
     stream: TcpStream,
-    face: Face,
+    caller: Caller,
     gate: &Gate,
     view: Rc<View<S>>,
+    patience: &Patience,
 ) -> Option<Fault> {
     let entering = tokio::time::timeout(CONNECTION_TIME_MAX, gate.enter(stream, std::future::pending()));
     let stream = match entering.await {
@@ -159,10 +195,10 @@ async fn serve_one<S: Shards + 'static>(
         Err(_) => return None,
     };
     let first = stream.first_bytes();
-    match view.is_grpc(face) {
+    match view.is_grpc(caller.face) {
         // It hangs up by itself, unless somebody watches.
         true => drop(grpc_health::answer(stream, view).await),
-        false => drop(tokio::time::timeout(CONNECTION_TIME_MAX, answer(stream, face, &view)).await),
+        false => drop(patience.limit(answer(stream, caller, &view, patience)).await),
     }
     gate.leave(&first)
 }
@@ -182,17 +218,25 @@ impl Drop for Place {
     }
 }
 
-async fn answer<S: Shards>(stream: GateStream<TcpStream>, face: Face, view: &View<S>) -> Result<(), hyper::Error> {
+async fn answer<S: Shards>(
+    stream: GateStream<TcpStream>,
+    Caller { face, peer }: Caller,
+    view: &View<S>,
+    patience: &Patience,
+) -> Result<(), hyper::Error> {
     let service = service_fn(|request: Request<Incoming>| async move {
         let (headers, uri) = (request.headers(), request.uri());
-        let page = match *request.method() {
-            _ if face.is_private(view, uri.path()) && !host::may_see(headers, uri) => Page::error(403, host::REFUSAL),
-            Method::GET | Method::HEAD => {
-                face.page(view, uri.path_and_query().map_or(uri.path(), |target| target.as_str())).await
-            }
-            _ => Page::method_not_allowed(),
+        let target = uri.path_and_query().map_or(uri.path(), |target| target.as_str());
+        let is_profile = profiles::serves(view, face, uri.path());
+        let is_private = is_profile || face.is_private(view, uri.path());
+        let response = match *request.method() {
+            _ if is_private && !host::may_see(headers, uri) => response(Page::error(403, host::REFUSAL)),
+            // When the peer leaves, hyper drops this future, and what it recorded ends.
+            Method::GET if is_profile => profile(profiles::answer(view, face, peer, target, patience).await),
+            Method::GET | Method::HEAD if !is_profile => response(face.page(view, target).await),
+            _ => response(Page::method_not_allowed()),
         };
-        Ok::<_, Infallible>(response(page))
+        Ok::<_, Infallible>(response)
     });
     let mut server = http1::Builder::new();
     server.keep_alive(false).max_buf_size(HEAD_BYTES_MAX);
@@ -215,10 +259,23 @@ const HEADERS: [(HeaderName, &str); 5] = [
 ];
 
 fn response(page: Page) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(Bytes::from(page.body)));
-    *response.status_mut() = StatusCode::from_u16(page.status).expect("pages have valid statuses");
-    let content_type = HeaderValue::from_static(page.content_type);
-    response.headers_mut().insert(header::CONTENT_TYPE, content_type);
+    with_headers(page.status, page.content_type, Bytes::from(page.body))
+}
+
+fn profile(answer: profiles::Answer) -> Response<Full<Bytes>> {
+    let mut response = with_headers(answer.status, answer.content_type, Bytes::from(answer.body));
+    if let Some(file) = answer.file {
+        let value = format!("attachment; filename=\"{file}\"");
+        let value = HeaderValue::try_from(value).expect("profiles have short names of letters");
+        response.headers_mut().insert(header::CONTENT_DISPOSITION, value);
+    }
+    response
+}
+
+fn with_headers(status: u16, content_type: &'static str, body: Bytes) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(body));
+    *response.status_mut() = StatusCode::from_u16(status).expect("pages have valid statuses");
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     for (name, value) in HEADERS {
         response.headers_mut().insert(name, HeaderValue::from_static(value));
     }
@@ -265,6 +322,7 @@ mod tests {
     use crate::connector::span_metrics::{Forgotten, Snapshot};
     use crate::exporter::memory::KeptTrace;
     use crate::processor::explanation::Explanation;
+    use crate::profile::tasks::Tasks;
     use crate::telemetry::cells::Schema;
     use std::future::Future;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -286,6 +344,10 @@ mod tests {
 
         async fn span_metrics(&self) -> Vec<Vec<Snapshot>> {
             Vec::new()
+        }
+
+        async fn tasks(&self) -> Tasks {
+            Tasks(Vec::new())
         }
 
         fn forget(&self, _: usize, _: Forgotten) {}

@@ -10,6 +10,7 @@ use crate::admin::Shards;
 use crate::connector::span_metrics::{Forgotten, Snapshot};
 use crate::exporter::memory::KeptTrace;
 use crate::processor::explanation::Explanation;
+use crate::profile::tasks::Tasks;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -139,6 +140,10 @@ impl Shards for Rc<Fleet> {
 
     async fn span_metrics(&self) -> Vec<Vec<Snapshot>> {
         self.ask(Command::SpanMetrics).await
+    }
+
+    async fn tasks(&self) -> Tasks {
+        Tasks(self.ask(Command::Tasks).await)
     }
 
     fn forget(&self, connector: usize, forgotten: Forgotten) {

@@ -1,6 +1,7 @@
 //! What the control thread may ask of a shard. Asked through a bounded queue, answered between two batches.
 
 use super::runtime::Socket;
+use super::runtime::tasks::TaskKind;
 use crate::connector::span_metrics::{Forgotten, Snapshot};
 use crate::exporter::memory::KeptTrace;
 use crate::processor::explanation::Explanation;
@@ -30,6 +31,8 @@ pub enum Command {
     Forget(usize, Arc<Forgotten>),
     /// How traces were decided whose ids begin with these digits, with the number of the pipeline.
     Explain(Arc<str>, oneshot::Sender<Vec<(usize, Explanation)>>),
+    /// The tasks under way, by kind.
+    Tasks(oneshot::Sender<Vec<TaskKind>>),
     /// A step of the drain; answered when the shard has reached it.
     Drain(DrainStep, oneshot::Sender<()>),
 }

@@ -118,6 +118,7 @@ impl Shard {
             Command::SpanMetrics(reply) => drop(reply.send(self.pipelines.borrow().span_metrics())),
             Command::Explain(digits, reply) => drop(reply.send(self.pipelines.borrow().explain(&digits))),
             Command::Forget(connector, forgotten) => self.pipelines.borrow().forget(connector, &forgotten),
+            Command::Tasks(reply) => drop(reply.send(runtime::tasks::kinds())),
             Command::Drain(step, reply) => {
                 let shard = Rc::clone(self);
                 runtime::spawn(async move { shard.drain(step, reply).await });

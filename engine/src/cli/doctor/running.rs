@@ -465,7 +465,7 @@ impl Book<'_> {
             "memory that stays".to_owned(),
             format!("{} resident, {} more each minute", mebibytes(after), mebibytes(a_second * 60.0)),
             "after a start or a rise of load it grows until the first decision_wait is over; else look at \
-             tracegate_budget_bytes by holder again in ten minutes, and at /debug/pprof/heap of a Collector"
+             tracegate_budget_bytes by holder again in ten minutes, and at /debug/pprof/heap"
                 .to_owned(),
         ];
         self.bad(Stage::Memory, Level::Warning, "memory", said);

@@ -1,4 +1,4 @@
-//! `extensions.pprof`: an index that says what there is to profile with.
+//! `extensions.pprof`: where profiles of the process are given.
 
 use crate::config::checked::ExtensionKind;
 use crate::config::component::endpoint;
@@ -12,7 +12,7 @@ pub(crate) fn check(field: &Field<'_>) -> Option<ExtensionKind> {
     let section = field.section()?;
     // Go's runtime samples blocking and locks; shards have no locks to wait for.
     section.ignored(&["block_profile_fraction", "mutex_profile_fraction"]);
-    section.no_effect("save_to_file", Idle::Zero, "profile the process with `perf record -g -p PID`");
+    section.no_effect("save_to_file", Idle::Zero, "fetch /debug/pprof/profile?seconds=30 while the gateway works");
     let address = match section.field("endpoint").filter(|field| !field.node.is_null()) {
         Some(field) => endpoint::listen_numeric(&field)?,
         None => loopback(PORT),

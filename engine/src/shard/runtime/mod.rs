@@ -6,12 +6,14 @@
 
 mod epoll;
 mod stream;
+pub mod tasks;
 mod uring;
 
 pub use stream::{Socket, Stream};
 
 use std::cell::Cell;
 use std::future::Future;
+use std::panic::Location;
 use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
@@ -76,8 +78,10 @@ pub fn run<T: 'static>(
     result
 }
 
-/// Starts a task on this shard. It cannot be cancelled; what must stop looks at a flag.
+/// Starts a task on this shard, counted by the place that starts it. It cannot be cancelled; what must stop looks at a flag.
+#[track_caller]
 pub fn spawn(future: impl Future<Output = ()> + 'static) {
+    let future = tasks::Task::new(Location::caller(), future);
     match current() {
         Runtime::IoUring => uring::spawn(future),
         Runtime::Epoll => epoll::spawn(future),
@@ -188,6 +192,32 @@ mod tests {
             let seen = Rc::clone(&done);
             spawn(async move { seen.set(true) });
             while !done.get() {
+                yield_now().await;
+            }
+        });
+    }
+
+    #[test]
+    fn tasks_are_counted_until_they_end() {
+        async fn waits_for(gate: Rc<Cell<bool>>) {
+            while !gate.get() {
+                yield_now().await;
+            }
+        }
+        on_both(async |_| {
+            let gate = Rc::new(Cell::new(false));
+            let counted = || {
+                let kinds = tasks::kinds();
+                let kind = kinds.iter().find(|kind| kind.name.ends_with("waits_for") && kind.file == file!());
+                kind.map_or((0, 0), |kind| (kind.live, kind.started))
+            };
+            let (_, before) = counted();
+            for _ in 0..3 {
+                spawn(waits_for(Rc::clone(&gate)));
+            }
+            assert_eq!(counted(), (3, before + 3));
+            gate.set(true);
+            while counted() != (0, before + 3) {
                 yield_now().await;
             }
         });
