@@ -60,7 +60,7 @@ const COMPRESS_AGE_NS: u64 = 1_000_000_000;
 const CHUNKS_COMPRESSED_MAX: usize = 2;
 
 /// Unpacking one block takes as long as copying so many spans.
-const SPANS_PER_BLOCK: usize = 128;
+const SPANS_PER_BLOCK: usize = 256;
 
 /// After a burst, memory that was not needed for one window at least and two at most is given back.
 const SHRINK_WINDOW_NS: u64 = 25_000_000_000;

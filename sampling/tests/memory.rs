@@ -301,13 +301,16 @@ fn under_pressure_a_pending_span_costs_a_third_of_its_bytes_and_leaves_as_it_cam
 fn what_is_young_and_what_is_due_soon_is_not_compressed() {
     let mut sampler = Sampler::new(&compressing(), 3, 1);
     insert_traces(&mut sampler, 0, 0..1_000, 0);
+    sampler.tell_pressure(0.9);
+    settle(&mut sampler, SECOND - 1);
+    assert_eq!(sampler.counters().bytes_compressed, 0, "young");
+    sampler.tell_pressure(0.79);
     sampler.tell_pressure(0.84);
     settle(&mut sampler, 2 * SECOND);
     assert_eq!(sampler.counters().bytes_compressed, 0, "memory is not short");
     sampler.tell_pressure(0.85);
-    settle(&mut sampler, SECOND - 1);
     settle(&mut sampler, 29 * SECOND);
-    assert_eq!(sampler.counters().bytes_compressed, 0);
+    assert_eq!(sampler.counters().bytes_compressed, 0, "due soon");
     insert_traces(&mut sampler, 29 * SECOND, 5_000..6_000, 0);
     sampler.tell_pressure(0.81);
     settle(&mut sampler, 30 * SECOND + SECOND / 2);
@@ -321,7 +324,10 @@ fn what_is_young_and_what_is_due_soon_is_not_compressed() {
 
 #[test]
 fn a_few_long_traces_do_not_hold_the_compressed_memory_of_many_short_ones() {
-    let after_root = Settings { decision_wait_after_root_ns: Some(3 * SECOND), ..compressing() };
+    let Settings { decision_wait_ns, stress_relief, .. } = compressing();
+    let decision_wait_after_root_ns = Some(3 * SECOND);
+    let remembering = remembering(1_000, &[ERRORS]);
+    let after_root = Settings { decision_wait_ns, decision_wait_after_root_ns, stress_relief, ..remembering };
     let mut sampler = Sampler::new(&after_root, 3, 1);
     let mut out = Release::default();
     let empty = sampler.bytes_held();
@@ -331,7 +337,7 @@ fn a_few_long_traces_do_not_hold_the_compressed_memory_of_many_short_ones() {
             .map(|n| {
                 // One span in fifty is of a trace that waits for its root.
                 let is_long = n % 50 == 0;
-                let bytes = (0..4_000u32).map(|at| (at * 7 + n as u32 * at / 9) as u8).collect();
+                let bytes = (0..4_000u32).map(|at| (at % 500 * 7 + n as u32 * (at % 500) / 9) as u8).collect();
                 let span = span(1 + request_number * 1_000 + u128::from(n), n);
                 Span { has_parent: is_long, status: if is_long { 2 } else { 0 }, bytes, ..span }
             })

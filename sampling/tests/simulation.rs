@@ -100,12 +100,13 @@ impl World {
         let scopes_max = if chance.one_in(4) { 2 } else { 1_000 };
         let budget_bytes = chance.maybe(6, 900_000..2_000_000).map(|bytes| bytes as usize);
         let events = any_events(&mut chance);
-        // The chance of what follows was drawn last, so that older seeds make the worlds that they made.
+        // Drawn last, so that a seed makes the same arrivals as before there were these.
         let chunk_bytes = if chance.one_in(2) { chance.within(1_000..9_000) as usize } else { 256 * 1024 };
         let limits = Limits { scopes_max, giant_bytes, chunk_bytes };
         let mut world = Self { settings, memory, limits, shards, budget_bytes, events };
         if chance.one_in(2) {
             world.settings.stress_relief = any_relief(&mut chance);
+            world.settings.decide_when_certain &= chance.one_in(2);
             world.press(&mut chance);
         }
         world

@@ -46,6 +46,8 @@ pub struct Pipeline {
     crossing: Option<Crossing>,
     /// Items dropped by policy that the books already know of.
     dropped_booked: u64,
+    /// The same of those shed.
+    shed_booked: u64,
     /// The same of spans that failed in a node.
     failed_booked: u64,
 }
@@ -78,8 +80,8 @@ impl Pipeline {
         branches: Vec<Rc<Branch>>,
         crossing: Option<Crossing>,
     ) -> Pipeline {
-        let (outlets, dropped_booked, failed_booked) = (Vec::new(), 0, 0);
-        Pipeline { signal, nodes, items, branches, outlets, crossing, dropped_booked, failed_booked }
+        let (outlets, dropped_booked, shed_booked, failed_booked) = (Vec::new(), 0, 0, 0);
+        Pipeline { signal, nodes, items, branches, outlets, crossing, dropped_booked, shed_booked, failed_booked }
     }
 
     /// Joins it to the pipelines behind its connectors, before the first batch.
@@ -257,18 +259,22 @@ impl Pipeline {
         last.queue.offer(request, last, std::mem::take(&mut acks));
     }
 
-    /// Books what policies dropped, and what failed in a node, since the last time, for each exporter that will never see
+    /// Books what policies dropped, what was shed, and what failed in a node, since the last time, for each exporter that will never see
     /// it.
     fn book_dropped(&mut self, turn: Turn<'_>) {
         let dropped: u64 = self.nodes.iter().map(Processor::items_dropped).sum();
         let news = dropped - self.dropped_booked;
         self.dropped_booked = dropped;
+        let shed: u64 = self.nodes.iter().map(Processor::spans_shed).sum();
+        let shed_news = shed - self.shed_booked;
+        self.shed_booked = shed;
         let failed: u64 = self.nodes.iter().map(Processor::spans_failed).sum();
         let failed_news = failed - self.failed_booked;
         self.failed_booked = failed;
-        if news > 0 || failed_news > 0 {
+        if news > 0 || shed_news > 0 || failed_news > 0 {
             for book in self.books() {
                 turn.cells.add(book.dropped, news);
+                turn.cells.add(book.shed, shed_news);
                 turn.cells.add(book.failed, failed_news);
             }
         }

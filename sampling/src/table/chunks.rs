@@ -20,7 +20,7 @@ use std::collections::VecDeque;
 use codecs::otlp::{SpanItem, SpanKind, StatusCode, TraceId};
 
 use super::envelopes::{EnvelopePair, Envelopes, ScopeHandle, SpanScope};
-use super::packed::{Packed, Packer};
+use super::packed::{Packed, Packer, open_max};
 use super::record::{NONE, Run};
 use super::watermark::Watermark;
 
@@ -381,12 +381,18 @@ impl Chunks {
     /// The span at `offset` of `chunk`.
     #[inline]
     pub(crate) fn read(&mut self, chunk: u32, offset: u32) -> StoredSpan<'_> {
-        let chunk = &self.chunks[chunk as usize];
-        if let Some(packed) = &chunk.packed {
-            let (block, start) = self.packer.open(packed, chunk.filling, offset, self.chunk_bytes_each);
+        let open_max = self.open_max();
+        let chunk = &mut self.chunks[chunk as usize];
+        if let Some(packed) = &mut chunk.packed {
+            let (block, start) = self.packer.open(packed, offset, open_max);
             return read(&block[(offset - start) as usize..]);
         }
         read(&chunk.bytes[offset as usize..chunk.filled])
+    }
+
+    /// Bytes of unpacked blocks to hold.
+    fn open_max(&self) -> usize {
+        open_max(self.packing.chunks * self.chunk_bytes_each, self.chunk_bytes_each)
     }
 
     /// Says what time it is: a chunk that is full from now on was full then.
@@ -495,15 +501,16 @@ impl Chunks {
     }
 
     fn copy(&mut self, run: Run, moved: Run) {
+        let open_max = self.open_max();
         let (source, target) = pair_mut(&mut self.chunks, run.chunk, moved.chunk);
         let target = &mut target.bytes[moved.offset as usize..(moved.offset + moved.length) as usize];
-        let Some(packed) = &source.packed else {
+        let Some(packed) = &mut source.packed else {
             return target.copy_from_slice(&source.bytes[run.offset as usize..(run.offset + run.length) as usize]);
         };
         let mut copied = 0;
         while copied < target.len() {
             let offset = run.offset + copied as u32;
-            let (block, start) = self.packer.open(packed, source.filling, offset, self.chunk_bytes_each);
+            let (block, start) = self.packer.open(packed, offset, open_max);
             let block = &block[(offset - start) as usize..];
             let part = block.len().min(target.len() - copied);
             target[copied..copied + part].copy_from_slice(&block[..part]);
@@ -542,7 +549,7 @@ impl Chunks {
 /// Unused memory that is not worth a copy, in chunks.
 const CHUNKS_UNUSED_MIN: usize = 16;
 
-fn pair_mut(chunks: &mut [Chunk], source: u32, target: u32) -> (&Chunk, &mut Chunk) {
+fn pair_mut(chunks: &mut [Chunk], source: u32, target: u32) -> (&mut Chunk, &mut Chunk) {
     let [source, target] =
         chunks.get_disjoint_mut([source as usize, target as usize]).expect("two different chunks of the pool");
     (source, target)

@@ -2,15 +2,15 @@
 //!
 //! ```text
 //! chunk:   [span span span ... | span span ... | ...]     256 KiB
-//!            v                    v                       blocks of an eighth or so, ends where a span ends
+//!            v                    v                       blocks of a quarter or so, ends where a span ends
 //! packed:  [zstd frame           |zstd frame   | ...]     a quarter or less, and where each block begins
-//! read:    one block, unpacked into one of a few open blocks, and found there by the spans that follow
+//! read:    one block, unpacked and left open for the spans that are read next
 //! ```
 //!
 //! The idea: most pending spans are dropped without anybody reading them again, so they are packed once and forgotten
-//! packed. Spans that are kept are read back in blocks: traces are decided in the order in which they began, and so are
-//! their spans found in the same few blocks. The packed bytes stay what they are; open blocks are copies and may go at any
-//! time. All of it is computing: bytes in, bytes out.
+//! packed. Spans that are kept are read back in blocks: traces are decided in the order in which they began, so that their
+//! spans lie in the blocks of a short time, and those are open. The packed bytes stay what they are; open blocks are copies
+//! and may go at any time, the first opened first. All of it is computing: bytes in, bytes out.
 
 use std::collections::VecDeque;
 
@@ -19,17 +19,24 @@ use codecs::compression::{Compression, Compressor, Decompressor};
 /// Level of zstd: on spans higher ones take longer and save next to nothing.
 const LEVEL: i32 = 1;
 
-/// Memory of open blocks, in bytes of one chunk.
-const OPEN_CHUNKS: usize = 8;
+/// Memory of open blocks: so many chunks, or this part of what was packed before it was. Spans of one trace come within a
+/// small part of the time that they wait, so what is being decided fits.
+const OPEN_CHUNKS: usize = 4;
+const OPEN_PART: usize = 16;
 
-/// Open blocks: so many are looked through to find one.
-const OPEN_MAX: usize = 64;
+/// Blocks of one chunk, about. In larger ones spans have more in common, and each takes longer to open.
+const BLOCKS: usize = 4;
 
-/// Blocks of one chunk, about.
-const BLOCKS: usize = 8;
+/// No block is larger than a chunk, and no chunk than this.
+const BLOCK_BYTES_MAX: usize = 1 << 30;
 
 /// What a packed chunk must save at least, in parts of its bytes: otherwise it stays as it is.
 const SAVING_MIN: usize = 4;
+
+/// Bytes of blocks to leave open, where `packed_bytes` of chunks of `chunk_bytes` are packed.
+pub(super) fn open_max(packed_bytes: usize, chunk_bytes: usize) -> usize {
+    (packed_bytes / OPEN_PART).max(OPEN_CHUNKS * chunk_bytes)
+}
 
 /// The filled part of a chunk, compressed.
 #[derive(Debug)]
@@ -44,13 +51,13 @@ struct Block {
     start: u32,
     /// Where its frame begins among the packed bytes.
     frame: u32,
+    /// Its number among the blocks ever opened, from 1 on; 0: never. It may be closed by now.
+    opened: u64,
 }
 
 /// A block as it was before it was packed.
 #[derive(Debug, Default)]
 struct Open {
-    /// Number of the chunk's filling, and of the block in it. No filling has the number 0.
-    of: (u64, usize),
     start: u32,
     bytes: Vec<u8>,
 }
@@ -62,7 +69,10 @@ pub(super) struct Packer {
     decompressor: Decompressor,
     frames: Vec<u8>,
     blocks: Vec<Block>,
+    /// The blocks opened last, in the order of their numbers.
     open: VecDeque<Open>,
+    /// Their memory.
+    open_bytes: usize,
     /// Blocks opened so far: each took as long as copying some hundred spans.
     opened: u64,
 }
@@ -97,7 +107,7 @@ impl Packer {
             while end < filled.len() && end - start < block_bytes {
                 end += size_at(&filled[end..]);
             }
-            self.blocks.push(Block { start: start as u32, frame: self.frames.len() as u32 });
+            self.blocks.push(Block { start: start as u32, frame: self.frames.len() as u32, opened: 0 });
             self.compressor.compress(Compression::Zstd, Some(LEVEL), &filled[start..end], &mut self.frames);
             start = end;
         }
@@ -106,33 +116,36 @@ impl Packer {
             .then(|| Packed { bytes: self.frames.as_slice().into(), blocks: self.blocks.as_slice().into() })
     }
 
-    /// The block with this offset of a chunk of `chunk_bytes`, from its start on, and where it starts.
-    pub(super) fn open(&mut self, packed: &Packed, filling: u64, offset: u32, chunk_bytes: usize) -> (&[u8], u32) {
+    /// The block with this offset, from its start on, and where it starts. `open_max`: bytes of blocks left open beside it.
+    #[inline]
+    pub(super) fn open(&mut self, packed: &mut Packed, offset: u32, open_max: usize) -> (&[u8], u32) {
         let block = packed.block_at(offset);
-        let of = (filling, block);
-        // The one opened last is asked for most.
-        let found = self.open.iter().rposition(|open| open.of == of);
-        let place = match found {
-            Some(place) => place,
-            None => self.unpack(packed, of, chunk_bytes),
-        };
-        let open = &self.open[place];
+        // Numbers are never used again, so one that is among the open ones is this block's.
+        let first = self.opened + 1 - self.open.len() as u64;
+        if packed.blocks[block].opened < first {
+            self.unpack(packed, block, open_max);
+        }
+        let first = self.opened + 1 - self.open.len() as u64;
+        let open = &self.open[(packed.blocks[block].opened - first) as usize];
         (&open.bytes, open.start)
     }
 
     #[cold]
-    fn unpack(&mut self, packed: &Packed, of: (u64, usize), chunk_bytes: usize) -> usize {
+    fn unpack(&mut self, packed: &mut Packed, block: usize, open_max: usize) {
         let mut bytes = Vec::new();
-        while self.open.len() >= OPEN_MAX || self.open_bytes() > OPEN_CHUNKS * chunk_bytes - chunk_bytes {
-            let Some(oldest) = self.open.pop_front() else { break };
-            bytes = oldest.bytes;
+        while self.open_bytes > open_max
+            && let Some(first) = self.open.pop_front()
+        {
+            self.open_bytes -= first.bytes.capacity();
+            bytes = first.bytes;
         }
         let unpacked =
-            self.decompressor.decompress(Compression::Zstd, packed.frame(of.1), chunk_bytes, &mut bytes);
-        unpacked.expect("nobody changes packed bytes, and a block is never larger than its chunk");
+            self.decompressor.decompress(Compression::Zstd, packed.frame(block), BLOCK_BYTES_MAX, &mut bytes);
+        unpacked.expect("nobody changes packed bytes");
         self.opened += 1;
-        self.open.push_back(Open { of, start: packed.blocks[of.1].start, bytes });
-        self.open.len() - 1
+        self.open_bytes += bytes.capacity();
+        packed.blocks[block].opened = self.opened;
+        self.open.push_back(Open { start: packed.blocks[block].start, bytes });
     }
 
     /// Blocks opened so far.
@@ -145,12 +158,8 @@ impl Packer {
         *self = Self { opened: self.opened, ..Self::default() };
     }
 
-    fn open_bytes(&self) -> usize {
-        self.open.iter().map(|open| open.bytes.capacity()).sum()
-    }
-
     pub(super) fn bytes(&self) -> usize {
-        self.open_bytes()
+        self.open_bytes
             + self.open.capacity() * size_of::<Open>()
             + self.frames.capacity()
             + self.blocks.capacity() * size_of::<Block>()
@@ -171,12 +180,12 @@ mod tests {
     #[test]
     fn every_span_is_read_back_from_its_block_in_any_order() {
         let (chunk, mut packer) = (chunk(), Packer::default());
-        let packed = packer.pack(&chunk, |span| usize::from(span[0])).expect("it repeats itself");
+        let mut packed = packer.pack(&chunk, |span| usize::from(span[0])).expect("it repeats itself");
         assert!(packed.bytes() < chunk.len() / 2);
         assert_eq!(packed.blocks.len(), BLOCKS);
         for turn in 0..6_000u32 {
             let offset = turn.wrapping_mul(2_654_435_761) % 3_000 * 14;
-            let (block, start) = packer.open(&packed, 7, offset, chunk.len());
+            let (block, start) = packer.open(&mut packed, offset, chunk.len());
             let at = (offset - start) as usize;
             assert_eq!(block[at..at + 14], chunk[offset as usize..offset as usize + 14]);
         }
@@ -186,14 +195,22 @@ mod tests {
     #[test]
     fn open_blocks_are_few_however_many_chunks_are_read() {
         let (chunk, mut packer) = (chunk(), Packer::default());
-        let packed = packer.pack(&chunk, |span| usize::from(span[0])).expect("it repeats itself");
-        for filling in 1..200 {
-            packer.open(&packed, filling, 0, chunk.len());
-            packer.open(&packed, filling, 2_999 * 14, chunk.len());
-            assert!(packer.open.len() <= OPEN_MAX && packer.open_bytes() <= OPEN_CHUNKS * chunk.len());
+        let pack = |packer: &mut Packer| packer.pack(&chunk, |span| usize::from(span[0])).expect("it repeats itself");
+        let mut packed: Vec<Packed> = (0..100).map(|_| pack(&mut packer)).collect();
+        for _ in 0..2 {
+            for packed in &mut packed {
+                for offset in [0, 2_999 * 14, 14] {
+                    let (block, start) = packer.open(packed, offset, 2 * chunk.len());
+                    assert_eq!(block[(offset - start) as usize..][..14], chunk[offset as usize..][..14]);
+                }
+                assert!(packer.open_bytes <= 3 * chunk.len());
+            }
         }
+        assert_eq!(packer.opened(), 400, "two blocks of each, in each round");
         packer.rest();
-        assert_eq!((packer.bytes(), packer.opened()), (0, 398));
+        assert_eq!((packer.bytes(), packer.opened()), (0, 400));
+        packer.open(&mut packed[99], 0, 0);
+        assert_eq!(packer.opened(), 401);
     }
 
     #[test]
