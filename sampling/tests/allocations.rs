@@ -2,6 +2,7 @@
 
 // A global allocator can only be counted by implementing an unsafe trait; it does nothing but forward and count.
 #![allow(unsafe_code)]
+#![allow(clippy::unwrap_used, reason = "the whole file is a test; clippy only knows the functions marked as such")]
 
 mod common;
 
@@ -9,8 +10,9 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
 use codecs::otlp::TraceId;
+use codecs::otlp::proto::Value;
 use common::{Attributes, ERRORS, SECOND, Span, contents, request, settings, slower_than_ms, span};
-use sampling::settings::Settings;
+use sampling::settings::{AttributeTest, Number, Pattern, Rule, Settings};
 use sampling::{Release, Sampler, Select};
 
 struct Counting;
@@ -54,6 +56,47 @@ fn one_that_decides_early_does_not_either() {
     check(&Settings { decide_when_certain: true, complete_quiet_ns: Some(SECOND), ..settings(&rules) });
 }
 
+fn text(key: &str, values: &[&str]) -> Rule {
+    let values = values.iter().map(|value| (*value).to_owned()).collect();
+    Rule::Attribute { key: key.into(), test: AttributeTest::Text(values), invert_match: false }
+}
+
+fn at_least(key: &str, least: i64) -> Rule {
+    let test = AttributeTest::Number { min: Some(Number::Int(least)), max: None };
+    Rule::Attribute { key: key.into(), test, invert_match: false }
+}
+
+/// Four texts with one pattern, two numbers, duration, status, chance and a rate.
+#[test]
+fn ten_policies_that_look_into_every_span_do_not_either() {
+    let pattern = AttributeTest::Pattern(vec![Pattern::new("^/api/v[0-9]+/orders").unwrap()]);
+    let rules = [
+        text("http.route", &["/admin"]),
+        Rule::Attribute { key: "url.path".into(), test: pattern, invert_match: false },
+        text("app.tenant", &["acme", "globex"]),
+        text("service.name", &["payment"]),
+        at_least("http.response.status_code", 500),
+        at_least("db.response.returned_rows", 10_000),
+        slower_than_ms(100),
+        ERRORS,
+        Rule::Probabilistic { hash_salt: String::new(), sampling_percentage: 1.0 },
+        Rule::RateLimiting { spans_per_second: 10, burst_spans: 20 },
+    ];
+    check(&settings(&rules));
+}
+
+/// What the policies above ask for, and do not find in most spans.
+fn attributes(number: u64) -> Attributes {
+    let text = |text: &str| Value::String(text.into());
+    vec![
+        ("http.route".to_owned(), text("/api/v1/products")),
+        ("url.path".to_owned(), text(if number % 50 == 0 { "/api/v1/orders/7" } else { "/api/v1/products/7" })),
+        ("app.tenant".to_owned(), text("initech")),
+        ("http.response.status_code".to_owned(), Value::Int(200)),
+        ("db.response.returned_rows".to_owned(), Value::Int(number as i64)),
+    ]
+}
+
 fn check(settings: &Settings) {
     let settings = Settings { kept_memory_bytes: Some(6_400), dropped_memory_bytes: Some(8_000), ..settings.clone() };
     let mut sampler = Sampler::new(&settings, 5, 1);
@@ -61,7 +104,7 @@ fn check(settings: &Settings) {
     let spans: Vec<Span> = (0..512u64)
         .map(|n| Span {
             status: if n % 100 == 0 { 2 } else { 0 },
-            bytes: contents(&Attributes::new(), "", 370),
+            bytes: contents(&attributes(n), "", 200),
             has_parent: n >= 256,
             resource: vec![(n / 128) as u8; 300],
             ..span(1 + u128::from(n % 256), n)

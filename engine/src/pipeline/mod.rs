@@ -46,8 +46,8 @@ pub struct Pipeline {
     crossing: Option<Crossing>,
     /// Items dropped by policy that the books already know of.
     dropped_booked: u64,
-    /// The same of those shed.
-    shed_booked: u64,
+    /// The same of those shed, by node.
+    shed_booked: Vec<u64>,
     /// The same of spans that failed in a node.
     failed_booked: u64,
 }
@@ -80,7 +80,8 @@ impl Pipeline {
         branches: Vec<Rc<Branch>>,
         crossing: Option<Crossing>,
     ) -> Pipeline {
-        let (outlets, dropped_booked, shed_booked, failed_booked) = (Vec::new(), 0, 0, 0);
+        let (outlets, dropped_booked, failed_booked) = (Vec::new(), 0, 0);
+        let shed_booked = vec![0; nodes.len()];
         Pipeline { signal, nodes, items, branches, outlets, crossing, dropped_booked, shed_booked, failed_booked }
     }
 
@@ -265,9 +266,7 @@ impl Pipeline {
         let dropped: u64 = self.nodes.iter().map(Processor::items_dropped).sum();
         let news = dropped - self.dropped_booked;
         self.dropped_booked = dropped;
-        let shed: u64 = self.nodes.iter().map(Processor::spans_shed).sum();
-        let shed_news = shed - self.shed_booked;
-        self.shed_booked = shed;
+        let shed_news = self.book_shed(turn);
         let failed: u64 = self.nodes.iter().map(Processor::spans_failed).sum();
         let failed_news = failed - self.failed_booked;
         self.failed_booked = failed;
@@ -278,6 +277,20 @@ impl Pipeline {
                 turn.cells.add(book.failed, failed_news);
             }
         }
+    }
+
+    /// Counts what each node shed since the last time. Returns the sum.
+    fn book_shed(&mut self, turn: Turn<'_>) -> u64 {
+        let mut sum = 0;
+        for ((node, booked), series) in self.nodes.iter().zip(&mut self.shed_booked).zip(&self.items) {
+            let news = node.spans_shed() - *booked;
+            if news > 0 {
+                *booked += news;
+                turn.cells.add(series.dropped, news);
+                sum += news;
+            }
+        }
+        sum
     }
 
     /// Shows what is in flight, counted from those who hold it.
