@@ -178,15 +178,15 @@ fn a_gateway_under_pressure_takes_one_step_after_the_other_and_every_span_is_in_
     assert!(after < before / 2.0, "{before} bytes became {after}");
     let ending = gateway.stop();
     let taken: u64 = acknowledged.iter().map(|trace| u64::from(trace.spans)).sum();
-    let [delivered, dropped, shed] = ["kept and delivered", "dropped by policy", "shed by overload"]
-        .map(|words| ending.number_before(words));
+    let [delivered, dropped, shed] =
+        ["kept and delivered", "dropped by policy", "shed by overload"].map(|words| ending.number_before(words));
     assert!(shed > 0, "{}", ending.sentence);
     assert_eq!(taken, delivered + dropped + shed, "{}", ending.sentence);
 
     let arrived = sink.spans();
     assert!(arrived.values().all(|&times| times == 1), "a span came twice");
     for trace in &acknowledged {
-        let spans = trace.span_ids();
+        let spans: Vec<SpanId> = trace.span_ids().collect();
         let here = spans.iter().filter(|id| arrived.contains_key(*id)).count();
         assert!(here == 0 || here == spans.len(), "{here} of {} spans: whole traces or nothing", spans.len());
         assert!(here == 0 || trace.kind != Kind::Plain, "what no policy wants does not leave");

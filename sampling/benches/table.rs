@@ -108,9 +108,8 @@ fn ten() -> Vec<Rule> {
     let attribute = |key: &str, test| Rule::Attribute { key: key.into(), test, invert_match: false };
     let text = |key: &str, value: &str| attribute(key, AttributeTest::Text(vec![value.into()]));
     let pattern = Pattern::new("^/api/v[0-9]+/orders").expect("a pattern");
-    let at_least = |key: &str, least| {
-        attribute(key, AttributeTest::Number { min: Some(Number::Int(least)), max: None })
-    };
+    let at_least =
+        |key: &str, least| attribute(key, AttributeTest::Number { min: Some(Number::Int(least)), max: None });
     vec![
         text("http.route", "/admin"),
         attribute("url.path", AttributeTest::Pattern(vec![pattern])),
@@ -140,7 +139,8 @@ struct Spent {
 
 fn main() {
     let pending: u64 = std::env::args().skip(1).find_map(|argument| argument.parse().ok()).unwrap_or(500_000);
-    let runs = [("errors", vec![error()]), ("errors, slow, 1 %", vec![error(), slow(), share()]), ("ten policies", ten())];
+    let runs =
+        [("errors", vec![error()]), ("errors, slow, 1 %", vec![error(), slow(), share()]), ("ten policies", ten())];
     for (name, rules) in runs {
         run(name, pending, rules);
     }

@@ -31,7 +31,8 @@ use crate::release::{KeptTrace, Release};
 use crate::settings::Settings;
 use crate::sizes::Sizes;
 use crate::table::{
-    CHUNK_BYTES, EnvelopePair, Known, List, Memory, NONE, Record, Run, SCOPES_MAX, ScopeHandle, Seed, SpanScope, TraceTable, When,
+    CHUNK_BYTES, EnvelopePair, Known, List, Memory, NONE, Record, Run, SCOPES_MAX, ScopeHandle, Seed, SpanScope,
+    TraceTable, When,
 };
 use crate::traces::TraceLease;
 

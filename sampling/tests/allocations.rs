@@ -101,7 +101,10 @@ fn attributes(number: u64) -> Attributes {
     let text = |text: &str| Value::String(text.into());
     vec![
         ("http.route".to_owned(), text("/api/v1/products")),
-        ("url.path".to_owned(), text(if number.is_multiple_of(50) { "/api/v1/orders/7" } else { "/api/v1/products/7" })),
+        (
+            "url.path".to_owned(),
+            text(if number.is_multiple_of(50) { "/api/v1/orders/7" } else { "/api/v1/products/7" }),
+        ),
         ("app.tenant".to_owned(), text("initech")),
         ("http.response.status_code".to_owned(), Value::Int(200)),
         ("db.response.returned_rows".to_owned(), Value::Int(number as i64)),

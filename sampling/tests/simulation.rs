@@ -83,7 +83,9 @@ struct World {
 #[derive(Debug)]
 enum Event {
     Arrive(Vec<Span>),
-    Decide { spans_max: usize },
+    Decide {
+        spans_max: usize,
+    },
     Shrink,
     /// Memory is said to be so short.
     Press(f64),

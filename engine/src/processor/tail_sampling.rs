@@ -51,7 +51,16 @@ impl TailSampling {
     pub fn new(sampler: Sampler, series: TailSamplingSeries) -> TailSampling {
         let shown = sampler.counters().clone();
         let (release, full) = (Release::default(), VecDeque::new());
-        TailSampling { sampler, release, full, series, shown, traces_shown: 0, steps_shown: [false; 4], policies: Vec::new() }
+        TailSampling {
+            sampler,
+            release,
+            full,
+            series,
+            shown,
+            traces_shown: 0,
+            steps_shown: [false; 4],
+            policies: Vec::new(),
+        }
     }
 
     /// Notes from now on what each policy says; these are those of the sampler. `budget_bytes` is this shard's part of the

@@ -78,7 +78,7 @@ enum State {
 #[derive(Debug, Default)]
 struct Chunk {
     bytes: Box<[u8]>,
-    packed: Option<Packed>,
+    packed: Option<Box<Packed>>,
     /// Packing it would save nothing.
     is_dense: bool,
     /// When it was full.
@@ -317,7 +317,7 @@ impl Chunks {
         if chunk.live == 0 {
             return self.free_chunk(number, envelopes);
         }
-        let packed_bytes = chunk.packed.as_ref().map_or(0, Packed::bytes);
+        let packed_bytes = chunk.packed.as_ref().map_or(0, |packed| packed.bytes());
         if chunk.state == State::Packed && chunk.live * 2 < packed_bytes {
             chunk.state = State::Thin;
             self.thin.push_back(number);
@@ -381,18 +381,13 @@ impl Chunks {
     /// The span at `offset` of `chunk`.
     #[inline]
     pub(crate) fn read(&mut self, chunk: u32, offset: u32) -> StoredSpan<'_> {
-        let open_max = self.open_max();
         let chunk = &mut self.chunks[chunk as usize];
         if let Some(packed) = &mut chunk.packed {
+            let open_max = open_max(self.packing.chunks, self.chunk_bytes_each);
             let (block, start) = self.packer.open(packed, offset, open_max);
             return read(&block[(offset - start) as usize..]);
         }
         read(&chunk.bytes[offset as usize..chunk.filled])
-    }
-
-    /// Bytes of unpacked blocks to hold.
-    fn open_max(&self) -> usize {
-        open_max(self.packing.chunks * self.chunk_bytes_each, self.chunk_bytes_each)
     }
 
     /// Says what time it is: a chunk that is full from now on was full then.
@@ -427,7 +422,7 @@ impl Chunks {
         self.packing.bytes_after += packed.bytes() as u64;
         self.packing.chunks += 1;
         self.packing.bytes += packed.bytes();
-        chunk.packed = Some(packed);
+        chunk.packed = Some(Box::new(packed));
         chunk.state = State::Packed;
         let bytes = std::mem::take(&mut chunk.bytes);
         self.live_bytes -= chunk.live;
@@ -501,7 +496,7 @@ impl Chunks {
     }
 
     fn copy(&mut self, run: Run, moved: Run) {
-        let open_max = self.open_max();
+        let open_max = open_max(self.packing.chunks, self.chunk_bytes_each);
         let (source, target) = pair_mut(&mut self.chunks, run.chunk, moved.chunk);
         let target = &mut target.bytes[moved.offset as usize..(moved.offset + moved.length) as usize];
         let Some(packed) = &mut source.packed else {
@@ -542,7 +537,8 @@ impl Chunks {
             + self.packer.bytes()
             + self.scope_slots * size_of::<ScopeHandle>()
             + self.chunks.capacity() * size_of::<Chunk>()
-            + (self.free.capacity() + self.vacant.capacity() + self.sparse.capacity() + self.thin.capacity()) * size_of::<u32>()
+            + (self.free.capacity() + self.vacant.capacity() + self.sparse.capacity() + self.thin.capacity())
+                * size_of::<u32>()
     }
 }
 

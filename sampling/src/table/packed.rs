@@ -33,9 +33,9 @@ const BLOCK_BYTES_MAX: usize = 1 << 30;
 /// What a packed chunk must save at least, in parts of its bytes: otherwise it stays as it is.
 const SAVING_MIN: usize = 4;
 
-/// Bytes of blocks to leave open, where `packed_bytes` of chunks of `chunk_bytes` are packed.
-pub(super) fn open_max(packed_bytes: usize, chunk_bytes: usize) -> usize {
-    (packed_bytes / OPEN_PART).max(OPEN_CHUNKS * chunk_bytes)
+/// Bytes of blocks to leave open where so many chunks are packed.
+pub(super) fn open_max(chunks: usize, chunk_bytes: usize) -> usize {
+    (chunks / OPEN_PART).max(OPEN_CHUNKS) * chunk_bytes
 }
 
 /// The filled part of a chunk, compressed.
@@ -82,7 +82,7 @@ impl Packed {
     pub(super) fn bytes(&self) -> usize {
         let bytes = self.bytes.len().max(8);
         let step = (bytes.next_power_of_two() / 8).max(1);
-        bytes.next_multiple_of(step) + self.blocks.len() * size_of::<Block>()
+        bytes.next_multiple_of(step) + self.blocks.len() * size_of::<Block>() + size_of::<Self>()
     }
 
     fn block_at(&self, offset: u32) -> usize {
