@@ -118,6 +118,11 @@ impl std::fmt::Debug for Decompressor {
 }
 
 impl Decompressor {
+    /// Memory its contexts hold, in bytes, as far as they tell: those of zstd.
+    pub fn bytes_held(&self) -> usize {
+        self.zstd.as_ref().map_or(0, DCtx::sizeof)
+    }
+
     /// Replaces the contents of `out` by the plain body, at most `bytes_max` bytes. After an error `out` is empty.
     ///
     /// `out` keeps its memory. Handing it back with its old contents saves clearing them for gzip.
@@ -375,6 +380,11 @@ pub const DEFLATE_LEVEL_DEFAULT: i32 = 1;
 pub const ZSTD_LEVEL_DEFAULT: i32 = 1;
 
 impl Compressor {
+    /// Memory its contexts hold, in bytes, as far as they tell: those of zstd.
+    pub fn bytes_held(&self) -> usize {
+        self.zstd.as_ref().map_or(0, zstd_safe::CCtx::sizeof)
+    }
+
     /// Appends `plain`, compressed, to `out`. Levels beyond an encoder's range count as its nearest; `None` and -1 (Go's
     /// "default") are the defaults above; the range of gzip and zlib is 1 to 12, zstd's -7 to 22. Snappy and LZ4 have none.
     ///

@@ -1,6 +1,8 @@
 //! A gateway whose budget is spent refuses whole requests at its edge, with a hint when to come back; what it took is
 //! decided and delivered as ever, and then it takes requests again. Its resident memory stays near its budget.
 //!
+//! Before it refuses, a sampler relieves memory by steps; the first tests switch them off, the last one is about them.
+//!
 //! Memory is held by undecided traces. Whether this machine can fill the budget within the decision wait is not for the
 //! test to assume: if the first decision comes before the first refusal, it starts over with twice the wait.
 
@@ -49,6 +51,12 @@ fn check(engine: Engine) {
     }
 }
 
+const WITHOUT_RELIEF: &str = "{certain: {enabled: false}, compress: {enabled: false}}";
+
+fn relieved(decision_wait: &str, stress_relief: &str) -> String {
+    tail_sampling(decision_wait).replacen('{', &format!("{{stress_relief: {stress_relief}, "), 1)
+}
+
 /// One trace per request; one in five has an error.
 fn trace(number: u64) -> Trace {
     let kind = if number.is_multiple_of(5) { Kind::ErrorIn(7) } else { Kind::Plain };
@@ -63,7 +71,7 @@ fn is_refused_and_recovers(engine: Engine, wait_ms: u64) -> bool {
             "memory_limiter",
             format!("{{check_interval: 1s, limit_mib: {LIMIT_MIB}, spike_limit_mib: {SPIKE_MIB}}}"),
         )
-        .processor("tail_sampling", tail_sampling(&format!("{wait_ms}ms")))
+        .processor("tail_sampling", relieved(&format!("{wait_ms}ms"), WITHOUT_RELIEF))
         .otlp("otlp", sink.address, "")
         .start();
     let idle_bytes = gateway.resident_bytes();
@@ -132,4 +140,56 @@ fn is_refused_and_recovers(engine: Engine, wait_ms: u64) -> bool {
     let bound = idle_bytes.max(OVERHEAD_BYTES) + (LIMIT_MIB << 20);
     assert!(resident_bytes_max < bound, "{resident_bytes_max} bytes resident with a budget of {LIMIT_MIB} MiB");
     true
+}
+
+/// Before the edge refuses: what is certain leaves, what waits is compressed, and then traces are shed, whole.
+#[test]
+fn a_gateway_under_pressure_takes_one_step_after_the_other_and_every_span_is_in_its_books() {
+    let sink = Sink::start();
+    let gateway = Setup::new(Engine::epoll(2))
+        .processor(
+            "memory_limiter",
+            format!("{{check_interval: 1s, limit_mib: {LIMIT_MIB}, spike_limit_mib: {SPIKE_MIB}}}"),
+        )
+        .processor("tail_sampling", relieved("600s", "{shed: {enabled: true, from_percentage: 88}}"))
+        .otlp("otlp", sink.address, "")
+        .start();
+    let grpc = GrpcSender::connect(gateway.grpc);
+    let mut acknowledged = Vec::new();
+    let mut numbers = 0..u64::MAX;
+    // Nothing is due for ten minutes: whatever leaves the table does so because memory is short.
+    wait_for("every step of the ladder", || {
+        for trace in numbers.by_ref().take(10).map(trace) {
+            if grpc.send(&request_of(&[trace])) == Answer::Taken {
+                acknowledged.push(trace);
+            }
+        }
+        let metrics = gateway.metrics();
+        let certain = metrics.sum("tracegate_tail_sampling_traces_decided_before_time", &["because=\"stress\""]);
+        let compressed = metrics.sum("tracegate_tail_sampling_compressed_bytes", &[]);
+        let shed = metrics.sum("tracegate_tail_sampling_traces_shed", &[]);
+        (certain > 0.0 && compressed > 0.0 && shed > 0.0).then_some(())
+    });
+    let metrics = gateway.metrics();
+    let (before, after) = (
+        metrics.sum("tracegate_tail_sampling_compressed_bytes", &[]),
+        metrics.sum("tracegate_tail_sampling_compressed_to_bytes", &[]),
+    );
+    assert!(after < before / 2.0, "{before} bytes became {after}");
+    let ending = gateway.stop();
+    let taken: u64 = acknowledged.iter().map(|trace| u64::from(trace.spans)).sum();
+    let [delivered, dropped, shed] =
+        ["kept and delivered", "dropped by policy", "shed by overload"].map(|words| ending.number_before(words));
+    assert!(shed > 0, "{}", ending.sentence);
+    assert_eq!(taken, delivered + dropped + shed, "{}", ending.sentence);
+
+    let arrived = sink.spans();
+    assert!(arrived.values().all(|&times| times == 1), "a span came twice");
+    for trace in &acknowledged {
+        let spans: Vec<SpanId> = trace.span_ids().collect();
+        let here = spans.iter().filter(|id| arrived.contains_key(*id)).count();
+        assert!(here == 0 || here == spans.len(), "{here} of {} spans: whole traces or nothing", spans.len());
+        assert!(here == 0 || trace.kind != Kind::Plain, "what no policy wants does not leave");
+    }
+    assert_eq!(arrived.len() as u64, delivered);
 }

@@ -9,8 +9,11 @@ pub struct Counters {
     pub spans_accepted: u64,
     /// Spans written to a release, late ones and those without a trace id included.
     pub spans_kept: u64,
-    /// Spans dropped by policy, late ones and those without a trace id included.
+    /// Spans dropped by policy or shed, late ones and those without a trace id included.
     pub spans_dropped: u64,
+    /// Of the dropped: their trace was shed while they were pending, or because of them. Late ones of such traces are not
+    /// told from those of others.
+    pub spans_shed: u64,
     /// Of the kept: arrived after their trace was decided when it was due.
     pub late_spans_kept: u64,
     /// Of the dropped: arrived after their trace was decided when it was due.
@@ -33,6 +36,11 @@ pub struct Counters {
     pub traces_dropped: u64,
     /// Of the not sampled: before their deadline, because they outgrew `trace_bytes_max`. No policy was asked.
     pub traces_too_large: u64,
+    /// Of the not sampled: shed because memory was short. No policy was asked.
+    pub traces_shed: u64,
+    /// Of the certainly sampled, and of those certainly not sampled or dropped: decided early only because memory was
+    /// short.
+    pub traces_certain_under_stress: u64,
     /// Of the decided: before their deadline, because the table held `traces_max` traces.
     pub traces_decided_early: u64,
     /// Of the decided: before their deadline, because the caller asked for everything (drain).
@@ -49,6 +57,10 @@ pub struct Counters {
     pub traces_cut: u64,
     /// Spans of which a condition could not be asked because it failed, and whose policy counts that.
     pub evaluation_errors: u64,
+    /// Bytes of chunks that were compressed because memory was short.
+    pub bytes_compressed: u64,
+    /// What they took then.
+    pub bytes_compressed_to: u64,
     /// Verdicts per policy, in the order of the settings. Spans without a trace id are not counted here.
     pub policies: Vec<Verdicts>,
     /// How long after their deadline traces were decided.

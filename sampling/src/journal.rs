@@ -25,6 +25,8 @@ pub enum Outcome {
     Dropped,
     /// It outgrew the largest size of a trace; no policy was asked.
     TooLarge,
+    /// It was given up by chance because memory was short; no policy was asked.
+    Shed,
     /// It was pending when a drain dropped what was; no policy was asked.
     Drained,
 }

@@ -21,6 +21,7 @@ pub mod settings;
 
 mod journal;
 mod keys;
+mod ladder;
 mod marks;
 mod pattern;
 mod policy;
@@ -31,6 +32,7 @@ mod traces;
 
 pub use counters::Counters;
 pub use journal::{Answer, Answers, Entry, Outcome};
+pub use ladder::Steps;
 pub use rates::SharedRates;
 pub use release::{KeptTrace, Release};
 pub use sampler::{Limits, Sampler, Select};

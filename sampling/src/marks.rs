@@ -39,9 +39,11 @@ enum Source {
 struct Pending {
     arrived: Option<(Randomness, Source)>,
     threshold: Threshold,
+    /// What it would have been shed below, had its randomness been less.
+    survived: Threshold,
 }
 
-const NOTHING: Pending = Pending { arrived: None, threshold: Threshold::NEVER };
+const NOTHING: Pending = Pending { arrived: None, threshold: Threshold::NEVER, survived: Threshold::ALWAYS };
 
 impl Pending {
     /// `hashed` is the trace's randomness if none arrived.
@@ -125,6 +127,17 @@ impl Marks {
         {
             *arrived = Some(found);
         }
+    }
+
+    /// The trace in this slot reached a threshold below which it would have been shed.
+    pub(crate) fn survive(&mut self, slot: u32, threshold: Threshold) {
+        let survived = &mut self.pending[slot as usize].survived;
+        *survived = threshold.max(*survived);
+    }
+
+    /// The greatest threshold that the trace in this slot had to reach so far.
+    pub(crate) fn survived(&self, slot: u32) -> Threshold {
+        self.pending.get(slot as usize).map_or(Threshold::ALWAYS, |pending| pending.survived)
     }
 
     /// The randomness that arrived with the trace in this slot.

@@ -11,17 +11,19 @@
 //! complete and quiet; or when it grew larger than one trace may. Whatever comes of it later follows that decision.
 //!
 //! Time is monotonic nanoseconds from any origin, passed in. Work per call is bounded by the caller; what is left is
-//! done in the next call. A sampler refuses nothing: memory is the caller's to watch (`bytes_held`) and to relieve
-//! (`decide_all` takes the earliest deadline first and stops where it is told).
+//! done in the next call. A sampler refuses nothing: memory is the caller's to watch (`bytes_held`). Told how short it is
+//! (`tell_pressure`), a sampler relieves it step by step, as its settings say: it decides what is certain, compresses what
+//! waits, sheds by chance.
 
 use bytes::Bytes;
 
-use codecs::otlp::{ByteRange, SpanIndex, SpanItem, TraceId};
+use codecs::otlp::{ByteRange, SpanIndex, SpanItem, StatusCode, TraceId};
 
 use crate::consistent::Threshold;
 use crate::counters::{Counters, Verdicts};
 use crate::journal::{Answers, Entry, Journal, Outcome};
 use crate::keys::{Keys, NO_KEYS};
+use crate::ladder::{Ladder, Steps};
 use crate::marks::{Mark, Marks};
 use crate::policy::{Conditions, Decision, Facts, Rules, START_UNKNOWN, SpanWithin, Triggers};
 use crate::rates::SharedRates;
@@ -29,7 +31,8 @@ use crate::release::{KeptTrace, Release};
 use crate::settings::Settings;
 use crate::sizes::Sizes;
 use crate::table::{
-    EnvelopePair, Known, List, Memory, NONE, Record, Run, SCOPES_MAX, ScopeHandle, Seed, SpanScope, TraceTable, When,
+    CHUNK_BYTES, EnvelopePair, Known, List, Memory, NONE, Record, Run, SCOPES_MAX, ScopeHandle, Seed, SpanScope,
+    TraceTable, When,
 };
 use crate::traces::TraceLease;
 
@@ -51,6 +54,15 @@ const GIANT_BYTES: u64 = 64 * 1024 * 1024;
 /// Looks at traces that may be complete, in one call at most.
 const LOOKS_MAX: usize = 4_096;
 
+/// Spans are compressed when they have waited for so long, if they will for as long.
+const COMPRESS_AGE_NS: u64 = 1_000_000_000;
+
+/// Chunks compressed in one call at most: each takes a third of a millisecond.
+const CHUNKS_COMPRESSED_MAX: usize = 2;
+
+/// Unpacking one block takes as long as copying so many spans.
+const SPANS_PER_BLOCK: usize = 256;
+
 /// After a burst, memory that was not needed for one window at least and two at most is given back.
 const SHRINK_WINDOW_NS: u64 = 25_000_000_000;
 
@@ -70,11 +82,13 @@ pub struct Limits {
     pub scopes_max: usize,
     /// Most bytes of one pending trace's span messages: beyond it the trace is decided at once, on what is there.
     pub giant_bytes: u64,
+    /// Memory for spans comes in chunks of so many bytes, at most 1 GiB. Small ones make tests see more of them.
+    pub chunk_bytes: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { scopes_max: SCOPES_MAX, giant_bytes: GIANT_BYTES }
+        Self { scopes_max: SCOPES_MAX, giant_bytes: GIANT_BYTES, chunk_bytes: CHUNK_BYTES }
     }
 }
 
@@ -90,9 +104,13 @@ pub struct Sampler {
     trace_bytes_max: u64,
     drop_pending_in_drain: bool,
     rules: Rules,
-    /// When a decision may have become certain.
+    /// When a decision may have become certain, if early ones are made now.
     triggers: Triggers,
+    /// The same if they are made at all, and whether they are whatever the pressure.
+    triggers_early: Triggers,
+    always_early: bool,
     may_keep_early: bool,
+    ladder: Ladder,
     first_reason: u16,
     seed: Seed,
     /// Tells this sampler from others that may fill the same release.
@@ -191,12 +209,14 @@ impl Sampler {
             scopes_max: limits.scopes_max.min(SCOPES_MAX),
             kept_bytes_max: bytes_of(settings.kept_memory_bytes, KEPT_MEMORY_BYTES),
             dropped_bytes_max: bytes_of(settings.dropped_memory_bytes, DROPPED_MEMORY_BYTES),
+            chunk_bytes: limits.chunk_bytes.clamp(1, 1 << 30),
         };
         // A trace that may still grow too large is not certain to be kept.
         let may_keep_early = settings.trace_bytes_max.is_none();
         // A later span can lower a threshold though the outcome stands: counts from early ones would be biased.
-        let decides_early = settings.decide_when_certain && !settings.write_threshold;
-        let triggers = if decides_early { rules.triggers(may_keep_early) } else { Triggers::default() };
+        let may_be_early = !settings.write_threshold;
+        let triggers_early = if may_be_early { rules.triggers(may_keep_early) } else { Triggers::default() };
+        let always_early = settings.decide_when_certain;
         Self {
             decision_wait_ns: settings.decision_wait_ns,
             decision_wait_after_root_ns: settings.decision_wait_after_root_ns,
@@ -216,8 +236,11 @@ impl Sampler {
             marks: Marks::new(settings),
             counters: Counters { policies: vec![Verdicts::default(); rules.len()], ..Counters::default() },
             rules,
-            triggers,
+            triggers: if always_early { triggers_early } else { Triggers::default() },
+            triggers_early,
+            always_early,
             may_keep_early,
+            ladder: Ladder::new(settings.stress_relief),
             lookups: [Lookup { hash: 0, known: Known::No }; BLOCK_SPANS],
             request: RequestScopes::default(),
             releasing: Releasing::default(),
@@ -229,6 +252,20 @@ impl Sampler {
     /// Says what time of day it is, for conditions that ask `Now()`. Before the spans they are asked of.
     pub fn tell_time(&mut self, unix_ns: i64) {
         self.rules.tell_time(unix_ns);
+    }
+
+    /// Says how short memory is: what is in use, as a part of what may be before the edge refuses. The steps of
+    /// [`Settings::stress_relief`] begin and end by it; what they do is done in the calls that follow, a bounded part in
+    /// each.
+    pub fn tell_pressure(&mut self, pressure: f64) {
+        self.ladder.press(pressure);
+        let is_early = self.always_early || self.ladder.steps().certain;
+        self.triggers = if is_early { self.triggers_early } else { Triggers::default() };
+    }
+
+    /// What is done now because memory is short.
+    pub fn stress_relief(&self) -> Steps {
+        self.ladder.steps()
     }
 
     /// Notes from now on how traces are decided: the last `entries_max` that were sampled, as many of the others, and as
@@ -262,6 +299,7 @@ impl Sampler {
         out: &mut Release,
     ) {
         self.now_ns = self.now_ns.max(now_ns);
+        self.table.tell_time(self.now_ns);
         out.begin(self.name, &mut self.session);
         self.request.begin(index, &self.rules);
         self.keys.begin_request(index);
@@ -351,7 +389,7 @@ impl Sampler {
                 Known::Decided { .. } | Known::No => false,
             };
             if !is_still_true {
-                known = self.find_or_create(hash, &item.trace_id);
+                known = self.find_or_create(hash, item, bytes);
             }
             match known {
                 Known::Pending(slot) => self.store(slot, hash, index, item, bytes),
@@ -359,13 +397,16 @@ impl Sampler {
                     self.table.refresh(hash, decision);
                     self.follow_decision(decision, early, index, item, bytes, out);
                 }
-                Known::No => unreachable!("find_or_create has made it known"),
+                // It was shed.
+                Known::No => {}
             }
         }
     }
 
-    /// For a span whose trace was unknown when its block was looked up, or has been decided since.
-    fn find_or_create(&mut self, hash: u64, trace_id: &TraceId) -> Known {
+    /// For a span whose trace was unknown when its block was looked up, or has been decided since. It is not known after
+    /// this if it was shed, with the span.
+    fn find_or_create(&mut self, hash: u64, item: &SpanItem, bytes: &[u8]) -> Known {
+        let trace_id = &item.trace_id;
         match self.table.find(hash) {
             Known::Pending(slot) if self.table.has_id(slot, trace_id) => return Known::Pending(slot),
             decided @ Known::Decided { .. } => return decided,
@@ -375,6 +416,12 @@ impl Sampler {
                     return decided;
                 }
             }
+        }
+        let threshold = self.ladder.threshold(item.status == StatusCode::Error);
+        if let Some(threshold) = threshold
+            && self.shed_arriving(threshold, hash, item, bytes)
+        {
+            return Known::No;
         }
         if !self.lease.make_room(self.table.traces()) && !self.block_on_overflow {
             self.decide_first_early();
@@ -387,8 +434,88 @@ impl Sampler {
         }
         if self.marks.write_threshold() {
             self.marks.begin(slot);
+            self.marks.survive(slot, threshold.unwrap_or(Threshold::ALWAYS));
         }
         Known::Pending(slot)
+    }
+
+    /// Whether a trace whose first span this is is given up: nothing of it is stored.
+    #[cold]
+    fn shed_arriving(&mut self, threshold: Threshold, hash: u64, item: &SpanItem, bytes: &[u8]) -> bool {
+        let facts = self.facts_of_span(item, bytes);
+        if threshold.admits(facts.randomness) {
+            return false;
+        }
+        self.journal.note(&facts, Outcome::Shed, Answers::default());
+        self.table.drop_unseen(hash);
+        self.counters.traces_new += 1;
+        self.counters.traces_not_sampled += 1;
+        self.counters.traces_shed += 1;
+        self.counters.spans_shed += 1;
+        self.counters.spans_dropped += 1;
+        true
+    }
+
+    /// What is known of a trace by one span of it. Not what the span answers, and no keys.
+    fn facts_of_span(&self, item: &SpanItem, bytes: &[u8]) -> Facts {
+        Facts {
+            trace_id: item.trace_id,
+            first_start_ns: start_of(item),
+            last_end_ns: item.end_ns,
+            conditions: self.rules.conditions_of(item),
+            spans: 1,
+            bytes: bytes.len() as u64,
+            now_ns: self.now_ns,
+            randomness: self.marks.arrived_with(item, bytes).unwrap_or_else(|| self.rules.randomness(&item.trace_id)),
+            keys: NO_KEYS,
+        }
+    }
+
+    /// Gives the trace up, undecided. Returns the number of its spans.
+    fn shed(&mut self, slot: u32, hash: u64) -> usize {
+        self.journal.note(&self.facts(slot), Outcome::Shed, Answers::default());
+        self.counters.traces_not_sampled += 1;
+        self.counters.traces_shed += 1;
+        let spans = self.drop_trace(slot, hash, When::Early);
+        self.counters.spans_shed += spans as u64;
+        spans
+    }
+
+    /// Does a part of what the steps against short memory ask for. True if there is more.
+    fn relieve(&mut self) -> bool {
+        for slot in self.ladder.next_slots(self.table.slots()) {
+            self.relieve_of(slot);
+        }
+        self.ladder.is_sweeping() || self.ladder.steps().compress && self.compress()
+    }
+
+    /// Decides the trace in this slot, if there is one and it is certain, or sheds it if it is its turn.
+    fn relieve_of(&mut self, slot: u32) {
+        let Some(record) = self.table.find_undecided(slot) else { return };
+        let trace_id = record.trace_id;
+        let has_error = Conditions(record.conditions).has_error();
+        let hash = self.seed.trace(&trace_id);
+        if self.triggers != Triggers::default() && self.decide_if_certain(slot, hash) {
+            return;
+        }
+        let Some(threshold) = self.ladder.threshold(has_error) else { return };
+        let randomness = self.marks.arrived(slot).unwrap_or_else(|| self.rules.randomness(&trace_id));
+        if !threshold.admits(randomness) {
+            self.table.take_undecided(slot);
+            self.shed(slot, hash);
+        } else if self.marks.write_threshold() {
+            self.marks.survive(slot, threshold);
+        }
+    }
+
+    /// Compresses some spans that have waited for a while and will for another. True if there may be more.
+    fn compress(&mut self) -> bool {
+        let age_ns = COMPRESS_AGE_NS..self.decision_wait_ns.saturating_sub(COMPRESS_AGE_NS);
+        let compressed = !age_ns.is_empty() && (0..CHUNKS_COMPRESSED_MAX).all(|_| self.table.pack_next(&age_ns));
+        let packing = self.table.packing();
+        self.counters.bytes_compressed = packing.bytes_before;
+        self.counters.bytes_compressed_to = packing.bytes_after;
+        compressed
     }
 
     #[cold]
@@ -456,6 +583,7 @@ impl Sampler {
             return false;
         };
         self.table.take_undecided(slot);
+        self.counters.traces_certain_under_stress += u64::from(!self.always_early);
         match decision {
             Decision::Sampled { .. } => self.counters.traces_certainly_sampled += 1,
             Decision::NotSampled | Decision::Dropped => self.counters.traces_certainly_dropped += 1,
@@ -519,17 +647,8 @@ impl Sampler {
             let span = SpanWithin { index, scope: item.scope, bytes };
             conditions.0 |= self.rules.conditions_true_of(span, conditions).0;
         }
-        let facts = Facts {
-            trace_id: item.trace_id,
-            first_start_ns: start_of(item),
-            last_end_ns: item.end_ns,
-            conditions,
-            spans: 1,
-            bytes: bytes.len() as u64,
-            now_ns: self.now_ns,
-            randomness: self.marks.arrived_with(item, bytes).unwrap_or_else(|| self.rules.randomness(&item.trace_id)),
-            keys: self.keys.of_span(index, item, bytes),
-        };
+        let facts =
+            Facts { conditions, keys: self.keys.of_span(index, item, bytes), ..self.facts_of_span(item, bytes) };
         let (decision, threshold) = self.rules.decide(&facts, None);
         match decision {
             Decision::Sampled { policy } => {
@@ -575,7 +694,9 @@ impl Sampler {
     /// dropped or released or `out` is full. True if more is due.
     pub fn decide_due(&mut self, now_ns: u64, spans_max: usize, out: &mut Release) -> bool {
         self.now_ns = self.now_ns.max(now_ns);
-        self.decide_until(Due::Now, spans_max, out)
+        self.table.tell_time(self.now_ns);
+        let is_relieving = self.relieve();
+        self.decide_until(Due::Now, spans_max, out) || is_relieving
     }
 
     /// As [`Sampler::decide_due`], but every pending trace is due: for a drain. With `drop_pending_in_drain` they are
@@ -594,7 +715,7 @@ impl Sampler {
         let mut spans_left = spans_max;
         let mut looks_left = LOOKS_MAX;
         let is_more = loop {
-            spans_left -= self.release(spans_left, out);
+            spans_left = spans_left.saturating_sub(self.release(spans_left, out));
             let is_released = self.releasing.is_done() && self.table.first_leaving().is_none();
             let is_look_due = self.table.first_look_ns().is_some_and(|look_ns| look_ns <= self.now_ns);
             let is_due = self.table.first_deadline_ns().is_some_and(|deadline_ns| deadline_ns <= due_ns);
@@ -678,6 +799,11 @@ impl Sampler {
     /// Decides one trace. Returns the number of spans dropped.
     fn decide(&mut self, slot: u32, hash: u64, when: When) -> usize {
         let facts = self.facts(slot);
+        let survived = self.marks.survived(slot);
+        if !survived.admits(facts.randomness) {
+            // Its randomness came after it was compared with another one.
+            return self.shed(slot, hash);
+        }
         let (decision, threshold) = self.rules.decide(&facts, Some(&mut self.counters.policies));
         self.journal.note(&facts, decision.into(), self.rules.answers());
         match decision {
@@ -686,7 +812,7 @@ impl Sampler {
                 self.sizes.end(slot, self.table.record(slot));
                 if self.marks.write_threshold() {
                     let randomness = self.rules.randomness(&facts.trace_id);
-                    self.marks.decide(slot, &facts.trace_id, threshold, randomness);
+                    self.marks.decide(slot, &facts.trace_id, threshold.max(survived), randomness);
                 }
                 self.table.start_leaving(slot, hash, policy, self.first_reason + policy, when);
                 0
@@ -717,10 +843,12 @@ impl Sampler {
         spans as usize
     }
 
-    /// Copies spans of sampled traces to `out`, at most `spans_max`. Returns how many.
+    /// Copies spans of sampled traces to `out`, at most `spans_max`. Returns how many, and for what was unpacked as many
+    /// as could have been copied meanwhile.
     fn release(&mut self, spans_max: usize, out: &mut Release) -> usize {
-        let mut released = 0;
-        while released < spans_max && !out.is_full() {
+        let (mut released, mut blocks) = (0, 0);
+        let opened = self.table.blocks_opened();
+        while released + blocks * SPANS_PER_BLOCK < spans_max && !out.is_full() {
             if self.releasing.is_done() {
                 let Some(slot) = self.table.first_leaving() else {
                     break;
@@ -734,14 +862,15 @@ impl Sampler {
             }
             self.releasing.step(&mut self.table, &mut self.marks, out);
             released += 1;
+            blocks = (self.table.blocks_opened() - opened) as usize;
         }
         self.counters.spans_kept += released as u64;
-        released
+        released + blocks * SPANS_PER_BLOCK
     }
 
     /// When [`Sampler::decide_due`] has something to do next; a time in the past if it has now.
     pub fn next_deadline_ns(&self) -> Option<u64> {
-        if !self.releasing.is_done() || self.table.first_leaving().is_some() {
+        if !self.releasing.is_done() || self.table.first_leaving().is_some() || self.ladder.is_sweeping() {
             return Some(0);
         }
         [self.table.first_deadline_ns(), self.table.first_look_ns()].into_iter().flatten().min()

@@ -37,6 +37,8 @@ pub struct Settings {
     pub write_threshold: bool,
     /// Kept root spans carry name and type of the policy that kept their trace, as attributes.
     pub write_reason: bool,
+    /// What is done as memory gets short, see [`crate::Sampler::tell_pressure`].
+    pub stress_relief: StressRelief,
     /// Stop at the first policy that says sampled.
     pub sample_on_first_match: bool,
     /// At least one; names are unique and not empty. They ask at most [`QUESTIONS_MAX`] different questions of a span,
@@ -68,6 +70,45 @@ impl Settings {
     #[must_use]
     pub fn questions(&self) -> usize {
         crate::policy::questions(self)
+    }
+}
+
+/// Steps against short memory, each optional.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct StressRelief {
+    /// Traces are decided as soon as no later span can change the decision, as with `decide_when_certain`. Nothing is
+    /// done with `write_threshold`.
+    pub certain: Option<Relief>,
+    /// Spans that have been pending for more than a second, and will be for more than one, are compressed.
+    pub compress: Option<Relief>,
+    /// Traces are given up by chance, those with errors last.
+    pub shed: Option<Shedding>,
+}
+
+/// When a step begins and ends, in parts of the memory from which on the edge refuses.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Relief {
+    /// It begins here, above 0 and below 1.
+    pub from: f64,
+    /// It ends below this, at most `from`.
+    pub until: f64,
+}
+
+/// How traces are given up: more of them the nearer memory is to its end.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Shedding {
+    /// When.
+    pub relief: Relief,
+    /// The least share that is still taken, above 0 and at most 1/2. It is reached in halves.
+    pub probability_min: f64,
+}
+
+impl Shedding {
+    /// How often the share is halved, 1 to 20.
+    pub(crate) fn halvings(&self) -> u8 {
+        const HALVINGS_MAX: f64 = 20.0;
+        // A float becomes the nearest integer within range.
+        (1.0 / self.probability_min).log2().clamp(1.0, HALVINGS_MAX) as u8
     }
 }
 

@@ -1,9 +1,10 @@
 //! Memory of a sampler: bounded by what is pending, reused, given back after a burst.
 
 mod common;
+mod load;
 
 use common::{ERRORS, SECOND, Span, request, settings, span, take};
-use sampling::settings::{BYTES_PER_DROPPED, BYTES_PER_KEPT, Rule, Settings};
+use sampling::settings::{BYTES_PER_DROPPED, BYTES_PER_KEPT, Relief, Rule, Settings, StressRelief};
 use sampling::{Limits, Release, Sampler, Select};
 
 const WAIT: u64 = 10 * SECOND;
@@ -240,4 +241,122 @@ fn a_pending_span_costs_its_bytes_and_a_seventh_and_24_bytes() {
         println!("{bytes} bytes a span");
         assert!(bytes <= SPAN_BYTES as f64 * 1.15 + 24.0, "{bytes} bytes a span");
     }
+}
+
+/// Compresses from 85 % on, down to 80 %.
+fn compressing() -> Settings {
+    let compress = Some(Relief { from: 0.85, until: 0.8 });
+    Settings {
+        decision_wait_ns: 30 * SECOND,
+        stress_relief: StressRelief { compress, ..StressRelief::default() },
+        ..settings(&[ERRORS])
+    }
+}
+
+/// Lets the sampler work until nothing more is due, and gives back what is left over.
+fn settle(sampler: &mut Sampler, now_ns: u64) {
+    let mut out = Release::default();
+    while sampler.decide_due(now_ns, 1_000, &mut out) {}
+    assert!(out.is_empty());
+    sampler.forget_bursts();
+    while sampler.shrink(now_ns) {}
+}
+
+/// Some 100,000 spans as the load generator sends them.
+#[test]
+fn under_pressure_a_pending_span_costs_a_third_of_its_bytes_and_leaves_as_it_came() {
+    let mut sampler = Sampler::new(&compressing(), 3, 1);
+    let empty = sampler.bytes_held();
+    let (mut out, mut came, mut wire_bytes) = (Release::default(), Vec::new(), 0);
+    for (number, spans) in load::requests(12_500).into_iter().enumerate() {
+        let (index, segments) = request(&spans);
+        sampler.insert(number as u64 * 1_000_000, &index, &segments, Select::All, &mut out);
+        wire_bytes += spans.iter().map(|span| span.bytes.len()).sum::<usize>();
+        came.extend(spans);
+    }
+    let of_wire = |sampler: &Sampler| (sampler.bytes_held() - empty) as f64 / wire_bytes as f64;
+    settle(&mut sampler, 2 * SECOND);
+    println!("{} spans of {} bytes, held: {:.3} of that", came.len(), wire_bytes / came.len(), of_wire(&sampler));
+    assert!(of_wire(&sampler) > 1.0);
+    sampler.tell_pressure(0.86);
+    settle(&mut sampler, 2 * SECOND);
+    let counters = sampler.counters();
+    let ratio = counters.bytes_compressed as f64 / counters.bytes_compressed_to as f64;
+    println!("compressed {ratio:.2} times, held: {:.3} of the bytes of span messages", of_wire(&sampler));
+    assert!(of_wire(&sampler) <= 0.35, "{:.3} of their bytes", of_wire(&sampler));
+
+    let failed: std::collections::HashSet<u128> =
+        came.iter().filter(|span| span.status == 2).map(|span| span.trace_id).collect();
+    came.retain(|span| failed.contains(&span.trace_id));
+    let mut kept = decide(&mut sampler, 31 * SECOND);
+    kept.sort();
+    came.sort();
+    assert!(kept == came, "{} spans of {}", kept.len(), came.len());
+    settle(&mut sampler, 31 * SECOND);
+    // What remains is the memory of decisions and its like.
+    assert!(of_wire(&sampler) < 0.15, "{:.3} of their bytes", of_wire(&sampler));
+}
+
+#[test]
+fn what_is_young_and_what_is_due_soon_is_not_compressed() {
+    let mut sampler = Sampler::new(&compressing(), 3, 1);
+    insert_traces(&mut sampler, 0, 0..1_000, 0);
+    sampler.tell_pressure(0.9);
+    settle(&mut sampler, SECOND - 1);
+    assert_eq!(sampler.counters().bytes_compressed, 0, "young");
+    sampler.tell_pressure(0.79);
+    sampler.tell_pressure(0.84);
+    settle(&mut sampler, 2 * SECOND);
+    assert_eq!(sampler.counters().bytes_compressed, 0, "memory is not short");
+    sampler.tell_pressure(0.85);
+    settle(&mut sampler, 29 * SECOND);
+    assert_eq!(sampler.counters().bytes_compressed, 0, "due soon");
+    insert_traces(&mut sampler, 29 * SECOND, 5_000..6_000, 0);
+    sampler.tell_pressure(0.81);
+    settle(&mut sampler, 30 * SECOND + SECOND / 2);
+    let compressed = sampler.counters().bytes_compressed;
+    assert!(compressed > 3_000_000, "{compressed} bytes: it goes on below where it began");
+    sampler.tell_pressure(0.79);
+    insert_traces(&mut sampler, 31 * SECOND, 7_000..8_000, 0);
+    settle(&mut sampler, 33 * SECOND);
+    assert_eq!(sampler.counters().bytes_compressed, compressed);
+}
+
+#[test]
+fn a_few_long_traces_do_not_hold_the_compressed_memory_of_many_short_ones() {
+    let Settings { decision_wait_ns, stress_relief, .. } = compressing();
+    let decision_wait_after_root_ns = Some(3 * SECOND);
+    let remembering = remembering(1_000, &[ERRORS]);
+    let after_root = Settings { decision_wait_ns, decision_wait_after_root_ns, stress_relief, ..remembering };
+    let mut sampler = Sampler::new(&after_root, 3, 1);
+    let mut out = Release::default();
+    let empty = sampler.bytes_held();
+    let mut long = Vec::new();
+    for request_number in 0..60u128 {
+        let spans: Vec<Span> = (0..100u64)
+            .map(|n| {
+                // One span in fifty is of a trace that waits for its root.
+                let is_long = n % 50 == 0;
+                let bytes = (0..4_000u32).map(|at| (at % 500 * 7 + n as u32 * (at % 500) / 9) as u8).collect();
+                let span = span(1 + request_number * 1_000 + u128::from(n), n);
+                Span { has_parent: is_long, status: if is_long { 2 } else { 0 }, bytes, ..span }
+            })
+            .collect();
+        long.extend(spans.iter().filter(|span| span.has_parent).cloned());
+        let (index, segments) = request(&spans);
+        sampler.insert(0, &index, &segments, Select::All, &mut out);
+    }
+    sampler.tell_pressure(0.9);
+    settle(&mut sampler, 2 * SECOND);
+    assert!(sampler.counters().bytes_compressed > 20_000_000);
+    for _ in 0..200 {
+        settle(&mut sampler, 4 * SECOND);
+    }
+    assert_eq!(sampler.pending_spans(), long.len() as u64);
+    let held = sampler.bytes_held() - empty;
+    assert!(held < 4 * 1024 * 1024, "{held} bytes held for {} spans of 4000 bytes", long.len());
+    let mut kept = decide(&mut sampler, 31 * SECOND);
+    kept.sort();
+    long.sort();
+    assert!(kept == long, "moved spans are what they were");
 }

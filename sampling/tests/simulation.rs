@@ -1,11 +1,14 @@
 //! Worlds made of a seed: services send traces, spans come late, twice, in any order or by the thousand, memory is
-//! short; samplers decide. Each world is compared with the naive twin, and checked for what must hold whatever happens.
+//! short, or said to be; samplers decide. Each world is compared with the naive twin, and checked for what must hold whatever happens.
 //!
 //! ```text
 //! seed -> settings, traces, arrivals, ticks --> sampler(s) --+--> as the twin, at every tick      (nothing early)
 //!                                          \--> twin --------+--> as the twin, in the end         (certain decisions)
 //!                                                            \--> what must always hold           (all worlds)
 //! ```
+//!
+//! Under pressure samplers relieve memory by steps. Compressing changes nothing that anybody sees, deciding what is certain
+//! nothing that is kept; shedding gives up whole traces.
 //!
 //! What must hold: every span is accounted for and leaves at most once, unchanged; a trace is decided once and leaves
 //! whole or not at all; memory stays within its budget, and the traces of all shards within theirs.
@@ -25,7 +28,9 @@ use codecs::otlp::proto::Value;
 use common::twin::{FIRST_REASON, Memory, PATTERNS, Twin};
 use common::{Attributes, ERRORS, SECOND, Span, contents, named, request, resource, settings, take, with_parent};
 use sampling::release::CUT_MARK;
-use sampling::settings::{AttributeTest, CompositePart, Number, Pattern, Rule, Settings};
+use sampling::settings::{
+    AttributeTest, CompositePart, Number, Pattern, Relief, Rule, Settings, Shedding, StressRelief,
+};
 use sampling::{Counters, Limits, Release, Sampler, Select, SharedRates};
 
 const MS: u64 = 1_000_000;
@@ -78,8 +83,12 @@ struct World {
 #[derive(Debug)]
 enum Event {
     Arrive(Vec<Span>),
-    Decide { spans_max: usize },
+    Decide {
+        spans_max: usize,
+    },
     Shrink,
+    /// Memory is said to be so short.
+    Press(f64),
 }
 
 impl World {
@@ -93,7 +102,33 @@ impl World {
         let scopes_max = if chance.one_in(4) { 2 } else { 1_000 };
         let budget_bytes = chance.maybe(6, 900_000..2_000_000).map(|bytes| bytes as usize);
         let events = any_events(&mut chance);
-        Self { settings, memory, limits: Limits { scopes_max, giant_bytes }, shards, budget_bytes, events }
+        // Drawn last, so that a seed makes the same arrivals as before there were these.
+        let chunk_bytes = if chance.one_in(2) { chance.within(1_000..9_000) as usize } else { 256 * 1024 };
+        let limits = Limits { scopes_max, giant_bytes, chunk_bytes };
+        let mut world = Self { settings, memory, limits, shards, budget_bytes, events };
+        if chance.one_in(2) {
+            world.settings.stress_relief = any_relief(&mut chance);
+            world.settings.decide_when_certain &= chance.one_in(2);
+            world.press(&mut chance);
+        }
+        world
+    }
+
+    /// Memory becomes short and is free again, a few times.
+    fn press(&mut self, chance: &mut Chance) {
+        let once_in = chance.within(2..12);
+        let mut events = Vec::new();
+        for (at_ns, event) in self.events.drain(..) {
+            if chance.one_in(once_in) {
+                events.push((at_ns, Event::Press(chance.of(&[0.3, 0.6, 0.75, 0.8, 0.85, 0.9, 0.95, 0.99, 1.2]))));
+            }
+            events.push((at_ns, event));
+        }
+        self.events = events;
+    }
+
+    fn sheds(&self) -> bool {
+        self.settings.stress_relief.shed.is_some()
     }
 
     /// Whether the twin, which decides nothing early, decides the same traces with the same spans in the end.
@@ -102,14 +137,26 @@ impl World {
         matches!(self.memory, Memory::All)
             && self.shards == 1
             && self.budget_bytes.is_none()
+            && !self.sheds()
             && settings.traces_max.is_none()
             && !settings.drop_pending_in_drain
     }
 
     /// Whether the sampler does at every tick what the twin does.
     fn goes_as_its_twin(&self) -> bool {
-        !self.settings.decide_when_certain && self.shards == 1 && self.budget_bytes.is_none()
+        let decides_early = self.settings.decide_when_certain || self.settings.stress_relief.certain.is_some();
+        !decides_early && !self.sheds() && self.shards == 1 && self.budget_bytes.is_none()
     }
+}
+
+fn any_relief(chance: &mut Chance) -> StressRelief {
+    let mut relief = || {
+        let until = chance.within(50..95) as f64 / 100.0;
+        chance.one_in(2).then(|| Relief { from: until + chance.below(5) as f64 / 100.0, until })
+    };
+    let (certain, compress, shed) = (relief(), relief(), relief());
+    let probability_min = chance.of(&[0.5, 0.25, 0.01]);
+    StressRelief { certain, compress, shed: shed.map(|relief| Shedding { relief, probability_min }) }
 }
 
 fn any_settings(chance: &mut Chance) -> Settings {
@@ -301,6 +348,7 @@ impl Node {
 
     /// Decides the oldest traces until what is held is below the budget.
     fn relieve(&mut self, now_ns: u64, budget_bytes: usize) {
+        self.sampler.tell_pressure(self.sampler.bytes_held() as f64 / budget_bytes as f64);
         while self.sampler.bytes_held() > budget_bytes && self.sampler.pending_spans() > 0 {
             self.sampler.decide_all(now_ns, 8, &mut self.out);
             self.take();
@@ -360,6 +408,9 @@ impl<'a> Run<'a> {
                         self.compare_now();
                     }
                 }
+                Event::Press(pressure) => {
+                    self.nodes.iter_mut().for_each(|node| node.sampler.tell_pressure(*pressure));
+                }
                 Event::Shrink => self.nodes.iter_mut().for_each(|node| while node.sampler.shrink(now_ns) {}),
             }
             self.check_limits(now_ns);
@@ -402,7 +453,9 @@ impl<'a> Run<'a> {
     fn compare_now(&mut self) {
         let node = &mut self.nodes[0];
         assert_eq!(node.named, self.twin.named);
-        assert_eq!(node.sampler.counters(), &self.twin.counters);
+        let counters = node.sampler.counters();
+        let (bytes_compressed, bytes_compressed_to) = (counters.bytes_compressed, counters.bytes_compressed_to);
+        assert_eq!(counters, &Counters { bytes_compressed, bytes_compressed_to, ..self.twin.counters.clone() });
         assert_eq!(node.sampler.pending_traces(), self.twin.traces.len());
         let kept = &mut self.twin.kept;
         assert_eq!(node.kept.len(), self.twin_kept.len() + kept.len());
@@ -450,6 +503,8 @@ impl<'a> Run<'a> {
             assert_eq!(counters.spans_kept, node.kept.len() as u64);
             assert_eq!(counters.traces_decided(), counters.traces_new, "one decision for each trace");
             assert_eq!(counters.traces_sampled, node.named.len() as u64);
+            assert!(counters.spans_shed <= counters.spans_dropped);
+            assert!(self.world.sheds() || counters.traces_shed == 0, "nothing is shed unasked");
         }
         let accepted: u64 = self.nodes.iter().map(|node| node.sampler.counters().spans_accepted).sum();
         assert_eq!(accepted, self.arrived.len() as u64);
@@ -502,6 +557,9 @@ struct Summary {
     late: u64,
     after_an_early_decision: u64,
     relieved: u64,
+    certain_under_stress: u64,
+    shed: u64,
+    kilobytes_compressed: u64,
 }
 
 impl Summary {
@@ -511,7 +569,7 @@ impl Summary {
         }
     }
 
-    fn numbers(&mut self) -> [&mut u64; 13] {
+    fn numbers(&mut self) -> [&mut u64; 16] {
         [
             &mut self.worlds,
             &mut self.spans,
@@ -526,6 +584,9 @@ impl Summary {
             &mut self.late,
             &mut self.after_an_early_decision,
             &mut self.relieved,
+            &mut self.certain_under_stress,
+            &mut self.shed,
+            &mut self.kilobytes_compressed,
         ]
     }
 
@@ -541,6 +602,9 @@ impl Summary {
         self.early_in_a_full_table += counters.traces_decided_early;
         self.late += counters.late_spans_kept + counters.late_spans_dropped;
         self.after_an_early_decision += counters.early_spans_kept + counters.early_spans_dropped;
+        self.certain_under_stress += counters.traces_certain_under_stress;
+        self.shed += counters.traces_shed;
+        self.kilobytes_compressed += counters.bytes_compressed / 1_000;
         self.relieved += if world.budget_bytes.is_some() { counters.traces_decided_by_drain } else { 0 };
     }
 }

@@ -11,7 +11,7 @@ use codecs::otlp::proto::Value;
 use codecs::otlp::{span_attributes, span_trace_state};
 use common::{ERRORS, SECOND, Span, contents, request, settings, slower_than_ms, span, take};
 use sampling::consistent::{Randomness, TraceState};
-use sampling::settings::{CompositePart, Goal, Rule, Settings};
+use sampling::settings::{CompositePart, Goal, Relief, Rule, Settings, Shedding, StressRelief};
 use sampling::{Limits, Release, Sampler, Select, SharedRates};
 
 /// Samplers that share their rates, as shards do; traces belong to one of them by their id.
@@ -37,6 +37,10 @@ impl Node {
             kept.extend(take(&mut self.out).into_iter().map(|(span, _)| span));
         }
         kept
+    }
+
+    fn press(&mut self, pressure: f64) {
+        self.samplers.iter_mut().for_each(|sampler| sampler.tell_pressure(pressure));
     }
 
     fn decide(&mut self, now_ns: u64) -> Vec<Span> {
@@ -260,6 +264,64 @@ fn what_kept_spans_say_adds_up_to_what_came() {
         let (came, adjusted, kept) = (sum(|counts| counts.0), sum(|counts| counts.1), sum(|counts| counts.2));
         assert!(kept < 0.8 * came, "something is left out: {rules:?} {counts:?}");
         assert!((adjusted / came - 1.0).abs() < 0.03, "{rules:?}: {came} came, {adjusted} are told: {counts:?}");
+    }
+}
+
+/// Traces arrive under one pressure, are pending under another, and are decided under a third.
+#[test]
+fn what_shedding_leaves_says_what_it_stands_for() {
+    let relief = Relief { from: 0.9, until: 0.88 };
+    let shed = Some(Shedding { relief, probability_min: 0.125 });
+    for (rules, late_error) in [
+        (vec![Rule::AlwaysSample], false),
+        (vec![ERRORS, probabilistic(50.0)], false),
+        (vec![ERRORS, probabilistic(50.0)], true),
+        (vec![keyed(Goal::OneOf(3.0))], false),
+    ] {
+        let stress_relief = StressRelief { shed, ..StressRelief::default() };
+        let mut node = Node::new(&Settings { stress_relief, ..weighing(&rules) }, 2);
+        let pressures = [0.5, 0.9, 0.94, 0.97, 0.92, 0.99, 0.6, 0.93];
+        let press = |node: &mut Node, at: u64| node.press(pressures[at as usize % pressures.len()]);
+        // All, and of those with errors: came, are told, were kept.
+        let (mut all, mut errors) = ((0.0, 0.0, 0.0), (0.0, 0.0, 0.0));
+        for round in 0..400u64 {
+            let now_ns = round * 20 * SECOND;
+            press(&mut node, round);
+            let traces = (0..32).map(|n| trace(round * 32 + n, &even(round * 32 + n)));
+            let (mut first, mut second) = (Vec::new(), Vec::new());
+            for mut spans in traces {
+                all.0 += 1.0;
+                let has_error = spans[0].status == 2;
+                errors.0 += f64::from(u8::from(has_error));
+                if late_error {
+                    // What fails comes as a second span, when others of its trace may have been shed.
+                    second.push(Span { span_id: 9, ..spans[0].clone() });
+                    spans.iter_mut().for_each(|span| span.status = 0);
+                }
+                first.extend(spans);
+            }
+            node.insert(now_ns, &first);
+            press(&mut node, round / 8 + round);
+            let mut kept = node.decide(now_ns + SECOND);
+            kept.extend(node.insert(now_ns + SECOND, &second));
+            press(&mut node, round / 3);
+            kept.extend(node.decide(now_ns + 11 * SECOND));
+            for span in kept.iter().filter(|span| span.span_id == 1) {
+                let told = adjusted_count(span);
+                (all.1, all.2) = (all.1 + told, all.2 + 1.0);
+                let number = (span.trace_id >> 96) as u64;
+                if number % 20 == 3 {
+                    (errors.1, errors.2) = (errors.1 + told, errors.2 + 1.0);
+                }
+            }
+        }
+        let shed: u64 = node.samplers.iter().map(|sampler| sampler.counters().traces_shed).sum();
+        assert!(shed as f64 > 0.2 * all.0, "{rules:?}: {shed} of {} are shed", all.0);
+        assert!((all.1 / all.0 - 1.0).abs() < 0.03, "{rules:?}: {all:?}");
+        assert!((errors.1 / errors.0 - 1.0).abs() < 0.12, "{rules:?}, errors: {errors:?}");
+        if !late_error && rules.contains(&ERRORS) {
+            assert!(errors.2 / errors.0 > 1.5 * all.2 / all.0, "errors are shed last: {errors:?} {all:?}");
+        }
     }
 }
 

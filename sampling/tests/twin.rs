@@ -261,7 +261,7 @@ proptest! {
         giant_bytes in prop_oneof![1 => 1_000..300_000u64, 2 => Just(1 << 40)],
         hash_seed in any::<u64>(),
     ) {
-        let limits = Limits { scopes_max, giant_bytes };
+        let limits = Limits { scopes_max, giant_bytes, ..Limits::default() };
         let mut settings = settings;
         memory.apply(&mut settings);
         let mut pair = Pair {

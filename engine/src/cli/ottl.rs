@@ -160,6 +160,7 @@ fn transformed(arguments: &Arguments, context: Context, batch: &mut Batch) -> (V
     let turn = Turn {
         now_ns: 0,
         memory_is_short: false,
+        pressure: 0.0,
         clock: Clock::start(),
         cells: &cells,
         buffers: &buffers,

@@ -113,6 +113,10 @@ pub(crate) const OURS: &[(&[Step], &str)] = &[
         "the Collector's tail sampler writes no thresholds",
     ),
     (
+        &[Key("processors"), Type(&["tail_sampling"]), Key("stress_relief")],
+        "in the Collector only `memory_limiter` answers pressure, by refusing",
+    ),
+    (
         &[Key("processors"), Type(&["tail_sampling"]), Key("write_reason")],
         "in the Collector the feature gate `processor.tailsamplingprocessor.recordpolicy` names the policy",
     ),

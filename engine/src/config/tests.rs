@@ -95,6 +95,11 @@ fn the_seeds_gateway_loads_as_written() {
     let ProcessorKind::TailSampling(tail) = &config.processors[1].kind else { panic!() };
     assert_eq!(tail.decision_wait_ns, 10_000_000_000);
     assert_eq!(tail.traces_max, None);
+    // What loses nothing is on, what gives traces up is not.
+    let relief = tail.stress_relief;
+    assert_eq!(relief.certain.map(|step| (step.from, step.until)), Some((0.8, 0.75)));
+    assert_eq!(relief.compress.map(|step| (step.from, step.until)), Some((0.85, 0.8)));
+    assert_eq!(relief.shed, None);
     let names: Vec<&str> = tail.policies.iter().map(|policy| policy.name.as_str()).collect();
     assert_eq!(names, ["errors", "slow", "random"]);
     let statements = statements_of(&config, 2);

@@ -46,6 +46,8 @@ pub struct Pipeline {
     crossing: Option<Crossing>,
     /// Items dropped by policy that the books already know of.
     dropped_booked: u64,
+    /// The same of those shed, by node.
+    shed_booked: Vec<u64>,
     /// The same of spans that failed in a node.
     failed_booked: u64,
 }
@@ -79,7 +81,8 @@ impl Pipeline {
         crossing: Option<Crossing>,
     ) -> Pipeline {
         let (outlets, dropped_booked, failed_booked) = (Vec::new(), 0, 0);
-        Pipeline { signal, nodes, items, branches, outlets, crossing, dropped_booked, failed_booked }
+        let shed_booked = vec![0; nodes.len()];
+        Pipeline { signal, nodes, items, branches, outlets, crossing, dropped_booked, shed_booked, failed_booked }
     }
 
     /// Joins it to the pipelines behind its connectors, before the first batch.
@@ -257,21 +260,37 @@ impl Pipeline {
         last.queue.offer(request, last, std::mem::take(&mut acks));
     }
 
-    /// Books what policies dropped, and what failed in a node, since the last time, for each exporter that will never see
+    /// Books what policies dropped, what was shed, and what failed in a node, since the last time, for each exporter that will never see
     /// it.
     fn book_dropped(&mut self, turn: Turn<'_>) {
         let dropped: u64 = self.nodes.iter().map(Processor::items_dropped).sum();
         let news = dropped - self.dropped_booked;
         self.dropped_booked = dropped;
+        let shed_news = self.book_shed(turn);
         let failed: u64 = self.nodes.iter().map(Processor::spans_failed).sum();
         let failed_news = failed - self.failed_booked;
         self.failed_booked = failed;
-        if news > 0 || failed_news > 0 {
+        if news > 0 || shed_news > 0 || failed_news > 0 {
             for book in self.books() {
                 turn.cells.add(book.dropped, news);
+                turn.cells.add(book.shed, shed_news);
                 turn.cells.add(book.failed, failed_news);
             }
         }
+    }
+
+    /// Counts what each node shed since the last time. Returns the sum.
+    fn book_shed(&mut self, turn: Turn<'_>) -> u64 {
+        let mut sum = 0;
+        for ((node, booked), series) in self.nodes.iter().zip(&mut self.shed_booked).zip(&self.items) {
+            let news = node.spans_shed() - *booked;
+            if news > 0 {
+                *booked += news;
+                turn.cells.add(series.dropped, news);
+                sum += news;
+            }
+        }
+        sum
     }
 
     /// Shows what is in flight, counted from those who hold it.

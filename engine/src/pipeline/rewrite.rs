@@ -390,6 +390,7 @@ mod tests {
         let turn = Turn {
             now_ns: 0,
             memory_is_short: false,
+            pressure: 0.0,
             clock: crate::shard::clock::Clock::start(),
             cells: &cells,
             buffers: &Buffers::new(0),

@@ -420,6 +420,7 @@ mod tests {
             let turn = Turn {
                 now_ns: self.now_ns,
                 memory_is_short: false,
+                pressure: 0.0,
                 cells: &self.cells,
                 clock: Clock::start(),
                 buffers: &self.buffers,

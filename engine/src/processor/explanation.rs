@@ -11,7 +11,7 @@ pub struct Explanation {
     pub pipeline: String,
     /// In hexadecimal digits.
     pub trace_id: String,
-    /// `sampled`, `not sampled`, `dropped`, `too large`, `dropped by a drain`, `pending`.
+    /// `sampled`, `not sampled`, `dropped`, `too large`, `shed`, `dropped by a drain`, `pending`.
     pub outcome: String,
     /// The policy that decided; empty if none did.
     pub policy: String,
@@ -76,6 +76,7 @@ impl Explanation {
             Outcome::Dropped => ("dropped", dropping(entry, policies)),
             Outcome::NotSampled => ("not sampled", None),
             Outcome::TooLarge => ("too large", None),
+            Outcome::Shed => ("shed", None),
             Outcome::Drained => ("dropped by a drain", None),
         };
         let said = (0_u16..).zip(policies).map(|(place, policy)| policy.said(entry.answers.of(place)));

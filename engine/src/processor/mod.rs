@@ -52,6 +52,8 @@ pub struct Turn<'a> {
     pub now_ns: u64,
     /// The edge is about to refuse, or does: nobody keeps memory for later.
     pub memory_is_short: bool,
+    /// Memory leased by all shards, as a part of what may be before the edge refuses.
+    pub pressure: f64,
     /// For measuring how long the turn itself takes.
     pub clock: crate::shard::clock::Clock,
     /// The shard's counters.
@@ -108,6 +110,14 @@ impl Processor {
             Processor::ProbabilisticSampler(node) => node.spans_dropped(),
             Processor::TailSampling(node) => node.spans_dropped(),
             Processor::Filter(node) => node.spans_dropped(),
+            _ => 0,
+        }
+    }
+
+    /// Spans that it gave up because memory was short, ever.
+    pub fn spans_shed(&self) -> u64 {
+        match self {
+            Processor::TailSampling(node) => node.spans_shed(),
             _ => 0,
         }
     }

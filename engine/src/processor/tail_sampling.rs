@@ -17,7 +17,7 @@ use bytes::Bytes;
 use codecs::otlp::{SpanIndex, TraceId};
 use sampling::release::RELEASE_BYTES_MAX;
 use sampling::settings::Policy;
-use sampling::{Counters, Entry, Release, Sampler, Select};
+use sampling::{Counters, Entry, Release, Sampler, Select, Steps};
 
 /// Kept spans in one outgoing batch: large enough to pay for its envelopes, small enough to leave between two requests.
 const RELEASE_SPANS_MAX: usize = 4096;
@@ -34,6 +34,7 @@ pub struct TailSampling {
     /// What the cells already know.
     shown: Counters,
     traces_shown: u64,
+    steps_shown: [bool; 4],
     policies: Vec<PolicyName>,
 }
 
@@ -50,7 +51,16 @@ impl TailSampling {
     pub fn new(sampler: Sampler, series: TailSamplingSeries) -> TailSampling {
         let shown = sampler.counters().clone();
         let (release, full) = (Release::default(), VecDeque::new());
-        TailSampling { sampler, release, full, series, shown, traces_shown: 0, policies: Vec::new() }
+        TailSampling {
+            sampler,
+            release,
+            full,
+            series,
+            shown,
+            traces_shown: 0,
+            steps_shown: [false; 4],
+            policies: Vec::new(),
+        }
     }
 
     /// Notes from now on what each policy says; these are those of the sampler. `budget_bytes` is this shard's part of the
@@ -108,6 +118,7 @@ impl TailSampling {
             out.push(batch);
             return true;
         }
+        self.sampler.tell_pressure(turn.pressure);
         let decided_before = self.shown.traces_decided();
         let more = if drain {
             self.sampler.decide_all(turn.now_ns, RELEASE_SPANS_MAX, &mut self.release)
@@ -141,8 +152,12 @@ impl TailSampling {
         news(series.late_spans.sampled, |counters| counters.late_spans_kept);
         news(series.late_spans.not_sampled, |counters| counters.late_spans_dropped);
         news(series.decided_before_time.certain, |counters| {
-            counters.traces_certainly_sampled + counters.traces_certainly_dropped
+            counters.traces_certainly_sampled + counters.traces_certainly_dropped - counters.traces_certain_under_stress
         });
+        news(series.decided_before_time.stress, |counters| counters.traces_certain_under_stress);
+        news(series.traces_shed, |counters| counters.traces_shed);
+        news(series.compressed_bytes, |counters| counters.bytes_compressed);
+        news(series.compressed_to_bytes, |counters| counters.bytes_compressed_to);
         news(series.decided_before_time.complete, |counters| counters.traces_complete);
         news(series.decided_before_time.root, |counters| counters.traces_decided_after_root);
         news(series.decided_before_time.size, |counters| counters.traces_cut);
@@ -163,6 +178,17 @@ impl TailSampling {
         cells.lower(series.traces_on_memory, self.traces_shown.saturating_sub(pending));
         self.traces_shown = pending;
         self.shown.clone_from(now);
+        self.show_steps(cells);
+    }
+
+    fn show_steps(&mut self, cells: &Cells) {
+        let Steps { certain, compress, shed, shed_errors } = self.sampler.stress_relief();
+        let steps = [certain, compress, shed > 0, shed_errors > 0];
+        for ((gauge, shown), now) in self.series.stress_relief.iter().zip(&mut self.steps_shown).zip(steps) {
+            cells.raise(*gauge, u64::from(now && !*shown));
+            cells.lower(*gauge, u64::from(*shown && !now));
+            *shown = now;
+        }
     }
 
     fn emit(&mut self, turn: Turn<'_>, out: &mut Vec<Batch>) {
@@ -190,7 +216,12 @@ impl TailSampling {
     /// Spans of traces that no policy wanted, ever.
     pub fn spans_dropped(&self) -> u64 {
         let counters = self.sampler.counters();
-        counters.spans_dropped
+        counters.spans_dropped - counters.spans_shed
+    }
+
+    /// Spans given up because memory was short, ever. Later ones of their traces count as dropped.
+    pub fn spans_shed(&self) -> u64 {
+        self.sampler.counters().spans_shed
     }
 
     /// Memory of the trace table and everything around it.

@@ -468,6 +468,7 @@ mod tests {
             let turn = Turn {
                 now_ns: 0,
                 memory_is_short: false,
+                pressure: 0.0,
                 clock: Clock::start(),
                 cells: &self.cells,
                 buffers: &self.buffers,

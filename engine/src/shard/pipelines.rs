@@ -173,9 +173,11 @@ impl Pipelines {
 }
 
 fn turn_of(shard: &ShardContext, now_ns: u64) -> Turn<'_> {
+    let pressure = shard.lease.pressure();
     Turn {
         now_ns,
-        memory_is_short: shard.lease.pressure() >= PRESSURE_SHORT,
+        memory_is_short: pressure >= PRESSURE_SHORT,
+        pressure,
         cells: &shard.cells,
         clock: shard.clock,
         buffers: &shard.buffers,

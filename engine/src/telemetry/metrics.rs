@@ -252,6 +252,14 @@ metrics! {
             "Spans that were decided, by what decided about them.";
         TAIL_DECIDED_BEFORE_TIME: Kind::Counter, Normal, "tracegate_tail_sampling_traces_decided_before_time",
             "Traces decided before their decision wait was over, by why they could be.";
+        TAIL_STRESS_RELIEF: Kind::Gauge, Normal, "tracegate_tail_sampling_stress_relief_shards",
+            "Shards that relieve memory by this step now.";
+        TAIL_TRACES_SHED: Kind::Counter, Normal, "tracegate_tail_sampling_traces_shed",
+            "Traces given up by chance, undecided, because memory was short.";
+        TAIL_COMPRESSED_BYTES: Kind::Counter, Normal, "tracegate_tail_sampling_compressed_bytes",
+            "Bytes of pending spans that were compressed because memory was short, before.";
+        TAIL_COMPRESSED_TO_BYTES: Kind::Counter, Normal, "tracegate_tail_sampling_compressed_to_bytes",
+            "Bytes that compressed pending spans took.";
         TAIL_LATE_SPANS: Kind::Counter, Normal, "tracegate_tail_sampling_late_spans",
             "Spans that came after their trace was decided when it was due, and were kept or dropped as it was.";
         EXPORTER_SPLIT_REQUESTS: Kind::Counter, Normal, "tracegate_exporter_split_requests",
@@ -739,6 +747,14 @@ pub struct TailSamplingSeries {
     pub late_spans: SampledSeries,
     /// Traces decided before their time, and why.
     pub decided_before_time: BeforeTimeSeries,
+    /// Shards that take a step of the stress relief: certain, compress, shed, shed errors.
+    pub stress_relief: [Gauge; 4],
+    /// Traces shed.
+    pub traces_shed: Counter,
+    /// Bytes of pending spans before they were compressed.
+    pub compressed_bytes: Counter,
+    /// And after.
+    pub compressed_to_bytes: Counter,
     /// Traces new to the table.
     pub new_trace_id_received: Counter,
     /// Nanoseconds one tick spent deciding.
@@ -768,6 +784,8 @@ pub struct BeforeTimeSeries {
     pub root: Counter,
     /// They grew larger than what is held of one trace.
     pub size: Counter,
+    /// No later span could change the decision, and memory was short.
+    pub stress: Counter,
 }
 
 /// What was said of traces.
@@ -841,8 +859,14 @@ impl TailSamplingSeries {
                     complete: why("complete"),
                     root: why("root"),
                     size: why("size"),
+                    stress: why("stress"),
                 }
             },
+            stress_relief: ["certain", "compress", "shed", "shed_errors"]
+                .map(|step| schema.gauge(&TAIL_STRESS_RELIEF, &[("processor", processor_id), ("step", step)])),
+            traces_shed: schema.counter(&TAIL_TRACES_SHED, &own),
+            compressed_bytes: schema.counter(&TAIL_COMPRESSED_BYTES, &own),
+            compressed_to_bytes: schema.counter(&TAIL_COMPRESSED_TO_BYTES, &own),
             new_trace_id_received: schema.counter(&TAIL_NEW_TRACE_ID_RECEIVED, &[]),
             decision_timer_latency_ns: schema.histogram(&TAIL_DECISION_TIMER_LATENCY, &[]),
             policy_evaluation_error: schema.counter(&TAIL_POLICY_EVALUATION_ERROR, &[]),

@@ -62,6 +62,14 @@ pub(crate) fn questions(settings: &Settings) -> usize {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Conditions(pub(crate) u64);
 
+impl Conditions {
+    /// Some span had the status ERROR.
+    #[inline]
+    pub(crate) fn has_error(self) -> bool {
+        self.0 & status_code::condition_of(codecs::otlp::StatusCode::Error) != 0
+    }
+}
+
 /// The W3C `sampled` flag, and the bit of [`Conditions`] it sets.
 const FLAG_SAMPLED: u32 = 1;
 const FLAG_SAMPLED_CONDITION: u64 = 1 << 3;
@@ -159,7 +167,7 @@ impl Rules {
             looks_into_spans: false,
             asks_for_bytes: false,
             hash: None,
-            compares: settings.write_threshold,
+            compares: settings.write_threshold || settings.stress_relief.shed.is_some(),
         };
         let policies = settings.policies.iter().enumerate();
         let policies = policies.map(|(position, policy)| (position as u16, compiler.compile(&policy.rule)));

@@ -9,6 +9,9 @@
 //! many of its bytes are live; without live bytes it goes to the free list and is filled again, warm. It is never
 //! lent to anybody. A span larger than a chunk gets a chunk of its own size, given back with it.
 //!
+//! Under pressure a full chunk may be packed (see [`super::packed`]): it gives its memory to the next one, and its spans
+//! are read back from the packed bytes.
+//!
 //! New chunks are written to once before they are used: the kernel clears their pages then, not between two requests
 //! of a burst, and memory that is charged is memory that is there.
 
@@ -17,11 +20,18 @@ use std::collections::VecDeque;
 use codecs::otlp::{SpanItem, SpanKind, StatusCode, TraceId};
 
 use super::envelopes::{EnvelopePair, Envelopes, ScopeHandle, SpanScope};
+use super::packed::{Packed, Packer, open_max};
 use super::record::{NONE, Run};
 use super::watermark::Watermark;
 
 /// Size of a chunk: some 600 spans, a fraction of a millisecond of one shard's input.
 pub(crate) const CHUNK_BYTES: usize = 256 * 1024;
+
+/// Chunks looked at in one call, in search of one to pack.
+const PACK_LOOKS_MAX: usize = 1_024;
+
+/// Free chunks that packing leaves for the next spans; beyond them the memory of a packed chunk goes back at once.
+const FREE_AFTER_PACKING: usize = 4;
 
 /// Chunks given back to the allocator in one call at most: each is a system call.
 const CHUNKS_GIVEN_BACK_MAX: usize = 64;
@@ -57,11 +67,22 @@ enum State {
     Sparse,
     /// Sparse and what could be moved was; frees itself in time.
     Evacuated,
+    /// Packed: has packed bytes instead of memory of its own.
+    Packed,
+    /// Packed, and what is live in it would take less than its packed bytes.
+    Thin,
+    /// Thin and what could be moved was.
+    Drained,
 }
 
 #[derive(Debug, Default)]
 struct Chunk {
     bytes: Box<[u8]>,
+    packed: Option<Box<Packed>>,
+    /// Packing it would save nothing.
+    is_dense: bool,
+    /// When it was full.
+    sealed_ns: u64,
     filled: usize,
     live: usize,
     /// Each filling of a chunk has a number of its own, so that a scope is counted once per filling.
@@ -75,13 +96,20 @@ struct Chunk {
 
 #[derive(Debug)]
 pub(crate) struct Chunks {
+    chunk_bytes_each: usize,
+    now_ns: u64,
+    packer: Packer,
+    packing: Packing,
     chunks: Vec<Chunk>,
     current: u32,
     free: Vec<u32>,
     vacant: Vec<u32>,
     /// Chunks to evacuate should memory be short of use; each at most once.
     sparse: VecDeque<u32>,
+    /// Packed chunks to unpack what is live in them; each filling at most once.
+    thin: VecDeque<u32>,
     fillings: u64,
+    /// In chunks that are not packed.
     live_bytes: usize,
     /// Memory of all chunks, whatever their state and size.
     chunk_bytes: usize,
@@ -92,9 +120,28 @@ pub(crate) struct Chunks {
     watermark: Watermark,
 }
 
+/// What packing did, and what is packed.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Packing {
+    /// Bytes of chunks packed so far, before and after.
+    pub(crate) bytes_before: u64,
+    pub(crate) bytes_after: u64,
+    /// Chunks packed now, and their memory.
+    chunks: usize,
+    bytes: usize,
+    /// The next chunk to look at.
+    next: usize,
+}
+
 impl Chunks {
-    pub(crate) fn new() -> Self {
+    /// `chunk_bytes_each`: size of a chunk.
+    pub(crate) fn new(chunk_bytes_each: usize) -> Self {
         Self {
+            chunk_bytes_each,
+            now_ns: 0,
+            packer: Packer::default(),
+            packing: Packing::default(),
+            thin: VecDeque::new(),
             chunks: Vec::new(),
             current: NONE,
             free: Vec::new(),
@@ -163,7 +210,7 @@ impl Chunks {
     #[inline]
     fn room(&mut self, size: usize, envelopes: &mut Envelopes) -> Run {
         let fits = match self.chunks.get(self.current as usize) {
-            Some(chunk) => chunk.filled + size <= CHUNK_BYTES,
+            Some(chunk) => chunk.filled + size <= self.chunk_bytes_each,
             None => false,
         };
         let target = if fits { self.current } else { self.next_chunk(size, envelopes) };
@@ -178,13 +225,13 @@ impl Chunks {
 
     #[cold]
     fn next_chunk(&mut self, size: usize, envelopes: &mut Envelopes) -> u32 {
-        if size > CHUNK_BYTES {
+        if size > self.chunk_bytes_each {
             return self.add_chunk(size, State::Sealed);
         }
         self.seal_current(envelopes);
         let next = match self.free.pop() {
             Some(free) => free,
-            None => self.add_chunk(CHUNK_BYTES, State::Free),
+            None => self.add_chunk(self.chunk_bytes_each, State::Free),
         };
         self.in_use += 1;
         self.watermark.observe(self.in_use);
@@ -194,6 +241,7 @@ impl Chunks {
         chunk.state = State::Current;
         chunk.filled = 0;
         chunk.filling = self.fillings;
+        chunk.is_dense = false;
         self.current = next;
         next
     }
@@ -203,6 +251,10 @@ impl Chunks {
         let chunk =
             Chunk { bytes: vec![FILL; size].into_boxed_slice(), filling: self.fillings, state, ..Chunk::default() };
         self.chunk_bytes += size;
+        self.enlist(chunk)
+    }
+
+    fn enlist(&mut self, chunk: Chunk) -> u32 {
         match self.vacant.pop() {
             Some(vacant) => {
                 let listed = self.chunks[vacant as usize].listed;
@@ -223,6 +275,7 @@ impl Chunks {
         };
         self.current = NONE;
         chunk.state = State::Sealed;
+        chunk.sealed_ns = self.now_ns;
         if chunk.live == 0 {
             self.free_chunk(sealed, envelopes);
         } else {
@@ -247,6 +300,9 @@ impl Chunks {
         let chunk = &mut self.chunks[run.chunk as usize];
         assert!(chunk.live >= length, "live bytes of a chunk are the lengths of its runs");
         chunk.live -= length;
+        if chunk.packed.is_some() {
+            return self.release_packed(run.chunk, envelopes);
+        }
         self.live_bytes -= length;
         if chunk.live == 0 {
             self.without_live_bytes(run.chunk, envelopes);
@@ -255,10 +311,23 @@ impl Chunks {
         }
     }
 
+    #[cold]
+    fn release_packed(&mut self, number: u32, envelopes: &mut Envelopes) {
+        let chunk = &mut self.chunks[number as usize];
+        if chunk.live == 0 {
+            return self.free_chunk(number, envelopes);
+        }
+        let packed_bytes = chunk.packed.as_ref().map_or(0, |packed| packed.bytes());
+        if chunk.state == State::Packed && chunk.live * 2 < packed_bytes {
+            chunk.state = State::Thin;
+            self.thin.push_back(number);
+        }
+    }
+
     #[inline]
     fn note_if_sparse(&mut self, chunk: u32) {
         let entry = &mut self.chunks[chunk as usize];
-        if entry.live * 2 < entry.filled && entry.bytes.len() == CHUNK_BYTES {
+        if entry.live * 2 < entry.filled && entry.bytes.len() == self.chunk_bytes_each {
             entry.state = State::Sparse;
             if !entry.listed {
                 entry.listed = true;
@@ -288,7 +357,7 @@ impl Chunks {
             envelopes.release(handle);
         }
         chunk.filled = 0;
-        if chunk.bytes.len() == CHUNK_BYTES {
+        if chunk.bytes.len() == self.chunk_bytes_each {
             chunk.state = State::Free;
             self.in_use -= 1;
             self.free.push(number);
@@ -302,20 +371,96 @@ impl Chunks {
         let chunk = std::mem::replace(&mut self.chunks[number as usize], vacant);
         self.chunk_bytes -= chunk.bytes.len();
         self.scope_slots -= chunk.scopes.capacity();
+        if let Some(packed) = chunk.packed {
+            self.packing.chunks -= 1;
+            self.packing.bytes -= packed.bytes();
+        }
         self.vacant.push(number);
     }
 
     /// The span at `offset` of `chunk`.
     #[inline]
-    pub(crate) fn read(&self, chunk: u32, offset: u32) -> StoredSpan<'_> {
-        let chunk = &self.chunks[chunk as usize];
+    pub(crate) fn read(&mut self, chunk: u32, offset: u32) -> StoredSpan<'_> {
+        let chunk = &mut self.chunks[chunk as usize];
+        if let Some(packed) = &mut chunk.packed {
+            let open_max = open_max(self.packing.chunks, self.chunk_bytes_each);
+            let (block, start) = self.packer.open(packed, offset, open_max);
+            return read(&block[(offset - start) as usize..]);
+        }
         read(&chunk.bytes[offset as usize..chunk.filled])
+    }
+
+    /// Says what time it is: a chunk that is full from now on was full then.
+    pub(crate) fn tell_time(&mut self, now_ns: u64) {
+        self.now_ns = now_ns;
+    }
+
+    /// Packs the next chunk that was full for a time within `age_ns`. False: none was found in one look around.
+    pub(crate) fn pack_next(&mut self, age_ns: &std::ops::Range<u64>) -> bool {
+        for _ in 0..self.chunks.len().min(PACK_LOOKS_MAX) {
+            let number = self.packing.next % self.chunks.len();
+            self.packing.next = number + 1;
+            let chunk = &self.chunks[number];
+            let is_full = matches!(chunk.state, State::Sealed | State::Sparse | State::Evacuated);
+            let may_shrink = !chunk.is_dense && chunk.bytes.len() == self.chunk_bytes_each;
+            if is_full && may_shrink && age_ns.contains(&self.now_ns.saturating_sub(chunk.sealed_ns)) {
+                self.pack(number);
+                return true;
+            }
+        }
+        false
+    }
+
+    fn pack(&mut self, number: usize) {
+        let chunk = &mut self.chunks[number];
+        let packed = self.packer.pack(&chunk.bytes[..chunk.filled], |span| read(span).size);
+        let Some(packed) = packed else {
+            chunk.is_dense = true;
+            return;
+        };
+        self.packing.bytes_before += chunk.filled as u64;
+        self.packing.bytes_after += packed.bytes() as u64;
+        self.packing.chunks += 1;
+        self.packing.bytes += packed.bytes();
+        chunk.packed = Some(Box::new(packed));
+        chunk.state = State::Packed;
+        let bytes = std::mem::take(&mut chunk.bytes);
+        self.live_bytes -= chunk.live;
+        self.in_use -= 1;
+        if self.free.len() >= FREE_AFTER_PACKING {
+            self.chunk_bytes -= bytes.len();
+            return;
+        }
+        let free = self.enlist(Chunk { bytes, state: State::Free, ..Chunk::default() });
+        self.free.push(free);
+    }
+
+    pub(crate) fn packing(&self) -> Packing {
+        self.packing
+    }
+
+    /// Blocks of packed chunks that were unpacked so far.
+    pub(crate) fn blocks_opened(&self) -> u64 {
+        self.packer.opened()
+    }
+
+    /// A packed chunk whose live spans would take less memory as they were.
+    pub(crate) fn next_thin(&mut self) -> Option<u32> {
+        loop {
+            let number = self.thin.pop_front()?;
+            let chunk = &mut self.chunks[number as usize];
+            if chunk.state == State::Thin {
+                chunk.state = State::Drained;
+                return Some(number);
+            }
+        }
     }
 
     /// A chunk to evacuate, if unused bytes of chunks in use exceed a quarter of the live ones. Below that it is
     /// cheaper to wait: nearly all traces of a chunk are decided within the time that their spans took to arrive.
     pub(crate) fn next_sparse(&mut self) -> Option<u32> {
-        while self.in_use * CHUNK_BYTES > self.live_bytes + self.live_bytes / 4 + CHUNKS_UNUSED_MIN * CHUNK_BYTES {
+        let each = self.chunk_bytes_each;
+        while self.in_use * each > self.live_bytes + self.live_bytes / 4 + CHUNKS_UNUSED_MIN * each {
             let number = self.sparse.pop_front()?;
             let chunk = &mut self.chunks[number as usize];
             chunk.listed = false;
@@ -337,9 +482,7 @@ impl Chunks {
     pub(crate) fn relocate(&mut self, run: Run, envelopes: &mut Envelopes) -> Run {
         let moved = self.room(run.length as usize, envelopes);
         assert_ne!(moved.chunk, run.chunk, "a sealed chunk is not written to");
-        let (source, target) = pair_mut(&mut self.chunks, run.chunk, moved.chunk);
-        let bytes = &source.bytes[run.offset as usize..(run.offset + run.length) as usize];
-        target.bytes[moved.offset as usize..(moved.offset + moved.length) as usize].copy_from_slice(bytes);
+        self.copy(run, moved);
         let mut offset = moved.offset;
         while offset < moved.offset + moved.length {
             let stored = self.read(moved.chunk, offset);
@@ -352,8 +495,29 @@ impl Chunks {
         moved
     }
 
+    fn copy(&mut self, run: Run, moved: Run) {
+        let open_max = open_max(self.packing.chunks, self.chunk_bytes_each);
+        let (source, target) = pair_mut(&mut self.chunks, run.chunk, moved.chunk);
+        let target = &mut target.bytes[moved.offset as usize..(moved.offset + moved.length) as usize];
+        let Some(packed) = &mut source.packed else {
+            return target.copy_from_slice(&source.bytes[run.offset as usize..(run.offset + run.length) as usize]);
+        };
+        let mut copied = 0;
+        while copied < target.len() {
+            let offset = run.offset + copied as u32;
+            let (block, start) = self.packer.open(packed, offset, open_max);
+            let block = &block[(offset - start) as usize..];
+            let part = block.len().min(target.len() - copied);
+            target[copied..copied + part].copy_from_slice(&block[..part]);
+            copied += part;
+        }
+    }
+
     pub(crate) fn rotate_window(&mut self) {
         self.watermark.rotate(self.in_use);
+        if self.packing.chunks == 0 {
+            self.packer.rest();
+        }
     }
 
     /// Gives back free chunks that no recent window needed. True if there are more than one call gives back.
@@ -369,16 +533,19 @@ impl Chunks {
 
     pub(crate) fn bytes(&self) -> usize {
         self.chunk_bytes
+            + self.packing.bytes
+            + self.packer.bytes()
             + self.scope_slots * size_of::<ScopeHandle>()
             + self.chunks.capacity() * size_of::<Chunk>()
-            + (self.free.capacity() + self.vacant.capacity() + self.sparse.capacity()) * size_of::<u32>()
+            + (self.free.capacity() + self.vacant.capacity() + self.sparse.capacity() + self.thin.capacity())
+                * size_of::<u32>()
     }
 }
 
 /// Unused memory that is not worth a copy, in chunks.
 const CHUNKS_UNUSED_MIN: usize = 16;
 
-fn pair_mut(chunks: &mut [Chunk], source: u32, target: u32) -> (&Chunk, &mut Chunk) {
+fn pair_mut(chunks: &mut [Chunk], source: u32, target: u32) -> (&mut Chunk, &mut Chunk) {
     let [source, target] =
         chunks.get_disjoint_mut([source as usize, target as usize]).expect("two different chunks of the pool");
     (source, target)

@@ -14,6 +14,7 @@ mod dropped;
 mod envelopes;
 mod hash;
 mod index;
+mod packed;
 mod queue;
 mod quiet;
 mod record;
@@ -35,7 +36,7 @@ use slab::Slab;
 pub use dropped::{BYTES_PER_DROPPED, FALSE_POSITIVES_MAX};
 pub use index::BYTES_PER_KEPT;
 
-pub(crate) use chunks::StoredSpan;
+pub(crate) use chunks::{CHUNK_BYTES, Packing, StoredSpan};
 pub(crate) use envelopes::{EnvelopePair, Envelopes, SCOPES_MAX, ScopeHandle, SpanScope};
 pub(crate) use hash::Seed;
 pub(crate) use index::Known;
@@ -47,6 +48,9 @@ const RUNS_SEARCHED_MAX: usize = 64;
 /// A trace of more spans is not looked through for missing parents: it waits for its deadline.
 pub(crate) const SPANS_RESOLVED_MAX: u32 = 4_096;
 
+/// Unpacking a block of a packed chunk takes as long as so many looks at other traces.
+const LOOKS_PER_BLOCK: usize = 64;
+
 /// Sizes of what the table remembers.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Memory {
@@ -55,6 +59,8 @@ pub(crate) struct Memory {
     pub(crate) kept_bytes_max: usize,
     /// Bytes for dropped ones.
     pub(crate) dropped_bytes_max: usize,
+    /// Size of a chunk of span bytes.
+    pub(crate) chunk_bytes: usize,
 }
 
 /// The ids of one trace's spans and of their parents, for [`TraceTable::is_complete`].
@@ -99,7 +105,7 @@ impl TraceTable {
             dropped: Dropped::new(memory.dropped_bytes_max),
             records: Slab::new(),
             nodes: Slab::new(),
-            chunks: Chunks::new(),
+            chunks: Chunks::new(memory.chunk_bytes),
             envelopes: Envelopes::new(seed, memory.scopes_max),
             waiting: Queue::new(List::Waiting),
             after_root: Queue::new(List::AfterRoot),
@@ -241,12 +247,12 @@ impl TraceTable {
     }
 
     /// Bytes of the span messages of an undecided trace, counted where they lie.
-    pub(crate) fn span_bytes(&self, slot: u32) -> u64 {
-        let mut sum = 0;
+    pub(crate) fn span_bytes(&mut self, slot: u32) -> u64 {
+        let (mut sum, chunks) = (0, &mut self.chunks);
         self.records.at(slot).for_each_run(&self.nodes, |run| {
             let mut offset = 0;
             while offset < run.length {
-                let stored = self.chunks.read(run.chunk, run.offset + offset);
+                let stored = chunks.read(run.chunk, run.offset + offset);
                 sum += stored.bytes.len() as u64;
                 offset += stored.size as u32;
             }
@@ -269,7 +275,11 @@ impl TraceTable {
             let Some(Look::Quiet(slot)) = look else {
                 continue;
             };
-            if self.is_complete(slot) {
+            let opened = self.chunks.blocks_opened();
+            let is_complete = self.is_complete(slot);
+            let opened = usize::try_from(self.chunks.blocks_opened() - opened).unwrap_or(usize::MAX);
+            *looks_max = looks_max.saturating_sub(opened.saturating_mul(LOOKS_PER_BLOCK));
+            if is_complete {
                 self.take_undecided(slot);
                 return Some(slot);
             }
@@ -411,9 +421,15 @@ impl TraceTable {
 
     /// Moves what lives in one sparse chunk to the current one, if too much memory lies idle.
     pub(crate) fn evacuate(&mut self) {
-        let Some(chunk) = self.chunks.next_sparse() else {
-            return;
-        };
+        if let Some(chunk) = self.chunks.next_sparse() {
+            self.evacuate_chunk(chunk);
+        }
+        if let Some(chunk) = self.chunks.next_thin() {
+            self.evacuate_chunk(chunk);
+        }
+    }
+
+    fn evacuate_chunk(&mut self, chunk: u32) {
         let mut offset = 0;
         // The chunk may become free, with nothing filled, while its last run moves.
         while offset < self.chunks.filled(chunk) {
@@ -432,6 +448,40 @@ impl TraceTable {
                 None => offset += size,
             }
         }
+    }
+
+    /// Says what time it is, before anything that depends on it.
+    #[inline]
+    pub(crate) fn tell_time(&mut self, now_ns: u64) {
+        self.chunks.tell_time(now_ns);
+    }
+
+    /// See [`Chunks::pack_next`].
+    pub(crate) fn pack_next(&mut self, age_ns: &std::ops::Range<u64>) -> bool {
+        self.chunks.pack_next(age_ns)
+    }
+
+    pub(crate) fn packing(&self) -> Packing {
+        self.chunks.packing()
+    }
+
+    pub(crate) fn blocks_opened(&self) -> u64 {
+        self.chunks.blocks_opened()
+    }
+
+    /// Slots that records may be in are below this.
+    pub(crate) fn slots(&self) -> u32 {
+        self.records.slots()
+    }
+
+    /// The undecided trace in this slot.
+    pub(crate) fn find_undecided(&self, slot: u32) -> Option<&Record> {
+        self.records.find(slot).filter(|record| record.list.is_undecided())
+    }
+
+    /// A trace of which nothing is known is dropped before it begins.
+    pub(crate) fn drop_unseen(&mut self, hash: u64) {
+        self.dropped.insert(hash, true);
     }
 
     /// What a burst needed and nothing after it is surplus from the second call on.

@@ -74,6 +74,11 @@ impl<T: Copy + Default> Slab<T> {
         }
     }
 
+    /// All slots are below this.
+    pub(crate) fn slots(&self) -> u32 {
+        (self.pages.len() * PAGE_SLOTS) as u32
+    }
+
     /// What a slot that may have been freed holds; `None` if its page was given back since.
     #[inline]
     pub(crate) fn find(&self, slot: u32) -> Option<&T> {

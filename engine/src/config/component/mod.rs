@@ -31,6 +31,7 @@ pub(crate) mod redaction;
 pub(crate) mod remote_write;
 pub(crate) mod resource;
 pub(crate) mod span_metrics;
+mod stress_relief;
 mod tail_policies;
 pub(crate) mod tail_sampling;
 pub(crate) mod tls;

@@ -6,6 +6,7 @@ use sampling::settings::{
     BYTES_PER_DROPPED, BYTES_PER_KEPT, KEY_ATTRIBUTES_MAX, Policy, QUESTIONS_MAX, Rule, Settings,
 };
 
+use super::stress_relief;
 use super::tail_policies::{self, Within};
 use crate::config::checked::ProcessorKind;
 use crate::config::diagnostic::{Place, shown};
@@ -43,6 +44,7 @@ pub(crate) fn check(field: &Field<'_>) -> Option<ProcessorKind> {
     let (kept_memory_bytes, dropped_memory_bytes) = decision_memory(&section);
     let write_threshold = section.boolean("write_threshold", false);
     let write_reason = section.boolean("write_reason", false);
+    let stress_relief = stress_relief::check(&section, write_threshold);
     keys_not_built(&section);
     let policies = policies(&section, write_threshold);
     let settings = Settings {
@@ -53,6 +55,7 @@ pub(crate) fn check(field: &Field<'_>) -> Option<ProcessorKind> {
         drop_pending_in_drain,
         write_threshold,
         write_reason,
+        stress_relief,
         sample_on_first_match,
         decide_when_certain,
         complete_quiet_ns,
