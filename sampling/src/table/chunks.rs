@@ -12,8 +12,8 @@
 //! Under pressure a full chunk may be packed (see [`super::packed`]): it gives its memory to the next one, and its spans
 //! are read back from the packed bytes.
 //!
-//! New chunks are written to once before they are used: the kernel clears their pages then, not between two requests
-//! of a burst, and memory that is charged is memory that is there.
+//! Each page of a new chunk is written to before it is used: the kernel clears it then, not between two requests of a
+//! burst, and memory that is charged is memory that is there.
 
 use std::collections::VecDeque;
 
@@ -36,8 +36,8 @@ const FREE_AFTER_PACKING: usize = 4;
 /// Chunks given back to the allocator in one call at most: each is a system call.
 const CHUNKS_GIVEN_BACK_MAX: usize = 64;
 
-/// What a new chunk is filled with; not zero, so that the pages are really written.
-const FILL: u8 = 0xa5;
+/// The smallest page of any machine.
+const PAGE_BYTES: usize = 4_096;
 
 /// A stored span as it is read back.
 #[derive(Debug)]
@@ -248,8 +248,7 @@ impl Chunks {
 
     fn add_chunk(&mut self, size: usize, state: State) -> u32 {
         self.fillings += 1;
-        let chunk =
-            Chunk { bytes: vec![FILL; size].into_boxed_slice(), filling: self.fillings, state, ..Chunk::default() };
+        let chunk = Chunk { bytes: memory(size), filling: self.fillings, state, ..Chunk::default() };
         self.chunk_bytes += size;
         self.enlist(chunk)
     }
@@ -540,6 +539,14 @@ impl Chunks {
             + (self.free.capacity() + self.vacant.capacity() + self.sparse.capacity() + self.thin.capacity())
                 * size_of::<u32>()
     }
+}
+
+/// Memory whose pages are there. The kernel gives them cleared and the allocator knows it, so one byte of each is all that
+/// is written; not a zero, which a compiler may leave out.
+fn memory(size: usize) -> Box<[u8]> {
+    let mut bytes = vec![0; size].into_boxed_slice();
+    bytes.iter_mut().step_by(PAGE_BYTES).for_each(|first| *first = 1);
+    bytes
 }
 
 /// Unused memory that is not worth a copy, in chunks.
