@@ -1,9 +1,11 @@
 //! Metrics go to Prometheus by remote write: what was sent over OTLP is in the requests, as their decoder reads them; a
-//! backend that says "not now" gets them again, one that says "never" does not, and the books know of every point.
+//! backend that says "not now" gets them again, one that says "never" does not, and the books know of every point. Samples
+//! of a series arrive in the order in which they were sent, whichever connections and shards they came through.
 
 mod common;
 
 use codecs::compression::{Compression, Decompressor};
+use codecs::fuzzing::metrics_proto::WriteV1;
 use codecs::fuzzing::remote_write::{SeriesMap, decode_requests};
 use codecs::otlp::Signal;
 use codecs::otlp::proto::{
@@ -16,17 +18,25 @@ use common::grpc::Call;
 use common::http_peer::Asked;
 use common::{Answer, GrpcSender, HttpPeer};
 use prost::Message;
+use std::collections::BTreeMap;
 
 /// A gateway that writes to this peer with these settings more.
 fn start(peer: &HttpPeer, more: &str) -> Gateway {
-    let runtime = Engine::epoll(1).runtime;
+    start_on(Engine::epoll(1), peer, more, "")
+}
+
+/// The same on such an engine, with these processors.
+fn start_on(engine: Engine, peer: &HttpPeer, more: &str, processors: &str) -> Gateway {
+    let (shards, runtime) = (engine.shards, engine.runtime);
     Gateway::start(
         &format!(
             "receivers: {{otlp: {{protocols: {{grpc: {{endpoint: '127.0.0.1:0'}}, http: {{endpoint: '127.0.0.1:0'}}}}}}}}\n\
+             processors: {{batch: {{timeout: 20ms}}, batch/tenants: {{timeout: 20ms, metadata_keys: [x-tenant]}}}}\n\
              exporters:\n  prometheusremotewrite: {{endpoint: 'http://{}/api/v1/write', headers: {{x-scope-orgid: shop}}, \
-             target_info: {{enabled: false}}{more}}}\nservice:\n  engine: {{cores: 1, pin: false, runtime: {runtime}, \
+             target_info: {{enabled: false}}{more}}}\nservice:\n  engine: {{cores: {shards}, pin: false, runtime: {runtime}, \
              shutdown_timeout: 60s, admin: '127.0.0.1:0'}}\n  telemetry: {{metrics: {{address: '127.0.0.1:0', names: \
-             both}}}}\n  pipelines:\n    metrics: {{receivers: [otlp], exporters: [prometheusremotewrite]}}\n",
+             both}}}}\n  pipelines:\n    metrics: {{receivers: [otlp], processors: [{processors}], exporters: \
+             [prometheusremotewrite]}}\n",
             peer.address
         ),
         &[],
@@ -54,6 +64,123 @@ fn orders(points: i64, temporality: i32) -> Vec<u8> {
     let resource = Some(Resource { attributes: vec![attribute("service.name", "shop")], ..Resource::default() });
     let resource = ResourceMetrics { resource, scope_metrics: vec![scope], ..ResourceMetrics::default() };
     ExportMetricsServiceRequest { resource_metrics: vec![resource] }.encode_to_vec()
+}
+
+/// One point of the counter `ticks` of each of these services, with this number as its value and its second.
+fn ticks(services: &[&str], number: u64) -> Vec<u8> {
+    let of = |service: &&str| {
+        let point = NumberDataPoint {
+            time_unix_nano: number * 1_000_000_000,
+            value: Some(NumberValue::AsInt(number as i64)),
+            ..NumberDataPoint::default()
+        };
+        let sum = MetricData::Sum(Sum { data_points: vec![point], aggregation_temporality: 2, is_monotonic: true });
+        let metric = Metric { name: b"ticks".to_vec(), data: Some(sum), ..Metric::default() };
+        let scope = ScopeMetrics { metrics: vec![metric], ..ScopeMetrics::default() };
+        // Resources of one service that differ in what is no label of their series, as pods do.
+        let attributes = vec![attribute("service.name", service), attribute("k8s.pod.name", &format!("pod {number}"))];
+        let resource = Some(Resource { attributes, ..Resource::default() });
+        ResourceMetrics { resource, scope_metrics: vec![scope], ..ResourceMetrics::default() }
+    };
+    ExportMetricsServiceRequest { resource_metrics: services.iter().map(of).collect() }.encode_to_vec()
+}
+
+/// The seconds of every service's samples, in the order in which they arrived.
+fn arrivals(asked: &[Asked]) -> BTreeMap<String, Vec<i64>> {
+    let mut arrived: BTreeMap<String, Vec<i64>> = BTreeMap::new();
+    for request in asked {
+        let mut body = Vec::new();
+        Decompressor::default().decompress(Compression::Snappy, &request.body, 1 << 20, &mut body).expect("snappy");
+        let decoded = WriteV1::decode(&body[..]).expect("a write request");
+        for series in decoded.timeseries {
+            let job = series.labels.iter().find(|label| label.name == "job").expect("every series has a job");
+            let seconds = series.samples.iter().map(|sample| sample.timestamp / 1000);
+            arrived.entry(job.value.clone()).or_default().extend(seconds);
+        }
+    }
+    arrived
+}
+
+const TICKS: u64 = 200;
+
+/// Sends one series of each service over many connections, the next point once the last was answered.
+fn check_order(engine: Engine, processors: &str) {
+    let peer = HttpPeer::answering(&["503 Later\r\nretry-after: 0"]);
+    let gateway =
+        start_on(engine, &peer, ", retry_on_failure: {initial_interval: 1ms, max_interval: 1ms}", processors);
+    let services = ["cart", "checkout", "mail", "search", "stock"];
+    let senders: Vec<GrpcSender> = (0..3 * engine.shards).map(|_| GrpcSender::connect(gateway.grpc)).collect();
+    for number in 1..=TICKS {
+        let call = |message: &[u8]| Call::plain(message).to(Signal::Metrics.grpc_method());
+        let sender = &senders[number as usize % senders.len()];
+        assert_eq!(sender.begin(call(&ticks(&services, number))).wait(), Answer::Taken);
+    }
+    let metrics = gateway.metrics();
+    let crossed = metrics.sum("tracegate_mesh_sent_points", &[]);
+    assert!(engine.shards == 1 || crossed > 0.0, "every shard got some of the points");
+    gateway.stop().assert_nothing_lost();
+    // The first request was refused and sent again.
+    let arrived = arrivals(&peer.asked()[1..]);
+    assert_eq!(arrived.len(), services.len());
+    for (service, seconds) in arrived {
+        let expected: Vec<i64> = (1..=TICKS as i64).collect();
+        assert_eq!(seconds, expected, "{service} with processors [{processors}]");
+    }
+}
+
+#[test]
+fn samples_of_a_series_arrive_in_the_order_in_which_they_were_sent_on_one_and_on_four_shards() {
+    for processors in ["", "batch"] {
+        check_order(Engine::epoll(1), processors);
+        check_order(Engine::epoll(4), processors);
+    }
+}
+
+#[test]
+fn samples_of_a_series_arrive_in_order_on_io_uring_too() {
+    if let Some(engine) = Engine::io_uring(4) {
+        check_order(engine, "batch");
+    }
+}
+
+#[test]
+fn points_that_a_batch_processor_keeps_apart_by_tenant_cross_behind_it_and_none_is_lost() {
+    let peer = HttpPeer::answering(&[]);
+    let gateway = start_on(Engine::epoll(4), &peer, "", "batch/tenants");
+    let senders: Vec<GrpcSender> = (0..8).map(|_| GrpcSender::connect(gateway.grpc)).collect();
+    for number in 1..=TICKS {
+        let call = Call::plain(&ticks(&["cart", "mail"], number)).to(Signal::Metrics.grpc_method());
+        assert_eq!(senders[number as usize % senders.len()].begin(call).wait(), Answer::Taken);
+    }
+    gateway.stop().assert_nothing_lost();
+    for (service, mut seconds) in arrivals(&peer.asked()) {
+        seconds.sort_unstable();
+        assert_eq!(seconds, (1..=TICKS as i64).collect::<Vec<_>>(), "{service}");
+    }
+}
+
+#[test]
+fn a_backend_that_takes_nothing_stops_the_senders_of_every_shard_and_everything_arrives_in_the_end() {
+    // Whatever is asked is refused for now, until the senders have been told to come back.
+    let refusals = ["503 Later"; 4000];
+    let peer = HttpPeer::answering(&refusals);
+    let more = ", remote_write_queue: {queue_size: 4, num_consumers: 1}, retry_on_failure: {initial_interval: 1ms, \
+                max_interval: 1ms, max_elapsed_time: 0s}";
+    let gateway = start_on(Engine::epoll(4), &peer, more, "");
+    let senders: Vec<GrpcSender> = (0..8).map(|_| GrpcSender::connect(gateway.grpc)).collect();
+    let mut told_to_wait = 0;
+    for number in 1..=TICKS {
+        common::wait_for("the point to be taken", || {
+            let call = Call::plain(&ticks(&["cart"], number)).to(Signal::Metrics.grpc_method());
+            let answer = senders[number as usize % senders.len()].begin(call).wait();
+            told_to_wait += usize::from(answer != Answer::Taken);
+            (answer == Answer::Taken).then_some(())
+        });
+    }
+    assert!(told_to_wait > 0, "a queue of four requests holds no two hundred");
+    gateway.stop().assert_nothing_lost();
+    let taken = arrivals(&peer.asked()[refusals.len()..]);
+    assert_eq!(taken["cart"], (1..=TICKS as i64).collect::<Vec<_>>());
 }
 
 fn send(gateway: &Gateway, message: &[u8]) {

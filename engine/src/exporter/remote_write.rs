@@ -5,8 +5,8 @@
 //! ```
 //!
 //! The one idea: a batch is translated once, and a retry sends only what is left of it. The queue in front has one consumer
-//! on each shard, so a batch is settled before the next one starts: samples of a series leave in the order in which they
-//! came over one connection. It never waits or retries itself.
+//! on each shard, so a batch is settled before the next one starts, and a series has one shard (`pipeline::Affinity`): its
+//! samples leave in the order in which they came. It never waits or retries itself.
 
 use super::check_duration;
 use super::outcome::{self, ErrorWord, Outcome};
@@ -45,6 +45,8 @@ pub struct RemoteWrite {
 /// A request, ready to be sent.
 #[derive(Clone, Debug)]
 struct Part {
+    /// Requests of one push have different series, so they may be under way at the same time; the next push waits.
+    push: u32,
     body: Bytes,
     points: u64,
     samples: u64,
@@ -125,24 +127,27 @@ impl RemoteWriteExporter {
             Some(rest) => rest,
             None => self.translate(request.batch(), shard),
         };
-        while !rest.parts.is_empty() {
-            let count = rest.parts.len().min(self.parallel_requests);
+        while let Some(push) = rest.parts.front().map(|part| part.push) {
+            let together = rest.parts.iter().take_while(|part| part.push == push);
+            let count = together.take(self.parallel_requests).count();
             let parts: Vec<Part> = rest.parts.drain(..count).collect();
             let client = request.batch().client.as_deref();
             let posts = parts.iter().map(|part| self.post(part, client));
             let outcomes = futures_util::future::join_all(posts).await;
             let mut retry = None;
+            let mut again = Vec::new();
             for (part, outcome) in parts.into_iter().zip(outcomes) {
                 match outcome {
                     Outcome::Permanent { reason, message } => self.reject(&part, reason, message, &mut rest, shard),
                     Outcome::Retry { .. } => {
                         retry = Some(later(retry, outcome));
-                        rest.parts.push_back(part);
+                        again.push(part);
                     }
                     _ => self.count_taken(&part, shard),
                 }
             }
             if let Some(retry) = retry {
+                again.into_iter().rev().for_each(|part| rest.parts.push_front(part));
                 request.keep_remote_write(&self.id, rest);
                 return retry;
             }
@@ -175,7 +180,7 @@ impl RemoteWriteExporter {
         };
         let mut state = self.state.borrow_mut();
         let State { translator, compressor, .. } = &mut *state;
-        let (mut written, mut rest) = (Vec::new(), RemoteWrite::default());
+        let (mut written, mut rest, mut push) = (Vec::new(), RemoteWrite::default(), 0);
         let mut scope = None;
         for item in &index.items {
             if scope != Some(item.scope) {
@@ -186,13 +191,14 @@ impl RemoteWriteExporter {
             let mut from = 0;
             while let Some(next) = translator.metric(item_bytes(item, &batch.segments), from) {
                 translator.finish(&mut written);
-                pack(&mut written, translator, compressor, &mut rest.parts);
+                pack(push, &mut written, translator, compressor, &mut rest.parts);
+                push += 1;
                 from = next;
             }
         }
         translator.finish(&mut written);
         shard.cells.add(self.series.series, written.iter().map(|request| request.series).sum());
-        pack(&mut written, translator, compressor, &mut rest.parts);
+        pack(push, &mut written, translator, compressor, &mut rest.parts);
         let points: u64 = rest.parts.iter().map(|part| part.points).sum();
         // A metric without points counts as one item, and becomes none.
         rest.dropped = batch.items().saturating_sub(points);
@@ -247,6 +253,7 @@ impl RemoteWriteExporter {
 
 /// Compresses requests into parts and gives their buffers back.
 fn pack(
+    push: u32,
     written: &mut Vec<WriteRequest>,
     translator: &mut Translator,
     compressor: &mut Compressor,
@@ -256,7 +263,7 @@ fn pack(
         let mut body = Vec::new();
         compressor.compress(Compression::Snappy, None, &request.body, &mut body);
         let WriteRequest { points, samples, histograms, exemplars, .. } = request;
-        parts.push_back(Part { body: body.into(), points, samples, histograms, exemplars });
+        parts.push_back(Part { push, body: body.into(), points, samples, histograms, exemplars });
         translator.recycle(request.body);
     }
 }

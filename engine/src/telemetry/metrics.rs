@@ -268,9 +268,13 @@ metrics! {
         MESH_SENT_SPANS: Kind::Counter, Normal, "tracegate_mesh_sent_spans",
             "Spans that crossed to the shard owning their trace.";
         MESH_SENT_BYTES: Kind::Counter, Normal, "tracegate_mesh_sent_bytes",
-            "Bytes of spans that crossed.";
+            "Bytes of spans and data points that crossed.";
         MESH_RECEIVED_SPANS: Kind::Counter, Normal, "tracegate_mesh_received_spans",
             "Spans taken out of rings.";
+        MESH_SENT_POINTS: Kind::Counter, Normal, "tracegate_mesh_sent_points",
+            "Data points that crossed to the shard owning their series.";
+        MESH_RECEIVED_POINTS: Kind::Counter, Normal, "tracegate_mesh_received_points",
+            "Data points of other shards taken out of rings.";
         MESH_WAITS: Kind::Counter, Normal, "tracegate_mesh_waits",
             "Turns of a shard at whose end parts waited for room in a ring.";
         MESH_BALANCED_REQUESTS: Kind::Counter, Normal, "tracegate_mesh_balanced_requests",
@@ -975,6 +979,10 @@ pub struct MeshSeries {
     pub sent_bytes: Counter,
     /// Spans taken out of rings.
     pub received_spans: Counter,
+    /// Data points sent to the owner of their series.
+    pub sent_points: Counter,
+    /// Data points of other shards taken out of rings.
+    pub received_points: Counter,
     /// Parts that waited for room.
     pub waits: Counter,
     /// Whole requests handed to a less busy shard.
@@ -988,6 +996,8 @@ impl MeshSeries {
             sent_spans: schema.counter(&MESH_SENT_SPANS, &[]),
             sent_bytes: schema.counter(&MESH_SENT_BYTES, &[]),
             received_spans: schema.counter(&MESH_RECEIVED_SPANS, &[]),
+            sent_points: schema.counter(&MESH_SENT_POINTS, &[]),
+            received_points: schema.counter(&MESH_RECEIVED_POINTS, &[]),
             waits: schema.counter(&MESH_WAITS, &[]),
             balanced_requests: schema.counter(&MESH_BALANCED_REQUESTS, &[]),
         }
