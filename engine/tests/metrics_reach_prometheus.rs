@@ -106,8 +106,7 @@ const TICKS: u64 = 200;
 /// Sends one series of each service over many connections, the next point once the last was answered.
 fn check_order(engine: Engine, processors: &str) {
     let peer = HttpPeer::answering(&["503 Later\r\nretry-after: 0"]);
-    let gateway =
-        start_on(engine, &peer, ", retry_on_failure: {initial_interval: 1ms, max_interval: 1ms}", processors);
+    let gateway = start_on(engine, &peer, ", retry_on_failure: {initial_interval: 1ms, max_interval: 1ms}", processors);
     let services = ["cart", "checkout", "mail", "search", "stock"];
     let senders: Vec<GrpcSender> = (0..3 * engine.shards).map(|_| GrpcSender::connect(gateway.grpc)).collect();
     for number in 1..=TICKS {

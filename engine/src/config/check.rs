@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::checked::{
     ComponentId, Config, ExporterSettings, ExtensionKind, ExtensionSettings, FlushSettings, Forward,
-    OtlpReceiverSettings, PipelineSettings, ProcessorKind, ProcessorSettings, ReceiverSettings, SpanMetricsConnector, SpanMetricsSettings,
-    TlsServerSettings, Wanted,
+    OtlpReceiverSettings, PipelineSettings, ProcessorKind, ProcessorSettings, ReceiverSettings, SpanMetricsConnector,
+    SpanMetricsSettings, TlsServerSettings, Wanted,
 };
 use super::component::otlp_exporter::Definition;
 use super::component::{self, Kind};

@@ -75,6 +75,7 @@ struct State {
     compressor: Compressor,
     /// What was already shown.
     counts: Counts,
+    cache_bytes_peak: usize,
 }
 
 impl RemoteWriteExporter {
@@ -108,7 +109,8 @@ impl RemoteWriteExporter {
         headers.insert(VERSION_HEADER, HeaderValue::from_static(protocol.version()));
         // Names come from clients, who must not know it.
         let translator = Translator::new(settings.translation.clone(), fastrand::u64(..));
-        let state = State { translator, compressor: Compressor::default(), counts: Counts::default() };
+        let state =
+            State { translator, compressor: Compressor::default(), counts: Counts::default(), cache_bytes_peak: 0 };
         Ok(RemoteWriteExporter {
             id: id.clone(),
             client,
@@ -158,6 +160,12 @@ impl RemoteWriteExporter {
         Outcome::DeliveredInPart { dropped: rest.dropped, failed: rest.failed, message: rest.message }
     }
 
+    /// Memory of labels and of what deltas were added up to. A cache that was emptied keeps its tables.
+    pub fn cache_bytes(&self) -> u64 {
+        let state = self.state.borrow();
+        (state.cache_bytes_peak + state.translator.delta_bytes()) as u64
+    }
+
     /// Closes idle connections; attempts under way finish.
     pub async fn close(&self) {
         self.client.close().await;
@@ -180,6 +188,7 @@ impl RemoteWriteExporter {
         };
         let mut state = self.state.borrow_mut();
         let State { translator, compressor, .. } = &mut *state;
+        translator.at(shard.clock.now_ns());
         let (mut written, mut rest, mut push) = (Vec::new(), RemoteWrite::default(), 0);
         let mut scope = None;
         for item in &index.items {
@@ -218,6 +227,8 @@ impl RemoteWriteExporter {
         cells.add(self.series.cache_clears, now.cache_clears - before.cache_clears);
         cells.add(self.series.label_sets_built, now.label_sets_built - before.label_sets_built);
         cells.set(self.series.cache_bytes, state.translator.cache_bytes() as u64);
+        cells.set(self.series.delta_bytes, state.translator.delta_bytes() as u64);
+        state.cache_bytes_peak = state.cache_bytes_peak.max(state.translator.cache_bytes());
         state.counts = now.clone();
         for notice in state.translator.take_notices() {
             tracing::warn!(

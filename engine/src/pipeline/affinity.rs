@@ -102,7 +102,8 @@ impl Affinity {
         let entry = self.tickets.vacant_entry();
         let number = u32::try_from(entry.key()).expect("tickets are bounded by the points under way");
         let mut ticket = Ticket { acks: batch.acks.iter().map(Ack::split).collect(), messages: 0, failure: None };
-        for (owner, items) in self.items.iter().enumerate().filter(|(owner, items)| *owner != own && !items.is_empty()) {
+        for (owner, items) in self.items.iter().enumerate().filter(|(owner, items)| *owner != own && !items.is_empty())
+        {
             let mut points = Box::<Points>::default();
             index.select_with(&mut self.map, items, &mut points.index);
             points.index.relocate(0, &batch.segments, &mut points.bytes, 0);

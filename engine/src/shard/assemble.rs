@@ -13,8 +13,8 @@ use super::pipelines::{BySignal, Feed, Pipelines};
 use super::run::{Gates, Server, Shard};
 use crate::auth::Authenticators;
 use crate::config::checked::{
-    Config, ExporterKind, ExporterSettings, FlushSettings, HeadSettings, PipelineSettings, ProcessorKind, QueueSettings,
-    SpanMetricsConnector,
+    Config, ExporterKind, ExporterSettings, FlushSettings, HeadSettings, PipelineSettings, ProcessorKind,
+    QueueSettings, SpanMetricsConnector,
 };
 use crate::connector::span_metrics::{Flusher, Plan, SpanMetrics};
 use crate::exporter::Exporter;
@@ -377,6 +377,9 @@ const GIANT_PART: u64 = 8;
 const KEPT_MEMORY_PART: u64 = 16;
 const DROPPED_MEMORY_PART: u64 = 128;
 
+/// Part of the budget that the label caches of an exporter may take on all shards together.
+const LABEL_CACHES_PART: u64 = 8;
+
 /// What the nodes of a pipeline are made from.
 struct Parts<'a> {
     config: &'a Config,
@@ -553,6 +556,13 @@ fn queue_of(
     context: &ShardContext,
 ) -> Result<Rc<Queue>, String> {
     let own = declared.own_exporters[position].clone();
+    let mut settings = settings.clone();
+    if let ExporterKind::RemoteWrite(remote) = &mut settings.kind {
+        let share = context.lease.budget().limit_bytes() / LABEL_CACHES_PART / context.shards as u64;
+        let cache_bytes_max = &mut remote.translation.cache_bytes_max;
+        *cache_bytes_max = usize::try_from(share).map_or(*cache_bytes_max, |share| share.min(*cache_bytes_max));
+    }
+    let settings = &settings;
     let exporter =
         Exporter::new(settings, secrets.tls, secrets.authenticators, Rc::clone(reasons), own, context.number)?;
     let retry = settings.kind.client().and_then(|client| client.retry.clone());

@@ -218,6 +218,7 @@ impl Shard {
             (Holder::TraceTable, tables),
             (Holder::Batch, nodes),
             (Holder::SpanMetrics, self.pipelines.borrow().span_metrics_bytes()),
+            (Holder::Caches, self.pipelines.borrow().queues().iter().map(|queue| queue.cache_bytes()).sum()),
         ];
         for (holder, bytes) in held {
             context.lease.set(holder, bytes);

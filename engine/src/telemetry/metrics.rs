@@ -329,6 +329,8 @@ metrics! {
             "Data points in requests that the backend will never take, by status.";
         REMOTE_WRITE_CACHE_BYTES: Kind::Gauge, Normal, "tracegate_remote_write_label_cache_bytes",
             "Bytes of label sets that are remembered.";
+        REMOTE_WRITE_DELTA_BYTES: Kind::Gauge, Normal, "tracegate_remote_write_delta_bytes",
+            "Bytes of what deltas were added up to.";
         REMOTE_WRITE_CACHE_CLEARS: Kind::Counter, Normal, "tracegate_remote_write_label_cache_clears",
             "How often the label cache was full and was emptied.";
         REMOTE_WRITE_BUILT: Kind::Counter, Normal, "tracegate_remote_write_label_sets_built",
@@ -1113,6 +1115,8 @@ pub struct RemoteWriteSeries {
     pub rejected: [Counter; REJECTING_STATUSES.len()],
     /// Memory of the label cache.
     pub cache_bytes: Gauge,
+    /// Memory of what deltas were added up to.
+    pub delta_bytes: Gauge,
     /// Times it was emptied.
     pub cache_clears: Counter,
     /// Label sets built.
@@ -1141,6 +1145,7 @@ impl RemoteWriteSeries {
             dropped,
             rejected,
             cache_bytes: schema.gauge(&REMOTE_WRITE_CACHE_BYTES, &own),
+            delta_bytes: schema.gauge(&REMOTE_WRITE_DELTA_BYTES, &own),
             cache_clears: schema.counter(&REMOTE_WRITE_CACHE_CLEARS, &own),
             label_sets_built: schema.counter(&REMOTE_WRITE_BUILT, &own),
         }

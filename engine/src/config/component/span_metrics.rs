@@ -62,7 +62,8 @@ pub(crate) fn check(field: &Field<'_>) -> Option<(SpanMetricsSettings, FlushSett
     };
     let series_max = if limit == 0 { SERIES } else { limit as usize };
     let flush = flush(&section);
-    let settings = SpanMetricsSettings { calls, duration: duration?, labels: labels?, spans, series_max, expiration_ns };
+    let settings =
+        SpanMetricsSettings { calls, duration: duration?, labels: labels?, spans, series_max, expiration_ns };
     Some((settings, flush))
 }
 
