@@ -7,6 +7,7 @@ mod common;
 use codecs::compression::{Compression, Decompressor};
 use codecs::fuzzing::metrics_proto::WriteV1;
 use codecs::fuzzing::remote_write::{SeriesMap, decode_requests};
+use codecs::grpc::Code;
 use codecs::otlp::Signal;
 use codecs::otlp::proto::{
     AnyValue, ExportMetricsServiceRequest, KeyValue, Metric, MetricData, NumberDataPoint, NumberValue, Resource,
@@ -68,13 +69,19 @@ fn orders(points: i64, temporality: i32) -> Vec<u8> {
 
 /// One point of the counter `ticks` of each of these services, with this number as its value and its second.
 fn ticks(services: &[&str], number: u64) -> Vec<u8> {
+    ticks_of(2, services, number)
+}
+
+/// The same with this temporality.
+fn ticks_of(temporality: i32, services: &[&str], number: u64) -> Vec<u8> {
     let of = |service: &&str| {
         let point = NumberDataPoint {
             time_unix_nano: number * 1_000_000_000,
             value: Some(NumberValue::AsInt(number as i64)),
             ..NumberDataPoint::default()
         };
-        let sum = MetricData::Sum(Sum { data_points: vec![point], aggregation_temporality: 2, is_monotonic: true });
+        let sum =
+            MetricData::Sum(Sum { data_points: vec![point], aggregation_temporality: temporality, is_monotonic: true });
         let metric = Metric { name: b"ticks".to_vec(), data: Some(sum), ..Metric::default() };
         let scope = ScopeMetrics { metrics: vec![metric], ..ScopeMetrics::default() };
         // Resources of one service that differ in what is no label of their series, as pods do.
@@ -85,18 +92,25 @@ fn ticks(services: &[&str], number: u64) -> Vec<u8> {
     ExportMetricsServiceRequest { resource_metrics: services.iter().map(of).collect() }.encode_to_vec()
 }
 
-/// The seconds of every service's samples, in the order in which they arrived.
-fn arrivals(asked: &[Asked]) -> BTreeMap<String, Vec<i64>> {
-    let mut arrived: BTreeMap<String, Vec<i64>> = BTreeMap::new();
+/// Job, time in milliseconds and value of every sample, in the order in which they arrived.
+fn samples(asked: &[Asked]) -> Vec<(String, i64, f64)> {
+    let mut arrived = Vec::new();
     for request in asked {
         let mut body = Vec::new();
         Decompressor::default().decompress(Compression::Snappy, &request.body, 1 << 20, &mut body).expect("snappy");
-        let decoded = WriteV1::decode(&body[..]).expect("a write request");
-        for series in decoded.timeseries {
+        for series in WriteV1::decode(&body[..]).expect("a write request").timeseries {
             let job = series.labels.iter().find(|label| label.name == "job").expect("every series has a job");
-            let seconds = series.samples.iter().map(|sample| sample.timestamp / 1000);
-            arrived.entry(job.value.clone()).or_default().extend(seconds);
+            arrived.extend(series.samples.iter().map(|sample| (job.value.clone(), sample.timestamp, sample.value)));
         }
+    }
+    arrived
+}
+
+/// The seconds of every service's samples, in the order in which they arrived.
+fn arrivals(asked: &[Asked]) -> BTreeMap<String, Vec<i64>> {
+    let mut arrived: BTreeMap<String, Vec<i64>> = BTreeMap::new();
+    for (job, time_ms, _) in samples(asked) {
+        arrived.entry(job).or_default().push(time_ms / 1000);
     }
     arrived
 }
@@ -158,28 +172,73 @@ fn points_that_a_batch_processor_keeps_apart_by_tenant_cross_behind_it_and_none_
     }
 }
 
+/// The senders of every shard are told to come back, not only those of the shard whose queue is full; what was taken
+/// arrives in the end, once.
 #[test]
-fn a_backend_that_takes_nothing_stops_the_senders_of_every_shard_and_everything_arrives_in_the_end() {
-    // Whatever is asked is refused for now, until the senders have been told to come back.
-    let refusals = ["503 Later"; 4000];
-    let peer = HttpPeer::answering(&refusals);
-    let more = ", remote_write_queue: {queue_size: 4, num_consumers: 1}, retry_on_failure: {initial_interval: 1ms, \
-                max_interval: 1ms, max_elapsed_time: 0s}";
+fn a_backend_that_does_not_answer_stops_the_senders_of_every_shard() {
+    let peer = HttpPeer::answering(&[]);
+    peer.hold(true);
+    let more = ", timeout: 80s, remote_write_queue: {queue_size: 4, num_consumers: 1}";
     let gateway = start_on(Engine::epoll(4), &peer, more, "");
     let senders: Vec<GrpcSender> = (0..8).map(|_| GrpcSender::connect(gateway.grpc)).collect();
-    let mut told_to_wait = 0;
-    for number in 1..=TICKS {
-        common::wait_for("the point to be taken", || {
+    let (mut number, mut taken) = (0, Vec::new());
+    let mut pending = Vec::new();
+    let mut told_to_come_back = [false; 8];
+    common::wait_for("every sender to be told to come back", || {
+        for (place, sender) in senders.iter().enumerate() {
+            number += 1;
             let call = Call::plain(&ticks(&["cart"], number)).to(Signal::Metrics.grpc_method());
-            let answer = senders[number as usize % senders.len()].begin(call).wait();
-            told_to_wait += usize::from(answer != Answer::Taken);
-            (answer == Answer::Taken).then_some(())
+            pending.push((place, number as i64, sender.begin(call)));
+        }
+        pending.retain(|(place, number, answer)| match answer.look() {
+            None => true,
+            Some(Answer::Taken) => {
+                taken.push(*number);
+                false
+            }
+            Some(answer) => {
+                assert_eq!(answer.status().code, Code::Unavailable);
+                told_to_come_back[*place] = true;
+                false
+            }
         });
+        told_to_come_back.iter().all(|told| *told).then_some(())
+    });
+    peer.hold(false);
+    for (_, number, answer) in pending {
+        if answer.wait() == Answer::Taken {
+            taken.push(number);
+        }
     }
-    assert!(told_to_wait > 0, "a queue of four requests holds no two hundred");
     gateway.stop().assert_nothing_lost();
-    let taken = arrivals(&peer.asked()[refusals.len()..]);
-    assert_eq!(taken["cart"], (1..=TICKS as i64).collect::<Vec<_>>());
+    let mut arrived = arrivals(&peer.asked()).remove("cart").expect("some were taken");
+    taken.sort_unstable();
+    arrived.sort_unstable();
+    assert_eq!(arrived, taken);
+}
+
+#[test]
+fn deltas_of_one_series_over_many_connections_are_one_total_where_they_are_added_up() {
+    let peer = HttpPeer::answering(&[]);
+    let gateway = start_on(Engine::epoll(4), &peer, ", delta_to_cumulative: {enabled: true}", "batch");
+    let senders: Vec<GrpcSender> = (0..8).map(|_| GrpcSender::connect(gateway.grpc)).collect();
+    for number in 1..=TICKS {
+        let call = Call::plain(&ticks_of(1, &["cart", "mail"], number)).to(Signal::Metrics.grpc_method());
+        assert_eq!(senders[number as usize % senders.len()].begin(call).wait(), Answer::Taken);
+    }
+    let metrics = common::wait_for("labels to be charged to the budget", || {
+        let metrics = gateway.metrics();
+        (metrics.sum("tracegate_budget_bytes", &["holder=\"caches\""]) > 0.0).then_some(metrics)
+    });
+    assert!(metrics.sum("tracegate_remote_write_delta_bytes", &[]) > 0.0);
+    assert_eq!(metrics.sum("tracegate_remote_write_dropped_points_total", &[]), 0.0);
+    gateway.stop().assert_nothing_lost();
+    let mut totals: BTreeMap<String, Vec<f64>> = BTreeMap::new();
+    for (job, _, value) in samples(&peer.asked()) {
+        totals.entry(job).or_default().push(value);
+    }
+    let expected: Vec<f64> = (1..=TICKS).map(|number| (number * (number + 1) / 2) as f64).collect();
+    assert_eq!(totals, BTreeMap::from([("cart".to_owned(), expected.clone()), ("mail".to_owned(), expected)]));
 }
 
 fn send(gateway: &Gateway, message: &[u8]) {

@@ -139,6 +139,7 @@ impl Streams {
     pub(super) fn add(&mut self, series: &[u8], point: &mut Point, lists: &mut Lists) -> Result<(), DropReason> {
         let start_ns = if point.start_ns == 0 { point.time_ns } else { point.start_ns };
         let anew = || Stream { start_ns, last_ns: point.time_ns, used_ns: self.now_ns, total: Total::of(point, lists) };
+        let is_full = self.streams.len() >= self.settings.streams_max;
         let stream = match self.streams.get_mut(series) {
             Some(stream) if point.time_ns <= stream.last_ns || start_ns < stream.start_ns => {
                 return Err(DropReason::DeltaOrder);
@@ -153,7 +154,7 @@ impl Streams {
                 }
                 stream
             }
-            None if self.streams.len() >= self.settings.streams_max => return Err(DropReason::DeltaLimit),
+            None if is_full => return Err(DropReason::DeltaLimit),
             None => {
                 let stream = anew();
                 self.bytes += held_bytes(series, &stream);

@@ -30,6 +30,10 @@ use tokio::sync::Notify;
 /// bounded by the budget.
 const POINTS_UNANSWERED_MAX: u64 = 1 << 17;
 
+/// Owners answer within a turn or two, unless what is behind them is full. After this long the edge says so, before
+/// senders give up by themselves.
+const SILENCE_MAX_NS: u64 = 1_000_000_000;
+
 /// One pipeline's affinity on one shard.
 #[derive(Debug)]
 pub struct Affinity {
@@ -42,6 +46,10 @@ pub struct Affinity {
     news: Rc<Notify>,
     tickets: Slab<Ticket>,
     points_unanswered: u64,
+    /// Since when nobody has answered.
+    silent_since_ns: u64,
+    has_news: bool,
+    is_stalled: bool,
     /// Reused between batches: the owner of each resource, the items of each owner, and what selecting needs.
     owners: Vec<usize>,
     items: Vec<Vec<u32>>,
@@ -68,6 +76,9 @@ impl Affinity {
             news,
             tickets: Slab::new(),
             points_unanswered: 0,
+            silent_since_ns: 0,
+            has_news: true,
+            is_stalled: false,
             owners: Vec::new(),
             items,
             identity: String::new(),
@@ -82,7 +93,15 @@ impl Affinity {
 
     /// Whether more may be sent away.
     pub fn has_room(&self) -> bool {
-        self.points_unanswered < POINTS_UNANSWERED_MAX
+        self.points_unanswered < POINTS_UNANSWERED_MAX && !self.is_stalled
+    }
+
+    /// Lets time pass: owners that have no room do not answer, so who sends to them has none either.
+    pub fn turn(&mut self, now_ns: u64) {
+        if self.points_unanswered == 0 || std::mem::take(&mut self.has_news) {
+            self.silent_since_ns = now_ns;
+        }
+        self.is_stalled = now_ns.saturating_sub(self.silent_since_ns) > SILENCE_MAX_NS;
     }
 
     /// Sends away what others own; what is left belongs to this shard.
@@ -142,6 +161,7 @@ impl Affinity {
     /// The owner has taken these points, or says why not.
     pub fn answered(&mut self, points: &Points, result: Result<(), Status>) {
         self.points_unanswered -= points.points;
+        (self.has_news, self.is_stalled) = (true, false);
         let key = points.ticket as usize;
         let ticket = &mut self.tickets[key];
         ticket.messages -= 1;

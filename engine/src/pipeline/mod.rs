@@ -204,6 +204,9 @@ impl Pipeline {
     ///
     /// Returns whether more is due right away.
     pub fn turn(&mut self, turn: Turn<'_>, drain: bool) -> bool {
+        if let Some(affinity) = &mut self.affinity {
+            affinity.turn(turn.now_ns);
+        }
         let mut more = false;
         for position in (0..self.nodes.len()).rev() {
             more |= self.turn_node(turn, position, drain);
