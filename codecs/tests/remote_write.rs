@@ -509,7 +509,7 @@ fn deltas_are_added_up_where_that_is_asked_for() {
 #[test]
 fn deltas_of_histograms_are_added_up_bucket_by_bucket_until_their_bounds_change() {
     let mut translator = Translator::new(adding_up(10, Protocol::V1), 1);
-    let mut send = |time, bounds: &[f64], counts: &[u64]| -> Vec<String> {
+    let mut send = |time: u64, bounds: &[f64], counts: &[u64]| -> Vec<String> {
         let point = HistogramPoint {
             time_unix_nano: time * 1_000_000,
             count: counts.iter().sum(),
