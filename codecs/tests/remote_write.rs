@@ -3,9 +3,12 @@
 use codecs::fuzzing::metrics_proto::*;
 use codecs::fuzzing::remote_write::*;
 use codecs::otlp::proto::{AnyValue, InstrumentationScope, KeyValue, Resource, Value};
-use codecs::prometheus::{DropReason, LABELS_MAX, Protocol, ResourceLabels, STALE, Settings, Translator};
+use codecs::prometheus::{
+    DeltaSettings, DropReason, LABELS_MAX, Protocol, ResourceLabels, STALE, Settings, Translator, write_series_identity,
+};
 use proptest::prelude::*;
 use prost::Message;
+use std::collections::BTreeMap;
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
@@ -454,4 +457,217 @@ fn a_request_cut_anywhere_is_translated_as_far_as_it_goes() {
     for end in 0..bytes.len() {
         check_any_bytes(&[&[0; 4], &bytes[..end]].concat());
     }
+}
+
+/// Deltas of up to so many series, each forgotten after 1000 ns.
+fn adding_up(streams_max: usize, protocol: Protocol) -> Settings {
+    Settings { delta: Some(DeltaSettings { streams_max, stale_ns: 1000 }), protocol, ..bare() }
+}
+
+fn deltas(name: &str, data_points: Vec<NumberPoint>) -> Metric {
+    metric(name, "", Data::Sum(Numbers { data_points, aggregation_temporality: 1, is_monotonic: true }))
+}
+
+/// The samples of one push: series without its metric's name, time, value, start.
+fn samples(translator: &mut Translator, metrics: Vec<Metric>, protocol: Protocol) -> Vec<(String, i64, f64, i64)> {
+    let requests = push(translator, &request(metrics).encode_to_vec());
+    let mut found = Vec::new();
+    for (labels, series) in decode_requests(&requests, protocol) {
+        let name = labels.iter().filter(|(name, _)| !["job", "instance"].contains(&name.as_str()));
+        let name: Vec<_> = name.map(|(name, value)| format!("{name}={value}")).collect();
+        let all = series.samples.iter().map(|(time, bits, start)| (*time, f64::from_bits(*bits), *start));
+        found.extend(all.map(|(time, value, start)| (name.join(","), time, value, start)));
+    }
+    found
+}
+
+/// A point of these milliseconds.
+fn news(value: f64, start_ms: u64, end_ms: u64) -> NumberPoint {
+    NumberPoint { start_time_unix_nano: start_ms * 1_000_000, time_unix_nano: end_ms * 1_000_000, ..number(value, &[]) }
+}
+
+#[test]
+fn deltas_are_added_up_where_that_is_asked_for() {
+    let mut translator = Translator::new(adding_up(10, Protocol::V2), 1);
+    let mut send = |points: Vec<NumberPoint>| -> Vec<(i64, f64, i64)> {
+        let samples = samples(&mut translator, vec![deltas("clicks", points)], Protocol::V2);
+        samples.into_iter().map(|(_, time, value, start)| (time, value, start)).collect()
+    };
+    assert_eq!(send(vec![news(2.0, 1, 5), news(3.0, 5, 6)]), [(5, 2.0, 1), (6, 5.0, 1)]);
+    assert_eq!(send(vec![news(10.0, 6, 9)]), [(9, 15.0, 1)]);
+    assert_eq!(send(vec![news(1.0, 6, 9), news(1.0, 0, 3), news(f64::NAN, 9, 10)]), [], "nothing is counted twice");
+    assert_eq!(send(vec![news(1.0, 9, 20)]), [(20, 16.0, 1)], "and what was dropped is in no total");
+    let ended = NumberPoint { flags: 1, value: None, ..news(0.0, 20, 30) };
+    let stale = send(vec![ended]);
+    assert_eq!((stale.len(), stale[0].1.to_bits()), (1, STALE.to_bits()));
+    assert_eq!(send(vec![news(7.0, 40, 50)]), [(50, 7.0, 40)], "after its end it begins anew");
+    let counts = translator.counts();
+    assert_eq!((counts.dropped[DropReason::DeltaOrder as usize], counts.dropped[DropReason::Empty as usize]), (2, 1));
+    assert_eq!(counts.points, counts.written + counts.dropped_total());
+}
+
+#[test]
+fn deltas_of_histograms_are_added_up_bucket_by_bucket_until_their_bounds_change() {
+    let mut translator = Translator::new(adding_up(10, Protocol::V1), 1);
+    let mut send = |time: u64, bounds: &[f64], counts: &[u64]| -> Vec<String> {
+        let point = HistogramPoint {
+            time_unix_nano: time * 1_000_000,
+            count: counts.iter().sum(),
+            sum: Some(1.5),
+            bucket_counts: counts.into(),
+            explicit_bounds: bounds.into(),
+            ..HistogramPoint::default()
+        };
+        let data = Data::Histogram(Histograms { data_points: vec![point], aggregation_temporality: 1 });
+        let samples = samples(&mut translator, vec![metric("h", "", data)], Protocol::V1);
+        samples.into_iter().map(|(name, _, value, _)| format!("{} {value}", &name["__name__=h_".len()..])).collect()
+    };
+    let first = ["bucket,le=+Inf 6", "bucket,le=1 1", "bucket,le=2 3", "count 6", "sum 1.5"];
+    assert_eq!(send(5, &[1.0, 2.0], &[1, 2, 3]), first);
+    let second = ["bucket,le=+Inf 7", "bucket,le=1 2", "bucket,le=2 4", "count 7", "sum 3"];
+    assert_eq!(send(6, &[1.0, 2.0], &[1, 0, 0]), second);
+    assert_eq!(send(7, &[1.0, 2.0], &[1, 0]), [""; 0], "counts that do not fit are in no total");
+    assert_eq!(send(8, &[1.0], &[1, 0]), ["bucket,le=+Inf 1", "bucket,le=1 1", "count 1", "sum 1.5"]);
+}
+
+#[test]
+fn series_of_deltas_are_bounded_and_make_room_with_their_age() {
+    let mut translator = Translator::new(adding_up(2, Protocol::V1), 1);
+    let mut send = |now_ns, names: &[&str], at: u64| -> Vec<(String, f64)> {
+        translator.at(now_ns);
+        let metrics = names.iter().map(|name| deltas(name, vec![news(1.0, at, at + 1)])).collect();
+        let samples = samples(&mut translator, metrics, Protocol::V1);
+        samples.into_iter().map(|(name, _, value, _)| (name["__name__=".len()..].to_owned(), value)).collect()
+    };
+    let told = |name: &str, value| (format!("{name}_total"), value);
+    assert_eq!(send(0, &["a", "b", "c"], 1), [told("a", 1.0), told("b", 1.0)]);
+    assert_eq!(send(900, &["a", "c"], 10), [told("a", 2.0)]);
+    assert_eq!(send(1500, &["a", "b", "c"], 20), [told("a", 3.0), told("b", 1.0)], "b was forgotten and came first");
+    assert_eq!(translator.counts().dropped[DropReason::DeltaLimit as usize], 3);
+    let told: Vec<_> = translator.take_notices().into_iter().map(|notice| notice.metric).collect();
+    assert_eq!(told, ["c"], "once");
+    assert!(translator.delta_bytes() > 0);
+    translator.at(10_000);
+    assert_eq!(translator.delta_bytes(), 0);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    /// Against the simplest way: a map of totals by name and label, whatever the cache forgets meanwhile.
+    #[test]
+    fn any_deltas_are_added_up_as_the_simplest_way_adds_them_up(
+        pushes in prop::collection::vec(prop::collection::vec((0..3_usize, 0..3_u64, 0..9_u32, 0..20_u64), 0..6), 0..8),
+        cache_bytes_max in prop_oneof![Just(1_usize << 20), Just(1000)],
+        second_protocol in any::<bool>(),
+    ) {
+        let protocol = if second_protocol { Protocol::V2 } else { Protocol::V1 };
+        let mut translator = Translator::new(Settings { cache_bytes_max, ..adding_up(100, protocol) }, 1);
+        let mut totals: BTreeMap<(usize, u64), (f64, u64, u64)> = BTreeMap::new();
+        for (round, points) in pushes.into_iter().enumerate() {
+            let mut expected = Vec::new();
+            let mut metrics = Vec::new();
+            for (name, label, value, time) in points {
+                let time = 1 + 10 * round as u64 + time;
+                let name_text = ["a", "b", "c"][name];
+                let mut point = news(f64::from(value), 0, time);
+                point.attributes = vec![attribute("k", &format!("v{label}")), attribute("l", "x")];
+                if value % 2 == 1 {
+                    // In another order it is the same series.
+                    point.attributes.reverse();
+                }
+                metrics.push(deltas(name_text, vec![point]));
+                let total = totals.entry((name, label)).or_insert((0.0, 0, time));
+                if time > total.1 {
+                    (total.0, total.1) = (total.0 + f64::from(value), time);
+                    let start = if second_protocol { total.2 as i64 } else { 0 };
+                    let series = format!("__name__={name_text}_total,k=v{label},l=x");
+                    expected.push((series, time as i64, total.0, start));
+                }
+            }
+            let mut found = samples(&mut translator, metrics, protocol);
+            let order = |one: &(String, i64, f64, i64), two: &(String, i64, f64, i64)| {
+                (&one.0, one.1).cmp(&(&two.0, two.1))
+            };
+            found.sort_by(order);
+            expected.sort_by(order);
+            prop_assert_eq!(found, expected);
+        }
+        let counts = translator.counts();
+        prop_assert_eq!(counts.points, counts.written + counts.dropped_total());
+    }
+}
+
+/// Every pair of resources whose points share a series has the same identity, and only those.
+#[test]
+fn resources_that_share_a_series_share_an_identity() {
+    let texts = ["", "a", "b", "a/b", "7"];
+    let mut all = Vec::new();
+    for namespace in texts {
+        for name in texts {
+            for instance in texts {
+                for host in ["", "h"] {
+                    let mut attributes = Vec::new();
+                    for (key, value) in
+                        [("host", host), ("service.instance.id", instance), ("service.namespace", namespace)]
+                    {
+                        if !value.is_empty() {
+                            attributes.push(attribute(key, value));
+                        }
+                    }
+                    let value = if name == "7" { Value::Int(7) } else { Value::String(name.into()) };
+                    let value = Some(AnyValue { value: Some(value) });
+                    attributes.push(KeyValue { key: "service.name".into(), value });
+                    attributes.push(attribute("service.name", "later ones do not count"));
+                    let mut request = request(vec![metric("m", "", gauge(vec![number(1.0, &[])]))]);
+                    let resource = &mut request.resource_metrics[0].resource;
+                    *resource = Some(Resource { attributes, dropped_attributes_count: 0 });
+                    let bytes = request.encode_to_vec();
+                    let (pushes, _) = translate(&[&bytes], &bare());
+                    let labels = decode_requests(&pushes[0], Protocol::V1).into_keys().next().expect("a series");
+                    let mut identity = String::new();
+                    let envelope = ResourceMetrics { resource: resource_of(&bytes), ..ResourceMetrics::default() };
+                    write_series_identity(&envelope.encode_to_vec(), &mut identity);
+                    all.push((labels, identity));
+                }
+            }
+        }
+    }
+    for (labels, identity) in &all {
+        for (other_labels, other_identity) in &all {
+            assert_eq!(labels == other_labels, identity == other_identity, "{labels:?} {other_labels:?}");
+        }
+    }
+}
+
+fn resource_of(request: &[u8]) -> Option<Resource> {
+    MetricsRequest::decode(request).expect("a request").resource_metrics.remove(0).resource
+}
+
+#[test]
+fn what_is_behind_what_is_there_passes_on_for_the_backend_to_judge() {
+    let mut translator = Translator::new(bare(), 1);
+    for (time, value) in [(5, 1.0), (3, 2.0), (u64::MAX / 1_000_000, 3.0)] {
+        let found = samples(&mut translator, vec![metric("m", "", gauge(vec![news(value, 0, time)]))], Protocol::V1);
+        assert_eq!(found, [("__name__=m".to_owned(), time as i64, value, 0)]);
+    }
+}
+
+#[test]
+fn an_attack_on_the_label_cache_leaves_others_as_they_are_and_its_memory_bounded() {
+    let settings = Settings { cache_bytes_max: 100_000, ..bare() };
+    let mut translator = Translator::new(settings, 1);
+    for round in 0..50_u64 {
+        let attack: Vec<NumberPoint> = (0..500).map(|id| number(1.0, &[("id", &format!("{round} {id}"))])).collect();
+        let metrics = vec![
+            metric("attack", "", gauge(attack)),
+            metric("honest", "", counter(vec![news(round as f64, 0, round + 1)])),
+        ];
+        let found = samples(&mut translator, metrics, Protocol::V1);
+        let honest: Vec<_> = found.iter().filter(|sample| sample.0 == "__name__=honest_total").collect();
+        assert_eq!((honest.len(), honest[0].1, honest[0].2), (1, round as i64 + 1, round as f64));
+        assert_eq!(found.len(), 501);
+        assert!(translator.cache_bytes() < 200_000, "{}", translator.cache_bytes());
+    }
+    assert!(translator.counts().cache_clears > 10, "and it says so");
 }

@@ -1,12 +1,20 @@
 //! `span_metrics`: every span is counted by service, operation, kind and status before sampling drops any, on all shards
-//! together, and shown on /metrics; alerts on objectives find their series; the books know of it.
+//! together, and shown on /metrics; alerts on objectives find their series; the books know of it. Metrics pipelines get
+//! the same sums, cumulative or as deltas.
 
 mod common;
 
-use codecs::otlp::proto::{AnyValue, KeyValue, Span, SpanStatus, Value};
+use codecs::compression::{Compression, Decompressor};
+use codecs::fuzzing::metrics_proto::WriteV1;
+use codecs::otlp::Signal;
+use codecs::otlp::proto::{
+    AnyValue, ExportMetricsServiceRequest, KeyValue, MetricData, NumberValue, Span, SpanStatus, Value,
+};
 use common::gateway::{Engine, Gateway, Metrics, wait_until_empty};
 use common::traces::{Kind, Trace, request, text};
-use common::{Answer, GrpcSender, Sink};
+use common::{Answer, GrpcSender, HttpPeer, Sink};
+use prost::Message;
+use std::collections::BTreeMap;
 
 const TRACES: u64 = 60;
 /// Of these traces every tenth has an error, and only those are kept.
@@ -139,6 +147,118 @@ fn more_series_than_allowed_are_counted_together_and_by_a_counter() {
     assert!(metrics.series(calls).len() <= 2 * 5 + 1, "five on each shard, and one for all others");
     assert_eq!(metrics.sum("tracegate_span_metrics_series_of_fullest_shard", &["connector=\"spanmetrics\""]), 5.0);
     gateway.stop().assert_nothing_lost();
+}
+
+/// Number points of this name and the counts of histogram points of it: labels, start, time and value, as they arrived.
+fn points_of(sink: &Sink, name: &str) -> Vec<(String, u64, u64, u64)> {
+    let mut found = Vec::new();
+    for request in sink.requests_of(Signal::Metrics.grpc_method()) {
+        let request = ExportMetricsServiceRequest::decode(&request[..]).expect("a sound request");
+        for resource in request.resource_metrics {
+            let service = resource.resource.expect("a resource").attributes;
+            assert_eq!(service, [text("service.name", "shop")], "what tells services apart belongs to the resource");
+            let metrics = resource.scope_metrics.into_iter().flat_map(|scope| scope.metrics);
+            for metric in metrics.filter(|metric| metric.name == name.as_bytes()) {
+                match metric.data.expect("data") {
+                    MetricData::Sum(sum) => found.extend(sum.data_points.into_iter().map(|point| {
+                        let value = match point.value {
+                            Some(NumberValue::AsInt(value)) => value as u64,
+                            other => panic!("{other:?}"),
+                        };
+                        let labels = format!("{:?}", point.attributes);
+                        (labels, point.start_time_unix_nano, point.time_unix_nano, value)
+                    })),
+                    MetricData::Histogram(histogram) => found.extend(histogram.data_points.into_iter().map(|point| {
+                        let labels = format!("{:?}", point.attributes);
+                        (labels, point.start_time_unix_nano, point.time_unix_nano, point.count)
+                    })),
+                    other => panic!("{other:?}"),
+                }
+            }
+        }
+    }
+    found
+}
+
+/// Spans of all shards go into metrics pipelines: the last points of cumulative series, and all deltas together, are what
+/// was sent.
+fn check_pipelines(engine: Engine) {
+    let (sink, prometheus) = (Sink::start(), HttpPeer::answering(&[]));
+    let (shards, runtime) = (engine.shards, engine.runtime);
+    let gateway = Gateway::start(
+        &format!(
+            "receivers: {{otlp: {{protocols: {{grpc: {{endpoint: '127.0.0.1:0'}}, http: {{endpoint: \
+             '127.0.0.1:0'}}}}}}}}\nprocessors: {{batch: }}\nexporters:\n  otlp: {{endpoint: '{}', tls: {{insecure: \
+             true}}, compression: none}}\n  prometheusremotewrite: {{endpoint: 'http://{}/api/v1/write'}}\n  nop:\n\
+             connectors:\n  spanmetrics: {{metrics_flush_interval: 100ms}}\n  spanmetrics/delta: {{namespace: news, \
+             metrics_flush_interval: 100ms, aggregation_temporality: AGGREGATION_TEMPORALITY_DELTA}}\nservice:\n  \
+             engine: {{cores: {shards}, pin: false, runtime: {runtime}, shutdown_timeout: 60s, admin: '127.0.0.1:0'}}\n  \
+             telemetry: {{metrics: {{address: '127.0.0.1:0'}}}}\n  pipelines:\n    traces: {{receivers: [otlp], \
+             exporters: [spanmetrics, spanmetrics/delta, nop]}}\n    metrics: {{receivers: [spanmetrics, \
+             spanmetrics/delta], processors: [batch], exporters: [otlp]}}\n    metrics/prometheus: {{receivers: \
+             [spanmetrics], exporters: [prometheusremotewrite]}}\n",
+            sink.address, prometheus.address
+        ),
+        &[],
+    );
+    send(&gateway);
+    // Some flushes on the way, with news and without.
+    prometheus.wait_for(2);
+    send(&gateway);
+    let calls = gateway.metrics().sum("traces_span_metrics_calls_total", &[]);
+    assert_eq!(calls, (2 * TRACES * SPANS) as f64, "pages show them as before");
+    gateway.stop().assert_nothing_lost();
+
+    let sent = 2 * TRACES * SPANS;
+    for metric in ["calls", "duration"] {
+        let mut last = BTreeMap::new();
+        for (labels, start, time, value) in points_of(&sink, &format!("traces.span.metrics.{metric}")) {
+            assert!(start <= time);
+            if let Some((known_start, known_time, known)) = last.insert(labels, (start, time, value)) {
+                assert_eq!(start, known_start, "a series begins once");
+                assert!(time > known_time && value >= known);
+            }
+        }
+        assert_eq!(last.len(), 3, "a server that answered, one that failed, and its calls: {last:?}");
+        assert_eq!(last.values().map(|(_, _, value)| value).sum::<u64>(), sent, "{metric}");
+
+        let mut ends = BTreeMap::new();
+        let mut told = 0;
+        for (labels, start, time, value) in points_of(&sink, &format!("news.{metric}")) {
+            assert!(value > 0, "only what is new");
+            let before = ends.insert(labels, time).unwrap_or(0);
+            assert!(before <= start && start <= time, "news begin where the last ended or later");
+            told += value;
+        }
+        assert_eq!(told, sent, "{metric}");
+    }
+    let mut last = BTreeMap::new();
+    for request in prometheus.asked() {
+        let mut body = Vec::new();
+        Decompressor::default().decompress(Compression::Snappy, &request.body, 1 << 20, &mut body).expect("snappy");
+        for series in WriteV1::decode(&body[..]).expect("a write request").timeseries {
+            let labels: Vec<String> =
+                series.labels.iter().map(|label| format!("{}={}", label.name, label.value)).collect();
+            let sample = series.samples.last().expect("a sample");
+            let known = last.insert(labels.join(","), (sample.timestamp, sample.value));
+            assert!(known.is_none_or(|known| known.0 < sample.timestamp && known.1 <= sample.value));
+        }
+    }
+    let of_calls = last.iter().filter(|(labels, _)| labels.starts_with("__name__=traces_span_metrics_calls_total,"));
+    assert_eq!(of_calls.map(|(_, sample)| sample.1).sum::<f64>(), sent as f64);
+}
+
+#[test]
+fn metrics_pipelines_get_the_sums_of_all_spans_on_one_and_on_four_shards() {
+    check_pipelines(Engine::epoll(1));
+    check_pipelines(Engine::epoll(4));
+}
+
+#[test]
+fn metrics_pipelines_get_the_sums_on_io_uring_too() {
+    if let Some(engine) = Engine::io_uring(4) {
+        check_pipelines(engine);
+    }
 }
 
 /// The metrics that the seed's rules on objectives name, read from its own file where it lies beside the checkout.

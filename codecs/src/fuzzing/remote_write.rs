@@ -760,6 +760,7 @@ impl Choices<'_> {
             request_bytes_max: self.pick(&[3_000_000, 3_000_000, 300]),
             cache_bytes_max: if flags & 128 == 0 { 1 << 20 } else { 1000 },
             owners: 1 + u32::from(self.next() % 3),
+            delta: None,
         }
     }
 

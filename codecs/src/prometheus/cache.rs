@@ -95,6 +95,8 @@ pub(super) struct Family {
     pub(super) unit_symbol: u32,
     /// Whether a start time means something.
     pub(super) has_start: bool,
+    /// Whether its points say what is new, and are added up.
+    pub(super) is_delta: bool,
     /// The number of the push it was last part of.
     pub(super) stamp: u32,
     /// One bit for each reason for which it was told that points of it are dropped.
@@ -304,6 +306,7 @@ impl Cache {
         let drop = match (&name, kind, header.temporality) {
             (None, _, _) => Some(DropReason::Name),
             (_, Kind::Gauge | Kind::Summary, _) | (_, _, Temporality::Cumulative) => None,
+            (_, Kind::Sum | Kind::Histogram, Temporality::Delta) if settings.delta.is_some() => None,
             (_, _, Temporality::Delta) => Some(DropReason::Delta),
             (_, _, Temporality::Unspecified) => Some(DropReason::Temporality),
         };
@@ -327,6 +330,7 @@ impl Cache {
             help_symbol: 0,
             unit_symbol: 0,
             has_start: !is_gauge,
+            is_delta: header.temporality == Temporality::Delta && matches!(kind, Kind::Sum | Kind::Histogram),
             stamp: 0,
             told: 0,
         };
@@ -461,6 +465,7 @@ impl Cache {
                 help_symbol: 0,
                 unit_symbol: 0,
                 has_start: false,
+                is_delta: false,
                 stamp: 0,
                 told: 0,
             };
@@ -523,6 +528,21 @@ impl Cache {
         }
         let hash = self.seed.hash(text.as_bytes());
         ((u128::from(hash) * u128::from(owners)) >> 64) as u32
+    }
+
+    /// Appends what a group is, in bytes that mean the same after the cache was emptied.
+    pub(super) fn write_identity(&self, number: u32, protocol: Protocol, out: &mut Vec<u8>) {
+        let key = self.group_keys.bytes(number);
+        let (names, labels) = key.split_at(self.groups[number as usize].start as usize);
+        out.extend_from_slice(names);
+        match protocol {
+            Protocol::V1 => out.extend_from_slice(labels),
+            Protocol::V2 => {
+                for symbol in labels.as_chunks::<4>().0 {
+                    write_length_field(out, 1, self.symbols.bytes(u32::from_le_bytes(*symbol)));
+                }
+            }
+        }
     }
 
     /// The labels of a group, as they stand in a request.

@@ -21,11 +21,15 @@ pub enum DropReason {
     Labels,
     /// A later point of the same series with the same millisecond took its place.
     Replaced,
+    /// A delta that is not newer than what its series has.
+    DeltaOrder,
+    /// A delta of a series for which there is no room.
+    DeltaLimit,
 }
 
 impl DropReason {
     /// All of them; the position is `reason as usize`.
-    pub const ALL: [DropReason; 8] = [
+    pub const ALL: [DropReason; 10] = [
         Self::Name,
         Self::Delta,
         Self::Temporality,
@@ -34,6 +38,8 @@ impl DropReason {
         Self::Scale,
         Self::Labels,
         Self::Replaced,
+        Self::DeltaOrder,
+        Self::DeltaLimit,
     ];
 
     /// As metrics call it.
@@ -48,6 +54,8 @@ impl DropReason {
             Self::Scale => "scale",
             Self::Labels => "labels",
             Self::Replaced => "replaced",
+            Self::DeltaOrder => "delta_order",
+            Self::DeltaLimit => "delta_limit",
         }
     }
 
@@ -58,13 +66,19 @@ impl DropReason {
             Self::Name => "the metric's name has no letter or digit that Prometheus takes",
             Self::Delta => {
                 "Prometheus takes cumulative temporality only, this is delta: \
-                 set OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE=cumulative in the sender"
+                 set OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE=cumulative in the sender, or \
+                 delta_to_cumulative in the exporter"
             }
             Self::Temporality => "Prometheus takes cumulative temporality only, this has none",
             Self::Empty => "the point has no value",
             Self::Buckets => "bounds do not rise, or counts do not fit them",
             Self::Scale => "an exponential histogram's scale is below -4, Prometheus' coarsest",
             Self::Labels => "a series has more than 1024 labels or more than 64 KiB of them",
+            Self::DeltaOrder => "a delta is not newer than the one before it in its series",
+            Self::DeltaLimit => {
+                "deltas of so many series are added up that there is no room for another: raise \
+                 delta_to_cumulative.max_streams"
+            }
             Self::Replaced => "two points of one series have the same millisecond; the later one counts",
         }
     }

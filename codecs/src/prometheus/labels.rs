@@ -31,6 +31,26 @@ const SERVICE_INSTANCE: &str = "service.instance.id";
 /// Labels by name; in the order of their bytes.
 pub(super) type Labels = BTreeMap<String, String>;
 
+/// Appends what all series of the resource with this envelope have in common whatever the settings: the labels `job` and
+/// `instance`. Resources that share a series write the same here, unless points bring a label `job` or `instance` of their
+/// own because their resource has none.
+pub fn write_series_identity(envelope: &[u8], out: &mut String) {
+    let text = |key: &str| {
+        let mut text = String::new();
+        let found = resource_attributes(envelope).find(|attribute| attribute.key == key.as_bytes());
+        found.into_iter().for_each(|attribute| write_value(attribute.value, &mut text));
+        text
+    };
+    out.push_str(&job(text(SERVICE_NAME), &text(SERVICE_NAMESPACE)));
+    out.push('\0');
+    out.push_str(&text(SERVICE_INSTANCE));
+}
+
+/// The label `job`, from `service.name` and `service.namespace`.
+fn job(name: String, namespace: &str) -> String {
+    if name.is_empty() || namespace.is_empty() { name } else { format!("{namespace}/{name}") }
+}
+
 /// What a resource gives its series.
 #[derive(Clone, Debug, Default)]
 pub(super) struct ResourcePart {
@@ -49,10 +69,8 @@ impl ResourcePart {
             let found = all.iter().find(|(name, _)| name == key);
             found.map_or(String::new(), |(_, value)| value.clone())
         };
-        let (name, namespace) = (value(SERVICE_NAME), value(SERVICE_NAMESPACE));
-        let has_both = !name.is_empty() && !namespace.is_empty();
         let mut part = Self {
-            job: if has_both { format!("{namespace}/{name}") } else { name },
+            job: job(value(SERVICE_NAME), &value(SERVICE_NAMESPACE)),
             instance: value(SERVICE_INSTANCE),
             ..Self::default()
         };

@@ -9,6 +9,7 @@
 
 mod cache;
 mod counts;
+mod delta;
 mod intern;
 mod labels;
 mod names;
@@ -22,7 +23,8 @@ mod translate;
 pub mod twin_parts;
 
 pub use counts::{Counts, DropReason, Notice};
-pub use labels::{LABEL_BYTES_MAX, LABELS_MAX};
+pub use delta::DeltaSettings;
+pub use labels::{LABEL_BYTES_MAX, LABELS_MAX, write_series_identity};
 pub use names::TranslationStrategy;
 pub use request::{STALE, WriteRequest};
 pub use settings::{CACHE_BYTES_DEFAULT, Protocol, ResourceLabels, Settings, external_label_name};

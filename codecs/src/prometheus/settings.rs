@@ -1,5 +1,6 @@
 //! What the exporter's configuration says about translation, checked once.
 
+use super::delta::DeltaSettings;
 use super::names::{TranslationStrategy, label_name};
 
 /// The messages of the two protocols.
@@ -80,6 +81,8 @@ pub struct Settings {
     pub request_bytes_max: usize,
     /// Over how many owners series are spread, at least 1.
     pub owners: u32,
+    /// How sums and histograms of delta temporality are added up; `None`: they are dropped.
+    pub delta: Option<DeltaSettings>,
     /// Memory of the label cache in bytes; when it is full, it is emptied.
     pub cache_bytes_max: usize,
 }
@@ -98,6 +101,7 @@ impl Default for Settings {
             sends_metadata: false,
             request_bytes_max: 3_000_000,
             owners: 1,
+            delta: None,
             cache_bytes_max: CACHE_BYTES_DEFAULT,
         }
     }

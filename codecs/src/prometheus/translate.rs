@@ -13,6 +13,7 @@ use std::collections::HashSet;
 
 use super::cache::{BYTES_MAX, Cache, Class, Family, Group, KEY_PREFIX_BYTES, Variant};
 use super::counts::{Counts, DropReason, Notice};
+use super::delta::Streams;
 use super::intern::Seed;
 use super::labels::{LABEL_BYTES_MAX, text_of};
 use super::names::label_name;
@@ -96,6 +97,9 @@ pub struct Translator {
     writer: RequestWriter,
     native: NativeWriter,
     lists: Lists,
+    streams: Option<Streams>,
+    /// What a stream is found by; reused.
+    identity: Vec<u8>,
     resource: u32,
     scope: u32,
     /// The number of this push, from 1.
@@ -131,6 +135,8 @@ impl Translator {
             writer: RequestWriter::new(settings.protocol, &seed),
             native: NativeWriter::default(),
             lists: Lists::default(),
+            streams: settings.delta.map(Streams::new),
+            identity: Vec::new(),
             resource: 0,
             scope: 0,
             stamp: 1,
@@ -165,6 +171,19 @@ impl Translator {
     #[must_use]
     pub fn cache_bytes(&self) -> usize {
         self.cache.bytes_used()
+    }
+
+    /// Memory of what deltas were added up to.
+    #[must_use]
+    pub fn delta_bytes(&self) -> usize {
+        self.streams.as_ref().map_or(0, Streams::bytes_used)
+    }
+
+    /// What follows comes at this time, of any monotonic clock in nanoseconds. Only series of deltas grow old.
+    pub fn at(&mut self, now_ns: u64) {
+        if let Some(streams) = &mut self.streams {
+            streams.at(now_ns);
+        }
     }
 
     /// Metrics that lost points for the first time, for the log; empty afterwards.
@@ -278,28 +297,22 @@ impl Translator {
         prefix: &[u8; KEY_PREFIX_BYTES],
         bytes: &[u8],
     ) -> Result<(), DropReason> {
-        let (class, has_start) = {
+        let (class, has_start, is_delta) = {
             let family = &self.cache.families[family as usize];
             if let Some(reason) = family.drop {
                 return Err(reason);
             }
-            (family.class, family.has_start)
+            (family.class, family.has_start, family.is_delta)
         };
-        let point = Point::read(kind, bytes, prefix, &mut self.lists);
+        let mut point = Point::read(kind, bytes, prefix, &mut self.lists);
         if self.lists.key.len() > KEY_PREFIX_BYTES + ATTRIBUTE_BYTES_MAX {
             return Err(DropReason::Labels);
         }
+        if is_delta {
+            self.add_up(class, &mut point)?;
+        }
         let (cumulative, values, natives) = (self.cumulative.len(), self.values.len(), self.natives.len());
-        let group = self.value(class, &point).and_then(|value| {
-            let group = match self.cache.group_of_point(&self.lists.key) {
-                Some(group) => group,
-                None => {
-                    self.counts.label_sets_built += 1;
-                    self.cache.add_point(&self.lists.key, &self.settings)?
-                }
-            };
-            Ok((group, value))
-        });
+        let group = self.value(class, &point).and_then(|value| Ok((self.group()?, value)));
         let (group, value) = group.inspect_err(|_| {
             self.cumulative.truncate(cumulative);
             self.values.truncate(values);
@@ -321,6 +334,37 @@ impl Translator {
         self.note_resource(point.time_ns);
         self.note_family(family);
         Ok(())
+    }
+
+    /// The group of the point that was just read.
+    fn group(&mut self) -> Result<u32, DropReason> {
+        if let Some(group) = self.cache.group_of_point(&self.lists.key) {
+            return Ok(group);
+        }
+        self.counts.label_sets_built += 1;
+        self.cache.add_point(&self.lists.key, &self.settings)
+    }
+
+    /// Makes a point that says what is new say everything so far.
+    fn add_up(&mut self, class: Class, point: &mut Point) -> Result<(), DropReason> {
+        if !point.has_no_value {
+            // Nothing that is dropped later may be in a total.
+            let before = self.cumulative.len();
+            self.value(class, point)?;
+            self.cumulative.truncate(before);
+            if class == Class::Number && !point.value.is_some_and(f64::is_finite) {
+                return Err(DropReason::Empty);
+            }
+        }
+        let group = self.group()?;
+        self.identity.clear();
+        self.cache.write_identity(group, self.settings.protocol, &mut self.identity);
+        let streams = self.streams.as_mut().expect("without streams points of delta temporality are dropped");
+        if point.has_no_value {
+            streams.end(&self.identity);
+            return Ok(());
+        }
+        streams.add(&self.identity, point, &mut self.lists)
     }
 
     /// Checks a point's value and keeps its lists.

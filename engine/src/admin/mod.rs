@@ -132,6 +132,8 @@ impl PipelineNames {
                 .map(|forward| forward.id.to_string())
                 .collect();
             ids.dedup();
+            let counting = config.span_metrics.iter().filter(|connector| connector.targets.contains(&number));
+            ids.extend(counting.map(|connector| connector.id.to_string()));
             ids
         };
         let names = |(number, pipeline): (usize, &crate::config::checked::PipelineSettings)| {

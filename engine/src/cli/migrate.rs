@@ -335,7 +335,7 @@ mod tests {
 
     #[test]
     fn what_is_missing_is_exit_code_one_and_says_what_to_write_instead() {
-        let report = migrate("corpus/spans_into_metrics.yaml", &[], 10);
+        let report = migrate("corpus/through_kafka.yaml", &[], 10);
         assert_eq!(report.exit_code, 1, "{}", report.output);
         assert!(report.output.contains("missing\n") && report.output.contains("instead: "), "{}", report.output);
         assert!(report.output.contains("leave that traffic with the Collector"), "{}", report.output);

@@ -6,9 +6,9 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::checked::{
-    ComponentId, Config, ExporterSettings, ExtensionKind, ExtensionSettings, Forward, OtlpReceiverSettings,
-    PipelineSettings, ProcessorKind, ProcessorSettings, ReceiverSettings, SpanMetricsConnector, SpanMetricsSettings,
-    TlsServerSettings, Wanted,
+    ComponentId, Config, ExporterSettings, ExtensionKind, ExtensionSettings, FlushSettings, Forward,
+    OtlpReceiverSettings, PipelineSettings, ProcessorKind, ProcessorSettings, ReceiverSettings, SpanMetricsConnector,
+    SpanMetricsSettings, TlsServerSettings, Wanted,
 };
 use super::component::otlp_exporter::Definition;
 use super::component::{self, Kind};
@@ -274,13 +274,15 @@ fn receiver(field: &Field<'_>) -> Option<OtlpReceiverSettings> {
 pub(crate) enum ConnectorKind {
     /// Has no settings.
     Forward,
-    SpanMetrics(SpanMetricsSettings),
+    SpanMetrics(SpanMetricsSettings, FlushSettings),
 }
 
 fn connector(field: &Field<'_>) -> Option<ConnectorKind> {
     match component_type(field) {
         "forward" => field.section().map(|_| ConnectorKind::Forward),
-        "spanmetrics" | "span_metrics" => component::span_metrics::check(field).map(ConnectorKind::SpanMetrics),
+        "spanmetrics" | "span_metrics" => {
+            component::span_metrics::check(field).map(|(settings, flush)| ConnectorKind::SpanMetrics(settings, flush))
+        }
         other => unreachable!("the table says that the connector {other} is built"),
     }
 }
@@ -481,6 +483,9 @@ fn assemble(
         pipelines: Vec::new(),
     };
     let forwards = forwards_of(&wired);
+    let metrics = wired.iter().enumerate().filter(|(_, pipeline)| pipeline.signal == Signal::Metrics);
+    let fed: Vec<(usize, Vec<ComponentId>)> =
+        metrics.map(|(number, pipeline)| (number, pipeline.fed_by.clone())).collect();
     for (pipeline, forwards) in wired.into_iter().zip(forwards) {
         let signal = pipeline.signal;
         // One listener serves all signals; processors and exporters are listed for each of theirs.
@@ -514,7 +519,10 @@ fn assemble(
             &mut config.span_metrics,
             |listed, id| listed.id == *id,
             |id, kind| match kind {
-                ConnectorKind::SpanMetrics(settings) => Some(SpanMetricsConnector { id, settings }),
+                ConnectorKind::SpanMetrics(settings, flush) => {
+                    let targets = fed.iter().filter(|(_, by)| by.contains(&id)).map(|(number, _)| *number).collect();
+                    Some(SpanMetricsConnector { id, settings, flush, targets })
+                }
                 ConnectorKind::Forward => None,
             },
         );

@@ -69,13 +69,12 @@ fn spans_where_metrics_are(drafts: &[Draft<'_>], id: &ComponentId) -> bool {
             let message = format!("`{id}` counts spans, and this pipeline has {signal}");
             item.error(message, "name it among the `exporters` of a traces pipeline");
         }
-        if let Some((_, item)) = draft.receivers.iter().find(|(named, _)| named == id) {
+        if signal != "metrics"
+            && let Some((_, item)) = draft.receivers.iter().find(|(named, _)| named == id)
+        {
             wrong = true;
-            let message = match signal.as_str() {
-                "metrics" => format!("`{id}` does not feed pipelines yet"),
-                signal => format!("`{id}` gives metrics, and this pipeline has {signal}"),
-            };
-            item.error(message, "remove it here; what it counts is on /metrics");
+            let message = format!("`{id}` gives metrics, and this pipeline has {signal}");
+            item.error(message, "name it among the `receivers` of a metrics pipeline; it is on /metrics too");
         }
     }
     wrong

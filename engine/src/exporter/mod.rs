@@ -159,6 +159,11 @@ impl Exporter {
         &self.id
     }
 
+    /// Memory of what it remembers to be faster, or to add up.
+    pub fn cache_bytes(&self) -> u64 {
+        if let Kind::RemoteWrite(exporter) = &self.kind { exporter.cache_bytes() } else { 0 }
+    }
+
     /// Delivers without waiting, if this kind can; otherwise the request has to go through the queue.
     pub fn deliver_at_once(&self, request: &ExportRequest, shard: &ShardContext) -> Option<Outcome> {
         match &self.kind {

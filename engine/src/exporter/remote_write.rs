@@ -5,8 +5,8 @@
 //! ```
 //!
 //! The one idea: a batch is translated once, and a retry sends only what is left of it. The queue in front has one consumer
-//! on each shard, so a batch is settled before the next one starts: samples of a series leave in the order in which they
-//! came over one connection. It never waits or retries itself.
+//! on each shard, so a batch is settled before the next one starts, and a series has one shard (`pipeline::Affinity`): its
+//! samples leave in the order in which they came. It never waits or retries itself.
 
 use super::check_duration;
 use super::outcome::{self, ErrorWord, Outcome};
@@ -45,6 +45,8 @@ pub struct RemoteWrite {
 /// A request, ready to be sent.
 #[derive(Clone, Debug)]
 struct Part {
+    /// Requests of one push have different series, so they may be under way at the same time; the next push waits.
+    push: u32,
     body: Bytes,
     points: u64,
     samples: u64,
@@ -73,6 +75,7 @@ struct State {
     compressor: Compressor,
     /// What was already shown.
     counts: Counts,
+    cache_bytes_peak: usize,
 }
 
 impl RemoteWriteExporter {
@@ -106,7 +109,8 @@ impl RemoteWriteExporter {
         headers.insert(VERSION_HEADER, HeaderValue::from_static(protocol.version()));
         // Names come from clients, who must not know it.
         let translator = Translator::new(settings.translation.clone(), fastrand::u64(..));
-        let state = State { translator, compressor: Compressor::default(), counts: Counts::default() };
+        let state =
+            State { translator, compressor: Compressor::default(), counts: Counts::default(), cache_bytes_peak: 0 };
         Ok(RemoteWriteExporter {
             id: id.clone(),
             client,
@@ -125,24 +129,27 @@ impl RemoteWriteExporter {
             Some(rest) => rest,
             None => self.translate(request.batch(), shard),
         };
-        while !rest.parts.is_empty() {
-            let count = rest.parts.len().min(self.parallel_requests);
+        while let Some(push) = rest.parts.front().map(|part| part.push) {
+            let together = rest.parts.iter().take_while(|part| part.push == push);
+            let count = together.take(self.parallel_requests).count();
             let parts: Vec<Part> = rest.parts.drain(..count).collect();
             let client = request.batch().client.as_deref();
             let posts = parts.iter().map(|part| self.post(part, client));
             let outcomes = futures_util::future::join_all(posts).await;
             let mut retry = None;
+            let mut again = Vec::new();
             for (part, outcome) in parts.into_iter().zip(outcomes) {
                 match outcome {
                     Outcome::Permanent { reason, message } => self.reject(&part, reason, message, &mut rest, shard),
                     Outcome::Retry { .. } => {
                         retry = Some(later(retry, outcome));
-                        rest.parts.push_back(part);
+                        again.push(part);
                     }
                     _ => self.count_taken(&part, shard),
                 }
             }
             if let Some(retry) = retry {
+                again.into_iter().rev().for_each(|part| rest.parts.push_front(part));
                 request.keep_remote_write(&self.id, rest);
                 return retry;
             }
@@ -151,6 +158,12 @@ impl RemoteWriteExporter {
             return Outcome::Delivered;
         }
         Outcome::DeliveredInPart { dropped: rest.dropped, failed: rest.failed, message: rest.message }
+    }
+
+    /// Memory of labels and of what deltas were added up to. A cache that was emptied keeps its tables.
+    pub fn cache_bytes(&self) -> u64 {
+        let state = self.state.borrow();
+        (state.cache_bytes_peak + state.translator.delta_bytes()) as u64
     }
 
     /// Closes idle connections; attempts under way finish.
@@ -175,7 +188,8 @@ impl RemoteWriteExporter {
         };
         let mut state = self.state.borrow_mut();
         let State { translator, compressor, .. } = &mut *state;
-        let (mut written, mut rest) = (Vec::new(), RemoteWrite::default());
+        translator.at(shard.clock.now_ns());
+        let (mut written, mut rest, mut push) = (Vec::new(), RemoteWrite::default(), 0);
         let mut scope = None;
         for item in &index.items {
             if scope != Some(item.scope) {
@@ -186,13 +200,14 @@ impl RemoteWriteExporter {
             let mut from = 0;
             while let Some(next) = translator.metric(item_bytes(item, &batch.segments), from) {
                 translator.finish(&mut written);
-                pack(&mut written, translator, compressor, &mut rest.parts);
+                pack(push, &mut written, translator, compressor, &mut rest.parts);
+                push += 1;
                 from = next;
             }
         }
         translator.finish(&mut written);
         shard.cells.add(self.series.series, written.iter().map(|request| request.series).sum());
-        pack(&mut written, translator, compressor, &mut rest.parts);
+        pack(push, &mut written, translator, compressor, &mut rest.parts);
         let points: u64 = rest.parts.iter().map(|part| part.points).sum();
         // A metric without points counts as one item, and becomes none.
         rest.dropped = batch.items().saturating_sub(points);
@@ -212,6 +227,8 @@ impl RemoteWriteExporter {
         cells.add(self.series.cache_clears, now.cache_clears - before.cache_clears);
         cells.add(self.series.label_sets_built, now.label_sets_built - before.label_sets_built);
         cells.set(self.series.cache_bytes, state.translator.cache_bytes() as u64);
+        cells.set(self.series.delta_bytes, state.translator.delta_bytes() as u64);
+        state.cache_bytes_peak = state.cache_bytes_peak.max(state.translator.cache_bytes());
         state.counts = now.clone();
         for notice in state.translator.take_notices() {
             tracing::warn!(
@@ -247,6 +264,7 @@ impl RemoteWriteExporter {
 
 /// Compresses requests into parts and gives their buffers back.
 fn pack(
+    push: u32,
     written: &mut Vec<WriteRequest>,
     translator: &mut Translator,
     compressor: &mut Compressor,
@@ -256,7 +274,7 @@ fn pack(
         let mut body = Vec::new();
         compressor.compress(Compression::Snappy, None, &request.body, &mut body);
         let WriteRequest { points, samples, histograms, exemplars, .. } = request;
-        parts.push_back(Part { body: body.into(), points, samples, histograms, exemplars });
+        parts.push_back(Part { push, body: body.into(), points, samples, histograms, exemplars });
         translator.recycle(request.body);
     }
 }

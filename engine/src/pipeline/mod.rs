@@ -10,22 +10,25 @@
 //! spans leave only when there is, so a full queue stops its input step by step until the edge refuses.
 
 pub mod ack;
+mod affinity;
 pub mod batch;
 pub mod client;
 mod crossing;
 pub mod rewrite;
 
+pub use affinity::Affinity;
 pub use crossing::Crossing;
 
 use crate::connector::span_metrics::SpanMetrics;
 use crate::processor::explanation::Explanation;
 use crate::processor::{Processor, Turn};
 use crate::queue::{Branch, ExportRequest};
-use crate::shard::parcel::Parcel;
+use crate::shard::parcel::{Parcel, Points};
 use crate::telemetry::metrics::{BookSeries, ProcessorSeries};
 use batch::Batch;
 use client::Client;
-use codecs::otlp::Signal;
+use codecs::grpc::Status;
+use codecs::otlp::{Signal, SignalIndex};
 use std::cell::RefCell;
 use std::rc::Rc;
 
@@ -44,6 +47,8 @@ pub struct Pipeline {
     outlets: Vec<Outlet>,
     /// Set where spans may belong to another shard.
     crossing: Option<Crossing>,
+    /// Set where data points may belong to another shard.
+    affinity: Option<Affinity>,
     /// Items dropped by policy that the books already know of.
     dropped_booked: u64,
     /// The same of those shed, by node.
@@ -80,9 +85,24 @@ impl Pipeline {
         branches: Vec<Rc<Branch>>,
         crossing: Option<Crossing>,
     ) -> Pipeline {
-        let (outlets, dropped_booked, failed_booked) = (Vec::new(), 0, 0);
         let shed_booked = vec![0; nodes.len()];
-        Pipeline { signal, nodes, items, branches, outlets, crossing, dropped_booked, shed_booked, failed_booked }
+        Pipeline {
+            signal,
+            nodes,
+            items,
+            branches,
+            outlets: Vec::new(),
+            crossing,
+            affinity: None,
+            dropped_booked: 0,
+            shed_booked,
+            failed_booked: 0,
+        }
+    }
+
+    /// Lets data points go to the owners of their series; for metrics, where there is more than one shard.
+    pub fn with_affinity(self, affinity: Option<Affinity>) -> Pipeline {
+        Pipeline { affinity, ..self }
     }
 
     /// Joins it to the pipelines behind its connectors, before the first batch.
@@ -118,8 +138,15 @@ impl Pipeline {
         }
     }
 
-    /// Whether what leaves the node before `from` finds room: up to and including the next node that owns batches.
+    /// Whether what leaves the node before `from` finds room: up to and including the next node that owns batches, and on
+    /// the way to other shards.
     fn has_room_from(&self, from: usize) -> bool {
+        let crosses = self.affinity.as_ref().filter(|affinity| from <= affinity.node());
+        crosses.is_none_or(Affinity::has_room) && self.has_own_room_from(from)
+    }
+
+    /// The same without what other shards own.
+    fn has_own_room_from(&self, from: usize) -> bool {
         match self.nodes[from..].iter().find(|node| node.owns()) {
             Some(owner) => owner.has_room(),
             None => {
@@ -157,10 +184,42 @@ impl Pipeline {
         }
     }
 
+    fn affinity(&self) -> &Affinity {
+        self.affinity.as_ref().expect("points only reach pipelines in which they cross")
+    }
+
+    /// Whether points that another shard sent may come in now.
+    pub fn has_room_for_points(&self) -> bool {
+        self.has_own_room_from(self.affinity().node())
+    }
+
+    /// Takes points that another shard sent because their series are owned here. Their sender has counted them as
+    /// accepted; `ack` answers it.
+    pub fn take_points(&mut self, turn: Turn<'_>, points: &Points, ack: ack::Ack) {
+        let position = self.affinity().node();
+        let mut bytes = turn.buffers.take(points.bytes.len());
+        bytes.extend_from_slice(&points.bytes);
+        let mut index = turn.indexes.take(Signal::Metrics);
+        if let SignalIndex::Metrics(index) = &mut index {
+            index.append(&points.index, 0);
+        }
+        let client = points.client.as_deref().cloned().map(Rc::new);
+        self.run(turn, position, Batch { index, segments: vec![bytes.freeze()], acks: vec![ack], client });
+        self.book_dropped(turn);
+    }
+
+    /// Points of this pipeline have been taken by their owner, or it says why not.
+    pub fn points_answered(&mut self, points: &Points, result: Result<(), Status>) {
+        self.affinity.as_mut().expect("only a pipeline in which points cross sends them").answered(points, result);
+    }
+
     /// Lets time pass at every node; downstream first, so that upstream finds the room it makes.
     ///
     /// Returns whether more is due right away.
     pub fn turn(&mut self, turn: Turn<'_>, drain: bool) -> bool {
+        if let Some(affinity) = &mut self.affinity {
+            affinity.turn(turn.now_ns);
+        }
         let mut more = false;
         for position in (0..self.nodes.len()).rev() {
             more |= self.turn_node(turn, position, drain);
@@ -197,6 +256,7 @@ impl Pipeline {
             {
                 batch = crossing.keep_own(batch);
             }
+            batch = self.cross(position, batch);
             if batch.index.is_empty() {
                 batch.settle(&ack::Outcome::Taken);
                 return;
@@ -223,7 +283,16 @@ impl Pipeline {
                 None => return,
             }
         }
+        let batch = self.cross(self.nodes.len(), batch);
         self.leave(turn, batch);
+    }
+
+    /// Sends points away that others own, if this is the place for it.
+    fn cross(&mut self, position: usize, batch: Batch) -> Batch {
+        match &mut self.affinity {
+            Some(affinity) if affinity.node() == position => affinity.keep_own(batch),
+            _ => batch,
+        }
     }
 
     fn count_outgoing(&self, turn: Turn<'_>, position: usize, out: &[Batch]) {
@@ -233,6 +302,10 @@ impl Pipeline {
     /// Fans out: one shared request for all exporters, a batch for each pipeline behind a connector, and one part of
     /// each ack for each of them.
     fn leave(&self, turn: Turn<'_>, mut batch: Batch) {
+        if self.affinity.is_some() && batch.index.is_empty() {
+            // All of it belongs to others.
+            return batch.settle(&ack::Outcome::Taken);
+        }
         for outlet in &self.outlets {
             turn.cells.add(outlet.book.delivered, batch.items());
             if let Some(span_metrics) = &outlet.span_metrics {
@@ -296,6 +369,7 @@ impl Pipeline {
     /// Shows what is in flight, counted from those who hold it.
     pub fn show_in_flight(&self, turn: Turn<'_>) {
         let crossing = self.crossing.as_ref().map_or(0, Crossing::spans_unanswered);
+        let crossing = crossing + self.affinity.as_ref().map_or(0, Affinity::points_unanswered);
         let nodes: u64 = self.nodes.iter().map(Processor::items_held).sum();
         for branch in &self.branches {
             turn.cells.set(branch.book.in_flight, nodes + crossing + branch.items_held());

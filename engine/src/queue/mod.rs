@@ -464,6 +464,11 @@ impl Queue {
         }
     }
 
+    /// Memory of what its exporter remembers to be faster, or to add up.
+    pub fn cache_bytes(&self) -> u64 {
+        self.exporter.cache_bytes()
+    }
+
     /// The traces that this exporter keeps in memory, if it is of that kind.
     pub fn kept_traces(&self) -> Vec<crate::exporter::memory::KeptTrace> {
         self.exporter.kept_traces()

@@ -9,17 +9,18 @@ use super::budget::Lease;
 use super::buffers::Buffers;
 use super::clock::Clock;
 use super::mesh::MeshEnd;
-use super::pipelines::{BySignal, Pipelines};
+use super::pipelines::{BySignal, Feed, Pipelines};
 use super::run::{Gates, Server, Shard};
 use crate::auth::Authenticators;
 use crate::config::checked::{
-    Config, ExporterKind, ExporterSettings, HeadSettings, PipelineSettings, ProcessorKind, QueueSettings,
+    Config, ExporterKind, ExporterSettings, FlushSettings, HeadSettings, PipelineSettings, ProcessorKind,
+    QueueSettings, SpanMetricsConnector,
 };
-use crate::connector::span_metrics::{Plan, SpanMetrics};
+use crate::connector::span_metrics::{Flusher, Plan, SpanMetrics};
 use crate::exporter::Exporter;
 use crate::exporter::file::FileWriter;
 use crate::pipeline::client::Clients;
-use crate::pipeline::{Crossing, Outlet, Pipeline};
+use crate::pipeline::{Affinity, Crossing, Outlet, Pipeline};
 use crate::processor::combinations::Combinations;
 use crate::processor::failure::{FailureSeries, Failures};
 use crate::processor::{
@@ -331,7 +332,9 @@ pub fn assemble(seed: ShardSeed) -> Result<Rc<Shard>, String> {
         receivers.map(|receiver| Signal::ALL.map(|signal| fed_by(receiver, signal))).collect();
     let refusals = |pipelines: &Vec<usize>| refusal_counters(&config, &declared, pipelines);
     let refusals = by_receiver.iter().map(|signals| signals.each_ref().map(refusals)).collect();
-    let pipelines = Pipelines::new(pipelines, by_receiver, refusals, queues, span_metrics, context.clone());
+    let feeds = feeds_of(&config, &declared, &pipelines, &context);
+    let mut pipelines = Pipelines::new(pipelines, by_receiver, refusals, queues, span_metrics, context.clone());
+    pipelines.feed(feeds);
     let pipelines = Rc::new(RefCell::new(pipelines));
     let balance = Balance::new(mesh, news, declared.gauges.clone(), context.clone());
     let servers = servers_of(&config, &declared, &authenticators, &pipelines, &balance, &context);
@@ -366,10 +369,35 @@ fn connect(
     }
 }
 
+/// The connectors whose series this shard gives to metrics pipelines, for all shards: each connector has one such shard.
+fn feeds_of(
+    config: &Config,
+    declared: &Declared,
+    pipelines: &[Rc<RefCell<Pipeline>>],
+    context: &ShardContext,
+) -> Vec<Feed> {
+    let unix_ns = u64::try_from(context.clock.unix_ns()).unwrap_or(0);
+    let clock_zero_unix_ns = unix_ns.saturating_sub(context.clock.now_ns());
+    let feed = |(connector, settings): (usize, &SpanMetricsConnector)| {
+        if settings.targets.is_empty() || connector % context.shards != context.number {
+            return None;
+        }
+        let plan = Arc::clone(&declared.span_metrics[connector].0);
+        let FlushSettings { temporality, interval_ns } = settings.flush;
+        let flusher = Flusher::new(plan, temporality, interval_ns, context.shards, clock_zero_unix_ns);
+        let targets = settings.targets.iter().map(|&target| Rc::clone(&pipelines[target])).collect();
+        Some(Feed { connector, flusher, targets, has_ended: false })
+    };
+    config.span_metrics.iter().enumerate().filter_map(feed).collect()
+}
+
 /// Parts of the budget that one giant, and what all shards remember of kept and of dropped traces, may take.
 const GIANT_PART: u64 = 8;
 const KEPT_MEMORY_PART: u64 = 16;
 const DROPPED_MEMORY_PART: u64 = 128;
+
+/// Part of the budget that the label caches of an exporter may take on all shards together.
+const LABEL_CACHES_PART: u64 = 8;
 
 /// What the nodes of a pipeline are made from.
 struct Parts<'a> {
@@ -412,6 +440,24 @@ impl Parts<'_> {
             branches.map(|(&exporter, book)| Branch::new(Rc::clone(&self.queues[exporter]), book.clone(), &id));
         let items = settings.processors.iter().map(|&processor| self.declared.processors[processor].common.clone());
         Pipeline::new(settings.signal, nodes, items.collect(), branches.collect(), crossing)
+            .with_affinity(self.affinity(position, settings))
+    }
+
+    /// Where data points of this pipeline go to the owners of their series, if their order matters behind it.
+    fn affinity(&self, position: usize, settings: &PipelineSettings) -> Option<Affinity> {
+        if self.context.shards == 1 || !needs_order(self.config, settings) {
+            return None;
+        }
+        let kinds = settings.processors.iter().map(|&processor| &self.config.processors[processor].kind);
+        let mut holding = kinds.enumerate().filter_map(|(place, kind)| match kind {
+            ProcessorKind::Batch { metadata_keys, .. } => Some((place, metadata_keys.is_empty())),
+            _ => None,
+        });
+        let end = settings.processors.len();
+        // The edge bounds the combinations of metadata that a batch processor keeps apart, so it holds what came to this
+        // shard.
+        let place = holding.next().map_or(end, |(place, mixes)| if mixes { place } else { end });
+        Some(Affinity::new(place, position, Rc::clone(self.mesh), Rc::clone(self.news)))
     }
 
     /// Where the failures of a processor are counted.
@@ -507,6 +553,15 @@ impl Parts<'_> {
     }
 }
 
+/// Whether an exporter behind this pipeline wants the samples of a series in order. Forwards have no cycle.
+fn needs_order(config: &Config, settings: &PipelineSettings) -> bool {
+    let mut exporters = settings.exporters.iter().map(|&exporter| &config.exporters[exporter].kind);
+    let mut targets = settings.forwards.iter().flat_map(|forward| &forward.targets);
+    settings.signal == Signal::Metrics
+        && (exporters.any(|kind| matches!(kind, ExporterKind::RemoteWrite(_)))
+            || targets.any(|&target| needs_order(config, &config.pipelines[target])))
+}
+
 /// Names of the reasons that spans carry, from number 1 on: `policy`, in the order in which pipelines are put together.
 pub fn reason_names(config: &Config) -> Vec<String> {
     let processors = config.pipelines.iter().flat_map(|pipeline| &pipeline.processors);
@@ -534,6 +589,13 @@ fn queue_of(
 ) -> Result<Rc<Queue>, String> {
     let own = declared.own_exporters[position].clone();
     let Secrets { tls, file, authenticators } = secrets;
+    let mut settings = settings.clone();
+    if let ExporterKind::RemoteWrite(remote) = &mut settings.kind {
+        let share = context.lease.budget().limit_bytes() / LABEL_CACHES_PART / context.shards as u64;
+        let cache_bytes_max = &mut remote.translation.cache_bytes_max;
+        *cache_bytes_max = usize::try_from(share).map_or(*cache_bytes_max, |share| share.min(*cache_bytes_max));
+    }
+    let settings = &settings;
     let exporter = Exporter::new(settings, tls, file, authenticators, Rc::clone(reasons), own, context.number)?;
     let retry = settings.kind.client().and_then(|client| client.retry.clone());
     // Exporters that deliver at once need no queue, and a file takes a few requests at a time.

@@ -1,4 +1,4 @@
-//! What a shard does with its end of the mesh: parcels in, answers out, and whole requests to a less busy shard.
+//! What a shard does with its end of the mesh: parcels and points in, answers out, and whole requests to a less busy shard.
 //!
 //! gRPC connections are few and last for hours, so a shard may have all the work and its neighbour none. A shard with many
 //! requests in hand, or that is busy, hands whole, still compressed requests to a peer that has less; the connection
@@ -7,9 +7,10 @@
 use super::ShardContext;
 use super::assemble::Gauges;
 use super::mesh::{Inbound, MeshEnd};
-use super::parcel::{Failure, Message, Outcome, Parcel, Request};
+use super::parcel::{Failure, Flush, Message, Outcome, Parcel, Points, Request};
 use super::pipelines::Pipelines;
 use super::runtime;
+use crate::pipeline::ack;
 use crate::pipeline::client::Client;
 use crate::receiver::otlp::OtlpReceiver;
 use crate::transport::BodyEncoding;
@@ -18,6 +19,7 @@ use codecs::grpc::{Code, Status};
 use codecs::otlp::Signal;
 use slab::Slab;
 use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::rc::Rc;
@@ -35,6 +37,9 @@ pub struct Balance {
     away: RefCell<Slab<oneshot::Sender<Result<(), Status>>>>,
     /// Requests that this shard has taken and not answered, whichever shard their connections belong to.
     in_hand: Cell<u64>,
+    /// Points of other shards that wait for room in their pipelines, with who sent them. Bounded by the windows of the
+    /// mesh; their bytes are still their senders'.
+    arrivals: RefCell<VecDeque<(usize, Box<Points>)>>,
     gauges: Gauges,
     shard: ShardContext,
 }
@@ -52,7 +57,8 @@ impl Drop for InHand<'_> {
 impl Balance {
     /// `news` is what crossings notify.
     pub fn new(mesh: Rc<RefCell<MeshEnd>>, news: Rc<Notify>, gauges: Gauges, shard: ShardContext) -> Rc<Balance> {
-        Rc::new(Balance { mesh, news, away: RefCell::new(Slab::new()), in_hand: Cell::new(0), gauges, shard })
+        let (away, in_hand, arrivals) = Default::default();
+        Rc::new(Balance { mesh, news, away, in_hand, arrivals, gauges, shard })
     }
 
     /// Hands a request of handler number `handler` to a less busy shard, if this one is busy and there is one: the answer
@@ -142,6 +148,66 @@ impl Balance {
                 // A connection that is gone has nobody waiting any more.
                 drop(waiting.send(result_of(outcome)));
             }
+            Inbound::Asked { from, message: Message::Points(points) } => {
+                self.shard.cells.add(self.gauges.mesh.received_points, points.points);
+                self.arrivals.borrow_mut().push_back((from, points));
+                self.take_arrivals(pipelines);
+            }
+            Inbound::Answered { outcome, message: Message::Points(points), .. } => {
+                self.shard.cells.add(self.gauges.mesh.sent_points, points.points);
+                self.shard.cells.add(self.gauges.mesh.sent_bytes, points.bytes.len() as u64);
+                pipelines.borrow_mut().points_answered(&points, result_of(outcome));
+            }
+            Inbound::Asked { from, message: Message::Flush(mut flush) } => {
+                flush.answer = Some(pipelines.borrow().answer_flush(flush.connector as usize, &flush.ask));
+                self.mesh.borrow_mut().answer(from, Outcome::Taken, Message::Flush(flush));
+            }
+            Inbound::Answered { message: Message::Flush(flush), .. } => {
+                let answer = flush.answer.expect("a shard that is asked answers");
+                pipelines.borrow_mut().flush_answered(flush.connector as usize, answer);
+            }
+        }
+    }
+
+    /// Takes what other shards sent into the pipelines that have room, in the order in which it came.
+    pub fn take_arrivals(self: &Rc<Self>, pipelines: &RefCell<Pipelines>) {
+        if self.arrivals.borrow().is_empty() {
+            return;
+        }
+        let mut full = Vec::new();
+        let mut waiting = VecDeque::new();
+        for (from, points) in self.arrivals.take() {
+            if full.contains(&points.pipeline) || !pipelines.borrow().has_room_for(&points) {
+                full.push(points.pipeline);
+                waiting.push_back((from, points));
+                continue;
+            }
+            let (ack, answer) = ack::open();
+            pipelines.borrow_mut().take_points(&points, ack);
+            let balance = Rc::clone(self);
+            runtime::spawn(async move { balance.answer_points(from, points, answer).await });
+        }
+        self.arrivals.replace(waiting);
+    }
+
+    /// Sends the answer home once there is one: at once, if a node or a queue owns the points now.
+    async fn answer_points(&self, from: usize, points: Box<Points>, answer: ack::Waiting) {
+        let outcome = match answer.await {
+            ack::Outcome::Taken => Outcome::Taken,
+            ack::Outcome::Failed(status) => failed(status),
+        };
+        self.mesh.borrow_mut().answer(from, outcome, Message::Points(points));
+        self.news.notify_one();
+    }
+
+    /// Flushes the connectors that are due, or with `is_last` all that this shard feeds: asks every other shard.
+    pub fn flush_connectors(&self, pipelines: &RefCell<Pipelines>, is_last: bool) {
+        for (connector, ask) in pipelines.borrow_mut().begin_flushes(is_last) {
+            let connector = u32::try_from(connector).expect("connectors are bounded by the configuration");
+            let flush = || Message::Flush(Box::new(Flush { connector, ask: ask.clone(), answer: None }));
+            if self.mesh.borrow_mut().ask_all(flush) > 0 {
+                self.news.notify_one();
+            }
         }
     }
 
@@ -151,11 +217,7 @@ impl Balance {
         let result = handler.take(request.signal, request.body.clone(), request.encoding, client).await;
         let outcome = match result {
             Ok(()) => Outcome::Taken,
-            Err(status) => Outcome::Failed(Box::new(Failure {
-                code: status.code.number(),
-                message: status.message,
-                retry_after_ns: status.retry_delay.map(|delay| u64::try_from(delay.as_nanos()).unwrap_or(u64::MAX)),
-            })),
+            Err(status) => failed(status),
         };
         self.mesh.borrow_mut().answer(from, outcome, Message::Request(request));
         self.news.notify_one();
@@ -194,6 +256,14 @@ impl Balance {
     pub fn is_quiet(&self) -> bool {
         self.mesh.borrow().is_idle() && self.away.borrow().is_empty()
     }
+}
+
+fn failed(status: Status) -> Outcome {
+    Outcome::Failed(Box::new(Failure {
+        code: status.code.number(),
+        message: status.message,
+        retry_after_ns: status.retry_delay.map(|delay| u64::try_from(delay.as_nanos()).unwrap_or(u64::MAX)),
+    }))
 }
 
 fn result_of(outcome: Outcome) -> Result<(), Status> {

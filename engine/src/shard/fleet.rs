@@ -93,7 +93,15 @@ impl Fleet {
     pub async fn drain(&self, timeout: Duration) {
         let deadline = Instant::now() + timeout;
         // Open requests get a quarter of the time, held spans the second, so that queues have the longest.
-        let shares = [(DrainStep::Requests, 4), (DrainStep::Mesh, 4), (DrainStep::Nodes, 2), (DrainStep::Queues, 1)];
+        // What connectors count goes through nodes of its own.
+        let shares = [
+            (DrainStep::Requests, 4),
+            (DrainStep::Mesh, 4),
+            (DrainStep::Nodes, 2),
+            (DrainStep::Connectors, 4),
+            (DrainStep::Nodes, 2),
+            (DrainStep::Queues, 1),
+        ];
         for (step, part) in shares {
             let left = deadline.saturating_duration_since(Instant::now());
             let reached = self.ask(|reply| Command::Drain(step, reply));

@@ -46,6 +46,8 @@ pub enum DrainStep {
     Mesh,
     /// Every held span has left its node: samplers have decided, batches are flushed.
     Nodes,
+    /// What connectors have counted has gone into the pipelines that they feed.
+    Connectors,
     /// Every queue is empty.
     Queues,
     /// Time is over: what is still held is counted as failed.

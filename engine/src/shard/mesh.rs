@@ -21,7 +21,7 @@ use std::task::{Context, Poll};
 
 use super::load::Loads;
 use super::owner::owner;
-use super::parcel::{Carried, Message, Outcome, Parcel, Request, Source};
+use super::parcel::{Carried, Message, Outcome, Parcel, Points, Request, Source};
 use super::ring::{Receiver, Sender, ShardWaker, ring};
 
 /// Fewest messages of a request ring, however many pairs share the memory.
@@ -95,11 +95,17 @@ struct Link {
     /// Parcels that wait for room, oldest first; the last is open. Bounded by the lease that the spans are charged to.
     outbox: VecDeque<Box<Parcel>>,
     carried: Carried,
+    /// Points and flushes that wait for room, in the order in which they came. Bounded by who sends them.
+    others_waiting: VecDeque<Message>,
     parcels: Window,
     requests: Window,
+    others: Window,
     /// Messages of the peer that this shard has not answered.
     owed: usize,
 }
+
+/// Kinds of messages with a window: parcels, requests, and all others.
+const WINDOWS: usize = 3;
 
 /// How many messages of one kind may be unanswered. Each kind has its own, so that requests, which may wait long for
 /// their answer, never hold up parcels, which are answered by the owner's next turn.
@@ -132,10 +138,10 @@ pub fn mesh(shards: usize, ring_bytes_total: usize) -> Vec<MeshEnd> {
     ends
 }
 
-/// Messages of a request ring. Its ring of answers has twice as many slots, one for each window.
+/// Messages of a request ring. Its ring of answers has so many slots for each window.
 fn ring_slots(shards: usize, ring_bytes_total: usize) -> usize {
     let pairs = (shards * (shards - 1)).max(1);
-    let slot_bytes = size_of::<Message>() + 2 * size_of::<Answer>();
+    let slot_bytes = size_of::<Message>() + WINDOWS * size_of::<Answer>();
     (ring_bytes_total / pairs / slot_bytes).clamp(RING_SLOTS_MIN, RING_SLOTS_MAX)
 }
 
@@ -143,8 +149,8 @@ fn ring_slots(shards: usize, ring_bytes_total: usize) -> usize {
 fn link(slots: usize, left: &ShardWaker, right: &ShardWaker) -> (Link, Link) {
     let (ask_right, asked_by_left) = ring(slots, left, right);
     let (ask_left, asked_by_right) = ring(slots, right, left);
-    let (answer_right, answered_by_left) = ring(2 * slots, left, right);
-    let (answer_left, answered_by_right) = ring(2 * slots, right, left);
+    let (answer_right, answered_by_left) = ring(WINDOWS * slots, left, right);
+    let (answer_left, answered_by_right) = ring(WINDOWS * slots, right, left);
     let new = |requests_out, requests_in, answers_out, answers_in| Link {
         requests_out,
         requests_in,
@@ -152,8 +158,10 @@ fn link(slots: usize, left: &ShardWaker, right: &ShardWaker) -> (Link, Link) {
         answers_in,
         outbox: VecDeque::new(),
         carried: Carried::default(),
+        others_waiting: VecDeque::new(),
         parcels: Window { unanswered: 0, unanswered_max: slots },
         requests: Window { unanswered: 0, unanswered_max: slots },
+        others: Window { unanswered: 0, unanswered_max: slots },
         owed: 0,
     };
     let left = new(ask_right, asked_by_right, answer_right, answered_by_right);
@@ -236,10 +244,21 @@ impl MeshEnd {
         source.index.items.len() - (mine.len() - kept_before)
     }
 
+    /// Sends data points to their owner as soon as there is room; those that were sent before arrive before.
+    pub fn send_points(&mut self, to: usize, points: Box<Points>) {
+        self.link(to).others_waiting.push_back(Message::Points(points));
+    }
+
+    /// Asks every other shard. Returns how many answers will come.
+    pub fn ask_all(&mut self, message: impl Fn() -> Message) -> usize {
+        let links = self.links.iter_mut().flatten();
+        links.map(|link| link.others_waiting.push_back(message())).count()
+    }
+
     /// Hands a whole request to a peer, or gives it back: the window or the ring is full, or spans wait for their owner.
     pub fn try_send_request(&mut self, to: usize, request: Box<Request>) -> Result<(), Box<Request>> {
         let link = self.link(to);
-        if !link.requests.is_open() || !link.outbox.is_empty() {
+        if !link.requests.is_open() || !link.outbox.is_empty() || !link.others_waiting.is_empty() {
             return Err(request);
         }
         match link.requests_out.push(Message::Request(request)) {
@@ -248,7 +267,7 @@ impl MeshEnd {
                 Ok(())
             }
             Err(Message::Request(request)) => Err(request),
-            Err(Message::Parcel(_)) => unreachable!("a ring gives back what it was given"),
+            Err(_) => unreachable!("a ring gives back what it was given"),
         }
     }
 
@@ -305,7 +324,9 @@ impl MeshEnd {
     /// Memory of all parcels of this shard: waiting, in flight, and kept for reuse.
     pub fn held_bytes(&self) -> usize {
         let waiting = self.links.iter().flatten().flat_map(|link| &link.outbox);
-        self.shells.bytes + self.flight_bytes + waiting.map(|parcel| parcel.own_bytes()).sum::<usize>()
+        let others = self.links.iter().flatten().flat_map(|link| &link.others_waiting);
+        let others: usize = others.map(points_bytes).sum();
+        self.shells.bytes + self.flight_bytes + others + waiting.map(|parcel| parcel.own_bytes()).sum::<usize>()
     }
 
     /// Spans that wait at this shard for room in a ring.
@@ -356,7 +377,7 @@ impl Link {
     /// Returns the memory of the parcels that came home.
     fn drain(&mut self, from: usize, into: &mut Vec<Inbound>) -> usize {
         let mut home_bytes = 0;
-        for _ in 0..self.parcels.unanswered_max + self.requests.unanswered_max {
+        for _ in 0..WINDOWS * self.parcels.unanswered_max {
             let Some(Answer { outcome, message }) = self.answers_in.pop() else { break };
             match &message {
                 Message::Parcel(parcel) => {
@@ -364,6 +385,10 @@ impl Link {
                     home_bytes += parcel.charged_bytes;
                 }
                 Message::Request(_) => self.requests.unanswered -= 1,
+                Message::Points(_) | Message::Flush(_) => {
+                    self.others.unanswered -= 1;
+                    home_bytes += points_bytes(&message);
+                }
             }
             into.push(Inbound::Answered { from, outcome, message });
         }
@@ -397,6 +422,15 @@ impl Link {
             assert!(pushed.is_ok() || self.requests_out.is_closed(), "a ring with room refused a parcel");
             self.parcels.unanswered += 1;
         }
+        while self.others.is_open()
+            && self.requests_out.has_room()
+            && let Some(message) = self.others_waiting.pop_front()
+        {
+            left_bytes += points_bytes(&message);
+            let pushed = self.requests_out.push(message);
+            assert!(pushed.is_ok() || self.requests_out.is_closed(), "a ring with room refused a message");
+            self.others.unanswered += 1;
+        }
         self.requests_out.flush();
         self.answers_out.flush();
         left_bytes
@@ -404,11 +438,16 @@ impl Link {
 
     /// Whether something waits that only the ring holds up.
     fn can_send(&self) -> bool {
-        !self.outbox.is_empty() && self.parcels.is_open()
+        !self.outbox.is_empty() && self.parcels.is_open() || !self.others_waiting.is_empty() && self.others.is_open()
     }
 
     fn is_idle(&self) -> bool {
-        let unanswered = self.parcels.unanswered + self.requests.unanswered;
-        self.outbox.is_empty() && unanswered == 0 && self.owed == 0
+        let unanswered = self.parcels.unanswered + self.requests.unanswered + self.others.unanswered;
+        self.outbox.is_empty() && self.others_waiting.is_empty() && unanswered == 0 && self.owed == 0
     }
+}
+
+/// Memory of data points on their way; what a flush holds is charged by the shards whose series it tells.
+fn points_bytes(message: &Message) -> usize {
+    if let Message::Points(points) = message { points.own_bytes() } else { 0 }
 }

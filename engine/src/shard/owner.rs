@@ -1,6 +1,6 @@
-//! Which shard owns a trace.
+//! Which shard owns a trace, and which the series of a resource.
 //!
-//! The one idea: a fixed function of the trace id and the number of shards, and of nothing else, so that every shard,
+//! The one idea: a fixed function of the trace id (of a series: of what names its resource) and the number of shards, and of nothing else, so that every shard,
 //! every process and every release sends the spans of a trace to the same place. It therefore has no seed: a sender
 //! that chooses its ids can load one shard, which the budget bounds and the load metrics show.
 
@@ -24,6 +24,18 @@ fn mix(trace_id: &TraceId) -> u64 {
     let word = u128::from_le_bytes(trace_id.0);
     let (low, high) = (word as u64, (word >> 64) as u64);
     finalize(finalize(low.wrapping_add(STEP)) ^ high)
+}
+
+/// The shard, 0 to `shards - 1`, that owns the series of resources with this identity. `shards` is at least 1.
+pub fn series_owner(identity: &[u8], shards: usize) -> usize {
+    debug_assert!(shards > 0, "series need a shard to go to");
+    let mut mixed = finalize(STEP.wrapping_add(identity.len() as u64));
+    for chunk in identity.chunks(8) {
+        let mut word = [0; 8];
+        word[..chunk.len()].copy_from_slice(chunk);
+        mixed = finalize(mixed.wrapping_add(STEP) ^ u64::from_le_bytes(word));
+    }
+    ((u128::from(mixed) * shards as u128) >> 64) as usize
 }
 
 /// The step of splitmix64: 2^64 divided by the golden ratio, odd. It keeps the zero id from staying zero.
@@ -92,6 +104,22 @@ mod tests {
             check_balance(|number| id(u128::from(number) << 96), shards);
             let second = |number: u64| u128::from(1_795_000_000 + number / 1000) << 96;
             check_balance(|number| id(second(number) | random[number as usize] >> 32), shards);
+        }
+    }
+
+    #[test]
+    fn shards_share_numbered_and_random_identities_evenly() {
+        const COUNT: u64 = 100_000;
+        for shards in [1, 2, 3, 4, 16] {
+            for identity in [|number| format!("shop/cart\0pod-{number}"), |number| format!("service {number}\0")] {
+                let mut loads = vec![0_u64; shards];
+                for number in 0..COUNT {
+                    loads[series_owner(identity(number).as_bytes(), shards)] += 1;
+                }
+                let fair = COUNT as f64 / shards as f64;
+                let allowed = 5.0 * fair.sqrt();
+                assert!(loads.iter().all(|load| (*load as f64 - fair).abs() <= allowed), "{shards}: {loads:?}");
+            }
         }
     }
 

@@ -1,4 +1,5 @@
-//! What crosses the mesh: parcels of spans for their owner, whole requests for a less busy shard, and answers.
+//! What crosses the mesh: parcels of spans and data points for their owner, whole requests for a less busy shard, the
+//! questions of a flush, and answers.
 //!
 //! The one idea: a message is a box that makes a round trip. The sender fills it, the other shard reads it, and the
 //! answer brings the same box home with all its memory, so everything is freed and reused where it was allocated.
@@ -7,10 +8,11 @@
 //! pieces of a request from another core's cache: request buffers stay at home and warm, only bytes that cross are
 //! shared between caches, and the owner reads them in order. It is also where edits are written out.
 
+use crate::connector::span_metrics::{Ask, Snapshot};
 use crate::pipeline::client::Client;
 use crate::transport::BodyEncoding;
 use bytes::Bytes;
-use codecs::otlp::{ByteRange, ScopeEntry, Signal, SpanIndex, SpanItem};
+use codecs::otlp::{ByteRange, MetricIndex, ScopeEntry, Signal, SpanIndex, SpanItem};
 
 /// A parcel with this many spans is full: its index is then 256 KiB, and the owner reads it between two requests.
 pub const SPANS_MAX: usize = 4096;
@@ -25,6 +27,10 @@ pub enum Message {
     Parcel(Box<Parcel>),
     /// A whole request, for balance.
     Request(Box<Request>),
+    /// Data points for the shard that owns their series.
+    Points(Box<Points>),
+    /// What a shard is asked when the series of a connector are flushed; comes home with the answer.
+    Flush(Box<Flush>),
 }
 
 /// What became of a message.
@@ -88,6 +94,41 @@ pub struct Request {
     pub ticket: u32,
     /// Who sent it, as far as somebody asks: a copy, because nothing else may leave its shard.
     pub client: Option<Box<Client>>,
+}
+
+/// Data points of one batch on their way to the shard that owns their series.
+#[derive(Debug, Default)]
+pub struct Points {
+    /// The pipeline that they are in, by a number that all shards agree on.
+    pub pipeline: u32,
+    /// Where the metrics lie: in one segment.
+    pub index: MetricIndex,
+    /// Their bytes.
+    pub bytes: Vec<u8>,
+    /// How many points they are, by the sender's count.
+    pub points: u64,
+    /// The sender's number for who waits.
+    pub ticket: u32,
+    /// Who sent them, as far as somebody asks: a copy, because nothing else may leave its shard.
+    pub client: Option<Box<Client>>,
+}
+
+impl Points {
+    /// Memory of the message in bytes.
+    pub(super) fn own_bytes(&self) -> usize {
+        size_of::<Points>() + self.index.memory_bytes() + self.bytes.capacity()
+    }
+}
+
+/// A flush of the series of one connector.
+#[derive(Debug)]
+pub struct Flush {
+    /// Its number in the configuration.
+    pub connector: u32,
+    /// What every shard is asked.
+    pub ask: Ask,
+    /// The answer, on the way home.
+    pub answer: Option<Snapshot>,
 }
 
 /// Spans to be routed: an index and the segments it speaks of.

@@ -1,6 +1,6 @@
 //! All pipelines of one shard, and which receiver feeds which.
 
-use crate::connector::span_metrics::{Forgotten, Snapshot, SpanMetrics};
+use crate::connector::span_metrics::{Ask, Flusher, Forgotten, Snapshot, SpanMetrics};
 use crate::pipeline::Pipeline;
 use crate::pipeline::ack;
 use crate::pipeline::batch::Batch;
@@ -9,8 +9,9 @@ use crate::processor::Turn;
 use crate::processor::explanation::Explanation;
 use crate::queue::Queue;
 use crate::shard::ShardContext;
-use crate::shard::parcel::Parcel;
+use crate::shard::parcel::{Parcel, Points};
 use crate::telemetry::cells::Counter;
+use codecs::grpc::Status;
 use codecs::otlp::Signal;
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -34,7 +35,22 @@ pub struct Pipelines {
     queues: Vec<Rc<Queue>>,
     /// By number, shared with the pipelines that export to them.
     span_metrics: Vec<Rc<RefCell<SpanMetrics>>>,
+    /// Connectors whose series this shard gives to pipelines.
+    feeds: Vec<Feed>,
     shard: ShardContext,
+}
+
+/// What a shard gives to metrics pipelines for all shards: the series of one connector.
+#[derive(Debug)]
+pub struct Feed {
+    /// The connector's number in the configuration.
+    pub connector: usize,
+    /// When, and what is asked of the others.
+    pub flusher: Flusher,
+    /// Each is given all series.
+    pub targets: Vec<Rc<RefCell<Pipeline>>>,
+    /// The last flush has begun.
+    pub has_ended: bool,
 }
 
 impl Pipelines {
@@ -47,7 +63,12 @@ impl Pipelines {
         span_metrics: Vec<Rc<RefCell<SpanMetrics>>>,
         shard: ShardContext,
     ) -> Pipelines {
-        Pipelines { pipelines, by_receiver, refusals, queues, span_metrics, shard }
+        Pipelines { pipelines, by_receiver, refusals, queues, span_metrics, feeds: Vec::new(), shard }
+    }
+
+    /// The connectors whose series this shard gives to pipelines, before the first batch.
+    pub fn feed(&mut self, feeds: Vec<Feed>) {
+        self.feeds = feeds;
     }
 
     /// Whether every pipeline of this receiver can take a request of this signal: it goes to all of them or to none.
@@ -102,6 +123,23 @@ impl Pipelines {
         self.pipelines[parcel.node as usize].borrow_mut().parcel_answered(parcel);
     }
 
+    /// Whether points that another shard sent may come in now.
+    pub fn has_room_for(&self, points: &Points) -> bool {
+        self.pipelines[points.pipeline as usize].borrow().has_room_for_points()
+    }
+
+    /// Takes another shard's points into the pipeline that they name. `ack` answers it.
+    pub fn take_points(&mut self, points: &Points, ack: ack::Ack) {
+        self.wake();
+        let turn = turn_of(&self.shard, self.shard.clock.now_ns());
+        self.pipelines[points.pipeline as usize].borrow_mut().take_points(turn, points, ack);
+    }
+
+    /// Points of this shard have been taken by their owner, or it says why not.
+    pub fn points_answered(&mut self, points: &Points, result: Result<(), Status>) {
+        self.pipelines[points.pipeline as usize].borrow_mut().points_answered(points, result);
+    }
+
     /// One turn of every pipeline. Returns whether more is due right away.
     pub fn turn(&mut self, drain: bool) -> bool {
         let turn = turn_of(&self.shard, self.shard.clock.now_ns());
@@ -149,6 +187,60 @@ impl Pipelines {
     pub fn span_metrics(&self) -> Vec<Snapshot> {
         let now_ns = self.shard.clock.now_ns();
         self.span_metrics.iter().map(|connector| connector.borrow().snapshot(now_ns)).collect()
+    }
+
+    /// Monotonic time of the next flush, if this shard has one to begin.
+    pub fn next_flush_ns(&self) -> Option<u64> {
+        self.feeds.iter().filter_map(|feed| feed.flusher.next_ns()).min()
+    }
+
+    /// Begins the flushes that are due, or with `is_last` all of them: connectors with what every other shard is to be
+    /// asked. One whose pipelines have no room waits for it.
+    pub fn begin_flushes(&mut self, is_last: bool) -> Vec<(usize, Ask)> {
+        let now_ns = self.shard.clock.now_ns();
+        let mut begun = Vec::new();
+        for feed in self.feeds.iter_mut().filter(|feed| !feed.has_ended) {
+            let is_due = feed.flusher.next_ns().is_some_and(|next_ns| is_last || next_ns <= now_ns);
+            if is_due && feed.targets.iter().all(|target| target.borrow().has_room()) {
+                feed.has_ended = is_last;
+                begun.push((feed.connector, feed.flusher.begin(now_ns)));
+            }
+        }
+        for (connector, ask) in &begun {
+            let own = self.answer_flush(*connector, ask);
+            self.flush_answered(*connector, own);
+        }
+        begun
+    }
+
+    /// The answer of this shard.
+    pub fn answer_flush(&self, connector: usize, ask: &Ask) -> Snapshot {
+        self.span_metrics[connector].borrow_mut().answer(ask, self.shard.clock.now_ns())
+    }
+
+    /// An answer to a flush of this shard. With the last one the series go into the pipelines.
+    pub fn flush_answered(&mut self, connector: usize, answer: Snapshot) {
+        let feed = self.feeds.iter_mut().find(|feed| feed.connector == connector);
+        let feed = feed.expect("only the shard that feeds pipelines asks");
+        let unix_ns = u64::try_from(self.shard.clock.unix_ns()).unwrap_or(0);
+        let Some(request) = feed.flusher.answered(answer, unix_ns).filter(|request| !request.is_empty()) else {
+            return;
+        };
+        let mut index = self.shard.indexes.take(Signal::Metrics);
+        index.read_request(&request, 0).expect("it was just written");
+        let segments = vec![self.shard.buffers.adopt(request.into())];
+        let mut batch = Batch { index, segments, ..Batch::default() };
+        let turn = turn_of(&self.shard, self.shard.clock.now_ns());
+        for target in &feed.targets {
+            target.borrow_mut().consume(turn, batch.fork());
+        }
+        batch.settle(&ack::Outcome::Taken);
+        self.wake();
+    }
+
+    /// Whether every last flush of this shard is over.
+    pub fn flushes_have_ended(&self) -> bool {
+        self.feeds.iter().all(|feed| feed.has_ended && feed.flusher.next_ns().is_some())
     }
 
     /// Lets a connector give up series.

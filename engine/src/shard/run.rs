@@ -191,20 +191,30 @@ impl Shard {
                 allocator::give_back();
             }
             let more = self.pipelines.borrow_mut().turn(self.flushing.get());
+            self.balance.take_arrivals(&self.pipelines);
+            self.balance.flush_connectors(&self.pipelines, false);
             self.balance.end_turn(self.open_connections().load(Ordering::Relaxed) as u64);
             self.settle_lease();
             if more {
                 runtime::yield_now().await;
                 continue;
             }
-            let wait =
-                if self.context.pace.may_rest(self.pipelines.borrow().nodes_are_empty()) { IDLE_TURN } else { TURN };
-            runtime::timeout(wait, self.context.room.notified()).await;
+            runtime::timeout(self.until_next_turn(), self.context.room.notified()).await;
         }
     }
 }
 
 impl Shard {
+    /// How long nothing becomes due.
+    fn until_next_turn(&self) -> Duration {
+        let pipelines = self.pipelines.borrow();
+        if !self.context.pace.may_rest(pipelines.nodes_are_empty()) {
+            return TURN;
+        }
+        let flush = pipelines.next_flush_ns().map(|next_ns| next_ns.saturating_sub(self.context.clock.now_ns()));
+        flush.map_or(IDLE_TURN, |wait_ns| Duration::from_nanos(wait_ns).clamp(TURN, IDLE_TURN))
+    }
+
     /// Brings the lease up to date with what is held, and shows it.
     fn settle_lease(&self) {
         let context = &self.context;
@@ -219,6 +229,7 @@ impl Shard {
             (Holder::TraceTable, tables),
             (Holder::Batch, nodes),
             (Holder::SpanMetrics, self.pipelines.borrow().span_metrics_bytes()),
+            (Holder::Caches, self.pipelines.borrow().queues().iter().map(|queue| queue.cache_bytes()).sum()),
         ];
         for (holder, bytes) in held {
             context.lease.set(holder, bytes);
@@ -257,9 +268,23 @@ impl Shard {
             DrainStep::Nodes => {
                 self.flushing.set(true);
                 self.context.room.notify_one();
-                self.until(|shard| shard.pipelines.borrow().nodes_are_empty()).await;
+                self.until(|shard| shard.pipelines.borrow().nodes_are_empty() && shard.balance.is_quiet()).await;
             }
-            DrainStep::Queues => self.until(|shard| shard.pipelines.borrow().queues_are_empty()).await,
+            DrainStep::Connectors => {
+                self.until(|shard| {
+                    shard.balance.flush_connectors(&shard.pipelines, true);
+                    shard.pipelines.borrow().flushes_have_ended()
+                })
+                .await;
+            }
+            // What came from another shard may have passed through nodes of this one meanwhile.
+            DrainStep::Queues => {
+                self.until(|shard| {
+                    let pipelines = shard.pipelines.borrow();
+                    pipelines.nodes_are_empty() && pipelines.queues_are_empty()
+                })
+                .await;
+            }
             DrainStep::GiveUp => self.give_up().await,
         }
         // The control thread may have stopped waiting for this step.
@@ -280,7 +305,7 @@ impl Shard {
             queue.abandon();
         }
         for _ in 0..LAST_TURNS {
-            if self.pipelines.borrow().queues().iter().all(|queue| queue.is_settled()) {
+            if self.balance.is_quiet() && self.pipelines.borrow().queues().iter().all(|queue| queue.is_settled()) {
                 break;
             }
             runtime::sleep(TURN).await;

@@ -276,9 +276,13 @@ metrics! {
         MESH_SENT_SPANS: Kind::Counter, Normal, "tracegate_mesh_sent_spans",
             "Spans that crossed to the shard owning their trace.";
         MESH_SENT_BYTES: Kind::Counter, Normal, "tracegate_mesh_sent_bytes",
-            "Bytes of spans that crossed.";
+            "Bytes of spans and data points that crossed.";
         MESH_RECEIVED_SPANS: Kind::Counter, Normal, "tracegate_mesh_received_spans",
             "Spans taken out of rings.";
+        MESH_SENT_POINTS: Kind::Counter, Normal, "tracegate_mesh_sent_points",
+            "Data points that crossed to the shard owning their series.";
+        MESH_RECEIVED_POINTS: Kind::Counter, Normal, "tracegate_mesh_received_points",
+            "Data points of other shards taken out of rings.";
         MESH_WAITS: Kind::Counter, Normal, "tracegate_mesh_waits",
             "Turns of a shard at whose end parts waited for room in a ring.";
         MESH_BALANCED_REQUESTS: Kind::Counter, Normal, "tracegate_mesh_balanced_requests",
@@ -333,6 +337,8 @@ metrics! {
             "Data points in requests that the backend will never take, by status.";
         REMOTE_WRITE_CACHE_BYTES: Kind::Gauge, Normal, "tracegate_remote_write_label_cache_bytes",
             "Bytes of label sets that are remembered.";
+        REMOTE_WRITE_DELTA_BYTES: Kind::Gauge, Normal, "tracegate_remote_write_delta_bytes",
+            "Bytes of what deltas were added up to.";
         REMOTE_WRITE_CACHE_CLEARS: Kind::Counter, Normal, "tracegate_remote_write_label_cache_clears",
             "How often the label cache was full and was emptied.";
         REMOTE_WRITE_BUILT: Kind::Counter, Normal, "tracegate_remote_write_label_sets_built",
@@ -999,6 +1005,10 @@ pub struct MeshSeries {
     pub sent_bytes: Counter,
     /// Spans taken out of rings.
     pub received_spans: Counter,
+    /// Data points sent to the owner of their series.
+    pub sent_points: Counter,
+    /// Data points of other shards taken out of rings.
+    pub received_points: Counter,
     /// Parts that waited for room.
     pub waits: Counter,
     /// Whole requests handed to a less busy shard.
@@ -1012,6 +1022,8 @@ impl MeshSeries {
             sent_spans: schema.counter(&MESH_SENT_SPANS, &[]),
             sent_bytes: schema.counter(&MESH_SENT_BYTES, &[]),
             received_spans: schema.counter(&MESH_RECEIVED_SPANS, &[]),
+            sent_points: schema.counter(&MESH_SENT_POINTS, &[]),
+            received_points: schema.counter(&MESH_RECEIVED_POINTS, &[]),
             waits: schema.counter(&MESH_WAITS, &[]),
             balanced_requests: schema.counter(&MESH_BALANCED_REQUESTS, &[]),
         }
@@ -1127,6 +1139,8 @@ pub struct RemoteWriteSeries {
     pub rejected: [Counter; REJECTING_STATUSES.len()],
     /// Memory of the label cache.
     pub cache_bytes: Gauge,
+    /// Memory of what deltas were added up to.
+    pub delta_bytes: Gauge,
     /// Times it was emptied.
     pub cache_clears: Counter,
     /// Label sets built.
@@ -1155,6 +1169,7 @@ impl RemoteWriteSeries {
             dropped,
             rejected,
             cache_bytes: schema.gauge(&REMOTE_WRITE_CACHE_BYTES, &own),
+            delta_bytes: schema.gauge(&REMOTE_WRITE_DELTA_BYTES, &own),
             cache_clears: schema.counter(&REMOTE_WRITE_CACHE_CLEARS, &own),
             label_sets_built: schema.counter(&REMOTE_WRITE_BUILT, &own),
         }

@@ -5,7 +5,7 @@ use super::{PATIENCE, wait_for};
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 
 /// One request as it came.
 #[derive(Clone, Debug)]
@@ -32,6 +32,7 @@ impl Asked {
 pub struct HttpPeer {
     pub address: SocketAddr,
     asked: Arc<Mutex<Vec<Asked>>>,
+    held: Arc<(Mutex<bool>, Condvar)>,
 }
 
 /// Whole answers to posts, in order.
@@ -55,13 +56,21 @@ impl HttpPeer {
         let address = listener.local_addr().expect("it is bound");
         let asked = Arc::new(Mutex::new(Vec::new()));
         let keeper = Arc::clone(&asked);
+        let held = Arc::new((Mutex::new(false), Condvar::new()));
+        let gate = Arc::clone(&held);
         std::thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
-                let (asked, answers) = (Arc::clone(&keeper), Arc::clone(&answers));
-                std::thread::spawn(move || drop(serve(stream, behind, &asked, &answers)));
+                let (asked, answers, gate) = (Arc::clone(&keeper), Arc::clone(&answers), Arc::clone(&gate));
+                std::thread::spawn(move || drop(serve(stream, behind, &asked, &answers, &gate)));
             }
         });
-        HttpPeer { address, asked }
+        HttpPeer { address, asked, held }
+    }
+
+    /// From now on requests are left without an answer, until they are not.
+    pub fn hold(&self, is_held: bool) {
+        *self.held.0.lock().expect("nobody panics with it") = is_held;
+        self.held.1.notify_all();
     }
 
     /// All requests so far, tunnels included.
@@ -80,6 +89,7 @@ fn serve(
     behind: Option<SocketAddr>,
     asked: &Mutex<Vec<Asked>>,
     answers: &Mutex<VecDeque<String>>,
+    (held, released): &(Mutex<bool>, Condvar),
 ) -> std::io::Result<()> {
     stream.set_read_timeout(Some(PATIENCE))?;
     let mut stream = BufReader::new(stream);
@@ -100,6 +110,8 @@ fn serve(
         let length = request.header("content-length").map_or(0, |length| length.parse().expect("a number"));
         request.body.resize(length, 0);
         stream.read_exact(&mut request.body)?;
+        let locked = held.lock().expect("nobody panics with it");
+        drop(released.wait_while(locked, |held| *held).expect("nobody panics with it"));
         asked.lock().expect("nobody panics with it").push(request);
         match (is_tunnel, behind) {
             (false, _) => {

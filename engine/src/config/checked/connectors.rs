@@ -1,6 +1,7 @@
 //! Connectors as the engine needs them. `forward` has no settings and stands in the pipelines that it joins.
 
 use super::ComponentId;
+pub use codecs::otlp::write_metrics::Temporality;
 
 /// A `span_metrics` connector.
 #[derive(Clone, Debug)]
@@ -9,6 +10,19 @@ pub struct SpanMetricsConnector {
     pub id: ComponentId,
     /// What it counts.
     pub settings: SpanMetricsSettings,
+    /// When pipelines are given its series.
+    pub flush: FlushSettings,
+    /// Metrics pipelines that receive them; indices into [`super::Config::pipelines`]. On `/metrics` they are anyway.
+    pub targets: Vec<usize>,
+}
+
+/// When and how a connector gives its series to pipelines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FlushSettings {
+    /// Whether a point says what is new or everything.
+    pub temporality: Temporality,
+    /// Time between two flushes, at least 100 ms.
+    pub interval_ns: u64,
 }
 
 /// `span_metrics`: what is counted of spans, and by what.

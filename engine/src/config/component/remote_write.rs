@@ -7,7 +7,7 @@ use crate::config::proxy;
 use crate::config::section::{Field, Idle, Section};
 use codecs::compression::Compression;
 use codecs::otlp::Format;
-use codecs::prometheus::{Protocol, ResourceLabels, Settings, TranslationStrategy, external_label_name};
+use codecs::prometheus::{DeltaSettings, Protocol, ResourceLabels, Settings, TranslationStrategy, external_label_name};
 
 const TIMEOUT_NS: u64 = 5_000_000_000;
 const QUEUE_SIZE: u32 = 10_000;
@@ -17,6 +17,12 @@ const PARALLEL_REQUESTS_MAX: u32 = 1000;
 const REQUEST_BYTES: u32 = 3_000_000;
 /// The Collector's first delay; the others are those of all exporters.
 const RETRY_INITIAL_NS: u64 = 50_000_000;
+
+/// Series whose deltas are added up on each shard, and the age after which one is forgotten: the age is that of the
+/// Collector's `deltatocumulative`, which has no bound of their number unless one is written.
+const DELTA_STREAMS: u32 = 100_000;
+const DELTA_STREAMS_MAX: u32 = 10_000_000;
+const DELTA_STALE_NS: u64 = 300_000_000_000;
 
 const PROTOCOLS: [(&str, Protocol); 2] =
     [("prometheus.WriteRequest", Protocol::V1), ("io.prometheus.write.v2.Request", Protocol::V2)];
@@ -125,8 +131,23 @@ fn translation(section: &Section<'_>) -> Settings {
         has_scope_labels: !section.boolean("disable_scope_info", false),
         sends_metadata: section.boolean("send_metadata", false),
         request_bytes_max: section.u32("max_batch_size_bytes", 1, REQUEST_BYTES) as usize,
+        delta: delta(section),
         ..Settings::default()
     }
+}
+
+/// Not a key of the Collector, which has a processor for it.
+fn delta(exporter: &Section<'_>) -> Option<DeltaSettings> {
+    let section = exporter.section("delta_to_cumulative")?;
+    let is_enabled = section.boolean("enabled", false);
+    let stale_ns = section.duration_ns("max_stale", DELTA_STALE_NS);
+    let streams = section.u32("max_streams", 1, DELTA_STREAMS);
+    if streams > DELTA_STREAMS_MAX
+        && let Some(field) = section.field("max_streams")
+    {
+        field.error(format!("more than {DELTA_STREAMS_MAX} series"), "each takes about 300 bytes on its shard");
+    }
+    is_enabled.then_some(DeltaSettings { streams_max: streams as usize, stale_ns })
 }
 
 fn strategy(section: &Section<'_>, protocol: Protocol) -> TranslationStrategy {

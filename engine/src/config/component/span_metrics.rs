@@ -1,7 +1,8 @@
 //! `connectors.span_metrics`: what is counted of spans, and by what. The Collector's keys, and `names` of ours.
 
 use crate::config::checked::{
-    DurationBuckets, DurationSettings, DurationUnit, LabelSettings, LabelSource, SpanChoice, SpanMetricsSettings,
+    DurationBuckets, DurationSettings, DurationUnit, FlushSettings, LabelSettings, LabelSource, SpanChoice,
+    SpanMetricsSettings, Temporality,
 };
 use crate::config::diagnostic::nearest;
 use crate::config::section::{Field, Idle, Section};
@@ -31,8 +32,13 @@ enum Names {
     Http,
 }
 
+/// The Collector's interval between two flushes.
+const FLUSH_NS: u64 = 60_000_000_000;
+/// Shortest: ten times a shard's turn.
+const FLUSH_NS_MIN: u64 = 100 * MILLISECOND_NS;
+
 /// Reads the settings.
-pub(crate) fn check(field: &Field<'_>) -> Option<SpanMetricsSettings> {
+pub(crate) fn check(field: &Field<'_>) -> Option<(SpanMetricsSettings, FlushSettings)> {
     let section = field.section()?;
     let names = section.choice("names", &[("collector", Names::Collector), ("http", Names::Http)], Names::Collector);
     let namespace = namespace(&section, names);
@@ -55,7 +61,25 @@ pub(crate) fn check(field: &Field<'_>) -> Option<SpanMetricsSettings> {
         Names::Http => SpanChoice::HttpServers,
     };
     let series_max = if limit == 0 { SERIES } else { limit as usize };
-    Some(SpanMetricsSettings { calls, duration: duration?, labels: labels?, spans, series_max, expiration_ns })
+    let flush = flush(&section);
+    let settings =
+        SpanMetricsSettings { calls, duration: duration?, labels: labels?, spans, series_max, expiration_ns };
+    Some((settings, flush))
+}
+
+fn flush(section: &Section<'_>) -> FlushSettings {
+    let temporalities = [
+        ("AGGREGATION_TEMPORALITY_CUMULATIVE", Temporality::Cumulative),
+        ("AGGREGATION_TEMPORALITY_DELTA", Temporality::Delta),
+    ];
+    let temporality = section.choice("aggregation_temporality", &temporalities, Temporality::Cumulative);
+    let interval_ns = section.duration_ns("metrics_flush_interval", FLUSH_NS);
+    if interval_ns < FLUSH_NS_MIN
+        && let Some(field) = section.field("metrics_flush_interval")
+    {
+        field.error("shorter than 100ms", "15s to 60s suit most backends");
+    }
+    FlushSettings { temporality, interval_ns: interval_ns.max(FLUSH_NS_MIN) }
 }
 
 /// What stands before the names, with its dot.
@@ -288,9 +312,6 @@ fn resource_keys<'a>(section: &Section<'a>) -> Vec<(String, Field<'a>)> {
 
 /// Keys of the Collector that are not built, and those that change nothing here.
 fn refuse(section: &Section<'_>) {
-    let cumulative = Idle::Text(&["AGGREGATION_TEMPORALITY_CUMULATIVE"]);
-    let on_pages = "series on /metrics are cumulative: remove it";
-    section.unsupported("aggregation_temporality", cumulative, "series that begin anew with each flush", on_pages);
     section.unsupported("exemplars", Idle::Disabled, "exemplars", "remove it; the `trace_id` is in the traces kept");
     section.unsupported("events", Idle::Disabled, "a metric of span events", "remove it, or keep a Collector for it");
     let scope = "remove it; `dimensions` name attributes of spans and resources";
@@ -300,7 +321,7 @@ fn refuse(section: &Section<'_>) {
     let before = "put the connector before sampling, where it sees every span, and remove it";
     section.unsupported("enable_metrics_sampling_method", Idle::Bool(false), "counts weighted by thresholds", before);
     section.unsupported("series_expiration", Idle::Zero, "an expiration by series", "use `metrics_expiration`");
-    // Flushing is the scraper's business; caches are bounded by the number of series.
-    section.ignored(&["metrics_flush_interval", "resource_metrics_cache_size", "dimensions_cache_size"]);
+    // Caches are bounded by the number of series.
+    section.ignored(&["resource_metrics_cache_size", "dimensions_cache_size"]);
     section.ignored(&["metric_timestamp_cache_size", "delta_temporality"]);
 }

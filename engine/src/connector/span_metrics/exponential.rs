@@ -64,6 +64,32 @@ impl Exponential {
         }
     }
 
+    /// What has been counted since `before`, which was a copy of this one. Resolution that was lost since is lost in it too.
+    pub fn since(&self, before: &Exponential) -> Exponential {
+        debug_assert!(before.scale >= self.scale, "a histogram only becomes coarser");
+        let mut before = before.clone();
+        before.coarsen((before.scale - self.scale).max(0) as u32);
+        let mut news = self.clone();
+        news.zero_count = news.zero_count.saturating_sub(before.zero_count);
+        for (index, &count) in (before.offset..).zip(&before.counts) {
+            let place = usize::try_from(index - news.offset).ok();
+            if let Some(own) = place.and_then(|place| news.counts.get_mut(place)) {
+                *own = own.saturating_sub(count);
+            }
+        }
+        news.trim();
+        news
+    }
+
+    /// Takes away the empty buckets at both ends.
+    fn trim(&mut self) {
+        let end = self.counts.iter().rposition(|count| *count > 0).map_or(0, |last| last + 1);
+        self.counts.truncate(end);
+        let before = self.counts.iter().position(|count| *count > 0).unwrap_or(0);
+        self.counts.drain(..before);
+        self.offset = if self.counts.is_empty() { 0 } else { self.offset + before as i32 };
+    }
+
     /// 20 down to -10.
     pub fn scale(&self) -> i32 {
         self.scale
@@ -223,6 +249,23 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn what_came_since_a_copy_and_the_copy_are_the_whole(
+            values in prop::collection::vec(prop_oneof![Just(0.0), 1e-6..1e13, 0.1..10.0], 0..60),
+            cut in 0..60usize, buckets_max in 2..200u32,
+        ) {
+            let (early, late) = values.split_at(cut.min(values.len()));
+            let before = of(early, buckets_max);
+            let mut whole = before.clone();
+            late.iter().for_each(|&value| whole.observe(value));
+            let news = whole.since(&before);
+            prop_assert_eq!(news.count(), late.len() as u64);
+            prop_assert!(news.counts().first() != Some(&0) && news.counts().last() != Some(&0));
+            let mut again = before;
+            again.merge(&news);
+            prop_assert_eq!(again, whole);
+        }
+
         #[test]
         fn any_order_and_any_division_gives_the_same(
             values in prop::collection::vec(prop_oneof![Just(0.0), 1e-6..1e13, 0.1..10.0], 1..60),

@@ -4,6 +4,7 @@
 //! ```text
 //! each shard:       batch -> labels of a span -> key -> its series        here: one table look-up a span, nothing shared
 //! on a scrape:      a copy of every shard's series -> merged               `merged`
+//! every interval:   the same, asked for by the shard that feeds pipelines  `flush`
 //! what is shown:    Prometheus text, or the bytes of an OTLP request       `shown`
 //! ```
 //!
@@ -13,12 +14,14 @@
 //! bounded: the spans of those that come too late are counted together, in a series that says so, and by a counter.
 
 mod exponential;
+mod flush;
 mod merged;
 mod shown;
 
 pub use exponential::Exponential;
+pub use flush::{Ask, Flusher};
 pub use merged::{Forgotten, Merged};
-pub use shown::{label_name, metric_names, to_otlp, write_page};
+pub use shown::{Since, Stamp, label_name, metric_names, to_otlp, write_page};
 
 use crate::config::checked::{DurationBuckets, DurationSettings, LabelSource, SpanChoice, SpanMetricsSettings};
 use crate::pipeline::batch::Batch;
@@ -127,7 +130,7 @@ impl Plan {
         Plan { sources, span_keys, resource_keys, other_protocol, tables, settings }
     }
 
-    fn empty_series(&self, table: &TablePlan) -> Series {
+    fn empty_series(&self, table: &TablePlan, now_ns: u64) -> Series {
         let duration = self.settings.duration.as_ref().filter(|_| table.duration);
         let buckets = match duration.map(|duration| &duration.buckets) {
             None => Buckets::None,
@@ -136,7 +139,7 @@ impl Plan {
                 Buckets::Exponential(Box::new(Exponential::new(*buckets_max)))
             }
         };
-        Series { calls: 0, duration_sum_ns: 0, buckets, last_ns: 0 }
+        Series { calls: 0, duration_sum_ns: 0, buckets, first_ns: now_ns, last_ns: now_ns }
     }
 }
 
@@ -147,6 +150,8 @@ pub struct Series {
     /// Wide enough for any number of spans of any length.
     duration_sum_ns: u128,
     buckets: Buckets,
+    /// Monotonic time of the first span: with it the count began. One that was forgotten and came again has another.
+    first_ns: u64,
     /// Monotonic time of the last span.
     last_ns: u64,
 }
@@ -179,6 +184,7 @@ impl Series {
 
     /// Adds another series with the same labels, of the same settings.
     fn merge(&mut self, other: &Series) {
+        self.first_ns = self.first_ns.min(other.first_ns);
         self.last_ns = self.last_ns.max(other.last_ns);
         self.calls += other.calls;
         self.duration_sum_ns += other.duration_sum_ns;
@@ -190,6 +196,27 @@ impl Series {
             _ => {}
         }
     }
+
+    /// What was counted since `before`, an earlier copy; `None` if nothing was.
+    fn since(&self, before: Option<&Series>) -> Option<Series> {
+        let Some(before) = before.filter(|before| before.first_ns == self.first_ns) else {
+            return Some(self.clone());
+        };
+        if before.calls == self.calls {
+            return None;
+        }
+        let mut news = self.clone();
+        news.calls -= before.calls;
+        news.duration_sum_ns -= before.duration_sum_ns;
+        match (&mut news.buckets, &before.buckets) {
+            (Buckets::Explicit(counts), Buckets::Explicit(less)) => {
+                counts.iter_mut().zip(less).for_each(|(count, less)| *count -= less);
+            }
+            (Buckets::Exponential(histogram), Buckets::Exponential(less)) => **histogram = histogram.since(less),
+            _ => {}
+        }
+        Some(news)
+    }
 }
 
 /// The series of one table on one shard, or a copy of them.
@@ -198,6 +225,18 @@ pub struct Table {
     series: HashMap<Box<[u8]>, Series, foldhash::fast::RandomState>,
     /// What came when the table was full.
     overflow: Option<Series>,
+}
+
+impl Table {
+    /// What was counted since `before`, an earlier copy.
+    fn since(&self, before: &Table) -> Table {
+        let news = self.series.iter().filter_map(|(key, series)| {
+            let series = series.since(before.series.get(key))?;
+            Some((key.clone(), series))
+        });
+        let overflow = self.overflow.as_ref().and_then(|series| series.since(before.overflow.as_ref()));
+        Table { series: news.collect(), overflow }
+    }
 }
 
 /// A copy of one connector's series on one shard.
@@ -215,6 +254,9 @@ pub struct SpanMetrics {
     counters: SpanMetricsSeries,
     tables: Vec<Table>,
     bytes_held: usize,
+    /// The series as they were when their news were last taken, and their memory; empty if nobody takes news.
+    told: Vec<Table>,
+    told_bytes: usize,
     /// Reused between spans.
     key: Vec<u8>,
 }
@@ -234,7 +276,8 @@ impl SpanMetrics {
     /// Without series.
     pub fn new(plan: Arc<Plan>, counters: SpanMetricsSeries) -> SpanMetrics {
         let tables = vec![Table::default(); plan.tables.len()];
-        SpanMetrics { plan, counters, tables, bytes_held: 0, key: Vec::new() }
+        let told = tables.clone();
+        SpanMetrics { plan, counters, tables, bytes_held: 0, told, told_bytes: 0, key: Vec::new() }
     }
 
     /// Counts every span of the batch.
@@ -276,13 +319,13 @@ impl SpanMetrics {
             let series = match table.series.get_mut(&self.key[..]) {
                 Some(series) => series,
                 None if has_room => {
-                    let series = plan.empty_series(of);
+                    let series = plan.empty_series(of, now_ns);
                     self.bytes_held += self.key.len() + of.series_bytes;
                     table.series.entry(self.key.as_slice().into()).or_insert(series)
                 }
                 None => {
                     own = false;
-                    table.overflow.get_or_insert_with(|| plan.empty_series(of))
+                    table.overflow.get_or_insert_with(|| plan.empty_series(of, now_ns))
                 }
             };
             series.observe(now_ns, duration_ns, plan.settings.duration.as_ref());
@@ -293,6 +336,22 @@ impl SpanMetrics {
     /// A copy of all series.
     pub fn snapshot(&self, now_ns: u64) -> Snapshot {
         Snapshot { tables: self.tables.clone(), now_ns }
+    }
+
+    /// The answer to the question of a flush.
+    pub fn answer(&mut self, ask: &Ask, now_ns: u64) -> Snapshot {
+        if let Some(forgotten) = &ask.forget {
+            self.forget(forgotten);
+        }
+        if ask.is_delta { self.take_news(now_ns) } else { self.snapshot(now_ns) }
+    }
+
+    /// What was counted since the last call. Every span is in exactly one of these copies.
+    pub fn take_news(&mut self, now_ns: u64) -> Snapshot {
+        let tables = self.tables.iter().zip(&self.told).map(|(table, told)| table.since(told)).collect();
+        self.told.clone_from(&self.tables);
+        self.told_bytes = self.bytes_held;
+        Snapshot { tables, now_ns }
     }
 
     /// Gives up series that no shard has seen spans of for long, unless spans have come in the meantime.
@@ -311,7 +370,7 @@ impl SpanMetrics {
 
     /// Memory, about.
     pub fn bytes_held(&self) -> u64 {
-        self.bytes_held as u64
+        (self.bytes_held + self.told_bytes) as u64
     }
 }
 

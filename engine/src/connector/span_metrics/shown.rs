@@ -245,10 +245,49 @@ struct ResourcePoints {
     durations: Points,
 }
 
-/// The bytes of an ExportMetricsServiceRequest with all series, cumulative; empty without any.
+/// Since when points count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Since {
+    /// All since this time, in nanoseconds since 1970: what they say is new.
+    Then(u64),
+    /// Each since its first span. This is when the monotonic clock showed 0, in nanoseconds since 1970.
+    FirstSpan {
+        /// See there.
+        clock_zero_unix_ns: u64,
+    },
+}
+
+/// What all points of a request say of time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stamp {
+    /// When their counts began.
+    pub since: Since,
+    /// When they were read, in nanoseconds since 1970.
+    pub time_unix_ns: u64,
+}
+
+impl Stamp {
+    fn temporality(&self) -> Temporality {
+        match self.since {
+            Since::Then(_) => Temporality::Delta,
+            Since::FirstSpan { .. } => Temporality::Cumulative,
+        }
+    }
+
+    fn of(&self, series: &Series) -> PointTime {
+        let start_unix_ns = match self.since {
+            Since::Then(unix_ns) => unix_ns,
+            Since::FirstSpan { clock_zero_unix_ns } => clock_zero_unix_ns.saturating_add(series.first_ns),
+        };
+        // A clock that was set back must not make a count end before it began.
+        PointTime { start_unix_ns: start_unix_ns.min(self.time_unix_ns), time_unix_ns: self.time_unix_ns }
+    }
+}
+
+/// The bytes of an ExportMetricsServiceRequest with all series; empty without any.
 ///
 /// Series are grouped by the labels that belong to the resource. What had no series of its own has no resource either.
-pub fn to_otlp(plan: &Plan, merged: &Merged, time: PointTime) -> Vec<u8> {
+pub fn to_otlp(plan: &Plan, merged: &Merged, stamp: Stamp) -> Vec<u8> {
     // By the bytes of the resource's labels, so that the same series give the same request.
     let mut resources: BTreeMap<Vec<u8>, ResourcePoints> = BTreeMap::new();
     for (table, held) in plan.tables.iter().zip(&merged.tables) {
@@ -269,17 +308,17 @@ pub fn to_otlp(plan: &Plan, merged: &Merged, time: PointTime) -> Vec<u8> {
             let attributes: Vec<(&str, &[u8])> = of(|label| label.of_point)
                 .map(|(label, value)| (&*plan.settings.labels[*label].name, &value[..]))
                 .collect();
-            resource.add(plan, table, &attributes, time, series);
+            resource.add(plan, table, &attributes, stamp.of(series), series);
         }
         if let Some(series) = &held.overflow {
             // AnyValue.bool_value: field 2, true.
             let attributes: [(&str, &[u8]); 1] = [(OVERFLOW, &[0x10, 1])];
-            resources.entry(Vec::new()).or_default().add(plan, table, &attributes, time, series);
+            resources.entry(Vec::new()).or_default().add(plan, table, &attributes, stamp.of(series), series);
         }
     }
     let mut request = Vec::new();
     for resource in resources.into_values() {
-        resource.write(plan, &mut request);
+        resource.write(plan, stamp.temporality(), &mut request);
     }
     request
 }
@@ -313,15 +352,15 @@ impl ResourcePoints {
         }
     }
 
-    fn write(self, plan: &Plan, request: &mut Vec<u8>) {
+    fn write(self, plan: &Plan, temporality: Temporality, request: &mut Vec<u8>) {
         let mut metrics = Vec::new();
         if !self.calls.is_empty() {
-            write_metric(&mut metrics, &plan.settings.calls, "", &self.calls.into_sum(Temporality::Cumulative));
+            write_metric(&mut metrics, &plan.settings.calls, "", &self.calls.into_sum(temporality));
         }
         if let Some(settings) = plan.settings.duration.as_ref().filter(|_| !self.durations.is_empty()) {
             let points = match settings.buckets {
-                DurationBuckets::Explicit(_) => self.durations.into_histogram(Temporality::Cumulative),
-                DurationBuckets::Exponential(_) => self.durations.into_exponential_histogram(Temporality::Cumulative),
+                DurationBuckets::Explicit(_) => self.durations.into_histogram(temporality),
+                DurationBuckets::Exponential(_) => self.durations.into_exponential_histogram(temporality),
             };
             write_metric(&mut metrics, &settings.name, settings.unit.short(), &points);
         }

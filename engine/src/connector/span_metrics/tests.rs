@@ -7,7 +7,7 @@ use codecs::otlp::proto::{
     AnyValue as ProtoValue, ExportTraceServiceRequest, KeyValue, Resource, ResourceSpans, ScopeSpans, Span, SpanStatus,
     Value as Proto, text,
 };
-use codecs::otlp::write_metrics::PointTime;
+use codecs::otlp::write_metrics::Temporality;
 use proptest::prelude::*;
 use prost::Message;
 use std::collections::BTreeMap;
@@ -309,7 +309,8 @@ fn a_metrics_pipeline_is_given_series_by_resource_with_the_types_of_their_attrib
         shard.take(0, &request(of("eu"), vec![server("a", 1, coded()), server("b", 1, Vec::new())]));
         shard.take(0, &request(of("us"), vec![server("a", 1, coded()), server("c", 1, Vec::new())]));
         let merged = Merged::of([shard.span_metrics.snapshot(0)]);
-        let bytes = to_otlp(&plan, &merged, PointTime { start_unix_ns: 1, time_unix_ns: 2 });
+        let since = Since::FirstSpan { clock_zero_unix_ns: 1 };
+        let bytes = to_otlp(&plan, &merged, Stamp { since, time_unix_ns: 2 });
         let resources: Vec<Vec<String>> = at(&bytes, &[1, 1])
             .into_iter()
             .map(|resource| at(resource, &[1, 2, 1]).into_iter().map(|value| text(value).into_owned()).collect())
@@ -326,6 +327,66 @@ fn a_metrics_pipeline_is_given_series_by_resource_with_the_types_of_their_attrib
             // AnyValue.int_value: field 3.
             assert_eq!(at(points[1], &[attributes, 2]).last().unwrap(), &[3 << 3, 7]);
             assert_eq!(at(points[0], &[attributes, 1]), [b"otel.metric.overflow"]);
+        }
+    }
+}
+
+/// A flush of all shards, as an owner makes it: the bytes of a request.
+fn flush(flusher: &mut Flusher, shards: &mut [&mut Shard], now_ns: u64) -> Vec<u8> {
+    let ask = flusher.begin(now_ns);
+    let mut request = None;
+    for shard in shards {
+        assert_eq!(request, None, "nothing leaves before every shard has answered");
+        request = flusher.answered(shard.span_metrics.answer(&ask, now_ns), EPOCH + now_ns);
+    }
+    request.expect("every shard has answered")
+}
+
+/// Where the tests' monotonic clock has its 0, in nanoseconds since 1970.
+const EPOCH: u64 = 1_000_000;
+
+/// The points of the counter in a request: start, time and value.
+fn calls_of(request: &[u8]) -> Vec<(u64, u64, u64)> {
+    let word = |point: &[u8], number: u32| {
+        let field = Fields::of(point).find(|field| field.tag.number == number);
+        field.map_or(0, |field| field.number)
+    };
+    at(request, &[1, 2, 2, 7, 1]).into_iter().map(|point| (word(point, 2), word(point, 3), word(point, 6))).collect()
+}
+
+#[test]
+fn cumulative_points_begin_with_the_first_span_of_their_series_on_any_shard() {
+    let plan = plan("{metrics_expiration: 100ns, dimensions: [{name: d}]}");
+    let (mut one, mut two) = (Shard::of(&plan), Shard::of(&plan));
+    let mut flusher = Flusher::new(Arc::clone(&plan), Temporality::Cumulative, 10, 2, EPOCH);
+    assert_eq!(flusher.next_ns(), Some(10));
+    let span = || shop(vec![server("a", 1, Vec::new())]);
+    one.take(5, &span());
+    two.take(3, &span());
+    assert_eq!(calls_of(&flush(&mut flusher, &mut [&mut one, &mut two], 10)), [(EPOCH + 3, EPOCH + 10, 2)]);
+    assert_eq!(flusher.next_ns(), Some(20));
+    one.take(11, &span());
+    assert_eq!(calls_of(&flush(&mut flusher, &mut [&mut one, &mut two], 35)), [(EPOCH + 3, EPOCH + 35, 3)]);
+    assert_eq!(flusher.next_ns(), Some(45), "what was missed is not made up for");
+    // Silent for longer than the settings allow, on all shards: gone, and anew with its next span.
+    assert_eq!(calls_of(&flush(&mut flusher, &mut [&mut one, &mut two], 120)), []);
+    assert_eq!(calls_of(&flush(&mut flusher, &mut [&mut one, &mut two], 130)), []);
+    two.take(140, &span());
+    assert_eq!(calls_of(&flush(&mut flusher, &mut [&mut one, &mut two], 150)), [(EPOCH + 140, EPOCH + 150, 1)]);
+}
+
+#[test]
+fn a_time_of_day_that_was_set_back_gives_no_point_that_ends_before_it_began() {
+    let plan = plan("{}");
+    for temporality in [Temporality::Cumulative, Temporality::Delta] {
+        let mut shard = Shard::of(&plan);
+        let mut flusher = Flusher::new(Arc::clone(&plan), temporality, 10, 1, EPOCH);
+        for (now_ns, unix_ns) in [(10, EPOCH + 10), (20, EPOCH - 50), (30, EPOCH - 40)] {
+            shard.take(now_ns, &shop(vec![server("a", 1, Vec::new())]));
+            let ask = flusher.begin(now_ns);
+            let answer = shard.span_metrics.answer(&ask, now_ns);
+            let request = flusher.answered(answer, unix_ns).expect("the only shard");
+            assert!(calls_of(&request).iter().all(|(start, time, _)| start <= time && *time >= EPOCH + 10));
         }
     }
 }
@@ -426,5 +487,47 @@ proptest! {
         let samples: String = page.lines().filter(|line| !line.starts_with('#')).map(|line| format!("{line}\n")).collect();
         let requests: Vec<_> = requests.into_iter().map(|(request, _)| request).collect();
         prop_assert_eq!(samples, expected_page(&requests));
+    }
+
+    #[test]
+    fn any_flushes_of_any_shards_tell_every_span_once(
+        rounds in prop::collection::vec(prop::collection::vec((any_request(), any::<bool>()), 0..3), 1..5),
+        exponential in any::<bool>(),
+    ) {
+        let histogram = if exponential { "exponential: {max_size: 2}" } else { "explicit: {buckets: [2ms]}" };
+        let plan = plan(&format!("{{histogram: {{{histogram}}}, aggregation_cardinality_limit: 4}}"));
+        let (mut one, mut two) = (Shard::of(&plan), Shard::of(&plan));
+        let mut cumulative = Flusher::new(Arc::clone(&plan), Temporality::Cumulative, 10, 2, EPOCH);
+        let mut delta = Flusher::new(Arc::clone(&plan), Temporality::Delta, 10, 2, EPOCH);
+        let field = if exponential { 10 } else { 9 };
+        // Of the histogram's points: how many values they hold, and their sum.
+        let durations = |request: &[u8]| {
+            let word = |point: &[u8], number| Fields::of(point).find(|field| field.tag.number == number).unwrap().number;
+            let points = at(request, &[1, 2, 2, field, 1]);
+            points.iter().fold((0, 0.0), |(count, sum), point| {
+                (count + word(point, 4), sum + f64::from_bits(word(point, 5)))
+            })
+        };
+        let (mut spans, mut told, mut told_durations, mut before) = (0, 0, (0, 0.0), EPOCH);
+        for (round, requests) in rounds.iter().enumerate() {
+            let now_ns = 10 * (round as u64 + 1);
+            for (request, is_one) in requests {
+                if *is_one { &mut one } else { &mut two }.take(now_ns, request);
+                let scopes = request.resource_spans.iter().flat_map(|resource| &resource.scope_spans);
+                spans += scopes.map(|scope| scope.spans.len() as u64).sum::<u64>();
+            }
+            let whole = flush(&mut cumulative, &mut [&mut one, &mut two], now_ns);
+            prop_assert_eq!(calls_of(&whole).iter().map(|point| point.2).sum::<u64>(), spans);
+            let news = flush(&mut delta, &mut [&mut one, &mut two], now_ns);
+            for (start, time, value) in calls_of(&news) {
+                prop_assert!((start, time) == (before, EPOCH + now_ns) && value > 0, "only what is new, since the last");
+                told += value;
+            }
+            prop_assert_eq!(told, spans);
+            let (count, sum) = durations(&news);
+            told_durations = (told_durations.0 + count, told_durations.1 + sum);
+            prop_assert_eq!(told_durations, durations(&whole));
+            before = EPOCH + now_ns;
+        }
     }
 }
