@@ -13,8 +13,10 @@
 use std::ops::Range;
 
 use codecs::otlp::attributes::Fields;
+use codecs::otlp::{MetricKind, Signal};
 use codecs::wire::{WireType, length_field_length, write_length_field, write_length_prefix};
 
+use crate::layout;
 use crate::overlay::{read_any, write_any};
 use crate::value::Value;
 
@@ -28,6 +30,12 @@ pub mod field {
     pub const SPAN: u32 = 9;
     /// Span.Event.attributes.
     pub const EVENT: u32 = 3;
+    /// LogRecord.attributes.
+    pub const LOG: u32 = 6;
+    /// LogRecord.body, for [`super::rewrite_children`].
+    pub const LOG_BODY: u32 = 5;
+    /// Metric.metadata.
+    pub const METRIC: u32 = 12;
     /// Span.events, for [`super::rewrite_children`].
     pub const SPAN_EVENTS: u32 = 11;
 }
@@ -347,6 +355,58 @@ pub fn rewrite_children(
         }
     }
     out.extend_from_slice(&message[kept..]);
+    is_changed
+}
+
+/// Shows each part of an item of `signal` (event of a span, data point of a metric) to `edit`, with the number of the field
+/// that its attributes are, and appends the item with what became of them to `out`, as [`rewrite_children`] does.
+///
+/// A metric may name several kinds of points, of which the last one counts; what no reader sees goes, so that nothing
+/// hides there.
+pub fn rewrite_parts(
+    signal: Signal,
+    item: &[u8],
+    edit: &mut dyn FnMut(u32, &[u8], &mut Vec<u8>) -> Child,
+    out: &mut Vec<u8>,
+) -> bool {
+    match signal {
+        Signal::Traces => {
+            rewrite_children(item, field::SPAN_EVENTS, &mut |event, out| edit(field::EVENT, event, out), out)
+        }
+        Signal::Metrics => rewrite_points(item, edit, out),
+        Signal::Logs => {
+            out.extend_from_slice(item);
+            false
+        }
+    }
+}
+
+fn rewrite_points(metric: &[u8], edit: &mut dyn FnMut(u32, &[u8], &mut Vec<u8>) -> Child, out: &mut Vec<u8>) -> bool {
+    let is_data = |number| MetricKind::of_field(number).is_some();
+    let last = Fields::of(metric).filter(|field| is_data(field.tag.number)).last();
+    let number = last.map_or(0, |field| field.tag.number);
+    let attributes = layout::points_of(number).map_or(0, |layout| layout.attributes);
+    // One kind after another, and then the first again: what came before the last change of kind does not count.
+    let others = Fields::of(metric).filter(|field| is_data(field.tag.number) && field.tag.number != number);
+    let counts_from = others.last().map_or(0, |other| other.tag.offset + other.raw.len());
+    let mut data = Vec::new();
+    let mut is_changed = false;
+    for field in Fields::of(metric) {
+        if !is_data(field.tag.number) {
+            out.extend_from_slice(field.raw);
+        } else if field.tag.offset < counts_from {
+            is_changed = true;
+        } else {
+            data.clear();
+            let mut edit = |point: &[u8], out: &mut Vec<u8>| edit(attributes, point, out);
+            if rewrite_children(field.body, layout::DATA_POINTS, &mut edit, &mut data) {
+                write_length_field(out, number, &data);
+                is_changed = true;
+            } else {
+                out.extend_from_slice(field.raw);
+            }
+        }
+    }
     is_changed
 }
 

@@ -14,9 +14,10 @@ use sha1::Sha1;
 use sha2::{Digest, Sha256, Sha512};
 
 use crate::action::as_text;
-use crate::attributes::AttributeList;
+use crate::attributes::{AttributeList, Child, field, rewrite_children};
 use crate::digest::{hmac, sha3_256};
 use crate::editor::VALUE_BYTES_MAX;
+use crate::overlay::{read_any, write_any};
 use crate::pattern::Pattern;
 use crate::value::{Value, hex};
 
@@ -89,6 +90,24 @@ const MASKED: (&str, &str) = ("redaction.masked.keys", "redaction.masked.count")
 const ALLOWED: (&str, &str) = ("redaction.allowed.keys", "redaction.allowed.count");
 const IGNORED: (&str, &str) = ("", "redaction.ignored.count");
 
+/// The same of a log record's body.
+const BODY_REDACTED: (&str, &str) = ("redaction.body.redacted.keys", "redaction.body.redacted.count");
+const BODY_MASKED: (&str, &str) = ("redaction.body.masked.keys", "redaction.body.masked.count");
+const BODY_ALLOWED: (&str, &str) = ("redaction.body.allowed.keys", "redaction.body.allowed.count");
+const BODY_IGNORED: (&str, &str) = ("", "redaction.body.ignored.count");
+
+/// What the summary calls a body that is one value.
+const BODY: &[u8] = b"body";
+
+/// Keys in a body that met the same fate, dotted: `user.mail`, `list.[0]`.
+#[derive(Debug, Default)]
+struct BodyFates {
+    redacted: Vec<Vec<u8>>,
+    masked: Vec<Vec<u8>>,
+    allowed: Vec<Vec<u8>>,
+    ignored: Vec<Vec<u8>>,
+}
+
 /// Places of attributes that met the same fate.
 #[derive(Debug, Default)]
 struct Fates {
@@ -128,13 +147,122 @@ impl Redaction {
         }
     }
 
+    /// Appends the log record with its attributes and its body redacted to `out`, and returns whether it differs. In a body
+    /// that is a map, keys are treated as those of attributes are, at every depth; any other one is looked at as text.
+    /// `list` and `scratch` are memory to use.
+    pub fn redact_record(
+        &self,
+        record: &[u8],
+        list: &mut AttributeList,
+        scratch: &mut Vec<u8>,
+        out: &mut Vec<u8>,
+    ) -> bool {
+        let mut fates = BodyFates::default();
+        scratch.clear();
+        let mut redact = |body: &[u8], out: &mut Vec<u8>| match self.redacted_body(read_any(body), &mut fates) {
+            Some(redacted) => {
+                write_any(out, &redacted);
+                Child::Written
+            }
+            None => Child::Kept,
+        };
+        let is_changed = rewrite_children(record, field::LOG_BODY, &mut redact, scratch);
+        list.begin(scratch, field::LOG);
+        self.redact(list);
+        if self.summary != Summary::Silent {
+            let BodyFates { redacted, masked, allowed, ignored } = fates;
+            for (names, keys) in
+                [(BODY_REDACTED, redacted), (BODY_MASKED, masked), (BODY_ALLOWED, allowed), (BODY_IGNORED, ignored)]
+            {
+                self.tell(names, keys, list);
+            }
+        }
+        list.write(out);
+        is_changed || list.is_changed()
+    }
+
+    /// `None` if nothing in it changes.
+    fn redacted_body(&self, body: Value<'_>, fates: &mut BodyFates) -> Option<Value<'static>> {
+        match body {
+            Value::Map(_) | Value::List(_) => {
+                let mut body = body.into_owned();
+                self.redact_within(&mut Vec::new(), &mut body, fates).then_some(body)
+            }
+            Value::Nil => None,
+            single => {
+                let mut single = single.into_owned();
+                self.redact_single(BODY, &mut single, fates).then_some(single)
+            }
+        }
+    }
+
+    /// Redacts what lies in the value called `key`; whether anything changed. As deep as the value, which was checked.
+    fn redact_within(&self, key: &mut Vec<u8>, value: &mut Value<'static>, fates: &mut BodyFates) -> bool {
+        let length = key.len();
+        let enter = |key: &mut Vec<u8>, name: &[u8]| {
+            key.truncate(length);
+            if length > 0 {
+                key.push(b'.');
+            }
+            key.extend_from_slice(name);
+        };
+        let mut is_changed = false;
+        match value {
+            Value::Map(entries) => entries.retain_mut(|(name, value)| {
+                enter(key, name);
+                if self.ignores(name) {
+                    fates.ignored.push(key.clone());
+                } else if !self.allows_key(name) {
+                    fates.redacted.push(key.clone());
+                    is_changed = true;
+                    return false;
+                } else if self.blocks_key(name) {
+                    *value = Value::Text(Cow::Owned(self.mask_lines(&as_text(value))));
+                    fates.masked.push(key.clone());
+                    is_changed = true;
+                } else {
+                    is_changed |= self.redact_within(key, value, fates);
+                }
+                true
+            }),
+            Value::List(items) => {
+                for (number, item) in items.iter_mut().enumerate() {
+                    enter(key, format!("[{number}]").as_bytes());
+                    is_changed |= self.redact_within(key, item, fates);
+                }
+            }
+            single => is_changed = self.redact_single(key, single, fates),
+        }
+        key.truncate(length);
+        is_changed
+    }
+
+    /// Redacts a value that holds no others; whether it changed.
+    fn redact_single(&self, key: &[u8], value: &mut Value<'static>, fates: &mut BodyFates) -> bool {
+        let text = as_text(value);
+        if self.allowed_values.iter().any(|pattern| pattern.is_found_in(&text)) {
+            fates.allowed.push(key.to_vec());
+            return false;
+        }
+        let Some(masked) = self.mask_values(&text) else { return false };
+        fates.masked.push(key.to_vec());
+        *value = Value::Text(Cow::Owned(masked));
+        true
+    }
+
+    fn blocks_key(&self, key: &[u8]) -> bool {
+        self.blocked_key_patterns.iter().any(|pattern| pattern.is_found_in(key))
+    }
+
     fn ignores(&self, key: &[u8]) -> bool {
         self.ignored_keys.contains(key) || self.ignored_key_patterns.iter().any(|pattern| pattern.is_found_in(key))
     }
 
     fn allows_key(&self, key: &[u8]) -> bool {
-        let is_told =
-            || [REDACTED.0, REDACTED.1, MASKED.0, MASKED.1, IGNORED.1].iter().any(|name| name.as_bytes() == key);
+        let is_told = || {
+            let own = [REDACTED.0, REDACTED.1, MASKED.0, MASKED.1, IGNORED.1];
+            own.iter().any(|name| name.as_bytes() == key)
+        };
         self.allowed_keys.as_ref().is_none_or(|allowed| allowed.contains(key) || is_told())
     }
 
@@ -148,8 +276,8 @@ impl Redaction {
         if self.allowed_values.iter().any(|pattern| pattern.is_found_in(&text)) {
             return fates.allowed.push(place);
         }
-        let is_blocked = self.blocked_key_patterns.iter().any(|pattern| pattern.is_found_in(list.key(place)));
-        let masked = if is_blocked { Some(self.mask_lines(&text)) } else { self.mask_values(&text) };
+        let masked =
+            if self.blocks_key(list.key(place)) { Some(self.mask_lines(&text)) } else { self.mask_values(&text) };
         if let Some(masked) = masked {
             fates.masked.push(place);
             let masked = list.write_value(&Value::Text(Cow::Owned(masked)));
