@@ -542,4 +542,47 @@ mod tests {
             assert!(written(&list).ends_with(garbage) || !garbage.is_empty());
         }
     }
+
+    #[test]
+    fn points_of_a_metric_are_rewritten_and_nothing_hides_behind_them() {
+        let point = |value: i64| proto::NumberDataPoint {
+            value: Some(proto::NumberValue::AsInt(value)),
+            ..proto::NumberDataPoint::default()
+        };
+        let gauge = |values: &[i64]| {
+            let data_points = values.iter().copied().map(point).collect();
+            let data = Some(proto::MetricData::Gauge(proto::Gauge { data_points }));
+            proto::Metric { data, ..proto::Metric::default() }.encode_to_vec()
+        };
+        let summary = proto::Summary { data_points: vec![proto::SummaryDataPoint::default()] };
+        let other = proto::Metric { data: Some(proto::MetricData::Summary(summary)), ..proto::Metric::default() };
+        let named = proto::Metric { name: b"n".to_vec(), ..proto::Metric::default() }.encode_to_vec();
+        let values = |bytes: &[u8]| {
+            let metric = proto::Metric::decode(bytes).unwrap();
+            assert_eq!(metric.name, b"n");
+            let Some(proto::MetricData::Gauge(gauge)) = metric.data else { panic!("{metric:?}") };
+            gauge.data_points.into_iter().map(|point| point.value).collect::<Vec<_>>()
+        };
+        let rewritten = |metric: &[u8]| {
+            let (mut out, mut number) = (Vec::new(), 0);
+            let mut edit = |attributes: u32, _: &[u8], _: &mut Vec<u8>| {
+                assert_eq!(attributes, 7);
+                number += 1;
+                if number == 2 { Child::Gone } else { Child::Kept }
+            };
+            let is_changed = rewrite_parts(Signal::Metrics, metric, &mut edit, &mut out);
+            (is_changed, out)
+        };
+        let int = |value| Some(proto::NumberValue::AsInt(value));
+        let one = [named.clone(), gauge(&[1])].concat();
+        assert_eq!(rewritten(&one), (false, one.clone()));
+        let (is_changed, out) = rewritten(&[gauge(&[1, 2]), named.clone(), gauge(&[3])].concat());
+        assert!(is_changed);
+        assert_eq!(values(&out), [int(1), int(3)]);
+        // What no reader sees, because another kind came after it, is not let through.
+        let (is_changed, out) = rewritten(&[gauge(&[7]), other.encode_to_vec(), named, gauge(&[1])].concat());
+        assert!(is_changed);
+        assert_eq!(values(&out), [int(1)]);
+        assert!(!out.windows(gauge(&[7]).len()).any(|window| window == gauge(&[7])));
+    }
 }

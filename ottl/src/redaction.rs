@@ -544,4 +544,66 @@ mod tests {
         let redaction = Redaction { blocked_key_patterns: patterns(&["k"]), ..Redaction::default() };
         check(&redaction, &[("k", text(&"\n".repeat(VALUE_BYTES_MAX)))], &[("k", text("****"))]);
     }
+
+    #[test]
+    fn bodies_of_log_records_are_redacted_at_every_depth_and_told_of() {
+        use codecs::otlp::proto;
+        use prost::Message;
+
+        let redaction = Redaction {
+            allowed_keys: Some(BTreeSet::from(["user", "mail", "list", "id"].map(|key| key.as_bytes().to_vec()))),
+            ignored_keys: BTreeSet::from([b"id".to_vec()]),
+            blocked_key_patterns: vec![Pattern::new("^mail$").unwrap()],
+            blocked_values: vec![Pattern::new("[0-9]{4}").unwrap()],
+            summary: Summary::Debug,
+            ..Redaction::default()
+        };
+        let check = |body: Value<'_>, expected: Option<Value<'_>>, told: &[(&str, Value<'_>)]| {
+            let mut record = vec![0x10, 9];
+            let mut any = Vec::new();
+            write_any(&mut any, &body);
+            codecs::wire::write_length_field(&mut record, field::LOG_BODY, &any);
+            let (mut list, mut scratch, mut out) = (AttributeList::default(), Vec::new(), Vec::new());
+            let is_changed = redaction.redact_record(&record, &mut list, &mut scratch, &mut out);
+            assert_eq!(is_changed, expected.is_some() || !told.is_empty());
+            let after = proto::LogRecord::decode(&*out).unwrap();
+            assert_eq!(after.severity_number, 9);
+            let after_body = after.body.unwrap().encode_to_vec();
+            assert_eq!(read_any(&after_body), expected.unwrap_or(body));
+            list.begin(&out, field::LOG);
+            let found: Vec<_> = list
+                .places()
+                .map(|place| (String::from_utf8_lossy(list.key(place)).into_owned(), list.value(place)))
+                .collect();
+            let told: Vec<_> = told.iter().map(|(key, value)| ((*key).to_owned(), value.borrowed())).collect();
+            assert_eq!(found, told);
+        };
+        check(Value::text("all right"), None, &[]);
+        check(
+            Value::text("pin 1234"),
+            Some(Value::text("pin ****")),
+            &[("redaction.body.masked.keys", Value::text("body")), ("redaction.body.masked.count", Value::Int(1))],
+        );
+        check(
+            Value::Int(12345),
+            Some(Value::text("****5")),
+            &[("redaction.body.masked.keys", Value::text("body")), ("redaction.body.masked.count", Value::Int(1))],
+        );
+        let map = |entries: Vec<(&'static str, Value<'static>)>| {
+            Value::Map(entries.into_iter().map(|(key, value)| (Cow::Borrowed(key.as_bytes()), value)).collect())
+        };
+        let user = |mail: &'static str| map(vec![("mail", Value::text(mail)), ("id", Value::text("1234"))]);
+        let list = |last: &'static str| Value::List(vec![Value::text("a"), Value::text(last)]);
+        check(
+            map(vec![("user", user("ann@example.com")), ("list", list("2345")), ("other", Value::Bool(true))]),
+            Some(map(vec![("user", user("****")), ("list", list("****"))])),
+            &[
+                ("redaction.body.redacted.keys", Value::text("other")),
+                ("redaction.body.redacted.count", Value::Int(1)),
+                ("redaction.body.masked.keys", Value::text("list.[1],user.mail")),
+                ("redaction.body.masked.count", Value::Int(2)),
+                ("redaction.body.ignored.count", Value::Int(1)),
+            ],
+        );
+    }
 }

@@ -340,6 +340,34 @@ mod tests {
     }
 
     #[test]
+    fn log_records_and_metrics_are_known_by_what_they_hold() {
+        let tried_bare = |statement: &str, input: &str| {
+            let arguments = Arguments {
+                statements: vec![statement.to_owned()],
+                input: "-".to_owned(),
+                context: None,
+                keep_unmasked: false,
+            };
+            try_on(&arguments, input.as_bytes())
+        };
+        let log = r#"{"body": {"stringValue": "hello"}, "severityNumber": 9}"#;
+        let report = tried_bare(r#"set(body, Concat([body, "world"], " "))"#, log);
+        assert_eq!(report.errors, "");
+        assert!(
+            report.output.contains(r#"+           "stringValue": "hello world""#)
+                || report.output.contains("hello world")
+        );
+        let metric = r#"{"name": "orders", "sum": {"dataPoints": [{"asInt": "7"}], "isMonotonic": true}}"#;
+        let report = tried_bare(r#"set(attributes["n"], value_int)"#, metric);
+        assert_eq!(report.errors, "");
+        assert!(report.output.contains("intValue"), "{}", report.output);
+        let report = tried("metric", &["convert_sum_to_gauge()"], metric);
+        assert!(report.output.contains("gauge"), "{}", report.output);
+        let report = tried("span", &["set(name, \"x\")"], log);
+        assert!(report.errors.contains("it holds logs"), "{}", report.errors);
+    }
+
+    #[test]
     fn the_difference_keeps_what_both_have() {
         let check = |before: &str, after: &str, expected: &str| {
             let mut out = String::new();

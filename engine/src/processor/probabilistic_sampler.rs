@@ -239,8 +239,10 @@ fn priority(span: &[u8]) -> Priority {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use codecs::otlp::proto::{AnyValue, KeyValue, Span, Value};
+    use crate::telemetry::cells::Schema;
+    use codecs::otlp::proto::{AnyValue, KeyValue, LogRecord, Span, Value};
     use prost::Message;
+    use sampling::head::HeadSettings;
 
     fn check(value: Value, expected: Priority) {
         let attribute = KeyValue { key: PRIORITY.into(), value: Some(AnyValue { value: Some(value) }) };
@@ -261,5 +263,92 @@ mod tests {
         check(Value::String("high".into()), Priority::Unset);
         check(Value::Bool(true), Priority::Unset);
         assert_eq!(priority(&[]), Priority::Unset);
+    }
+
+    /// What becomes of a log record at this percentage: the texts of its two marks, if it is kept.
+    fn check_record(
+        percentage: f32,
+        mode: Mode,
+        records: RecordSettings,
+        record: LogRecord,
+        expected: Option<[Option<&str>; 2]>,
+    ) {
+        let head = HeadSettings { percentage, mode, ..HeadSettings::default() };
+        let mut schema = Schema::default();
+        let series = ProbabilisticSamplerSeries::declare(&mut schema, Signal::Logs, Some("id"));
+        let mut sampler = ProbabilisticSampler::new(&SamplerSettings { head, records }, series);
+        let trace_id = record.trace_id.as_slice().try_into().map_or(TraceId::default(), TraceId);
+        let item = LogItem { trace_id, ..LogItem::default() };
+        let (mut counts, mut out) = (Counts::default(), Vec::new());
+        let kept = sampler.keep_record(&item, &record.encode_to_vec(), &mut counts, &mut out);
+        let found = kept.then(|| {
+            let after = LogRecord::decode(&*out).unwrap();
+            [RANDOMNESS, THRESHOLD].map(|key| {
+                let found = after.attributes.iter().find(|entry| entry.key == key)?;
+                match found.value.clone()?.value? {
+                    Value::String(text) => Some(String::from_utf8(text).unwrap()),
+                    other => panic!("{other:?}"),
+                }
+            })
+        });
+        let expected = expected.map(|texts| texts.map(|text| text.map(str::to_owned)));
+        assert_eq!(found, expected, "{record:?}");
+    }
+
+    fn traced(id: u128) -> LogRecord {
+        LogRecord { trace_id: id.to_be_bytes().to_vec(), body: None, ..LogRecord::default() }
+    }
+
+    fn with(key: &str, value: Value) -> LogRecord {
+        let attribute = KeyValue { key: key.into(), value: Some(AnyValue { value: Some(value) }) };
+        LogRecord { attributes: vec![attribute], ..LogRecord::default() }
+    }
+
+    /// Of the vectors of hashes: kept and not kept at 50 %.
+    const KEPT: u128 = 0x4bf9_2f35_77b3_4da6_a3ce_929d_0e0e_4736;
+    const NOT_KEPT: u128 = 0xe9eb_5481_0fcc_669c_1c65_58c1_0ba3_50ab;
+
+    #[test]
+    fn a_log_record_is_drawn_by_its_trace_id_and_carries_its_threshold_away() {
+        let by_trace = || RecordSettings { uses_trace_id: true, from_attribute: None, priority: None };
+        let marks = Some([Some("fdc80d0b42008d"), Some("8")]);
+        check_record(50.0, Mode::HashSeed, by_trace(), traced(KEPT), marks);
+        check_record(50.0, Mode::HashSeed, by_trace(), traced(NOT_KEPT), None);
+        check_record(50.0, Mode::HashSeed, by_trace(), traced(0), None);
+        check_record(100.0, Mode::Proportional, by_trace(), traced(NOT_KEPT), Some([None, Some("0")]));
+        check_record(100.0, Mode::Proportional, by_trace(), traced(0), None);
+        // 0xce929d0e0e4736 of 2^56 is above the rejected half; what arrived is never lowered.
+        check_record(50.0, Mode::Equalizing, by_trace(), traced(KEPT), Some([None, Some("8")]));
+        let arrived =
+            LogRecord { attributes: with("sampling.threshold", Value::String("c".into())).attributes, ..traced(KEPT) };
+        check_record(50.0, Mode::Equalizing, by_trace(), arrived.clone(), Some([None, Some("c")]));
+        check_record(50.0, Mode::HashSeed, by_trace(), arrived, None);
+        let broken =
+            LogRecord { attributes: with("sampling.threshold", Value::String("x".into())).attributes, ..traced(KEPT) };
+        check_record(100.0, Mode::Equalizing, by_trace(), broken, None);
+    }
+
+    #[test]
+    fn a_log_record_is_drawn_by_an_attribute_where_it_has_no_trace_id_or_that_is_not_asked() {
+        let by = |uses_trace_id| RecordSettings { uses_trace_id, from_attribute: Some(b"id".to_vec()), priority: None };
+        let id = |id: u128| with("id", Value::Bytes(id.to_be_bytes().to_vec()));
+        let marks = Some([Some("fdc80d0b42008d"), Some("8")]);
+        check_record(50.0, Mode::HashSeed, by(true), id(KEPT), marks);
+        check_record(50.0, Mode::HashSeed, by(true), id(NOT_KEPT), None);
+        let both = LogRecord { attributes: id(KEPT).attributes, ..traced(NOT_KEPT) };
+        check_record(50.0, Mode::HashSeed, by(false), both.clone(), marks);
+        check_record(50.0, Mode::HashSeed, by(true), both, None);
+        check_record(50.0, Mode::HashSeed, by(true), with("id", Value::String(Vec::new())), None);
+        check_record(50.0, Mode::HashSeed, by(false), traced(KEPT), None);
+    }
+
+    #[test]
+    fn a_log_records_own_percentage_goes_before_the_configured_one() {
+        let by = || RecordSettings { uses_trace_id: true, from_attribute: None, priority: Some(b"rate".to_vec()) };
+        let asks = |id: u128, value| LogRecord { attributes: with("rate", value).attributes, ..traced(id) };
+        check_record(0.0, Mode::HashSeed, by(), asks(NOT_KEPT, Value::Int(100)), Some([None, Some("0")]));
+        check_record(100.0, Mode::HashSeed, by(), asks(NOT_KEPT, Value::Double(10.0)), None);
+        check_record(0.0, Mode::HashSeed, by(), asks(KEPT, Value::Int(0)), None);
+        check_record(0.0, Mode::HashSeed, by(), asks(KEPT, Value::String("100".into())), None);
     }
 }

@@ -62,7 +62,7 @@ pub(super) const POINT_TEMPLATES: &[&str] = &[
     r#"set(zero_threshold, 0.25)"#,
     r#"set(start_time, time)"#,
     r#"set(time_unix_nano, 9)"#,
-    r#"set(flags, FLAG_NO_RECORDED_VALUE)"#,
+    r#"set(flags, FLAG_NONE)"#,
     r#"set(metric.name, attributes["KEY"])"#,
     r#"set(metric.description, "d") where metric.type == METRIC_DATA_TYPE_SUM"#,
     r#"set(resource.attributes["KEY"], value_int)"#,
