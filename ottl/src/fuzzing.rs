@@ -11,8 +11,8 @@ use codecs::otlp::{Signal, proto};
 use prost::Message;
 
 use crate::{
-    Context, Edit, Entries, Environment, Fault, Field, Paths, Value, View, WireItem, check_condition, check_statement,
-    infer_context,
+    Context, Edit, Entries, Environment, Fault, Field, Paths, Statement, Value, View, WireItem, check_condition,
+    check_statement, infer_context,
 };
 
 use own::Own;
@@ -63,29 +63,39 @@ fn fuzz_context(choices: &[u8], context: Context) {
     check_run(twin, &texts, context);
 }
 
+thread_local! {
+    /// Every template, by context, read once: reading costs more than running.
+    static READ_TEMPLATES: Vec<(Context, Vec<Statement>)> = [Context::Span, Context::Log, Context::Metric, Context::DataPoint]
+        .map(|context| {
+            let texts = templates(context).iter().map(|text| text.replace("KEY", "a").replace("VALUE", "\"v\""));
+            let read = texts.filter_map(|text| check_statement(&text, context, Paths::Bare).ok());
+            (context, read.collect())
+        })
+        .into();
+}
+
 /// Any bytes as an item of any signal: what was never checked is no reason to panic either.
 pub fn fuzz_unchecked(bytes: &[u8]) {
-    for context in [Context::Span, Context::Log, Context::Metric, Context::DataPoint] {
-        let mut item = WireItem::new(context.signal().unwrap_or_default());
-        item.begin_resource(bytes);
-        item.begin_scope(bytes);
-        item.begin_item(bytes);
-        item.begin_part(0);
-        for text in templates(context).iter().chain(&["scale_metric(2.0)", r#"convert_gauge_to_sum("delta", true)"#]) {
-            let text = text.replace("KEY", "a").replace("VALUE", "\"v\"");
-            if let Ok(statement) = check_statement(&text, context, Paths::Bare) {
-                statement.run(&mut item, &mut Environment::default());
-            }
-        }
-        item.finish_part();
-        let mut out = Vec::new();
-        Context::ALL.into_iter().for_each(|level| item.write(level, &mut out));
-    }
+    READ_TEMPLATES.with(|templates| templates.iter().for_each(|(context, read)| run_unchecked(bytes, *context, read)));
     let mut out = Vec::new();
     for signal in Signal::ALL {
         out.clear();
         crate::rewrite_parts(signal, bytes, &mut |_, _, _| crate::Child::Gone, &mut out);
     }
+}
+
+fn run_unchecked(bytes: &[u8], context: Context, statements: &[Statement]) {
+    let mut item = WireItem::new(context.signal().unwrap_or_default());
+    item.begin_resource(bytes);
+    item.begin_scope(bytes);
+    item.begin_item(bytes);
+    item.begin_part(0);
+    for statement in statements {
+        statement.run(&mut item, &mut Environment::default());
+    }
+    item.finish_part();
+    let mut out = Vec::new();
+    Context::ALL.into_iter().for_each(|level| item.write(level, &mut out));
 }
 
 /// Runs each text on overlay and twin; in the context of data points on one after the other, as in the gateway.

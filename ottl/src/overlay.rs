@@ -54,6 +54,15 @@ struct Data<'a> {
     is_changed: bool,
 }
 
+/// A part of an item.
+#[derive(Clone, Debug)]
+struct Part {
+    /// Where it lies as it came.
+    came: Range<u32>,
+    /// Its bytes in the arena, if it was changed.
+    changed: Option<Range<u32>>,
+}
+
 /// One message with its staged edits.
 #[derive(Clone, Debug)]
 struct Message<'a> {
@@ -69,8 +78,9 @@ struct Message<'a> {
     fields: Vec<Changed>,
     /// Of a metric.
     data: Data<'a>,
-    /// Parts that were changed: number, bytes in the arena.
-    parts: Vec<(u32, Range<u32>)>,
+    /// One per part; empty until the first one is asked for, so that asking for each in turn is one walk.
+    parts: Vec<Part>,
+    are_parts_indexed: bool,
     arena: Vec<u8>,
     is_changed: bool,
     /// Reused while attributes are removed.
@@ -88,6 +98,7 @@ impl<'a> Message<'a> {
             fields: Vec::new(),
             data: Data::default(),
             parts: Vec::new(),
+            are_parts_indexed: false,
             arena: Vec::new(),
             is_changed: false,
             places: Vec::new(),
@@ -99,6 +110,7 @@ impl<'a> Message<'a> {
         self.is_indexed = false;
         self.fields.clear();
         self.parts.clear();
+        self.are_parts_indexed = false;
         self.arena.clear();
         self.is_changed = false;
         self.data = match &bytes {
@@ -418,31 +430,45 @@ impl<'a> Message<'a> {
     }
 
     fn parts_count(&self) -> u32 {
+        if self.are_parts_indexed {
+            return self.parts.len() as u32;
+        }
         let (message, number) = self.parts_in();
         let count = Fields::of(message).filter(|field| field.tag.number == number).count();
         u32::try_from(count).unwrap_or(u32::MAX)
     }
 
-    /// Part number `index` as it is after earlier edits; empty if there is none.
-    fn part(&self, index: u32) -> &[u8] {
-        if let Some((_, range)) = self.parts.iter().find(|changed| changed.0 == index) {
-            return self.arena(range);
+    fn index_parts(&mut self) {
+        if std::mem::replace(&mut self.are_parts_indexed, true) {
+            return;
         }
+        let mut parts = std::mem::take(&mut self.parts);
         let (message, number) = self.parts_in();
-        let mut parts = Fields::of(message).filter(|field| field.tag.number == number);
-        parts.nth(index as usize).map_or(&[], |field| field.body)
+        parts.extend(Fields::of(message).filter(|field| field.tag.number == number).map(|field| {
+            let end = field.tag.offset + field.raw.len();
+            Part { came: (end - field.body.len()) as u32..end as u32, changed: None }
+        }));
+        self.parts = parts;
     }
 
-    /// Gives part number `index` the bytes that `write` appends.
+    /// Part number `index` as it is after earlier edits; empty if there is none. Parts are indexed.
+    fn part(&self, index: u32) -> &[u8] {
+        match self.parts.get(index as usize) {
+            Some(Part { changed: Some(range), .. }) => self.arena(range),
+            Some(Part { came, .. }) => &self.parts_in().0[came.start as usize..came.end as usize],
+            None => &[],
+        }
+    }
+
+    /// Gives part number `index`, which was asked for before, the bytes that `write` appends.
     fn set_part(&mut self, index: u32, write: impl FnOnce(&mut Vec<u8>)) {
         let start = self.arena.len() as u32;
         write(&mut self.arena);
         let range = start..self.arena.len() as u32;
-        self.is_changed = true;
-        self.data.is_changed = true;
-        match self.parts.iter_mut().find(|changed| changed.0 == index) {
-            Some(changed) => changed.1 = range,
-            None => self.parts.push((index, range)),
+        if let Some(part) = self.parts.get_mut(index as usize) {
+            part.changed = Some(range);
+            self.is_changed = true;
+            self.data.is_changed = true;
         }
     }
 
@@ -603,9 +629,9 @@ impl<'a> Message<'a> {
     }
 
     fn write_part(&self, number: u32, index: u32, raw: &[u8], out: &mut Vec<u8>) {
-        match self.parts.iter().find(|changed| changed.0 == index) {
-            Some((_, range)) => write_length_field(out, number, self.arena(range)),
-            None => out.extend_from_slice(raw),
+        match self.parts.get(index as usize) {
+            Some(Part { changed: Some(range), .. }) => write_length_field(out, number, self.arena(range)),
+            _ => out.extend_from_slice(raw),
         }
     }
 
@@ -821,6 +847,7 @@ impl<'a> WireItem<'a> {
             Cow::Borrowed(_) => Vec::new(),
         };
         copy.clear();
+        self.item.index_parts();
         copy.extend_from_slice(self.item.part(index));
         self.part.layout = match layout::points_of(self.item.data.number) {
             Some(layout) if self.item.layout.has_data => layout,
