@@ -42,9 +42,12 @@ pub(crate) fn check(
                     "take it out of this pipeline: single data points are no sample of a series",
                 );
             }
-            if let Some(ProcessorKind::Attributes { selection, .. }) =
-                processors.get(id).and_then(|defined| defined.settings.as_ref())
-            {
+            let selection = match processors.get(id).and_then(|defined| defined.settings.as_ref()) {
+                Some(ProcessorKind::Attributes { selection, .. }) => Some(selection),
+                Some(ProcessorKind::Filter(settings)) => settings.keeps_of(draft.signal),
+                _ => None,
+            };
+            if let Some(selection) = selection {
                 for property in properties::of_other_signals(selection, draft.signal) {
                     item.error(
                         format!("`{id}` selects by `{property}`, which {} do not have", draft.signal),

@@ -170,8 +170,8 @@ fn severity_test(field: &Field<'_>) -> Option<SeverityTest> {
         section.error("`min` is missing", "add `min:` with a severity, from 1 (TRACE) to 24 (FATAL4), or its name");
         return None;
     };
-    let text = least.text()?;
-    let number = text.parse().ok().filter(|number| (1..=24).contains(number)).or_else(|| severity_named(&text));
+    let text = least.written();
+    let number = text.parse().ok().filter(|number| (1..=24).contains(number)).or_else(|| severity_named(text));
     if number.is_none() {
         least.expected("a severity", "write a number from 1 (TRACE) to 24 (FATAL4), or a name such as WARN");
     }
