@@ -4,9 +4,11 @@
 mod common;
 
 use codecs::grpc::Code;
+use codecs::otlp::Signal;
 use codecs::otlp::proto::{
-    AnyValue, ExportTraceServiceRequest, InstrumentationScope, KeyValue, Resource, ResourceSpans, ScopeSpans, Span,
-    SpanEvent, Value,
+    AnyValue, ExportLogsServiceRequest, ExportMetricsServiceRequest, ExportTraceServiceRequest, Gauge,
+    InstrumentationScope, KeyValue, LogRecord, Metric, MetricData, NumberDataPoint, NumberValue, Resource,
+    ResourceLogs, ResourceMetrics, ResourceSpans, ScopeLogs, ScopeMetrics, ScopeSpans, Span, SpanEvent, Sum, Value,
 };
 use common::gateway::wait_until_empty;
 use common::grpc::Call;
@@ -19,6 +21,11 @@ const IP_HASHED: &str = "host.ip=f5047344122f0dee9974ba6761e61c6b8649e1f3968d13a
 
 /// A gateway of `shards` shards that keeps headers, with these processors (a name and its settings, in YAML).
 fn start(shards: usize, sink: &Sink, processors: &[(&str, &str)]) -> Gateway {
+    start_for(Signal::Traces, shards, sink, processors)
+}
+
+/// The same with a pipeline of this signal.
+fn start_for(signal: Signal, shards: usize, sink: &Sink, processors: &[(&str, &str)]) -> Gateway {
     let ids: Vec<&str> = processors.iter().map(|(id, _)| *id).collect();
     let settings: String = processors.iter().map(|(id, settings)| format!("  {id}: {settings}\n")).collect();
     Gateway::start(
@@ -27,7 +34,7 @@ fn start(shards: usize, sink: &Sink, processors: &[(&str, &str)]) -> Gateway {
              {{endpoint: '127.0.0.1:0'}}}}}}\nprocessors:\n{settings}exporters:\n  otlp: {{endpoint: 'http://{}', \
              compression: none}}\nservice:\n  engine: {{cores: {shards}, pin: false, runtime: epoll, shutdown_timeout: \
              60s, admin: '127.0.0.1:0'}}\n  telemetry: {{metrics: {{address: '127.0.0.1:0', level: detailed}}}}\n  \
-             pipelines:\n    traces: {{receivers: [otlp], processors: [{}], exporters: [otlp]}}\n",
+             pipelines:\n    {signal}: {{receivers: [otlp], processors: [{}], exporters: [otlp]}}\n",
             sink.address,
             ids.join(", ")
         ),
@@ -219,4 +226,182 @@ fn a_condition_that_fails_is_not_true_or_stops_the_batch_as_asked() {
         assert_eq!(failures, 1.0, "{mode}: a span without the attribute is no failure");
         gateway.stop();
     }
+}
+
+fn send_to(gateway: &Gateway, signal: Signal, message: &[u8]) {
+    let answer = GrpcSender::connect(gateway.grpc).begin(Call::plain(message).to(signal.grpc_method())).wait();
+    assert_eq!(answer, Answer::Taken);
+}
+
+#[test]
+fn log_records_are_dropped_edited_masked_and_sampled_and_the_books_balance() {
+    let sink = Sink::start();
+    let gateway = start_for(
+        Signal::Logs,
+        2,
+        &sink,
+        &[
+            ("filter", "{logs: {log_record: ['severity_number < SEVERITY_NUMBER_INFO']}}"),
+            ("filter/new", "{log_conditions: ['IsMatch(log.body.string, \"^GET /health\")']}"),
+            ("filter/old", "{logs: {exclude: {match_type: strict, bodies: [noise], severity_number: {min: INFO}}}}"),
+            ("resource", "{attributes: [{key: host.ip, action: hash}]}"),
+            (
+                "attributes",
+                "{include: {match_type: regexp, log_severity_texts: ['^I']}, actions: [{key: env, value: prod, action: insert}]}",
+            ),
+            (
+                "transform",
+                "{logs: ['set(attributes[\"mail\"], SHA256(attributes[\"mail\"]))', 'set(body[\"pin\"], \
+                 SHA256(body[\"pin\"])) where IsMap(body)'], log_statements: ['set(log.severity_text, \"WARNING\") where \
+                 log.severity_number >= SEVERITY_NUMBER_WARN', 'set(resource.attributes[\"seen\"], true)'], \
+                 trace_statements: ['set(span.name, \"never\")']}",
+            ),
+            (
+                "redaction",
+                "{allow_all_keys: true, blocked_key_patterns: ['^secret'], blocked_values: ['4[0-9]{12}'], summary: info}",
+            ),
+            ("probabilistic_sampler", "{sampling_percentage: 0, sampling_priority: keep}"),
+        ],
+    );
+    let record = |severity_number, body: Value, attributes: Vec<KeyValue>| LogRecord {
+        severity_number,
+        severity_text: b"I".to_vec(),
+        body: Some(AnyValue { value: Some(body) }),
+        attributes,
+        ..LogRecord::default()
+    };
+    let says = |text: &str| Value::String(text.into());
+    let map = Value::Map(codecs::otlp::proto::KeyValueList {
+        values: vec![text("pin", "1234"), text("secret.word", "s3sam"), text("card", "no 4111111111111.")],
+    });
+    let log_records = vec![
+        record(5, says("debugging"), vec![int("keep", 100)]),
+        record(9, says("GET /health HTTP/1.1"), vec![int("keep", 100)]),
+        record(9, says("noise"), vec![int("keep", 100)]),
+        record(9, says("paid with 4111111111111"), vec![text("mail", "ann@example.com"), int("keep", 100)]),
+        record(13, map, vec![int("keep", 100)]),
+        record(9, says("not drawn"), vec![]),
+    ];
+    let attributes = vec![text("service.name", "shop"), text("host.ip", "10.0.0.1")];
+    let resource = ResourceLogs {
+        resource: Some(Resource { attributes, ..Resource::default() }),
+        scope_logs: vec![ScopeLogs { log_records, ..ScopeLogs::default() }],
+        ..ResourceLogs::default()
+    };
+    let message = ExportLogsServiceRequest { resource_logs: vec![resource] }.encode_to_vec();
+    send_to(&gateway, Signal::Logs, &message);
+    wait_until_empty(&gateway, &["otlp"]);
+    let page = gateway.metrics();
+    assert_eq!(page.sum("otelcol_processor_filter_logs_filtered", &[]), 3.0);
+    assert_eq!(page.sum("otelcol_processor_probabilistic_sampler_count_logs_sampled", &["sampled=\"true\""]), 2.0);
+    let ending = gateway.stop();
+    ending.assert_nothing_lost();
+
+    let arrived = sink.requests_of(Signal::Logs.grpc_method()).concat();
+    for secret in ["ann@example.com", "4111111111111", "1234", "s3sam", "10.0.0.1"] {
+        assert!(!arrived.windows(secret.len()).any(|window| window == secret.as_bytes()), "{secret} left the gateway");
+    }
+    let arrived = ExportLogsServiceRequest::decode(&*arrived).unwrap();
+    let [resource] = arrived.resource_logs.as_slice() else { panic!("{arrived:#?}") };
+    let found = shown(&resource.resource.as_ref().unwrap().attributes);
+    assert_eq!(found, ["service.name=shop", IP_HASHED, "seen=Some(Bool(true))"]);
+    let [paid, map] = resource.scope_logs[0].log_records.as_slice() else { panic!("{resource:#?}") };
+    assert_eq!(paid.body, Some(AnyValue { value: Some(says("paid with ****")) }));
+    assert_eq!(paid.severity_text, b"I");
+    let found = shown(&paid.attributes);
+    assert!(found[0].starts_with("mail=") && found[0].len() == 69, "{found:?}");
+    assert_eq!(
+        &found[1..],
+        ["keep=Some(Int(100))", "env=prod", "redaction.body.masked.count=Some(Int(1))", "sampling.threshold=0"]
+    );
+    assert_eq!(map.severity_text, b"WARNING");
+    let Some(Value::Map(body)) = map.body.clone().unwrap().value else { panic!("{map:#?}") };
+    let found = shown(&body.values);
+    assert!(found[0].len() == 68 && found[1..] == ["secret.word=****", "card=no ****."], "{found:?}");
+}
+
+#[test]
+fn metrics_and_data_points_are_dropped_edited_and_masked_and_the_books_balance() {
+    let sink = Sink::start();
+    let gateway = start_for(
+        Signal::Metrics,
+        2,
+        &sink,
+        &[
+            ("filter", "{metrics: {metric: ['name == \"debug\"'], datapoint: ['attributes[\"region\"] == \"test\"']}}"),
+            ("filter/old", "{metrics: {exclude: {match_type: regexp, metric_names: ['^go\\.']}}}"),
+            (
+                "attributes",
+                "{include: {match_type: strict, metric_names: [orders]}, actions: [{key: env, value: prod, action: insert}, \
+                 {key: tmp, action: delete}]}",
+            ),
+            (
+                "transform",
+                "{metrics: ['set(attributes[\"mail\"], SHA256(attributes[\"mail\"]))'], metric_statements: \
+                 ['set(metric.name, \"shop.orders\") where metric.name == \"orders\"', 'set(datapoint.attributes[\"of\"], \
+                 metric.name)', 'convert_sum_to_gauge() where metric.name == \"level\"']}",
+            ),
+            (
+                "transform/two",
+                "{metric_statements: [{context: metric, statements: ['set(unit, \"{order}\") where name == \
+              \"shop.orders\"']}]}",
+            ),
+            ("redaction", "{allow_all_keys: true, blocked_values: ['4[0-9]{12}']}"),
+        ],
+    );
+    let point = |value, attributes: Vec<KeyValue>| NumberDataPoint {
+        time_unix_nano: 7,
+        value: Some(NumberValue::AsInt(value)),
+        attributes,
+        ..NumberDataPoint::default()
+    };
+    let sum = |name: &str, data_points: Vec<NumberDataPoint>| Metric {
+        name: name.into(),
+        data: Some(MetricData::Sum(Sum { data_points, aggregation_temporality: 2, is_monotonic: true })),
+        ..Metric::default()
+    };
+    let metrics = vec![
+        sum(
+            "orders",
+            vec![
+                point(1, vec![text("region", "eu"), text("mail", "ann@example.com"), text("tmp", "x")]),
+                point(2, vec![text("region", "test")]),
+                point(3, vec![text("region", "us"), text("card", "4111111111111")]),
+            ],
+        ),
+        sum("debug", vec![point(1, vec![]), point(2, vec![])]),
+        sum("go.routines", vec![point(1, vec![])]),
+        sum("tested", vec![point(1, vec![text("region", "test")])]),
+        sum("level", vec![point(4, vec![text("tmp", "kept")])]),
+    ];
+    let message = ExportMetricsServiceRequest {
+        resource_metrics: vec![ResourceMetrics {
+            scope_metrics: vec![ScopeMetrics { metrics, ..ScopeMetrics::default() }],
+            ..ResourceMetrics::default()
+        }],
+    };
+    send_to(&gateway, Signal::Metrics, &message.encode_to_vec());
+    wait_until_empty(&gateway, &["otlp"]);
+    assert_eq!(gateway.metrics().sum("otelcol_processor_filter_datapoints_filtered", &[]), 5.0);
+    gateway.stop().assert_nothing_lost();
+
+    let arrived = sink.requests_of(Signal::Metrics.grpc_method()).concat();
+    for secret in ["ann@example.com", "4111111111111"] {
+        assert!(!arrived.windows(secret.len()).any(|window| window == secret.as_bytes()), "{secret} left the gateway");
+    }
+    let arrived = ExportMetricsServiceRequest::decode(&*arrived).unwrap();
+    let [orders, level] = arrived.resource_metrics[0].scope_metrics[0].metrics.as_slice() else {
+        panic!("{arrived:#?}")
+    };
+    assert_eq!((orders.name.as_slice(), orders.unit.as_slice()), (&b"shop.orders"[..], &b"{order}"[..]));
+    let Some(MetricData::Sum(sum)) = &orders.data else { panic!("{orders:#?}") };
+    assert!(sum.is_monotonic && sum.aggregation_temporality == 2);
+    let [eu, us] = sum.data_points.as_slice() else { panic!("{sum:#?}") };
+    assert_eq!((eu.value.clone(), us.value.clone()), (Some(NumberValue::AsInt(1)), Some(NumberValue::AsInt(3))));
+    let found = shown(&eu.attributes);
+    assert!(found[1].starts_with("mail=") && found[1].len() == 69, "{found:?}");
+    assert_eq!([&found[0], &found[2], &found[3]], ["region=eu", "env=prod", "of=shop.orders"]);
+    assert_eq!(shown(&us.attributes), ["region=us", "card=****", "env=prod", "of=shop.orders"]);
+    let data_points = vec![point(4, vec![text("tmp", "kept"), text("of", "level")])];
+    assert_eq!(level.data, Some(MetricData::Gauge(Gauge { data_points })));
 }

@@ -7,7 +7,7 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use codecs::otlp::proto::{AnyValue, KeyValue, Resource, ResourceSpans, Span, Value};
-use ottl::{Context, Environment, Paths, Statement, TraceItem, check_statement};
+use ottl::{Context, Environment, Paths, Statement, WireItem, check_statement};
 use prost::Message;
 
 const ROUNDS: usize = 300;
@@ -83,7 +83,7 @@ fn measure(name: &str, statements: &[&str], resource: &[u8], spans: &[Vec<u8>]) 
     let check = |text: &&str| check_statement(text, Context::Span, Paths::Bare).expect("a good statement");
     let statements: Vec<Statement> = statements.iter().map(check).collect();
     let mut environment = Environment::default();
-    let mut item = TraceItem::default();
+    let mut item = WireItem::default();
     item.begin_resource(resource);
     let mut out = Vec::new();
     let rounds = (0..ROUNDS).map(|_| {
@@ -91,7 +91,7 @@ fn measure(name: &str, statements: &[&str], resource: &[u8], spans: &[Vec<u8>]) 
         let start = Instant::now();
         for span in spans {
             environment.cache.clear();
-            item.begin_span(black_box(span));
+            item.begin_item(black_box(span));
             for statement in &statements {
                 black_box(statement.run(&mut item, &mut environment));
             }

@@ -13,8 +13,10 @@
 use std::ops::Range;
 
 use codecs::otlp::attributes::Fields;
+use codecs::otlp::{MetricKind, Signal};
 use codecs::wire::{WireType, length_field_length, write_length_field, write_length_prefix};
 
+use crate::layout;
 use crate::overlay::{read_any, write_any};
 use crate::value::Value;
 
@@ -28,6 +30,12 @@ pub mod field {
     pub const SPAN: u32 = 9;
     /// Span.Event.attributes.
     pub const EVENT: u32 = 3;
+    /// LogRecord.attributes.
+    pub const LOG: u32 = 6;
+    /// LogRecord.body, for [`super::rewrite_children`].
+    pub const LOG_BODY: u32 = 5;
+    /// Metric.metadata.
+    pub const METRIC: u32 = 12;
     /// Span.events, for [`super::rewrite_children`].
     pub const SPAN_EVENTS: u32 = 11;
 }
@@ -350,6 +358,58 @@ pub fn rewrite_children(
     is_changed
 }
 
+/// Shows each part of an item of `signal` (event of a span, data point of a metric) to `edit`, with the number of the field
+/// that its attributes are, and appends the item with what became of them to `out`, as [`rewrite_children`] does.
+///
+/// A metric may name several kinds of points, of which the last one counts; what no reader sees goes, so that nothing
+/// hides there.
+pub fn rewrite_parts(
+    signal: Signal,
+    item: &[u8],
+    edit: &mut dyn FnMut(u32, &[u8], &mut Vec<u8>) -> Child,
+    out: &mut Vec<u8>,
+) -> bool {
+    match signal {
+        Signal::Traces => {
+            rewrite_children(item, field::SPAN_EVENTS, &mut |event, out| edit(field::EVENT, event, out), out)
+        }
+        Signal::Metrics => rewrite_points(item, edit, out),
+        Signal::Logs => {
+            out.extend_from_slice(item);
+            false
+        }
+    }
+}
+
+fn rewrite_points(metric: &[u8], edit: &mut dyn FnMut(u32, &[u8], &mut Vec<u8>) -> Child, out: &mut Vec<u8>) -> bool {
+    let is_data = |number| MetricKind::of_field(number).is_some();
+    let last = Fields::of(metric).filter(|field| is_data(field.tag.number)).last();
+    let number = last.map_or(0, |field| field.tag.number);
+    let attributes = layout::points_of(number).map_or(0, |layout| layout.attributes);
+    // One kind after another, and then the first again: what came before the last change of kind does not count.
+    let others = Fields::of(metric).filter(|field| is_data(field.tag.number) && field.tag.number != number);
+    let counts_from = others.last().map_or(0, |other| other.tag.offset + other.raw.len());
+    let mut data = Vec::new();
+    let mut is_changed = false;
+    for field in Fields::of(metric) {
+        if !is_data(field.tag.number) {
+            out.extend_from_slice(field.raw);
+        } else if field.tag.offset < counts_from {
+            is_changed = true;
+        } else {
+            data.clear();
+            let mut edit = |point: &[u8], out: &mut Vec<u8>| edit(attributes, point, out);
+            if rewrite_children(field.body, layout::DATA_POINTS, &mut edit, &mut data) {
+                write_length_field(out, number, &data);
+                is_changed = true;
+            } else {
+                out.extend_from_slice(field.raw);
+            }
+        }
+    }
+    is_changed
+}
+
 #[cfg(test)]
 mod tests {
     use codecs::otlp::proto;
@@ -481,5 +541,48 @@ mod tests {
             list.put(b"a", value);
             assert!(written(&list).ends_with(garbage) || !garbage.is_empty());
         }
+    }
+
+    #[test]
+    fn points_of_a_metric_are_rewritten_and_nothing_hides_behind_them() {
+        let point = |value: i64| proto::NumberDataPoint {
+            value: Some(proto::NumberValue::AsInt(value)),
+            ..proto::NumberDataPoint::default()
+        };
+        let gauge = |values: &[i64]| {
+            let data_points = values.iter().copied().map(point).collect();
+            let data = Some(proto::MetricData::Gauge(proto::Gauge { data_points }));
+            proto::Metric { data, ..proto::Metric::default() }.encode_to_vec()
+        };
+        let summary = proto::Summary { data_points: vec![proto::SummaryDataPoint::default()] };
+        let other = proto::Metric { data: Some(proto::MetricData::Summary(summary)), ..proto::Metric::default() };
+        let named = proto::Metric { name: b"n".to_vec(), ..proto::Metric::default() }.encode_to_vec();
+        let values = |bytes: &[u8]| {
+            let metric = proto::Metric::decode(bytes).unwrap();
+            assert_eq!(metric.name, b"n");
+            let Some(proto::MetricData::Gauge(gauge)) = metric.data else { panic!("{metric:?}") };
+            gauge.data_points.into_iter().map(|point| point.value).collect::<Vec<_>>()
+        };
+        let rewritten = |metric: &[u8]| {
+            let (mut out, mut number) = (Vec::new(), 0);
+            let mut edit = |attributes: u32, _: &[u8], _: &mut Vec<u8>| {
+                assert_eq!(attributes, 7);
+                number += 1;
+                if number == 2 { Child::Gone } else { Child::Kept }
+            };
+            let is_changed = rewrite_parts(Signal::Metrics, metric, &mut edit, &mut out);
+            (is_changed, out)
+        };
+        let int = |value| Some(proto::NumberValue::AsInt(value));
+        let one = [named.clone(), gauge(&[1])].concat();
+        assert_eq!(rewritten(&one), (false, one.clone()));
+        let (is_changed, out) = rewritten(&[gauge(&[1, 2]), named.clone(), gauge(&[3])].concat());
+        assert!(is_changed);
+        assert_eq!(values(&out), [int(1), int(3)]);
+        // What no reader sees, because another kind came after it, is not let through.
+        let (is_changed, out) = rewritten(&[gauge(&[7]), other.encode_to_vec(), named, gauge(&[1])].concat());
+        assert!(is_changed);
+        assert_eq!(values(&out), [int(1)]);
+        assert!(!out.windows(gauge(&[7]).len()).any(|window| window == gauge(&[7])));
     }
 }

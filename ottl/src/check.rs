@@ -4,12 +4,14 @@
 
 use std::ops::Range;
 
+use codecs::otlp::Signal;
+
 use crate::diagnostic::{Diagnostic, nearest};
 use crate::editor::{self, Editor};
 use crate::fault::Fault;
 use crate::function::{self, Function, Kind, Parameter, Prepared, converter_names};
 use crate::parser::{parse_condition, parse_statement};
-use crate::path::{Context, Form, Path, Root, field, field_names};
+use crate::path::{Context, Field, Form, Path, Root, field, field_names};
 use crate::pattern;
 use crate::program::{ARGUMENTS_MAX, Call, Condition, Expr, Statement, Test};
 use crate::syntax::{self, ExprKind};
@@ -78,9 +80,10 @@ pub fn infer_group_context<'t>(
         let named = path.segments.first().filter(|_| path.segments.len() > 1);
         lowest = lowest.max(named.and_then(|segment| Context::named(&segment.name)));
     };
-    let mut number = 0;
+    let (mut number, mut only) = (0, None);
     for text in statements {
         let parsed = parse_statement(text).map_err(|error| (number, error))?;
+        only = only.max(editor::TABLE.iter().find(|row| row.name == parsed.editor.name).and_then(|row| row.context));
         parsed.editor.arguments.iter().for_each(|argument| paths_of(&argument.value, &mut visit));
         parsed.condition.iter().for_each(|condition| paths_of(condition, &mut visit));
         number += 1;
@@ -89,7 +92,7 @@ pub fn infer_group_context<'t>(
         paths_of(&parse_condition(text).map_err(|error| (number, error))?, &mut visit);
         number += 1;
     }
-    lowest.ok_or_else(|| {
+    lowest.max(only).ok_or_else(|| {
         let message = "expected a path that starts with its context, found none";
         (0, Diagnostic::new(0..0, message, "write `span.attributes[\"key\"]` instead of `attributes[\"key\"]`"))
     })
@@ -149,7 +152,18 @@ impl Checker {
             let help = "write `append(target, value)` or `append(target, values = [...])`";
             return Err(Diagnostic::expected(call.at.clone(), "a value to append", "none", help));
         }
-        checked.arguments.remove(0);
+        if let Some(context) = row.context {
+            if self.context != context {
+                let found = format!("the context {}", self.context);
+                let help = format!("use the context `{context}`");
+                let expected = format!("the context {context}");
+                return Err(Diagnostic::expected(call.name_at.clone(), &expected, &found, help));
+            }
+            // It changes the metric as a whole; this names the level.
+            checked.target = Some(Path { root: Root::Field(Field::MetricType, Form::ReadOnly), keys: Vec::new() });
+        } else {
+            checked.arguments.remove(0);
+        }
         let Some(target) = checked.target else {
             // Each row's first parameter is a target, and it is not optional.
             return Err(Diagnostic::expected(call.at.clone(), "a target", "none", ""));
@@ -217,7 +231,7 @@ impl Checker {
         }
         if call.name == "IsRootSpan" {
             self.arguments(call, &[])?;
-            return if self.context >= Context::Span {
+            return if self.context.signal() == Some(Signal::Traces) {
                 Ok(Expr::IsRootSpan)
             } else {
                 let found = format!("the context {}", self.context);
@@ -336,7 +350,7 @@ impl Checker {
         if let Root::Field(_, Form::Count | Form::ReadOnly) = target.root {
             return Err(Diagnostic::expected(at.clone(), "a path that can be set", "one that can only be read", ""));
         }
-        let holds_maps = matches!(target.root, Root::Cache | Root::Field(_, Form::Map));
+        let holds_maps = matches!(target.root, Root::Cache | Root::Field(_, Form::Map | Form::Any));
         if kind == Kind::MapTarget && !holds_maps {
             let help = "maps are `attributes`, `cache` and what lies in them";
             return Err(Diagnostic::expected(at.clone(), "a map", "a single value", help));
@@ -363,7 +377,10 @@ impl Checker {
             let help = format!("each context has a cache of its own: `{}.cache`", self.context);
             return Err(Diagnostic::expected(at.clone(), "the statement's own cache", "another context's", help));
         }
-        let takes_keys = matches!(root, Root::Cache | Root::Field(_, Form::Map | Form::TraceState));
+        let (takes_keys, may_be_list) = match root {
+            Root::Cache => (true, false),
+            Root::Field(_, form) => (form.takes_keys(), form.may_be_list()),
+        };
         if let (Some(key), false) = (last.keys.first(), takes_keys) {
             let help = format!("`{name}` is a single value");
             return Err(Diagnostic::expected(key.at.clone(), "no key", "a key", help));
@@ -371,7 +388,7 @@ impl Checker {
         let mut keys = Vec::with_capacity(last.keys.len());
         for (index, key) in last.keys.iter().enumerate() {
             let checked = self.key(key)?;
-            if let (0, Expr::Literal(Value::Int(_))) = (index, &checked) {
+            if let (0, false, Expr::Literal(Value::Int(_))) = (index, may_be_list, &checked) {
                 return Err(Diagnostic::expected(key.at.clone(), "a string as key", "an integer", "put it in quotes"));
             }
             keys.push(checked);
@@ -407,19 +424,25 @@ impl Checker {
         };
         let named = Context::named(&first.name).filter(|_| first.keys.is_empty());
         if let Some(context) = named {
-            if context > self.context {
+            if !self.context.sees(context) {
                 let expected = format!("a path that the context {} sees", self.context);
-                let help = format!("use the context `{context}`: a context sees itself and what it lies in");
+                let help = match (context.signal(), self.context.signal()) {
+                    (Some(one), Some(other)) if one != other => {
+                        format!("paths of {context} belong into statements for {one}")
+                    }
+                    _ => format!("use the context `{context}`: a context sees itself and what it lies in"),
+                };
                 return Err(Diagnostic::expected(at.clone(), &expected, &format!("`{context}`"), help));
             }
             return Ok((context, rest));
         }
-        if let ("otelcol" | "log" | "metric" | "datapoint" | "exemplar" | "profile", true) =
-            (&*first.name, !rest.is_empty())
-        {
+        if let ("otelcol" | "exemplar" | "profile", true) = (&*first.name, !rest.is_empty()) {
             let found = format!("`{}`", first.name);
             let help = "see docs/ottl-parity.md for what is supported";
-            return Err(Diagnostic::expected(first.at.clone(), "resource, scope, span or spanevent", &found, help));
+            let seen: Vec<String> =
+                Context::ALL.iter().rev().filter(|other| self.context.sees(**other)).map(Context::to_string).collect();
+            let expected = format!("a path of {}", seen.join(", "));
+            return Err(Diagnostic::expected(first.at.clone(), &expected, &found, help));
         }
         if self.paths == Paths::Prefixed {
             let found = format!("`{}`", first.name);
@@ -537,6 +560,17 @@ pub const NOT_SUPPORTED: &[&str] = &[
     "UserAgent",
     "XXH128",
     "XXH3",
+    "aggregate_on_attribute_value",
+    "aggregate_on_attributes",
+    "convert_exponential_histogram_to_histogram",
+    "convert_summary_count_val_to_sum",
+    "convert_summary_quantile_val_to_gauge",
+    "convert_summary_sum_val_to_sum",
+    "copy_metric",
+    "extract_count_metric",
+    "extract_percentile_metric",
+    "extract_sum_metric",
+    "merge_histogram_buckets",
     "set_semconv_span_name",
 ];
 
@@ -564,6 +598,31 @@ const ENUMS: &[(&str, i64)] = &[
     ("METRIC_DATA_TYPE_NONE", 0),
     ("METRIC_DATA_TYPE_SUM", 2),
     ("METRIC_DATA_TYPE_SUMMARY", 5),
+    ("SEVERITY_NUMBER_DEBUG", 5),
+    ("SEVERITY_NUMBER_DEBUG2", 6),
+    ("SEVERITY_NUMBER_DEBUG3", 7),
+    ("SEVERITY_NUMBER_DEBUG4", 8),
+    ("SEVERITY_NUMBER_ERROR", 17),
+    ("SEVERITY_NUMBER_ERROR2", 18),
+    ("SEVERITY_NUMBER_ERROR3", 19),
+    ("SEVERITY_NUMBER_ERROR4", 20),
+    ("SEVERITY_NUMBER_FATAL", 21),
+    ("SEVERITY_NUMBER_FATAL2", 22),
+    ("SEVERITY_NUMBER_FATAL3", 23),
+    ("SEVERITY_NUMBER_FATAL4", 24),
+    ("SEVERITY_NUMBER_INFO", 9),
+    ("SEVERITY_NUMBER_INFO2", 10),
+    ("SEVERITY_NUMBER_INFO3", 11),
+    ("SEVERITY_NUMBER_INFO4", 12),
+    ("SEVERITY_NUMBER_TRACE", 1),
+    ("SEVERITY_NUMBER_TRACE2", 2),
+    ("SEVERITY_NUMBER_TRACE3", 3),
+    ("SEVERITY_NUMBER_TRACE4", 4),
+    ("SEVERITY_NUMBER_UNSPECIFIED", 0),
+    ("SEVERITY_NUMBER_WARN", 13),
+    ("SEVERITY_NUMBER_WARN2", 14),
+    ("SEVERITY_NUMBER_WARN3", 15),
+    ("SEVERITY_NUMBER_WARN4", 16),
     ("SPAN_KIND_CLIENT", 3),
     ("SPAN_KIND_CONSUMER", 5),
     ("SPAN_KIND_INTERNAL", 1),

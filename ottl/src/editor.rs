@@ -9,7 +9,7 @@ use regex::bytes::Regex;
 
 use crate::fault::Fault;
 use crate::function::{Arguments, Function, Kind, Parameter, Prepared, needed, optional};
-use crate::path::{Field, Form, Path, Root, store, trace_state_with};
+use crate::path::{Context, Field, Form, Path, Root, store, trace_state_with};
 use crate::pattern;
 use crate::program::{Environment, Expr, list_index, read_path, text_key};
 use crate::value::{Entries, Text, Value, owned_entries, put};
@@ -25,6 +25,8 @@ const LIST_LENGTH_MAX: usize = 1024;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verb {
     Append,
+    ConvertGaugeToSum,
+    ConvertSumToGauge,
     DeleteIndex,
     DeleteKey,
     DeleteMatchingKeys,
@@ -37,21 +39,29 @@ pub(crate) enum Verb {
     ReplaceAllPatterns,
     ReplaceMatch,
     ReplacePattern,
+    ScaleMetric,
     Set,
     StringifyAll,
     TruncateAll,
 }
 
-/// A row of the table of editors; the first parameter is always the target.
+/// A row of the table of editors; the first parameter is the target, unless the item itself is.
 #[derive(Debug)]
 pub(crate) struct Row {
     pub(crate) name: &'static str,
     pub(crate) verb: Verb,
     pub(crate) parameters: &'static [Parameter],
+    /// The only context there is for it; it changes the item itself, and has no target.
+    pub(crate) context: Option<Context>,
 }
 
 const fn row(name: &'static str, verb: Verb, parameters: &'static [Parameter]) -> Row {
-    Row { name, verb, parameters }
+    Row { name, verb, parameters, context: None }
+}
+
+/// A row of an editor of metrics.
+const fn of_metrics(name: &'static str, verb: Verb, parameters: &'static [Parameter]) -> Row {
+    Row { name, verb, parameters, context: Some(Context::Metric) }
 }
 
 const MAP: Parameter = needed("target", Kind::MapTarget);
@@ -61,6 +71,15 @@ const FORMAT: Parameter = optional("replacement_format", Kind::Text);
 
 pub(crate) const TABLE: &[Row] = &[
     row("append", Verb::Append, &[ANY, optional("value", Kind::Any), optional("values", Kind::List)]),
+    of_metrics(
+        "convert_gauge_to_sum",
+        Verb::ConvertGaugeToSum,
+        &[
+            needed("aggregation_temporality", Kind::Choice(&["delta", "cumulative"])),
+            needed("is_monotonic", Kind::BoolLiteral),
+        ],
+    ),
+    of_metrics("convert_sum_to_gauge", Verb::ConvertSumToGauge, &[]),
     row("delete_index", Verb::DeleteIndex, &[ANY, needed("start_index", Kind::Int), optional("end_index", Kind::Int)]),
     row("delete_key", Verb::DeleteKey, &[MAP, needed("key", Kind::Text)]),
     row("delete_matching_keys", Verb::DeleteMatchingKeys, &[MAP, needed("pattern", Kind::Pattern)]),
@@ -113,6 +132,7 @@ pub(crate) const TABLE: &[Row] = &[
         Verb::ReplacePattern,
         &[ANY, needed("regex_pattern", Kind::Pattern), needed("replacement", Kind::Text), FUNCTION, FORMAT],
     ),
+    of_metrics("scale_metric", Verb::ScaleMetric, &[needed("factor", Kind::DoubleLike), optional("unit", Kind::Text)]),
     row("set", Verb::Set, &[ANY, needed("value", Kind::Any)]),
     row("stringify_all", Verb::StringifyAll, &[MAP]),
     row(
@@ -186,6 +206,8 @@ pub(crate) fn run<E: Edit>(
             let keys = texts(editor.argument(0, item, environment)?);
             retain(target, &mut |name| keys.iter().any(|key| **key == *name), item, environment)
         }
+        Verb::ConvertGaugeToSum | Verb::ConvertSumToGauge => convert_metric(editor, item, environment),
+        Verb::ScaleMetric => scale_metric(editor, item, environment),
         Verb::Append | Verb::DeleteIndex => edit_list(editor, item, environment),
         Verb::ReplaceMatch | Verb::ReplacePattern => replace_text(editor, item, environment),
         _ => edit_map(editor, item, environment),
@@ -201,9 +223,14 @@ impl Editor {
         environment: &'v Environment,
     ) -> Result<Value<'v>, Fault> {
         match self.arguments.get(index) {
-            Some(Some(argument)) => self.row.parameters[index + 1].kind.admit(argument.evaluate(item, environment)?),
+            Some(Some(argument)) => self.kind(index).admit(argument.evaluate(item, environment)?),
             _ => Ok(Value::Nil),
         }
+    }
+
+    /// What the argument behind the target at `index` takes.
+    fn kind(&self, index: usize) -> Kind {
+        self.row.parameters[index + usize::from(self.row.context.is_none())].kind
     }
 
     fn text<'v, V: View>(&'v self, index: usize, item: &'v V, environment: &'v Environment) -> Result<Text<'v>, Fault> {
@@ -223,12 +250,47 @@ impl Editor {
             return Ok(Cow::Borrowed(regex));
         }
         let text = self.text(index, item, environment)?;
-        let compile = match self.row.parameters[index + 1].kind {
+        let compile = match self.kind(index) {
             Kind::Glob => pattern::compile_glob,
             _ => pattern::compile,
         };
         compile(&text).map(Cow::Owned).map_err(Fault::invalid)
     }
+}
+
+/// Numbers of metric types and temporalities, as statements have them.
+const GAUGE: i64 = 1;
+const SUM: i64 = 2;
+const DELTA: i64 = 1;
+const CUMULATIVE: i64 = 2;
+
+/// Of another type than the editor's a metric is left alone.
+fn convert_metric<E: Edit>(editor: &Editor, item: &mut E, environment: &Environment) -> Result<(), Fault> {
+    let kind = item.read(Field::MetricType);
+    if editor.row.verb == Verb::ConvertSumToGauge {
+        if kind == Value::Int(SUM) {
+            item.write(Field::MetricType, &Value::Int(GAUGE));
+        }
+        return Ok(());
+    }
+    let temporality = if &*editor.text(0, item, environment)? == b"delta" { DELTA } else { CUMULATIVE };
+    let is_monotonic = editor.argument(1, item, environment)?.into_owned();
+    if kind == Value::Int(GAUGE) {
+        item.write(Field::MetricType, &Value::Int(SUM));
+        item.write(Field::Temporality, &Value::Int(temporality));
+        item.write(Field::IsMonotonic, &is_monotonic);
+    }
+    Ok(())
+}
+
+fn scale_metric<E: Edit>(editor: &Editor, item: &mut E, environment: &Environment) -> Result<(), Fault> {
+    let Value::Double(factor) = editor.argument(0, item, environment)? else { return Err(Fault::Nil) };
+    let unit = editor.argument(1, item, environment)?.into_owned();
+    item.scale_points(factor)?;
+    if unit != Value::Nil {
+        item.write(Field::Unit, &unit);
+    }
+    Ok(())
 }
 
 fn texts(value: Value<'_>) -> Vec<Vec<u8>> {
@@ -252,10 +314,17 @@ pub(crate) fn delete<E: Edit>(target: &Path, item: &mut E, environment: &mut Env
                 item.retain_attributes(level, &mut |_| false);
                 Ok(())
             }
+            Root::Field(field, Form::Any | Form::AnyText) => {
+                item.write(field, &Value::Nil);
+                Ok(())
+            }
             Root::Field(field, _) => {
                 let empty = match item.read(field) {
                     Value::Text(_) => Value::Text(Cow::Borrowed(&[])),
                     Value::Bytes(_) => Value::Bytes(Cow::Borrowed(&[])),
+                    Value::Double(_) => Value::Double(0.0),
+                    Value::Bool(_) => Value::Bool(false),
+                    Value::List(_) => Value::List(Vec::new()),
                     _ => Value::Int(0),
                 };
                 item.write(field, &empty);
@@ -317,7 +386,7 @@ fn assign<E: Edit>(target: &Path, value: &Value<'_>, item: &mut E, environment: 
     if value.depth(codecs::otlp::VALUE_DEPTH_MAX) >= codecs::otlp::VALUE_DEPTH_MAX {
         return Err(Fault::invalid("the value would nest too deep"));
     }
-    if matches!(target.root, Root::Field(_, Form::Map)) {
+    if matches!(target.root, Root::Field(_, Form::Map | Form::Any)) {
         refuse_times(value)?;
     }
     let Some((first, rest)) = target.keys.split_first() else {
@@ -326,6 +395,14 @@ fn assign<E: Edit>(target: &Path, value: &Value<'_>, item: &mut E, environment: 
     if let (Expr::Literal(Value::Text(key)), [], Root::Field(Field::Attributes(level), _)) = (first, rest, target.root)
     {
         item.set_attribute(level, key, value);
+        return Ok(());
+    }
+    if let Root::Field(field, form) = target.root
+        && form.may_be_list()
+    {
+        let current = item.read(field).into_owned();
+        let value = with_nested(current, &target.keys, value.clone().into_owned(), item, environment)?;
+        item.write(field, &store(form, value)?);
         return Ok(());
     }
     let key = text_key(first, item, environment)?.into_owned();

@@ -3,17 +3,19 @@
 //! Not part of the interface. The twin runs the same statements on structs; what it says, the overlay over bytes must say.
 
 mod attributes;
+mod own;
 
 use std::borrow::Cow;
 
-use codecs::otlp::proto;
+use codecs::otlp::{Signal, proto};
 use prost::Message;
 
-use crate::overlay::level_of;
 use crate::{
-    Context, Edit, Entries, Environment, Field, Paths, TraceItem, Value, View, check_condition, check_statement,
-    infer_context,
+    Context, Edit, Entries, Environment, Fault, Field, Paths, Statement, Value, View, WireItem, check_condition,
+    check_statement, infer_context,
 };
+
+use own::Own;
 
 pub use attributes::{fuzz_attributes, fuzz_attributes_unchecked};
 
@@ -28,7 +30,7 @@ pub fn fuzz_parser(bytes: &[u8]) {
             }
             match check_statement(&text, context, paths) {
                 Ok(statement) => {
-                    let mut item = TraceItem::default();
+                    let mut item = WireItem::new(context.signal().unwrap_or_default());
                     statement.run(&mut item, &mut Environment::default());
                     let mut out = Vec::new();
                     item.write(context, &mut out);
@@ -39,45 +41,95 @@ pub fn fuzz_parser(bytes: &[u8]) {
     }
 }
 
-/// Any bytes as choices of an item and of statements: overlay and twin agree on every outcome and on every byte's meaning.
+/// Any bytes as choices of a span and of statements: overlay and twin agree on every outcome and on every byte's meaning.
 pub fn fuzz_run(choices: &[u8]) {
-    let mut choices = Choices { bytes: choices };
-    let twin = TwinItem::chosen(&mut choices);
-    let texts: Vec<String> = (0..1 + choices.below(6)).map(|_| choices.statement()).collect();
-    check_run(twin, &texts);
+    fuzz_context(choices, Context::Span);
 }
 
-/// Any bytes as a span: what was never checked is no reason to panic either.
+/// The same of a log record.
+pub fn fuzz_run_logs(choices: &[u8]) {
+    fuzz_context(choices, Context::Log);
+}
+
+/// The same of a metric and of each of its data points.
+pub fn fuzz_run_metrics(choices: &[u8]) {
+    fuzz_context(choices, Context::DataPoint);
+}
+
+fn fuzz_context(choices: &[u8], context: Context) {
+    let mut choices = Choices { bytes: choices };
+    let twin = TwinItem::chosen(&mut choices, context);
+    let texts: Vec<String> = (0..1 + choices.below(6)).map(|_| choices.statement(context)).collect();
+    check_run(twin, &texts, context);
+}
+
+thread_local! {
+    /// Every template, by context, read once: reading costs more than running.
+    static READ_TEMPLATES: Vec<(Context, Vec<Statement>)> = [Context::Span, Context::Log, Context::Metric, Context::DataPoint]
+        .map(|context| {
+            let texts = templates(context).iter().map(|text| text.replace("KEY", "a").replace("VALUE", "\"v\""));
+            let read = texts.filter_map(|text| check_statement(&text, context, Paths::Bare).ok());
+            (context, read.collect())
+        })
+        .into();
+}
+
+/// Any bytes as an item of any signal: what was never checked is no reason to panic either.
 pub fn fuzz_unchecked(bytes: &[u8]) {
-    let mut item = TraceItem::default();
+    READ_TEMPLATES.with(|templates| templates.iter().for_each(|(context, read)| run_unchecked(bytes, *context, read)));
+    let mut out = Vec::new();
+    for signal in Signal::ALL {
+        out.clear();
+        crate::rewrite_parts(signal, bytes, &mut |_, _, _| crate::Child::Gone, &mut out);
+    }
+}
+
+fn run_unchecked(bytes: &[u8], context: Context, statements: &[Statement]) {
+    let mut item = WireItem::new(context.signal().unwrap_or_default());
     item.begin_resource(bytes);
     item.begin_scope(bytes);
-    item.begin_span(bytes);
-    for text in TEMPLATES {
-        let text = text.replace("KEY", "a").replace("VALUE", "\"v\"");
-        if let Ok(statement) = check_statement(&text, Context::Span, Paths::Bare) {
-            statement.run(&mut item, &mut Environment::default());
-        }
+    item.begin_item(bytes);
+    item.begin_part(0);
+    for statement in statements {
+        statement.run(&mut item, &mut Environment::default());
     }
+    item.finish_part();
     let mut out = Vec::new();
     Context::ALL.into_iter().for_each(|level| item.write(level, &mut out));
 }
 
-fn check_run(mut twin: TwinItem, texts: &[String]) {
-    let (resource, scope, span) =
-        (twin.resource.encode_to_vec(), twin.scope.encode_to_vec(), twin.span.encode_to_vec());
-    let mut item = TraceItem::default();
+/// Runs each text on overlay and twin; in the context of data points on one after the other, as in the gateway.
+fn check_run(mut twin: TwinItem, texts: &[String], context: Context) {
+    let (resource, scope, own) = (twin.resource.encode_to_vec(), twin.scope.encode_to_vec(), twin.own.encode());
+    let mut item = WireItem::new(context.signal().unwrap_or_default());
     item.begin_resource(&resource);
     item.begin_scope(&scope);
-    item.begin_span(&span);
+    item.begin_item(&own);
     let environment = Environment { now_unix_ns: 1_700_000_000_000_000_000, ..Environment::default() };
     let (mut of_item, mut of_twin) = (environment.clone(), environment);
     for text in texts {
+        // Editors of whole metrics have a context of their own.
+        let context = if check_statement(text, Context::Metric, Paths::Bare)
+            .is_ok_and(|it| it.changes() == Some(Context::Metric))
+        {
+            context.item()
+        } else {
+            context
+        };
         // A value may not fit its hole; that every statement fits one is a test below.
-        let Ok(statement) = check_statement(text, Context::Span, Paths::Bare) else { continue };
-        let (found, expected) = (statement.run(&mut item, &mut of_item), statement.run(&mut twin, &mut of_twin));
-        assert_eq!(found, expected, "{text}");
-        assert_eq!(format!("{:?}", of_item.cache), format!("{:?}", of_twin.cache), "{text}");
+        let Ok(statement) = check_statement(text, context, Paths::Bare) else { continue };
+        let parts = if context == context.item() { 1 } else { item.parts_count() };
+        assert_eq!(twin.own.parts_count(context), parts as usize);
+        for part in 0..parts {
+            item.begin_part(part);
+            twin.own.begin_part(part as usize);
+            let (found, expected) = (statement.run(&mut item, &mut of_item), statement.run(&mut twin, &mut of_twin));
+            assert_eq!(found, expected, "{text}");
+            assert_eq!(format!("{:?}", of_item.cache), format!("{:?}", of_twin.cache), "{text}");
+            if context != context.item() {
+                item.finish_part();
+            }
+        }
     }
     let written = |level| {
         let mut out = Vec::new();
@@ -87,10 +139,19 @@ fn check_run(mut twin: TwinItem, texts: &[String]) {
     let found = TwinItem {
         resource: proto::ResourceSpans::decode(&*written(Context::Resource)).expect("a written envelope decodes"),
         scope: proto::ScopeSpans::decode(&*written(Context::Scope)).expect("a written envelope decodes"),
-        span: proto::Span::decode(&*written(Context::Span)).expect("a written span decodes"),
+        own: twin.own.decoded(&written(context.item())),
     };
     // As text, so that a float that is no number equals itself.
     assert_eq!(format!("{:#?}", found.normal()), format!("{:#?}", twin.normal()), "{texts:#?}");
+}
+
+fn templates(context: Context) -> &'static [&'static str] {
+    match context {
+        Context::Log => own::LOG_TEMPLATES,
+        Context::DataPoint => own::POINT_TEMPLATES,
+        Context::Metric => own::METRIC_TEMPLATES,
+        _ => TEMPLATES,
+    }
 }
 
 /// Statements with holes; on an item without events.
@@ -162,11 +223,17 @@ impl Choices<'_> {
         options[self.below(options.len())]
     }
 
-    fn statement(&mut self) -> String {
+    /// Half of the statements on logs and data points are those that any attributes can have.
+    fn statement(&mut self, context: Context) -> String {
         let key = self.one_of(&["a", "b", "c", "d", "user.email", ""]);
         let value =
             self.one_of(&["\"text\"", "7", "1.5", "true", "0x00ff", "nil", "[1, \"x\"]", "{\"x\": {\"y\": 1}}"]);
-        self.one_of(TEMPLATES).replace("KEY", key).replace("VALUE", value)
+        let own = context != Context::Span && self.below(2) == 1;
+        let metric = context == Context::DataPoint && self.below(4) == 3;
+        let context = if metric { Context::Metric } else { context };
+        self.one_of(if own || metric { templates(context) } else { TEMPLATES })
+            .replace("KEY", key)
+            .replace("VALUE", value)
     }
 
     fn value(&mut self, depth: usize) -> proto::AnyValue {
@@ -195,16 +262,16 @@ impl Choices<'_> {
     }
 }
 
-/// The naive twin: the same item as structs.
+/// The naive twin: the same item as structs. Resources and scopes are the same messages for every signal.
 #[derive(Clone, Debug)]
 struct TwinItem {
     resource: proto::ResourceSpans,
     scope: proto::ScopeSpans,
-    span: proto::Span,
+    own: Own,
 }
 
 impl TwinItem {
-    fn chosen(choices: &mut Choices<'_>) -> Self {
+    fn chosen(choices: &mut Choices<'_>, context: Context) -> Self {
         let mut resource = proto::ResourceSpans::default();
         if choices.below(4) > 0 {
             resource.resource = Some(proto::Resource { attributes: choices.entries(0), dropped_attributes_count: 3 });
@@ -214,20 +281,7 @@ impl TwinItem {
             let attributes = choices.entries(0);
             scope.scope = Some(proto::InstrumentationScope { attributes, ..proto::InstrumentationScope::default() });
         }
-        let mut span = proto::Span {
-            trace_id: vec![1; 16],
-            trace_state: choices.one_of(&["", "a=1,b=2", "b=x , c", "user.email=="]).into(),
-            name: choices.one_of(&["test", "GET /", "", "t"]).into(),
-            kind: choices.below(7) as i32,
-            start_time_unix_nano: choices.below(256) as u64,
-            end_time_unix_nano: 5_000_000_000,
-            attributes: choices.entries(0),
-            ..proto::Span::default()
-        };
-        if choices.below(2) == 1 {
-            span.status = Some(proto::SpanStatus { message: b"m".to_vec(), code: 1 });
-        }
-        Self { resource, scope, span }
+        Self { resource, scope, own: Own::chosen(choices, context) }
     }
 
     /// An empty resource or scope means the same as none.
@@ -235,6 +289,7 @@ impl TwinItem {
         let mut normal = self.clone();
         normal.resource.resource = normal.resource.resource.filter(|resource| *resource != proto::Resource::default());
         normal.scope.scope = normal.scope.scope.filter(|scope| *scope != proto::InstrumentationScope::default());
+        normal.own.normalize();
         normal
     }
 
@@ -242,7 +297,7 @@ impl TwinItem {
         match level {
             Context::Resource => self.resource.resource.as_ref().map_or(&[], |resource| &resource.attributes),
             Context::Scope => self.scope.scope.as_ref().map_or(&[], |scope| &scope.attributes),
-            _ => &self.span.attributes,
+            _ => self.own.entries(level),
         }
     }
 
@@ -250,7 +305,7 @@ impl TwinItem {
         match level {
             Context::Resource => &mut self.resource.resource.get_or_insert_default().attributes,
             Context::Scope => &mut self.scope.scope.get_or_insert_default().attributes,
-            _ => &mut self.span.attributes,
+            _ => self.own.entries_mut(level),
         }
     }
 }
@@ -302,34 +357,17 @@ fn id(bytes: &[u8]) -> Value<'_> {
 
 impl View for TwinItem {
     fn read(&self, field: Field) -> Value<'_> {
-        let span = &self.span;
         let (resource, scope) = (self.resource.resource.as_ref(), self.scope.scope.as_ref());
         let count = |count: u32| Value::Int(i64::from(count));
         match field {
             Field::Attributes(level) => Value::Map(self.entries(level).iter().map(to_entry).collect()),
             Field::DroppedAttributes(Context::Resource) => count(resource.map_or(0, |it| it.dropped_attributes_count)),
             Field::DroppedAttributes(Context::Scope) => count(scope.map_or(0, |it| it.dropped_attributes_count)),
-            Field::DroppedAttributes(_) => count(span.dropped_attributes_count),
             Field::SchemaUrl(Context::Resource) => text(&self.resource.schema_url),
             Field::SchemaUrl(_) => text(&self.scope.schema_url),
             Field::Name(Context::Scope) => text(scope.map_or(&[], |scope| &scope.name)),
-            Field::Name(_) => text(&span.name),
             Field::Version => text(scope.map_or(&[], |scope| &scope.version)),
-            Field::TraceId => id(&span.trace_id),
-            Field::SpanId => id(&span.span_id),
-            Field::ParentSpanId => id(&span.parent_span_id),
-            Field::TraceState => text(&span.trace_state),
-            Field::Kind => Value::Int(i64::from(span.kind)),
-            Field::Start => Value::Int(span.start_time_unix_nano as i64),
-            Field::End => Value::Int(span.end_time_unix_nano as i64),
-            Field::StatusCode => Value::Int(i64::from(span.status.as_ref().map_or(0, |status| status.code))),
-            Field::StatusMessage => text(span.status.as_ref().map_or(&[], |status| &status.message)),
-            Field::Flags => count(span.flags),
-            Field::DroppedEvents => count(span.dropped_events_count),
-            Field::DroppedLinks => count(span.dropped_links_count),
-            Field::Events => count(span.events.len() as u32),
-            Field::Links => count(span.links.len() as u32),
-            Field::EventTime | Field::EventIndex => Value::Nil,
+            own => self.own.read(own),
         }
     }
 
@@ -341,30 +379,21 @@ impl View for TwinItem {
 
 impl Edit for TwinItem {
     fn write(&mut self, field: Field, value: &Value<'_>) {
-        let (bytes, number) = match value {
-            Value::Text(text) | Value::Bytes(text) => (text.to_vec(), 0),
-            Value::Int(number) => (Vec::new(), *number),
-            other => panic!("{field:?} of {:?} has no raw value {other:?}", level_of(field)),
+        let bytes = match value {
+            Value::Text(text) | Value::Bytes(text) => text.to_vec(),
+            _ => Vec::new(),
         };
-        let span = &mut self.span;
         match field {
             Field::SchemaUrl(Context::Resource) => self.resource.schema_url = bytes,
             Field::SchemaUrl(_) => self.scope.schema_url = bytes,
             Field::Name(Context::Scope) => self.scope.scope.get_or_insert_default().name = bytes,
-            Field::Name(_) => span.name = bytes,
             Field::Version => self.scope.scope.get_or_insert_default().version = bytes,
-            Field::TraceId => span.trace_id = bytes,
-            Field::SpanId => span.span_id = bytes,
-            Field::ParentSpanId => span.parent_span_id = bytes,
-            Field::TraceState => span.trace_state = bytes,
-            Field::Kind => span.kind = number as i32,
-            Field::Start => span.start_time_unix_nano = number as u64,
-            Field::End => span.end_time_unix_nano = number as u64,
-            Field::StatusCode => span.status.get_or_insert_default().code = number as i32,
-            Field::StatusMessage => span.status.get_or_insert_default().message = bytes,
-            Field::Flags => span.flags = number as u32,
-            other => panic!("no statement of the twin writes {other:?}"),
+            own => self.own.write(own, value),
         }
+    }
+
+    fn scale_points(&mut self, factor: f64) -> Result<(), Fault> {
+        self.own.scale_points(factor)
     }
 
     fn set_attribute(&mut self, level: Context, key: &[u8], value: &Value<'_>) {
@@ -400,10 +429,12 @@ mod tests {
 
     #[test]
     fn every_template_is_a_statement() {
-        for template in TEMPLATES {
-            let text = template.replace("KEY", "a").replace("VALUE", "\"v\"");
-            if let Err(diagnostic) = check_statement(&text, Context::Span, Paths::Bare) {
-                panic!("{}", diagnostic.render(&text));
+        for context in [Context::Span, Context::Log, Context::Metric, Context::DataPoint] {
+            for template in templates(context) {
+                let text = template.replace("KEY", "a").replace("VALUE", "\"v\"");
+                if let Err(diagnostic) = check_statement(&text, context, Paths::Bare) {
+                    panic!("{}", diagnostic.render(&text));
+                }
             }
         }
     }

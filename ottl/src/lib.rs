@@ -3,7 +3,7 @@
 //! ```text
 //! text --lexer, parser--> tree --check--> Statement --run(item, environment)--> Outcome
 //!                                                       |
-//!                                       TraceItem: bytes as they came + staged edits, written once
+//!                                       WireItem: bytes as they came + staged edits, written once
 //! ```
 //!
 //! Beside the language, on the same bytes: [`Action`]s on attributes, [`Redaction`] of them, [`Selection`] by properties.
@@ -20,6 +20,7 @@ mod editor;
 mod fault;
 mod function;
 pub mod fuzzing;
+mod layout;
 mod lexer;
 mod matching;
 mod overlay;
@@ -34,7 +35,7 @@ mod value;
 mod view;
 
 pub use action::{Action, Extraction, Keys, Source, Target, When, apply};
-pub use attributes::{AttributeList, Child, Written, field, rewrite_children};
+pub use attributes::{AttributeList, Child, Written, field, rewrite_children, rewrite_parts};
 pub use check::{
     NOT_SUPPORTED, Paths, check_condition, check_statement, check_syntax, infer_context, infer_group_context,
 };
@@ -43,8 +44,8 @@ pub use editor::{VALUE_BYTES_MAX, editor_names};
 pub use fault::Fault;
 pub use function::converter_names;
 pub use lexer::STATEMENT_BYTES_MAX;
-pub use matching::{AttributeTest, LibraryTest, Properties, Selection, Texts, ValueTest};
-pub use overlay::TraceItem;
+pub use matching::{AttributeTest, LibraryTest, Properties, Selection, SeverityTest, Texts, ValueTest};
+pub use overlay::WireItem;
 pub use parser::DEPTH_MAX;
 pub use path::{Context, Field};
 pub use pattern::{PATTERN_BYTES_MAX, Pattern};

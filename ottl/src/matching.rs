@@ -61,6 +61,15 @@ pub struct LibraryTest {
     pub version: Option<Texts>,
 }
 
+/// How severe a log record must be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SeverityTest {
+    /// At least so much: 1 to 24.
+    pub least: i64,
+    /// Whether records without a severity match.
+    pub matches_undefined: bool,
+}
+
 /// Properties that must all match. What is empty asks nothing.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Properties {
@@ -70,6 +79,14 @@ pub struct Properties {
     pub span_names: Option<Texts>,
     /// Kinds of spans as the `.proto` file names them: `SPAN_KIND_SERVER`.
     pub span_kinds: Option<Texts>,
+    /// Names of metrics.
+    pub metric_names: Option<Texts>,
+    /// Bodies of log records that are texts; others never match.
+    pub log_bodies: Option<Texts>,
+    /// Severities of log records as their sources name them.
+    pub severity_texts: Option<Texts>,
+    /// Severities of log records.
+    pub severity: Option<SeverityTest>,
     /// Attributes of the item.
     pub attributes: Vec<AttributeTest>,
     /// Attributes of its resource.
@@ -106,6 +123,20 @@ impl Properties {
         };
         self.span_names.as_ref().is_none_or(|names| names.match_any(&text_of(item, Field::Name(Context::Span))))
             && self.span_kinds.as_ref().is_none_or(|kinds| kinds.match_any(kind().as_bytes()))
+            && self
+                .metric_names
+                .as_ref()
+                .is_none_or(|names| names.match_any(&text_of(item, Field::Name(Context::Metric))))
+            && self.severity_texts.as_ref().is_none_or(|texts| texts.match_any(&text_of(item, Field::SeverityText)))
+            && self.log_bodies.as_ref().is_none_or(|bodies| match item.read(Field::Body) {
+                Value::Text(body) => bodies.match_any(&body),
+                _ => false,
+            })
+            && self.severity.is_none_or(|test| match item.read(Field::SeverityNumber) {
+                Value::Int(0) => test.matches_undefined,
+                Value::Int(severity) => severity >= test.least,
+                _ => false,
+            })
             && match_all(&self.attributes, item, level)
     }
 }
@@ -172,7 +203,7 @@ mod tests {
     use prost::Message;
 
     use super::*;
-    use crate::overlay::TraceItem;
+    use crate::overlay::WireItem;
 
     fn entry(key: &str, value: proto::Value) -> proto::KeyValue {
         proto::KeyValue { key: key.into(), value: Some(proto::AnyValue { value: Some(value) }) }
@@ -199,10 +230,10 @@ mod tests {
         ];
         let span = proto::Span { name: b"GET /".to_vec(), kind: 2, attributes, ..proto::Span::default() };
         let (resource, scope, span) = (resource.encode_to_vec(), scope.encode_to_vec(), span.encode_to_vec());
-        let mut item = TraceItem::default();
+        let mut item = WireItem::default();
         item.begin_resource(&resource);
         item.begin_scope(&scope);
-        item.begin_span(&span);
+        item.begin_item(&span);
         properties.match_item(&item, Context::Span)
     }
 
@@ -239,6 +270,7 @@ mod tests {
             attributes: vec![AttributeTest { key: b"ok".to_vec(), value: ValueTest::Any }],
             resources: vec![AttributeTest { key: b"service.name".to_vec(), value: ValueTest::Any }],
             libraries: vec![LibraryTest { name: Texts::Strict(vec![b"http".to_vec()]), version: strict(&["1.2"]) }],
+            ..Properties::default()
         };
         assert!(matches(&all));
         assert!(matches(&Properties::default()));

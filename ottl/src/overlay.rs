@@ -1,4 +1,4 @@
-//! Spans, events, scopes and resources as they lie on the wire, with edits staged on top.
+//! Spans, metrics, log records and what they lie in or hold, as they lie on the wire, with edits staged on top.
 //!
 //! ```text
 //! bytes as they came:   [id][name][attribute 0][attribute 1][unknown][attribute 2]...
@@ -8,14 +8,19 @@
 //! The one idea: an edit writes protobuf into an arena and points a slot at it, so that reading a changed value is the
 //! same code as reading one that came. Nothing is indexed before the first edit; the bytes are written once, at the end;
 //! untouched bytes and unknown fields leave as they came. Arena and slots keep their memory from item to item.
+//!
+//! An item may hold *parts*, which have attributes of their own: events of a span, data points of a metric.
 
 use std::borrow::Cow;
 use std::ops::Range;
 
 use codecs::otlp::attributes::{Attribute, Fields, Value as WireValue};
+use codecs::otlp::{MetricKind, Signal};
 use codecs::wire::{WireType, write_length_field, write_length_prefix, write_tag, write_varint_field};
 
-use crate::path::{Context, Field};
+use crate::fault::Fault;
+use crate::layout::{self, DATA_POINTS, EVENTS, Kind, LINKS, Layout, Lies, METRIC_SETTINGS, STATUS, Shape, plain};
+use crate::path::{Context, Field, level_of};
 use crate::value::{Entries, Value};
 use crate::view::{Edit, View};
 
@@ -30,64 +35,32 @@ enum Slot {
     Gone,
 }
 
-/// Which field numbers a kind of message has (opentelemetry-proto trace/v1, common/v1, resource/v1).
-#[derive(Debug)]
-struct Layout {
-    /// The message lies as this field in an envelope.
-    inner: Option<u32>,
-    attributes: u32,
+/// A plain field that was set.
+#[derive(Clone, Debug)]
+struct Changed {
+    number: u32,
+    lies: Lies,
+    /// The whole field in the arena; empty if it is not to be there.
+    range: Range<u32>,
 }
 
-const RESOURCE: &Layout = &Layout { inner: Some(1), attributes: 1 };
-const SCOPE: &Layout = &Layout { inner: Some(1), attributes: 3 };
-const SPAN: &Layout = &Layout { inner: None, attributes: 9 };
-const EVENT: &Layout = &Layout { inner: None, attributes: 3 };
-
-/// Span.events.
-const EVENTS: u32 = 11;
-/// Span.links.
-const LINKS: u32 = 13;
-/// Span.status, a message with a message (2) and a code (3).
-const STATUS: u32 = 15;
-
-/// How a plain field is encoded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Shape {
-    Text,
-    Bytes,
-    /// A varint of 32 bits with sign.
-    Int32,
-    /// A varint of 32 bits without sign.
-    Uint32,
-    Fixed32,
-    Fixed64,
+/// The points of a metric: the message in its data field, with the settings that they share.
+#[derive(Clone, Debug, Default)]
+struct Data<'a> {
+    /// The field's number, which says of which kind the points are; 0 without one.
+    number: u32,
+    /// Several of them are one, as every protobuf reader merges them.
+    body: Cow<'a, [u8]>,
+    is_changed: bool,
 }
 
-/// Number and encoding of a plain field, and whether it lies in the envelope.
-fn plain(field: Field) -> Option<(u32, Shape, bool)> {
-    let (number, shape) = match field {
-        Field::SchemaUrl(_) => return Some((3, Shape::Text, true)),
-        Field::DroppedAttributes(Context::Resource) => (2, Shape::Uint32),
-        Field::DroppedAttributes(Context::Scope | Context::SpanEvent) => (4, Shape::Uint32),
-        Field::DroppedAttributes(Context::Span) => (10, Shape::Uint32),
-        Field::Name(Context::Scope) => (1, Shape::Text),
-        Field::Name(Context::SpanEvent) => (2, Shape::Text),
-        Field::Name(_) => (5, Shape::Text),
-        Field::Version => (2, Shape::Text),
-        Field::TraceId => (1, Shape::Bytes),
-        Field::SpanId => (2, Shape::Bytes),
-        Field::TraceState => (3, Shape::Text),
-        Field::ParentSpanId => (4, Shape::Bytes),
-        Field::Kind => (6, Shape::Int32),
-        Field::Start => (7, Shape::Fixed64),
-        Field::End => (8, Shape::Fixed64),
-        Field::DroppedEvents => (12, Shape::Uint32),
-        Field::DroppedLinks => (14, Shape::Uint32),
-        Field::Flags => (16, Shape::Fixed32),
-        Field::EventTime => (1, Shape::Fixed64),
-        _ => return None,
-    };
-    Some((number, shape, false))
+/// A part of an item.
+#[derive(Clone, Debug)]
+struct Part {
+    /// Where it lies as it came.
+    came: Range<u32>,
+    /// Its bytes in the arena, if it was changed.
+    changed: Option<Range<u32>>,
 }
 
 /// One message with its staged edits.
@@ -101,10 +74,13 @@ struct Message<'a> {
     /// One per attribute as it came, then the new ones; empty until the first edit of an attribute.
     slots: Vec<Slot>,
     is_indexed: bool,
-    /// Plain fields that were set: number, whether it lies in the envelope, the whole field in the arena.
-    fields: Vec<(u32, bool, Range<u32>)>,
-    /// Events that were changed: number, bytes in the arena.
-    events: Vec<(u32, Range<u32>)>,
+    /// Plain fields that were set.
+    fields: Vec<Changed>,
+    /// Of a metric.
+    data: Data<'a>,
+    /// One per part; empty until the first one is asked for, so that asking for each in turn is one walk.
+    parts: Vec<Part>,
+    are_parts_indexed: bool,
     arena: Vec<u8>,
     is_changed: bool,
     /// Reused while attributes are removed.
@@ -120,7 +96,9 @@ impl<'a> Message<'a> {
             slots: Vec::new(),
             is_indexed: false,
             fields: Vec::new(),
-            events: Vec::new(),
+            data: Data::default(),
+            parts: Vec::new(),
+            are_parts_indexed: false,
             arena: Vec::new(),
             is_changed: false,
             places: Vec::new(),
@@ -131,9 +109,14 @@ impl<'a> Message<'a> {
         self.slots.clear();
         self.is_indexed = false;
         self.fields.clear();
-        self.events.clear();
+        self.parts.clear();
+        self.are_parts_indexed = false;
         self.arena.clear();
         self.is_changed = false;
+        self.data = match &bytes {
+            Cow::Borrowed(bytes) if self.layout.has_data => data_of(bytes),
+            _ => Data::default(),
+        };
         self.inner = match (self.layout.inner, &bytes) {
             (Some(number), Cow::Borrowed(bytes)) => inner_of(bytes, number),
             _ => Cow::Borrowed(&[]),
@@ -145,7 +128,7 @@ impl<'a> Message<'a> {
         let mut message = Message::new(self.layout);
         message.slots = self.slots;
         message.fields = self.fields;
-        message.events = self.events;
+        message.parts = self.parts;
         message.arena = self.arena;
         message.places = self.places;
         message.begin(Cow::Borrowed(&[]));
@@ -274,28 +257,61 @@ impl<'a> Message<'a> {
     }
 
     /// Raw fields called `number`, changed or as they came.
-    fn raw(&self, number: u32, in_envelope: bool) -> Fields<'_> {
-        let changed = self.fields.iter().find(|field| field.0 == number && field.1 == in_envelope);
-        match changed {
-            Some((_, _, range)) => Fields::of(self.arena(range)),
-            None if in_envelope => Fields::of(&self.bytes),
-            None => Fields::of(self.body()),
+    fn raw(&self, number: u32, lies: Lies) -> Fields<'_> {
+        let changed = self.fields.iter().find(|field| field.number == number && field.lies == lies);
+        match (changed, lies) {
+            (Some(changed), _) => Fields::of(self.arena(&changed.range)),
+            (None, Lies::InEnvelope) => Fields::of(&self.bytes),
+            (None, Lies::InMessage) => Fields::of(self.body()),
+            (None, Lies::InData) => Fields::of(&self.data.body),
         }
     }
 
+    /// The last field called `number`.
+    fn last(&self, number: u32, lies: Lies) -> Option<codecs::otlp::attributes::Field<'_>> {
+        self.raw(number, lies).filter(|field| field.tag.number == number).last()
+    }
+
     fn read(&self, field: Field) -> Value<'_> {
-        let Some((number, shape, in_envelope)) = plain(field) else {
+        let Some((number, shape, lies)) = plain(self.layout.kind, field) else {
             return self.read_other(field);
         };
-        let last = self.raw(number, in_envelope).filter(|field| field.tag.number == number).last();
+        // What a metric of this kind cannot have.
+        if lies == Lies::InData && !layout::has_setting(self.data.number, number) {
+            return Value::Nil;
+        }
+        let last = self.last(number, lies);
         let (body, bits) = last.map_or((&[][..], 0), |field| (field.body, field.number));
         match shape {
             Shape::Text => Value::Text(Cow::Borrowed(body)),
             Shape::Bytes => Value::Bytes(Cow::Borrowed(body)),
             Shape::Int32 => Value::Int(i64::from(bits as i32)),
+            Shape::Sint32 => Value::Int(i64::from(unzigzag(bits as u32))),
             Shape::Uint32 | Shape::Fixed32 => Value::Int(i64::from(bits as u32)),
             Shape::Fixed64 => Value::Int(bits as i64),
+            Shape::Double => Value::Double(f64::from_bits(bits)),
+            Shape::Bool => Value::Bool(bits != 0),
+            Shape::Any => last.map_or(Value::Nil, |field| read_any(field.body)),
+            Shape::Fixed64s | Shape::Doubles => self.read_list(number, shape),
         }
+    }
+
+    /// A repeated field of eight bytes each, packed or not.
+    fn read_list(&self, number: u32, shape: Shape) -> Value<'_> {
+        let item = |bits: u64| match shape {
+            Shape::Doubles => Value::Double(f64::from_bits(bits)),
+            _ => Value::Int(bits as i64),
+        };
+        let mut items = Vec::new();
+        for field in self.raw(number, Lies::InMessage).filter(|field| field.tag.number == number) {
+            if field.tag.wire_type == WireType::Length {
+                let packed = field.body.as_chunks::<8>().0;
+                items.extend(packed.iter().map(|bytes| item(u64::from_le_bytes(*bytes))));
+            } else {
+                items.push(item(field.number));
+            }
+        }
+        Value::List(items)
     }
 
     fn read_other(&self, field: Field) -> Value<'_> {
@@ -305,6 +321,13 @@ impl<'a> Message<'a> {
             }
             Field::Events => Value::Int(self.count(EVENTS)),
             Field::Links => Value::Int(self.count(LINKS)),
+            Field::DataPoints => Value::Int(i64::from(self.parts_count())),
+            Field::Exemplars | Field::QuantileValues => match layout::counted(self.layout.kind, field) {
+                Some(number) => Value::Int(self.count(number)),
+                None => Value::Nil,
+            },
+            Field::MetricType => Value::Int(layout::metric_type(self.data.number)),
+            Field::IntValue | Field::DoubleValue => self.read_number(field),
             Field::StatusMessage => {
                 let last = self.status().filter(|field| field.tag.number == 2).last();
                 Value::Text(Cow::Borrowed(last.map_or(&[][..], |field| field.body)))
@@ -317,45 +340,213 @@ impl<'a> Message<'a> {
         }
     }
 
+    /// The value of a number's point: one field or the other, of both the last one.
+    fn read_number(&self, field: Field) -> Value<'_> {
+        let Some((double, int)) = layout::number_fields(self.layout.kind) else { return Value::Nil };
+        let changed = self.fields.iter().any(|field| field.number == double);
+        let is_number = |number: u32| number == double || number == int;
+        let last = if changed {
+            // Both were written together: one is there, the other is not.
+            self.last(double, Lies::InMessage).or_else(|| self.last(int, Lies::InMessage))
+        } else {
+            Fields::of(self.body()).filter(|field| is_number(field.tag.number)).last()
+        };
+        match (field, last) {
+            (Field::IntValue, Some(last)) if last.tag.number == int => Value::Int(last.number as i64),
+            (Field::DoubleValue, Some(last)) if last.tag.number == double => Value::Double(f64::from_bits(last.number)),
+            (Field::IntValue, _) => Value::Int(0),
+            _ => Value::Double(0.0),
+        }
+    }
+
+    /// Multiplies what this data point has measured, with its exemplars.
+    fn scale(&mut self, factor: f64) {
+        if self.layout.kind == Kind::Number {
+            match (self.read_number(Field::DoubleValue), self.read_number(Field::IntValue)) {
+                // Which of the two it is, says the one that is not 0; of two zeros none changes.
+                (Value::Double(value), _) if value != 0.0 => {
+                    self.write_number(Field::DoubleValue, &Value::Double(value * factor));
+                }
+                (_, Value::Int(value)) if value != 0 => {
+                    self.write_number(Field::IntValue, &Value::Int((value as f64 * factor) as i64));
+                }
+                _ => {}
+            }
+        }
+        for field in [Field::Sum, Field::Min, Field::Max] {
+            let is_there =
+                plain(self.layout.kind, field).is_some_and(|(number, _, lies)| self.last(number, lies).is_some());
+            if let (true, Value::Double(value)) = (is_there, self.read(field)) {
+                self.write_field(field, &Value::Double(value * factor));
+            }
+        }
+        if let Value::List(bounds) = self.read(Field::ExplicitBounds) {
+            let scaled = bounds.into_iter().map(|bound| match bound {
+                Value::Double(bound) => Value::Double(bound * factor),
+                other => other,
+            });
+            let scaled = Value::List(scaled.collect()).into_owned();
+            self.write_field(Field::ExplicitBounds, &scaled);
+        }
+        for (field, double, int) in [(Field::QuantileValues, 2, u32::MAX), (Field::Exemplars, 3, 6)] {
+            if let Some(number) = layout::counted(self.layout.kind, field) {
+                self.scale_nested(number, (double, int), factor);
+            }
+        }
+    }
+
+    /// Multiplies a number in each message that is the field `number`.
+    fn scale_nested(&mut self, number: u32, (double, int): (u32, u32), factor: f64) {
+        let mut scaled = Vec::new();
+        let mut message = Vec::new();
+        for field in self.raw(number, Lies::InMessage).filter(|field| field.tag.number == number) {
+            message.clear();
+            for field in Fields::of(field.body) {
+                let bits = match field.tag.number {
+                    found if found == double => (f64::from_bits(field.number) * factor).to_bits(),
+                    found if found == int => (field.number as i64 as f64 * factor) as i64 as u64,
+                    _ => {
+                        message.extend_from_slice(field.raw);
+                        continue;
+                    }
+                };
+                write_tag(&mut message, field.tag.number, WireType::Fixed64);
+                message.extend_from_slice(&bits.to_le_bytes());
+            }
+            write_length_field(&mut scaled, number, &message);
+        }
+        if !scaled.is_empty() {
+            self.change(number, Lies::InMessage, |out| out.extend_from_slice(&scaled));
+        }
+    }
+
     fn count(&self, number: u32) -> i64 {
         Fields::of(self.body()).filter(|field| field.tag.number == number).count() as i64
     }
 
+    /// Where the parts lie, and which field they are.
+    fn parts_in(&self) -> (&[u8], u32) {
+        if self.layout.has_data { (&self.data.body, DATA_POINTS) } else { (self.body(), EVENTS) }
+    }
+
+    fn parts_count(&self) -> u32 {
+        if self.are_parts_indexed {
+            return self.parts.len() as u32;
+        }
+        let (message, number) = self.parts_in();
+        let count = Fields::of(message).filter(|field| field.tag.number == number).count();
+        u32::try_from(count).unwrap_or(u32::MAX)
+    }
+
+    fn index_parts(&mut self) {
+        if std::mem::replace(&mut self.are_parts_indexed, true) {
+            return;
+        }
+        let mut parts = std::mem::take(&mut self.parts);
+        let (message, number) = self.parts_in();
+        parts.extend(Fields::of(message).filter(|field| field.tag.number == number).map(|field| {
+            let end = field.tag.offset + field.raw.len();
+            Part { came: (end - field.body.len()) as u32..end as u32, changed: None }
+        }));
+        self.parts = parts;
+    }
+
+    /// Part number `index` as it is after earlier edits; empty if there is none. Parts are indexed.
+    fn part(&self, index: u32) -> &[u8] {
+        match self.parts.get(index as usize) {
+            Some(Part { changed: Some(range), .. }) => self.arena(range),
+            Some(Part { came, .. }) => &self.parts_in().0[came.start as usize..came.end as usize],
+            None => &[],
+        }
+    }
+
+    /// Gives part number `index`, which was asked for before, the bytes that `write` appends.
+    fn set_part(&mut self, index: u32, write: impl FnOnce(&mut Vec<u8>)) {
+        let start = self.arena.len() as u32;
+        write(&mut self.arena);
+        let range = start..self.arena.len() as u32;
+        if let Some(part) = self.parts.get_mut(index as usize) {
+            part.changed = Some(range);
+            self.is_changed = true;
+            self.data.is_changed = true;
+        }
+    }
+
     /// Fields of the status; several status messages are one.
     fn status(&self) -> impl Iterator<Item = codecs::otlp::attributes::Field<'_>> {
-        self.raw(STATUS, false).filter(|field| field.tag.number == STATUS).flat_map(|field| Fields::of(field.body))
+        let fields = self.raw(STATUS, Lies::InMessage).filter(|field| field.tag.number == STATUS);
+        fields.flat_map(|field| Fields::of(field.body))
     }
 
     fn write_field(&mut self, field: Field, value: &Value<'_>) {
-        let mut out = std::mem::take(&mut self.arena);
-        let start = out.len() as u32;
-        let (number, in_envelope) = match (plain(field), value) {
-            (Some((number, shape, in_envelope)), value) => {
-                write_plain(&mut out, number, shape, value);
-                (number, in_envelope)
+        match (plain(self.layout.kind, field), field) {
+            (Some((number, _, Lies::InData)), _) if !layout::has_setting(self.data.number, number) => {}
+            (Some((number, shape, lies)), _) => {
+                self.change(number, lies, |out| write_plain(out, number, shape, value));
             }
-            (None, value) => {
-                // Status is a message of its own: what is not set now stays.
-                let replaced = if field == Field::StatusCode { 3 } else { 2 };
-                let shape = if field == Field::StatusCode { Shape::Int32 } else { Shape::Text };
-                let mut status = Vec::new();
-                self.arena = out;
-                for field in self.status().filter(|field| field.tag.number != replaced) {
-                    status.extend_from_slice(field.raw);
-                }
-                out = std::mem::take(&mut self.arena);
-                write_plain(&mut status, replaced, shape, value);
-                write_length_field(&mut out, STATUS, &status);
-                (STATUS, false)
-            }
-        };
-        let range = start..out.len() as u32;
-        self.arena = out;
-        self.is_changed = true;
-        match self.fields.iter_mut().find(|field| field.0 == number && field.1 == in_envelope) {
-            Some(field) => field.2 = range,
-            None => self.fields.push((number, in_envelope, range)),
+            (None, Field::StatusCode | Field::StatusMessage) => self.write_status(field, value),
+            (None, Field::IntValue | Field::DoubleValue) => self.write_number(field, value),
+            (None, Field::MetricType) => self.write_type(value),
+            // What an item of this kind does not have.
+            (None, _) => {}
         }
+    }
+
+    /// Notes that the field called `number` is what `write` appends.
+    fn change(&mut self, number: u32, lies: Lies, write: impl FnOnce(&mut Vec<u8>)) {
+        let start = self.arena.len() as u32;
+        write(&mut self.arena);
+        let range = start..self.arena.len() as u32;
+        self.is_changed = true;
+        self.data.is_changed |= lies == Lies::InData;
+        match self.fields.iter_mut().find(|field| field.number == number && field.lies == lies) {
+            Some(field) => field.range = range,
+            None => self.fields.push(Changed { number, lies, range }),
+        }
+    }
+
+    /// Status is a message of its own: what is not set now stays.
+    fn write_status(&mut self, field: Field, value: &Value<'_>) {
+        let (replaced, shape) = if field == Field::StatusCode { (3, Shape::Int32) } else { (2, Shape::Text) };
+        let mut status = Vec::new();
+        for field in self.status().filter(|field| field.tag.number != replaced) {
+            status.extend_from_slice(field.raw);
+        }
+        write_plain(&mut status, replaced, shape, value);
+        self.change(STATUS, Lies::InMessage, |out| write_length_field(out, STATUS, &status));
+    }
+
+    /// One of the two is there, also if it is 0: the field's number says what type the value has.
+    fn write_number(&mut self, field: Field, value: &Value<'_>) {
+        let Some((double, int)) = layout::number_fields(self.layout.kind) else { return };
+        let bits = match value {
+            Value::Int(value) => *value as u64,
+            Value::Double(value) => value.to_bits(),
+            _ => return,
+        };
+        let (there, gone) = if field == Field::IntValue { (int, double) } else { (double, int) };
+        self.change(gone, Lies::InMessage, |_| {});
+        self.change(there, Lies::InMessage, |out| {
+            write_tag(out, there, WireType::Fixed64);
+            out.extend_from_slice(&bits.to_le_bytes());
+        });
+    }
+
+    /// Gauges and sums have points of one kind, so one can become the other.
+    fn write_type(&mut self, value: &Value<'_>) {
+        let Value::Int(kind) = value else { return };
+        let (Some(number), Some(old)) = (layout::number_of_type(*kind), layout::points_of(self.data.number)) else {
+            return;
+        };
+        if layout::points_of(number).is_none_or(|new| new.kind != old.kind) || number == self.data.number {
+            return;
+        }
+        self.data.number = number;
+        for setting in METRIC_SETTINGS.into_iter().filter(|setting| !layout::has_setting(number, *setting)) {
+            self.change(setting, Lies::InData, |_| {});
+        }
+        self.is_changed = true;
+        self.data.is_changed = true;
     }
 
     /// Appends the message, or its envelope, after all edits.
@@ -373,11 +564,22 @@ impl<'a> Message<'a> {
             write_length_prefix(out, inner, body.len());
             out.extend_from_slice(&body);
         }
-        let is_set = |number| self.fields.iter().any(|field| field.1 && field.0 == number);
-        for field in Fields::of(&self.bytes).filter(|field| field.tag.number != inner && !is_set(field.tag.number)) {
-            out.extend_from_slice(field.raw);
+        for field in Fields::of(&self.bytes) {
+            if field.tag.number != inner && !self.is_set(field.tag.number, Lies::InEnvelope) {
+                out.extend_from_slice(field.raw);
+            }
         }
-        self.fields.iter().filter(|field| field.1).for_each(|field| out.extend_from_slice(self.arena(&field.2)));
+        self.write_set(Lies::InEnvelope, out);
+    }
+
+    fn is_set(&self, number: u32, lies: Lies) -> bool {
+        self.fields.iter().any(|field| field.number == number && field.lies == lies)
+    }
+
+    /// Appends the fields that were set.
+    fn write_set(&self, lies: Lies, out: &mut Vec<u8>) {
+        let fields = self.fields.iter().filter(|field| field.lies == lies);
+        fields.for_each(|field| out.extend_from_slice(self.arena(&field.range)));
     }
 
     fn write_body(&self, out: &mut Vec<u8>) {
@@ -390,18 +592,47 @@ impl<'a> Message<'a> {
                     None | Some(Slot::Original) => out.extend_from_slice(field.raw),
                     Some(slot) => self.write_slot(slot, out),
                 }
-            } else if number == EVENTS && self.layout.attributes == SPAN.attributes {
-                match self.events.iter().find(|changed| changed.0 == event) {
-                    Some((_, range)) => write_length_field(out, EVENTS, self.arena(range)),
-                    None => out.extend_from_slice(field.raw),
-                }
+            } else if number == EVENTS && self.layout.has_events {
+                self.write_part(EVENTS, event, field.raw, out);
                 event += 1;
-            } else if !self.fields.iter().any(|changed| !changed.1 && changed.0 == number) {
+            } else if self.layout.has_data && self.data.is_changed && MetricKind::of_field(number).is_some() {
+                // Written below: several of them become one.
+            } else if !self.is_set(number, Lies::InMessage) {
                 out.extend_from_slice(field.raw);
             }
         }
         slots.for_each(|slot| self.write_slot(slot, out));
-        self.fields.iter().filter(|field| !field.1).for_each(|field| out.extend_from_slice(self.arena(&field.2)));
+        if self.data.is_changed && self.layout.has_data && self.data.number != 0 {
+            self.write_data(out);
+        }
+        self.write_set(Lies::InMessage, out);
+    }
+
+    /// Appends a metric's data: the settings and points there are.
+    fn write_data(&self, out: &mut Vec<u8>) {
+        let start = out.len();
+        let mut point = 0;
+        for field in Fields::of(&self.data.body) {
+            if field.tag.number == DATA_POINTS {
+                self.write_part(DATA_POINTS, point, field.raw, out);
+                point += 1;
+            } else if !self.is_set(field.tag.number, Lies::InData) {
+                out.extend_from_slice(field.raw);
+            }
+        }
+        self.write_set(Lies::InData, out);
+        // How long it is, is known only now; moving it once is cheaper than going over it twice.
+        let length = out.len() - start;
+        write_length_prefix(out, self.data.number, length);
+        let prefix = out.len() - start - length;
+        out[start..].rotate_right(prefix);
+    }
+
+    fn write_part(&self, number: u32, index: u32, raw: &[u8], out: &mut Vec<u8>) {
+        match self.parts.get(index as usize) {
+            Some(Part { changed: Some(range), .. }) => write_length_field(out, number, self.arena(range)),
+            _ => out.extend_from_slice(raw),
+        }
     }
 
     fn write_slot(&self, slot: &Slot, out: &mut Vec<u8>) {
@@ -421,6 +652,27 @@ fn inner_of(envelope: &[u8], number: u32) -> Cow<'_, [u8]> {
             Cow::Owned(all.flat_map(|field| field.body.iter().copied()).collect())
         }
     }
+}
+
+/// The data that counts: the last kind of points that a metric names, with all fields of it since another kind.
+fn data_of(metric: &[u8]) -> Data<'_> {
+    let mut data = Data::default();
+    for field in Fields::of(metric).filter(|field| MetricKind::of_field(field.tag.number).is_some()) {
+        if field.tag.number == data.number {
+            data.body.to_mut().extend_from_slice(field.body);
+        } else {
+            data = Data { number: field.tag.number, body: Cow::Borrowed(field.body), is_changed: false };
+        }
+    }
+    data
+}
+
+fn unzigzag(bits: u32) -> i32 {
+    (bits >> 1) as i32 ^ -((bits & 1) as i32)
+}
+
+fn zigzag(value: i32) -> u32 {
+    (value << 1 ^ value >> 31) as u32
 }
 
 /// The AnyValue `bytes` as a value; of equal keys in a map the first counts.
@@ -503,87 +755,113 @@ fn write_plain(out: &mut Vec<u8>, number: u32, shape: Shape, value: &Value<'_>) 
             write_tag(out, number, WireType::Fixed64);
             out.extend_from_slice(&value.to_le_bytes());
         }
+        (Shape::Sint32, Value::Int(value)) if *value != 0 => {
+            write_varint_field(out, number, u64::from(zigzag(*value as i32)));
+        }
+        (Shape::Bool, Value::Bool(true)) => write_varint_field(out, number, 1),
+        // Optional fields: 0 is a value.
+        (Shape::Double, Value::Double(value)) => {
+            write_tag(out, number, WireType::Fixed64);
+            out.extend_from_slice(&value.to_bits().to_le_bytes());
+        }
+        (Shape::Any, Value::Nil) => {}
+        (Shape::Any, value) => {
+            let mut any = Vec::new();
+            write_any(&mut any, value);
+            write_length_field(out, number, &any);
+        }
+        (Shape::Fixed64s | Shape::Doubles, Value::List(items)) if !items.is_empty() => {
+            write_length_prefix(out, number, 8 * items.len());
+            for item in items {
+                let bits = match item {
+                    Value::Double(value) => value.to_bits(),
+                    Value::Int(value) => *value as u64,
+                    _ => 0,
+                };
+                out.extend_from_slice(&bits.to_le_bytes());
+            }
+        }
         _ => {}
     }
 }
 
-/// A span (or what it lies in) with its edits: what statements run on in the gateway.
+/// A span, metric or log record (with what it lies in) with its edits: what statements run on in the gateway.
 ///
 /// Bytes given to the `begin_...` methods were checked before. On bytes that were not, fields end at the first malformed
 /// one; nothing panics. What a context does not have reads as empty.
 #[derive(Clone, Debug)]
-pub struct TraceItem<'a> {
+pub struct WireItem<'a> {
     resource: Message<'a>,
     scope: Message<'a>,
-    span: Message<'a>,
-    event: Message<'a>,
-    event_index: u32,
+    item: Message<'a>,
+    part: Message<'a>,
+    part_index: u32,
 }
 
-impl Default for TraceItem<'_> {
+impl Default for WireItem<'_> {
+    /// A span.
     fn default() -> Self {
-        Self {
-            resource: Message::new(RESOURCE),
-            scope: Message::new(SCOPE),
-            span: Message::new(SPAN),
-            event: Message::new(EVENT),
-            event_index: 0,
-        }
+        Self::new(Signal::Traces)
     }
 }
 
-impl<'a> TraceItem<'a> {
-    /// Starts over with a resource envelope (ResourceSpans without its scopes).
+impl<'a> WireItem<'a> {
+    /// An item of `signal` without bytes.
+    #[must_use]
+    pub fn new(signal: Signal) -> Self {
+        Self {
+            resource: Message::new(&layout::RESOURCE),
+            scope: Message::new(&layout::SCOPE),
+            item: Message::new(layout::of_items(signal)),
+            part: Message::new(&layout::EVENT),
+            part_index: 0,
+        }
+    }
+
+    /// Starts over with a resource envelope (ResourceSpans without its scopes, and so on).
     pub fn begin_resource(&mut self, envelope: &'a [u8]) {
         self.resource.begin(Cow::Borrowed(envelope));
     }
 
-    /// Starts over with a scope envelope (ScopeSpans without its spans).
+    /// Starts over with a scope envelope (ScopeSpans without its spans, and so on).
     pub fn begin_scope(&mut self, envelope: &'a [u8]) {
         self.scope.begin(Cow::Borrowed(envelope));
     }
 
-    /// Starts over with a span.
-    pub fn begin_span(&mut self, span: &'a [u8]) {
-        self.span.begin(Cow::Borrowed(span));
+    /// Starts over with a span, metric or log record.
+    pub fn begin_item(&mut self, message: &'a [u8]) {
+        self.item.begin(Cow::Borrowed(message));
     }
 
-    /// Events of the span.
+    /// Parts of the item: events of a span, data points of a metric, none of a log record.
     #[must_use]
-    pub fn events_count(&self) -> u32 {
-        u32::try_from(self.span.count(EVENTS)).unwrap_or(u32::MAX)
+    pub fn parts_count(&self) -> u32 {
+        if self.item.layout.has_events || self.item.layout.has_data { self.item.parts_count() } else { 0 }
     }
 
-    /// Starts over with the span's event number `index`, as it is after earlier edits; one that is not there is empty.
-    pub fn begin_event(&mut self, index: u32) {
-        let changed =
-            self.span.events.iter().find(|changed| changed.0 == index).map(|changed| self.span.arena(&changed.1));
-        let mut events = Fields::of(self.span.body()).filter(|field| field.tag.number == EVENTS);
-        let bytes = changed.or_else(|| events.nth(index as usize).map(|field| field.body)).unwrap_or(&[]);
-        // A copy, because the span may change while the event is open; in the memory of the event before.
-        let mut copy = match std::mem::replace(&mut self.event.bytes, Cow::Borrowed(&[])) {
+    /// Starts over with the item's part number `index`, as it is after earlier edits; one that is not there is empty.
+    pub fn begin_part(&mut self, index: u32) {
+        // A copy, because the item may change while the part is open; in the memory of the part before.
+        let mut copy = match std::mem::replace(&mut self.part.bytes, Cow::Borrowed(&[])) {
             Cow::Owned(copy) => copy,
             Cow::Borrowed(_) => Vec::new(),
         };
         copy.clear();
-        copy.extend_from_slice(bytes);
-        self.event.begin(Cow::Owned(copy));
-        self.event_index = index;
+        self.item.index_parts();
+        copy.extend_from_slice(self.item.part(index));
+        self.part.layout = match layout::points_of(self.item.data.number) {
+            Some(layout) if self.item.layout.has_data => layout,
+            _ => &layout::EVENT,
+        };
+        self.part.begin(Cow::Owned(copy));
+        self.part_index = index;
     }
 
-    /// Puts the event back into its span, if it was changed.
-    pub fn finish_event(&mut self) {
-        if !self.event.is_changed {
-            return;
-        }
-        let start = self.span.arena.len() as u32;
-        self.event.write(&mut self.span.arena);
-        let range = start..self.span.arena.len() as u32;
-        self.span.is_changed = true;
-        let index = self.event_index;
-        match self.span.events.iter_mut().find(|changed| changed.0 == index) {
-            Some(changed) => changed.1 = range,
-            None => self.span.events.push((index, range)),
+    /// Puts the part back into its item, if it was changed.
+    pub fn finish_part(&mut self) {
+        if self.part.is_changed {
+            let part = &self.part;
+            self.item.set_part(self.part_index, |out| part.write(out));
         }
     }
 
@@ -593,58 +871,46 @@ impl<'a> TraceItem<'a> {
         self.message(level).is_changed
     }
 
-    /// Appends the level's bytes after all edits: the envelope of a resource or scope, the message of a span or event.
+    /// Appends the level's bytes after all edits: the envelope of a resource or scope, the message of an item or part.
     pub fn write(&self, level: Context, out: &mut Vec<u8>) {
         self.message(level).write(out);
     }
 
-    /// The memory without the bytes, for items of another request.
+    /// The memory without the bytes, for items of another request of the same signal.
     #[must_use]
-    pub fn recycle<'b>(self) -> TraceItem<'b> {
-        TraceItem {
+    pub fn recycle<'b>(self) -> WireItem<'b> {
+        WireItem {
             resource: self.resource.recycle(),
             scope: self.scope.recycle(),
-            span: self.span.recycle(),
-            event: self.event.recycle(),
-            event_index: 0,
+            item: self.item.recycle(),
+            part: self.part.recycle(),
+            part_index: 0,
         }
     }
 
     fn message(&self, level: Context) -> &Message<'a> {
-        match level {
-            Context::Resource => &self.resource,
-            Context::Scope => &self.scope,
-            Context::Span => &self.span,
-            Context::SpanEvent => &self.event,
+        match level.depth() {
+            0 => &self.resource,
+            1 => &self.scope,
+            2 => &self.item,
+            _ => &self.part,
         }
     }
 
     fn message_mut(&mut self, level: Context) -> &mut Message<'a> {
-        match level {
-            Context::Resource => &mut self.resource,
-            Context::Scope => &mut self.scope,
-            Context::Span => &mut self.span,
-            Context::SpanEvent => &mut self.event,
+        match level.depth() {
+            0 => &mut self.resource,
+            1 => &mut self.scope,
+            2 => &mut self.item,
+            _ => &mut self.part,
         }
     }
 }
 
-/// The level a field lies in.
-pub(crate) fn level_of(field: Field) -> Context {
-    match field {
-        Field::Attributes(level) | Field::DroppedAttributes(level) | Field::SchemaUrl(level) | Field::Name(level) => {
-            level
-        }
-        Field::Version => Context::Scope,
-        Field::EventTime | Field::EventIndex => Context::SpanEvent,
-        _ => Context::Span,
-    }
-}
-
-impl View for TraceItem<'_> {
+impl View for WireItem<'_> {
     fn read(&self, field: Field) -> Value<'_> {
         match field {
-            Field::EventIndex => Value::Int(i64::from(self.event_index)),
+            Field::EventIndex => Value::Int(i64::from(self.part_index)),
             _ => self.message(level_of(field)).read(field),
         }
     }
@@ -654,7 +920,7 @@ impl View for TraceItem<'_> {
     }
 }
 
-impl Edit for TraceItem<'_> {
+impl Edit for WireItem<'_> {
     fn write(&mut self, field: Field, value: &Value<'_>) {
         self.message_mut(level_of(field)).write_field(field, value);
     }
@@ -665,6 +931,21 @@ impl Edit for TraceItem<'_> {
 
     fn retain_attributes(&mut self, level: Context, keep: &mut dyn FnMut(&[u8]) -> bool) {
         self.message_mut(level).retain(keep);
+    }
+
+    fn scale_points(&mut self, factor: f64) -> Result<(), Fault> {
+        let kind = layout::points_of(self.item.data.number).map(|layout| layout.kind);
+        match kind.filter(|_| self.item.layout.has_data) {
+            Some(Kind::Number | Kind::Histogram | Kind::Summary) => {}
+            Some(_) => return Err(Fault::invalid("exponential histograms cannot be scaled")),
+            None => return Err(Fault::invalid("a metric without points cannot be scaled")),
+        }
+        for index in 0..self.parts_count() {
+            self.begin_part(index);
+            self.part.scale(factor);
+            self.finish_part();
+        }
+        Ok(())
     }
 
     fn replace_attributes(&mut self, level: Context, entries: &Entries<'_>) {

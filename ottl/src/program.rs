@@ -12,8 +12,7 @@ use std::borrow::Cow;
 use crate::editor::{self, Editor};
 use crate::fault::Fault;
 use crate::function::{Arguments, Function, Kind, Prepared};
-use crate::overlay::level_of;
-use crate::path::{Context, Field, Form, Path, Root, show, trace_state_value};
+use crate::path::{Context, Field, Form, Path, Root, level_of, show, trace_state_value};
 use crate::syntax::{Comparison, MathOperator};
 use crate::value::{Entries, Value, calculate, compare, entry};
 use crate::view::{Edit, View};
@@ -99,6 +98,8 @@ impl Statement {
         let target = &self.editor.target;
         match read_path(target, item, environment) {
             Ok(Value::Nil) => Outcome::Skipped,
+            // A body that is a text has no such key: there is nothing of that name to leak, and the text is not it.
+            Err(_) if matches!(target.root, Root::Field(Field::Body, _)) => Outcome::Failed(fault),
             _ => match editor::delete(target, item, environment) {
                 Ok(()) => Outcome::Deleted(fault),
                 Err(_) => Outcome::Failed(fault),
@@ -259,7 +260,7 @@ impl Expr {
     pub(crate) fn mentions(&self, path: &Path) -> bool {
         match self {
             Self::Literal(_) | Self::IsRootSpan => false,
-            Self::Path(other) => other.root == path.root && keys_overlap(&other.keys, &path.keys),
+            Self::Path(other) => other.root.is_same_place(path.root) && keys_overlap(&other.keys, &path.keys),
             Self::Call(call) => call.arguments.iter().flatten().chain(&call.keys).any(|part| part.mentions(path)),
             Self::Negate(inner) => inner.mentions(path),
             Self::Math(first, rest) => first.mentions(path) || rest.iter().any(|(_, part)| part.mentions(path)),
@@ -332,6 +333,14 @@ pub(crate) fn read_path<'v, V: View>(
             ),
         });
     };
+    if let Root::Field(field, form) = path.root
+        && form.may_be_list()
+    {
+        return match item.read(field) {
+            Value::Nil => Ok(Value::Nil),
+            value => index(value, &path.keys, item, environment),
+        };
+    }
     let key = text_key(first, item, environment)?;
     let found = match path.root {
         Root::Field(Field::Attributes(level), _) => item.attribute(level, &key),

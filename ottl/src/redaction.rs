@@ -14,9 +14,10 @@ use sha1::Sha1;
 use sha2::{Digest, Sha256, Sha512};
 
 use crate::action::as_text;
-use crate::attributes::AttributeList;
+use crate::attributes::{AttributeList, Child, field, rewrite_children};
 use crate::digest::{hmac, sha3_256};
 use crate::editor::VALUE_BYTES_MAX;
+use crate::overlay::{read_any, write_any};
 use crate::pattern::Pattern;
 use crate::value::{Value, hex};
 
@@ -89,6 +90,24 @@ const MASKED: (&str, &str) = ("redaction.masked.keys", "redaction.masked.count")
 const ALLOWED: (&str, &str) = ("redaction.allowed.keys", "redaction.allowed.count");
 const IGNORED: (&str, &str) = ("", "redaction.ignored.count");
 
+/// The same of a log record's body.
+const BODY_REDACTED: (&str, &str) = ("redaction.body.redacted.keys", "redaction.body.redacted.count");
+const BODY_MASKED: (&str, &str) = ("redaction.body.masked.keys", "redaction.body.masked.count");
+const BODY_ALLOWED: (&str, &str) = ("redaction.body.allowed.keys", "redaction.body.allowed.count");
+const BODY_IGNORED: (&str, &str) = ("", "redaction.body.ignored.count");
+
+/// What the summary calls a body that is one value.
+const BODY: &[u8] = b"body";
+
+/// Keys in a body that met the same fate, dotted: `user.mail`, `list.[0]`.
+#[derive(Debug, Default)]
+struct BodyFates {
+    redacted: Vec<Vec<u8>>,
+    masked: Vec<Vec<u8>>,
+    allowed: Vec<Vec<u8>>,
+    ignored: Vec<Vec<u8>>,
+}
+
 /// Places of attributes that met the same fate.
 #[derive(Debug, Default)]
 struct Fates {
@@ -128,13 +147,122 @@ impl Redaction {
         }
     }
 
+    /// Appends the log record with its attributes and its body redacted to `out`, and returns whether it differs. In a body
+    /// that is a map, keys are treated as those of attributes are, at every depth; any other one is looked at as text.
+    /// `list` and `scratch` are memory to use.
+    pub fn redact_record(
+        &self,
+        record: &[u8],
+        list: &mut AttributeList,
+        scratch: &mut Vec<u8>,
+        out: &mut Vec<u8>,
+    ) -> bool {
+        let mut fates = BodyFates::default();
+        scratch.clear();
+        let mut redact = |body: &[u8], out: &mut Vec<u8>| match self.redacted_body(read_any(body), &mut fates) {
+            Some(redacted) => {
+                write_any(out, &redacted);
+                Child::Written
+            }
+            None => Child::Kept,
+        };
+        let is_changed = rewrite_children(record, field::LOG_BODY, &mut redact, scratch);
+        list.begin(scratch, field::LOG);
+        self.redact(list);
+        if self.summary != Summary::Silent {
+            let BodyFates { redacted, masked, allowed, ignored } = fates;
+            for (names, keys) in
+                [(BODY_REDACTED, redacted), (BODY_MASKED, masked), (BODY_ALLOWED, allowed), (BODY_IGNORED, ignored)]
+            {
+                self.tell(names, keys, list);
+            }
+        }
+        list.write(out);
+        is_changed || list.is_changed()
+    }
+
+    /// `None` if nothing in it changes.
+    fn redacted_body(&self, body: Value<'_>, fates: &mut BodyFates) -> Option<Value<'static>> {
+        match body {
+            Value::Map(_) | Value::List(_) => {
+                let mut body = body.into_owned();
+                self.redact_within(&mut Vec::new(), &mut body, fates).then_some(body)
+            }
+            Value::Nil => None,
+            single => {
+                let mut single = single.into_owned();
+                self.redact_single(BODY, &mut single, fates).then_some(single)
+            }
+        }
+    }
+
+    /// Redacts what lies in the value called `key`; whether anything changed. As deep as the value, which was checked.
+    fn redact_within(&self, key: &mut Vec<u8>, value: &mut Value<'static>, fates: &mut BodyFates) -> bool {
+        let length = key.len();
+        let enter = |key: &mut Vec<u8>, name: &[u8]| {
+            key.truncate(length);
+            if length > 0 {
+                key.push(b'.');
+            }
+            key.extend_from_slice(name);
+        };
+        let mut is_changed = false;
+        match value {
+            Value::Map(entries) => entries.retain_mut(|(name, value)| {
+                enter(key, name);
+                if self.ignores(name) {
+                    fates.ignored.push(key.clone());
+                } else if !self.allows_key(name) {
+                    fates.redacted.push(key.clone());
+                    is_changed = true;
+                    return false;
+                } else if self.blocks_key(name) {
+                    *value = Value::Text(Cow::Owned(self.mask_lines(&as_text(value))));
+                    fates.masked.push(key.clone());
+                    is_changed = true;
+                } else {
+                    is_changed |= self.redact_within(key, value, fates);
+                }
+                true
+            }),
+            Value::List(items) => {
+                for (number, item) in items.iter_mut().enumerate() {
+                    enter(key, format!("[{number}]").as_bytes());
+                    is_changed |= self.redact_within(key, item, fates);
+                }
+            }
+            single => is_changed = self.redact_single(key, single, fates),
+        }
+        key.truncate(length);
+        is_changed
+    }
+
+    /// Redacts a value that holds no others; whether it changed.
+    fn redact_single(&self, key: &[u8], value: &mut Value<'static>, fates: &mut BodyFates) -> bool {
+        let text = as_text(value);
+        if self.allowed_values.iter().any(|pattern| pattern.is_found_in(&text)) {
+            fates.allowed.push(key.to_vec());
+            return false;
+        }
+        let Some(masked) = self.mask_values(&text) else { return false };
+        fates.masked.push(key.to_vec());
+        *value = Value::Text(Cow::Owned(masked));
+        true
+    }
+
+    fn blocks_key(&self, key: &[u8]) -> bool {
+        self.blocked_key_patterns.iter().any(|pattern| pattern.is_found_in(key))
+    }
+
     fn ignores(&self, key: &[u8]) -> bool {
         self.ignored_keys.contains(key) || self.ignored_key_patterns.iter().any(|pattern| pattern.is_found_in(key))
     }
 
     fn allows_key(&self, key: &[u8]) -> bool {
-        let is_told =
-            || [REDACTED.0, REDACTED.1, MASKED.0, MASKED.1, IGNORED.1].iter().any(|name| name.as_bytes() == key);
+        let is_told = || {
+            let own = [REDACTED.0, REDACTED.1, MASKED.0, MASKED.1, IGNORED.1];
+            own.iter().any(|name| name.as_bytes() == key)
+        };
         self.allowed_keys.as_ref().is_none_or(|allowed| allowed.contains(key) || is_told())
     }
 
@@ -148,8 +276,8 @@ impl Redaction {
         if self.allowed_values.iter().any(|pattern| pattern.is_found_in(&text)) {
             return fates.allowed.push(place);
         }
-        let is_blocked = self.blocked_key_patterns.iter().any(|pattern| pattern.is_found_in(list.key(place)));
-        let masked = if is_blocked { Some(self.mask_lines(&text)) } else { self.mask_values(&text) };
+        let masked =
+            if self.blocks_key(list.key(place)) { Some(self.mask_lines(&text)) } else { self.mask_values(&text) };
         if let Some(masked) = masked {
             fates.masked.push(place);
             let masked = list.write_value(&Value::Text(Cow::Owned(masked)));
@@ -415,5 +543,67 @@ mod tests {
         check(&redaction, &[("k", text(&many))], &[("k", text("****"))]);
         let redaction = Redaction { blocked_key_patterns: patterns(&["k"]), ..Redaction::default() };
         check(&redaction, &[("k", text(&"\n".repeat(VALUE_BYTES_MAX)))], &[("k", text("****"))]);
+    }
+
+    #[test]
+    fn bodies_of_log_records_are_redacted_at_every_depth_and_told_of() {
+        use codecs::otlp::proto;
+        use prost::Message;
+
+        let redaction = Redaction {
+            allowed_keys: Some(BTreeSet::from(["user", "mail", "list", "id"].map(|key| key.as_bytes().to_vec()))),
+            ignored_keys: BTreeSet::from([b"id".to_vec()]),
+            blocked_key_patterns: vec![Pattern::new("^mail$").unwrap()],
+            blocked_values: vec![Pattern::new("[0-9]{4}").unwrap()],
+            summary: Summary::Debug,
+            ..Redaction::default()
+        };
+        let check = |body: Value<'_>, expected: Option<Value<'_>>, told: &[(&str, Value<'_>)]| {
+            let mut record = vec![0x10, 9];
+            let mut any = Vec::new();
+            write_any(&mut any, &body);
+            codecs::wire::write_length_field(&mut record, field::LOG_BODY, &any);
+            let (mut list, mut scratch, mut out) = (AttributeList::default(), Vec::new(), Vec::new());
+            let is_changed = redaction.redact_record(&record, &mut list, &mut scratch, &mut out);
+            assert_eq!(is_changed, expected.is_some() || !told.is_empty());
+            let after = proto::LogRecord::decode(&*out).unwrap();
+            assert_eq!(after.severity_number, 9);
+            let after_body = after.body.unwrap().encode_to_vec();
+            assert_eq!(read_any(&after_body), expected.unwrap_or(body));
+            list.begin(&out, field::LOG);
+            let found: Vec<_> = list
+                .places()
+                .map(|place| (String::from_utf8_lossy(list.key(place)).into_owned(), list.value(place)))
+                .collect();
+            let told: Vec<_> = told.iter().map(|(key, value)| ((*key).to_owned(), value.borrowed())).collect();
+            assert_eq!(found, told);
+        };
+        check(Value::text("all right"), None, &[]);
+        check(
+            Value::text("pin 1234"),
+            Some(Value::text("pin ****")),
+            &[("redaction.body.masked.keys", Value::text("body")), ("redaction.body.masked.count", Value::Int(1))],
+        );
+        check(
+            Value::Int(12345),
+            Some(Value::text("****5")),
+            &[("redaction.body.masked.keys", Value::text("body")), ("redaction.body.masked.count", Value::Int(1))],
+        );
+        let map = |entries: Vec<(&'static str, Value<'static>)>| {
+            Value::Map(entries.into_iter().map(|(key, value)| (Cow::Borrowed(key.as_bytes()), value)).collect())
+        };
+        let user = |mail: &'static str| map(vec![("mail", Value::text(mail)), ("id", Value::text("1234"))]);
+        let list = |last: &'static str| Value::List(vec![Value::text("a"), Value::text(last)]);
+        check(
+            map(vec![("user", user("ann@example.com")), ("list", list("2345")), ("other", Value::Bool(true))]),
+            Some(map(vec![("user", user("****")), ("list", list("****"))])),
+            &[
+                ("redaction.body.redacted.keys", Value::text("other")),
+                ("redaction.body.redacted.count", Value::Int(1)),
+                ("redaction.body.masked.keys", Value::text("list.[1],user.mail")),
+                ("redaction.body.masked.count", Value::Int(2)),
+                ("redaction.body.ignored.count", Value::Int(1)),
+            ],
+        );
     }
 }

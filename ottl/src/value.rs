@@ -48,6 +48,12 @@ impl<'a> Value<'a> {
         Self::Text(Cow::Borrowed(text.as_bytes()))
     }
 
+    /// The value as the Collector's `AsString` has it: text as it is, bytes in base64, all else as JSON, nil empty.
+    #[must_use]
+    pub fn as_text(&self) -> Text<'_> {
+        crate::action::as_text(self)
+    }
+
     pub(crate) fn owned_text(text: impl Into<String>) -> Self {
         Self::Text(Cow::Owned(text.into().into_bytes()))
     }

@@ -2,6 +2,7 @@
 //!
 //! Two implementations: the overlay over protobuf bytes, which runs in the gateway, and structs, its naive twin.
 
+use crate::fault::Fault;
 use crate::path::{Context, Field};
 use crate::value::{Entries, Value};
 
@@ -24,6 +25,14 @@ pub trait Edit: View {
 
     /// Removes the attributes whose key `keep` refuses.
     fn retain_attributes(&mut self, level: Context, keep: &mut dyn FnMut(&[u8]) -> bool);
+
+    /// Multiplies what the data points of a metric have measured.
+    ///
+    /// # Errors
+    /// It is no metric, or one whose points cannot be scaled; nothing changed.
+    fn scale_points(&mut self, _factor: f64) -> Result<(), Fault> {
+        Err(Fault::invalid("only metrics are scaled"))
+    }
 
     /// Replaces all attributes.
     fn replace_attributes(&mut self, level: Context, entries: &Entries<'_>);

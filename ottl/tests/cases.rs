@@ -9,8 +9,8 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 
-use codecs::otlp::proto;
-use ottl::{Context, Environment, Outcome, Paths, TraceItem, check_statement};
+use codecs::otlp::{Signal, proto};
+use ottl::{Context, Environment, Outcome, Paths, WireItem, check_statement};
 use prost::Message;
 
 fn any(value: proto::Value) -> proto::AnyValue {
@@ -103,6 +103,213 @@ fn shown(value: Option<&proto::AnyValue>) -> String {
     }
 }
 
+/// The log record of every case on logs.
+fn record() -> proto::LogRecord {
+    proto::LogRecord {
+        time_unix_nano: 1_700_000_000_000_000_000,
+        observed_time_unix_nano: 1_700_000_000_500_000_000,
+        severity_number: 9,
+        severity_text: b"Info".to_vec(),
+        body: Some(map(vec![
+            entry("message", text("ann@example.com logged in from 10.0.0.7")),
+            entry("user", map(vec![entry("id", int(42)), entry("mail", text("ann@example.com"))])),
+            entry("steps", list(vec![text("open"), text("check"), int(3)])),
+        ])),
+        attributes: vec![
+            entry("user.email", text("ann@example.com")),
+            entry("http.status", int(404)),
+            entry("line", text("GET /users/42 200")),
+        ],
+        dropped_attributes_count: 2,
+        flags: 1,
+        trace_id: (1..17).collect(),
+        span_id: (1..9).collect(),
+        event_name: b"login".to_vec(),
+    }
+}
+
+/// The metrics of cases on metrics and data points, by the word behind `# on `.
+fn metric(kind: &str) -> proto::Metric {
+    let attributes = || vec![entry("region", text("eu")), entry("user.email", text("ann@example.com"))];
+    let (start_time_unix_nano, time_unix_nano) = (1_700_000_000_000_000_000, 1_700_000_060_000_000_000);
+    let number = |value| proto::NumberDataPoint {
+        attributes: attributes(),
+        start_time_unix_nano,
+        time_unix_nano,
+        value: Some(value),
+        ..Default::default()
+    };
+    let data = match kind {
+        "gauge" => proto::MetricData::Gauge(proto::Gauge {
+            data_points: vec![number(proto::NumberValue::AsDouble(1.5)), number(proto::NumberValue::AsInt(4))],
+        }),
+        "histogram" => proto::MetricData::Histogram(proto::Histogram {
+            data_points: vec![proto::HistogramDataPoint {
+                attributes: attributes(),
+                start_time_unix_nano,
+                time_unix_nano,
+                count: 6,
+                sum: Some(21.5),
+                bucket_counts: vec![1, 2, 3],
+                explicit_bounds: vec![1.0, 5.0],
+                min: Some(0.5),
+                max: Some(9.0),
+                ..Default::default()
+            }],
+            aggregation_temporality: 1,
+        }),
+        "exponential" => proto::MetricData::ExponentialHistogram(proto::ExponentialHistogram {
+            data_points: vec![proto::ExponentialHistogramDataPoint {
+                attributes: attributes(),
+                time_unix_nano,
+                count: 3,
+                sum: Some(7.0),
+                scale: -2,
+                zero_count: 1,
+                ..Default::default()
+            }],
+            aggregation_temporality: 2,
+        }),
+        "summary" => proto::MetricData::Summary(proto::Summary {
+            data_points: vec![proto::SummaryDataPoint {
+                attributes: attributes(),
+                time_unix_nano,
+                count: 5,
+                sum: 12.5,
+                ..Default::default()
+            }],
+        }),
+        _ => proto::MetricData::Sum(proto::Sum {
+            data_points: vec![number(proto::NumberValue::AsInt(7)), number(proto::NumberValue::AsInt(8))],
+            aggregation_temporality: 2,
+            is_monotonic: true,
+        }),
+    };
+    proto::Metric {
+        name: b"orders.created".to_vec(),
+        description: b"Orders".to_vec(),
+        unit: b"1".to_vec(),
+        data: Some(data),
+        metadata: vec![entry("origin", text("shop"))],
+    }
+}
+
+/// Everything a log record has, by path.
+fn record_paths(record: &proto::LogRecord) -> BTreeMap<String, String> {
+    let shown_text = |text: &[u8]| format!("{:?}", String::from_utf8_lossy(text));
+    let mut out = BTreeMap::from([
+        ("time".to_owned(), record.time_unix_nano.to_string()),
+        ("observed_time".to_owned(), record.observed_time_unix_nano.to_string()),
+        ("severity_number".to_owned(), record.severity_number.to_string()),
+        ("severity_text".to_owned(), shown_text(&record.severity_text)),
+        ("dropped_attributes_count".to_owned(), record.dropped_attributes_count.to_string()),
+        ("flags".to_owned(), record.flags.to_string()),
+        ("trace_id".to_owned(), format!("{:02x?}", record.trace_id)),
+        ("span_id".to_owned(), format!("{:02x?}", record.span_id)),
+        ("event_name".to_owned(), shown_text(&record.event_name)),
+    ]);
+    match record.body.as_ref().and_then(|body| body.value.as_ref()) {
+        Some(proto::Value::Map(body)) => {
+            for entry in &body.values {
+                let key = String::from_utf8_lossy(&entry.key);
+                out.insert(format!("body[{key:?}]"), shown(entry.value.as_ref()));
+            }
+        }
+        _ => drop(out.insert("body".to_owned(), shown(record.body.as_ref()))),
+    }
+    for entry in &record.attributes {
+        let key = String::from_utf8_lossy(&entry.key);
+        out.insert(format!("attributes[{key:?}]"), shown(entry.value.as_ref()));
+    }
+    out
+}
+
+/// Everything a metric has, by path.
+fn metric_paths(metric: &proto::Metric) -> BTreeMap<String, String> {
+    let shown_text = |text: &[u8]| format!("{:?}", String::from_utf8_lossy(text));
+    let mut out = BTreeMap::from([
+        ("metric.name".to_owned(), shown_text(&metric.name)),
+        ("metric.description".to_owned(), shown_text(&metric.description)),
+        ("metric.unit".to_owned(), shown_text(&metric.unit)),
+    ]);
+    for entry in &metric.metadata {
+        out.insert(format!("metric.metadata[{:?}]", String::from_utf8_lossy(&entry.key)), shown(entry.value.as_ref()));
+    }
+    let mut point = |number: usize, attributes: &[proto::KeyValue], fields: &[(&str, String)]| {
+        for entry in attributes {
+            let key = String::from_utf8_lossy(&entry.key);
+            out.insert(format!("{number}.attributes[{key:?}]"), shown(entry.value.as_ref()));
+        }
+        for (name, value) in fields {
+            out.insert(format!("{number}.{name}"), value.clone());
+        }
+    };
+    let mut number = |place: usize, it: &proto::NumberDataPoint| {
+        let fields = [
+            ("start_time", it.start_time_unix_nano.to_string()),
+            ("time", it.time_unix_nano.to_string()),
+            ("flags", it.flags.to_string()),
+            ("value", format!("{:?}", it.value)),
+        ];
+        point(place, &it.attributes, &fields);
+    };
+    let settings = match &metric.data {
+        None => String::new(),
+        Some(proto::MetricData::Gauge(data)) => {
+            data.data_points.iter().enumerate().for_each(|(place, it)| number(place, it));
+            "gauge".to_owned()
+        }
+        Some(proto::MetricData::Sum(data)) => {
+            data.data_points.iter().enumerate().for_each(|(place, it)| number(place, it));
+            format!("sum {} {}", data.aggregation_temporality, data.is_monotonic)
+        }
+        Some(proto::MetricData::Histogram(data)) => {
+            for (place, it) in data.data_points.iter().enumerate() {
+                let fields = [
+                    ("start_time", it.start_time_unix_nano.to_string()),
+                    ("time", it.time_unix_nano.to_string()),
+                    ("flags", it.flags.to_string()),
+                    ("count", it.count.to_string()),
+                    ("sum", format!("{:?}", it.sum)),
+                    ("bucket_counts", format!("{:?}", it.bucket_counts)),
+                    ("explicit_bounds", format!("{:?}", it.explicit_bounds)),
+                    ("min", format!("{:?}", it.min)),
+                    ("max", format!("{:?}", it.max)),
+                ];
+                point(place, &it.attributes, &fields);
+            }
+            format!("histogram {}", data.aggregation_temporality)
+        }
+        Some(proto::MetricData::ExponentialHistogram(data)) => {
+            for (place, it) in data.data_points.iter().enumerate() {
+                let fields = [
+                    ("time", it.time_unix_nano.to_string()),
+                    ("count", it.count.to_string()),
+                    ("sum", format!("{:?}", it.sum)),
+                    ("scale", it.scale.to_string()),
+                    ("zero_count", it.zero_count.to_string()),
+                    ("zero_threshold", format!("{:?}", it.zero_threshold)),
+                ];
+                point(place, &it.attributes, &fields);
+            }
+            format!("exponential {}", data.aggregation_temporality)
+        }
+        Some(proto::MetricData::Summary(data)) => {
+            for (place, it) in data.data_points.iter().enumerate() {
+                let fields = [
+                    ("time", it.time_unix_nano.to_string()),
+                    ("count", it.count.to_string()),
+                    ("sum", format!("{:?}", it.sum)),
+                ];
+                point(place, &it.attributes, &fields);
+            }
+            "summary".to_owned()
+        }
+    };
+    out.insert("metric.data".to_owned(), settings);
+    out
+}
+
 /// Everything the item has, by path.
 fn paths(resource: &proto::ResourceSpans, scope: &proto::ScopeSpans, span: &proto::Span) -> BTreeMap<String, String> {
     let mut out = BTreeMap::new();
@@ -149,23 +356,28 @@ fn paths(resource: &proto::ResourceSpans, scope: &proto::ScopeSpans, span: &prot
     out
 }
 
-/// What `statement` does to the item, as lines.
-fn run(statement: &str, context: Context) -> String {
+/// What `statement` does to the item, as lines. `kind` says which metric, where it matters.
+fn run(statement: &str, context: Context, kind: &str) -> String {
     let checked = match check_statement(statement, context, Paths::Bare) {
         Ok(checked) => checked,
         Err(diagnostic) => return format!("{}\n", diagnostic.render(statement)),
     };
+    let signal = context.signal().unwrap_or_default();
     let (resource, scope, span) = item();
-    let (resource_bytes, scope_bytes, span_bytes) =
-        (resource.encode_to_vec(), scope.encode_to_vec(), span.encode_to_vec());
-    let mut item = TraceItem::default();
+    let (resource_bytes, scope_bytes) = (resource.encode_to_vec(), scope.encode_to_vec());
+    let item_bytes = match signal {
+        Signal::Traces => span.encode_to_vec(),
+        Signal::Metrics => metric(kind).encode_to_vec(),
+        Signal::Logs => record().encode_to_vec(),
+    };
+    let mut item = WireItem::new(signal);
     item.begin_resource(&resource_bytes);
     item.begin_scope(&scope_bytes);
-    item.begin_span(&span_bytes);
-    item.begin_event(0);
+    item.begin_item(&item_bytes);
+    item.begin_part(0);
     let mut environment = Environment { now_unix_ns: 1_700_000_002_000_000_000, ..Environment::default() };
     let outcome = checked.run(&mut item, &mut environment);
-    item.finish_event();
+    item.finish_part();
     let mut out = match outcome {
         Outcome::Applied => String::new(),
         Outcome::NotMatched => "not matched\n".to_owned(),
@@ -178,12 +390,22 @@ fn run(statement: &str, context: Context) -> String {
         item.write(level, &mut bytes);
         bytes
     };
-    let before = paths(&resource, &scope, &span);
-    let after = paths(
-        &proto::ResourceSpans::decode(&*written(Context::Resource)).expect("decodes"),
-        &proto::ScopeSpans::decode(&*written(Context::Scope)).expect("decodes"),
-        &proto::Span::decode(&*written(Context::Span)).expect("decodes"),
-    );
+    let shown = |resource: &[u8], scope: &[u8], item: &[u8]| {
+        let resource = proto::ResourceSpans::decode(resource).expect("decodes");
+        let scope = proto::ScopeSpans::decode(scope).expect("decodes");
+        let mut out = match signal {
+            Signal::Traces => {
+                return paths(&resource, &scope, &proto::Span::decode(item).expect("decodes"));
+            }
+            Signal::Metrics => metric_paths(&proto::Metric::decode(item).expect("decodes")),
+            Signal::Logs => record_paths(&proto::LogRecord::decode(item).expect("decodes")),
+        };
+        let around = paths(&resource, &scope, &proto::Span::default()).into_iter();
+        out.extend(around.filter(|(path, _)| path.starts_with("resource.") || path.starts_with("scope.")));
+        out
+    };
+    let before = shown(&resource_bytes, &scope_bytes, &item_bytes);
+    let after = shown(&written(Context::Resource), &written(Context::Scope), &written(Context::of_items(signal)));
     for path in before.keys().filter(|path| !after.contains_key(*path)) {
         let _ = writeln!(out, "- {path}");
     }
@@ -194,9 +416,15 @@ fn run(statement: &str, context: Context) -> String {
 }
 
 /// The value of `expression`, or why it has none.
-fn evaluate(expression: &str) -> String {
-    let found = run(&format!("set(attributes[\"=\"], {expression})"), Context::Span);
-    match found.strip_prefix("+ attributes[\"=\"] = ") {
+fn evaluate(expression: &str, context: Context, kind: &str) -> String {
+    // Metrics themselves have no attributes.
+    let (target, shown) = match context {
+        Context::Metric => ("metadata[\"=\"]", "metric.metadata[\"=\"]"),
+        Context::DataPoint => ("attributes[\"=\"]", "0.attributes[\"=\"]"),
+        _ => ("attributes[\"=\"]", "attributes[\"=\"]"),
+    };
+    let found = run(&format!("set({target}, {expression})"), context, kind);
+    match found.strip_prefix(&format!("+ {shown} = ")) {
         Some(value) => value.to_owned(),
         None if found.is_empty() => "nil\n".to_owned(),
         None => found,
@@ -208,15 +436,17 @@ fn check(file: &str, context: Context) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases").join(file);
     let expected = fs::read_to_string(&path).expect("the case file is there");
     let mut found = String::new();
-    let mut count = 0;
+    let (mut count, mut kind) = (0, "");
     for line in expected.lines() {
         if line.is_empty() || line.starts_with('#') {
+            // `# on NAME` says which metric the cases below it run on.
+            kind = line.strip_prefix("# on ").unwrap_or(kind);
             let _ = writeln!(found, "{line}");
         } else if let Some(statement) = line.strip_prefix("> ") {
-            let _ = write!(found, "{line}\n{}", run(statement, context));
+            let _ = write!(found, "{line}\n{}", run(statement, context, kind));
             count += 1;
         } else if let Some(expression) = line.strip_prefix("= ") {
-            let _ = write!(found, "{line}\n{}", evaluate(expression));
+            let _ = write!(found, "{line}\n{}", evaluate(expression, context, kind));
             count += 1;
         }
     }
@@ -256,6 +486,21 @@ fn events_are_edited_in_their_span() {
 }
 
 #[test]
+fn log_records_are_read_and_set() {
+    check("logs.txt", Context::Log);
+}
+
+#[test]
+fn metrics_are_read_and_set() {
+    check("metrics.txt", Context::Metric);
+}
+
+#[test]
+fn data_points_are_edited_in_their_metric() {
+    check("datapoints.txt", Context::DataPoint);
+}
+
+#[test]
 fn conditions_and_arithmetic_follow_the_language() {
     check("language.txt", Context::Span);
 }
@@ -285,7 +530,11 @@ fn the_parity_page_names_every_function_there_is_and_every_one_there_is_not() {
 
 #[test]
 fn the_context_is_the_lowest_that_paths_name() {
-    let cases: [(&[&str], Option<Context>); 5] = [
+    let cases: [(&[&str], Option<Context>); 9] = [
+        (&["set(log.body, resource.attributes[\"a\"])"], Some(Context::Log)),
+        (&["set(metric.name, \"x\") where resource.attributes[\"a\"] == 1"], Some(Context::Metric)),
+        (&["set(metric.unit, \"s\")", "set(datapoint.attributes[\"a\"], metric.name)"], Some(Context::DataPoint)),
+        (&["set(log.body, span.name)"], Some(Context::Log)),
         (&["set(resource.attributes[\"a\"], 1)"], Some(Context::Resource)),
         (&["set(span.name, \"x\") where resource.attributes[\"a\"] == 1"], Some(Context::Span)),
         (&["set(resource.attributes[\"a\"], 1)", "set(span.attributes[spanevent.name], 1)"], Some(Context::SpanEvent)),
@@ -303,10 +552,10 @@ fn untouched_bytes_and_unknown_fields_leave_as_they_came() {
     let mut bytes = span.encode_to_vec();
     // Field 100, length-delimited, which nobody knows.
     bytes.extend_from_slice(&[0xa2, 0x06, 2, 7, 7]);
-    let mut item = TraceItem::default();
-    item.begin_span(&bytes);
+    let mut item = WireItem::default();
+    item.begin_item(&bytes);
     let mut environment = Environment::default();
-    let mut run = |item: &mut TraceItem<'_>, text: &str| {
+    let mut run = |item: &mut WireItem<'_>, text: &str| {
         let statement = check_statement(text, Context::Span, Paths::Bare).expect("a statement");
         statement.run(item, &mut environment);
     };
@@ -325,8 +574,8 @@ fn untouched_bytes_and_unknown_fields_leave_as_they_came() {
 fn a_later_statement_reads_what_an_earlier_one_did_and_the_cache() {
     let (_, _, span) = item();
     let bytes = span.encode_to_vec();
-    let mut item = TraceItem::default();
-    item.begin_span(&bytes);
+    let mut item = WireItem::default();
+    item.begin_item(&bytes);
     let mut environment = Environment::default();
     for text in [
         "set(cache[\"mail\"], attributes[\"user.email\"])",

@@ -29,7 +29,17 @@ fn runs() {
 }
 
 #[test]
-fn unchecked_spans() {
+fn runs_on_logs() {
+    replay("ottl_run_logs", ottl::fuzzing::fuzz_run_logs);
+}
+
+#[test]
+fn runs_on_metrics() {
+    replay("ottl_run_metrics", ottl::fuzzing::fuzz_run_metrics);
+}
+
+#[test]
+fn unchecked_items() {
     replay("ottl_unchecked", ottl::fuzzing::fuzz_unchecked);
 }
 
@@ -49,6 +59,16 @@ proptest! {
     #[test]
     fn a_random_edit_sequence_on_views_equals_the_same_edits_on_structs(choices in prop::collection::vec(any::<u8>(), 0..160)) {
         ottl::fuzzing::fuzz_run(&choices);
+    }
+
+    #[test]
+    fn a_random_edit_sequence_on_a_log_record_equals_the_same_on_structs(choices in prop::collection::vec(any::<u8>(), 0..160)) {
+        ottl::fuzzing::fuzz_run_logs(&choices);
+    }
+
+    #[test]
+    fn a_random_edit_sequence_on_metrics_and_their_points_equals_the_same_on_structs(choices in prop::collection::vec(any::<u8>(), 0..240)) {
+        ottl::fuzzing::fuzz_run_metrics(&choices);
     }
 
     #[test]
@@ -106,6 +126,11 @@ const WORDS: &[&str] = &[
     "Concat([name, \"x\"], \"-\")",
     "=",
     "<",
+    "log.body",
+    "body[\"a\"][0]",
+    "datapoint",
+    "metric.name",
+    "convert_sum_to_gauge()",
     "=>",
 ];
 

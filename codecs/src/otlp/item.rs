@@ -5,7 +5,9 @@
 
 use std::fmt::Debug;
 
+use super::index::Index;
 use super::signal::Signal;
+use super::signal_index::SignalIndex;
 use crate::wire::Malformed;
 
 /// Where an item's bytes lie, and whose it is.
@@ -38,7 +40,7 @@ pub struct FrameNames {
 
 /// A span, metric or log record in an index. Implemented by [`super::SpanItem`], [`super::MetricItem`] and
 /// [`super::LogItem`] only.
-pub trait Item: Copy + Debug + Default + PartialEq {
+pub trait Item: Copy + Debug + Default + PartialEq + 'static {
     /// What it is a part of.
     const SIGNAL: Signal;
     /// What its frame is called.
@@ -58,4 +60,13 @@ pub trait Item: Copy + Debug + Default + PartialEq {
     /// # Errors
     /// The first malformed byte, with its offset in `bytes`.
     fn read(&mut self, bytes: &[u8], start: usize) -> Result<(), Malformed>;
+
+    /// Takes over from `old`, whose bytes were written anew, what is known of it beside its bytes.
+    fn take_over(&mut self, _old: &Self) {}
+
+    /// The index of these items, if `index` is of their signal.
+    fn index_in(index: &SignalIndex) -> Option<&Index<Self>>;
+
+    /// As [`Self::index_in`], to change it.
+    fn index_in_mut(index: &mut SignalIndex) -> Option<&mut Index<Self>>;
 }

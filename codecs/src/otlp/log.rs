@@ -1,8 +1,10 @@
 //! One log record as the index sees it: where its bytes lie, and the few fields noted while they were checked.
 
+use super::index::Index;
 use super::item::{FrameNames, Item, Place};
 use super::message::{check_any_value, check_attribute, read_id};
 use super::signal::Signal;
+use super::signal_index::SignalIndex;
 use super::span::TraceId;
 use crate::wire::{Malformed, Reader, WireType};
 
@@ -76,5 +78,13 @@ impl Item for LogItem {
             }
         }
         Ok(())
+    }
+
+    fn index_in(index: &SignalIndex) -> Option<&Index<Self>> {
+        if let SignalIndex::Logs(index) = index { Some(index) } else { None }
+    }
+
+    fn index_in_mut(index: &mut SignalIndex) -> Option<&mut Index<Self>> {
+        if let SignalIndex::Logs(index) = index { Some(index) } else { None }
     }
 }

@@ -6,10 +6,12 @@
 use std::ops::Range;
 
 use super::attributes::Fields;
+use super::index::Index;
 use super::item::{FrameNames, Item, Place};
 use super::message::check_attribute;
 use super::point::{check_exponential_point, check_histogram_point, check_number_point, check_summary_point};
 use super::signal::Signal;
+use super::signal_index::SignalIndex;
 use crate::wire::{Malformed, Reader, Tag, WireType, length_field_length, write_length_prefix};
 
 /// `Metric.data`: which kind of points a metric has.
@@ -104,6 +106,14 @@ impl Item for MetricItem {
             }
         }
         Ok(())
+    }
+
+    fn index_in(index: &SignalIndex) -> Option<&Index<Self>> {
+        if let SignalIndex::Metrics(index) = index { Some(index) } else { None }
+    }
+
+    fn index_in_mut(index: &mut SignalIndex) -> Option<&mut Index<Self>> {
+        if let SignalIndex::Metrics(index) = index { Some(index) } else { None }
     }
 }
 

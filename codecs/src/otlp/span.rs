@@ -3,11 +3,13 @@
 //! [`read_span`] is the hottest loop of the gateway: every byte of every span passes it once, before anything else is
 //! known. It checks a span message completely and notes what [`SpanItem`] holds.
 
+use super::index::Index;
 use super::item::{FrameNames, Item, Place};
 use super::message::{
     check_attribute, check_event, check_link, read_id, split_short, take_plain_attribute, take_plain_attributes,
 };
 use super::signal::Signal;
+use super::signal_index::SignalIndex;
 use crate::wire::{Malformed, Reader, WireType};
 
 /// A trace id; all zero means the span carries none.
@@ -124,6 +126,18 @@ impl Item for SpanItem {
     #[inline(always)]
     fn read(&mut self, bytes: &[u8], start: usize) -> Result<(), Malformed> {
         read_span(bytes, start, self)
+    }
+
+    fn take_over(&mut self, old: &Self) {
+        self.reason = old.reason;
+    }
+
+    fn index_in(index: &SignalIndex) -> Option<&Index<Self>> {
+        if let SignalIndex::Spans(index) = index { Some(index) } else { None }
+    }
+
+    fn index_in_mut(index: &mut SignalIndex) -> Option<&mut Index<Self>> {
+        if let SignalIndex::Spans(index) = index { Some(index) } else { None }
     }
 }
 

@@ -4,7 +4,7 @@
 //! tracegate [--config FILE]... [--set KEY=VALUE]...     runs the gateway; without --config the built-in configuration
 //!           validate | print-config | components        look at a configuration without starting anything
 //!           migrate FILE [--from URL]                   what becomes of a Collector's configuration and traffic
-//!           ottl --statement TEXT --input FILE             try statements of `transform` on spans
+//!           ottl --statement TEXT --input FILE             try statements of `transform`
 //!           traces [TRACE_ID]                           ask a running gateway what it kept, and why
 //!           top                                         the figures of a running gateway, each second
 //!           analyze TRACE_ID|FILE                       where the time of a trace went
@@ -71,7 +71,7 @@ pub enum Command {
     Components(components::Arguments),
     /// Says what becomes of each part of a Collector's configuration here, and what its traffic would need.
     Migrate(migrate::Arguments),
-    /// Tries statements of `transform` on spans in a file, and shows what they change.
+    /// Tries statements of `transform` on spans, metrics or log records in a file, and shows what they change.
     Ottl(ottl::Arguments),
     /// Shows the traces that a running gateway kept, and why.
     Traces(traces::Arguments),

@@ -1,4 +1,4 @@
-//! `tracegate ottl`: tries statements on a file of spans, and shows what they change.
+//! `tracegate ottl`: tries statements on a file of spans, metrics or log records, and shows what they change.
 //!
 //! The statements run as in the `transform` processor: the same program on the same bytes. Nothing is started, nothing is
 //! sent.
@@ -8,7 +8,7 @@ use std::io::Read;
 
 use ::ottl::{Context, Paths};
 use bytes::Bytes;
-use codecs::otlp::{Encoder, Selection, Signal, SpanIndex};
+use codecs::otlp::{Encoder, Signal, SignalIndex};
 use serde_json::{Value, json};
 
 use super::Report;
@@ -33,12 +33,13 @@ pub struct Arguments {
     /// A statement, as in `transform`; may be given several times
     #[arg(long = "statement", value_name = "STATEMENT", required = true)]
     pub statements: Vec<String>,
-    /// Spans in OTLP/JSON: a whole request, or one span; `-` reads standard input
+    /// Spans, metrics or log records in OTLP/JSON: a whole request, or one of them; `-` reads standard input
     #[arg(long, value_name = "FILE")]
     pub input: String,
-    /// What the statements run on: resource, scope, span or spanevent
-    #[arg(long, value_name = "CONTEXT", default_value = "span")]
-    pub context: String,
+    /// What the statements run on: resource, scope, span, spanevent, metric, datapoint or log [default: the span, data
+    /// point or log record of the input]
+    #[arg(long, value_name = "CONTEXT")]
+    pub context: Option<String>,
     /// Keep values that could not be masked, as `on_mask_error: keep` does
     #[arg(long)]
     pub keep_unmasked: bool,
@@ -69,11 +70,20 @@ fn failed(exit_code: u8, errors: String) -> Report {
 }
 
 fn try_on(arguments: &Arguments, input: &[u8]) -> Report {
-    let Some(context) = Context::named(&arguments.context) else {
-        let found = &arguments.context;
-        let message = format!("error: --context: expected resource, scope, span or spanevent, found `{found}`\n");
-        return failed(1, message);
+    const CONTEXTS: &str = "resource, scope, span, spanevent, metric, datapoint or log";
+    let named = match arguments.context.as_deref().map(|name| (name, Context::named(name))) {
+        Some((found, None)) => {
+            return failed(1, format!("error: --context: expected {CONTEXTS}, found `{found}`\n"));
+        }
+        named => named.and_then(|(_, context)| context),
     };
+    let read = batch_of(input, named.and_then(Context::signal));
+    // Statements are checked whatever the input is, so that one run tells all mistakes.
+    let signal = read.as_ref().map_or(Signal::Traces, |batch| batch.index.signal());
+    let context = named.unwrap_or(match signal {
+        Signal::Metrics => Context::DataPoint,
+        Signal::Traces | Signal::Logs => Context::of_items(signal),
+    });
     let mut errors = String::new();
     for statement in &arguments.statements {
         if let Err(mistake) = ::ottl::check_statement(statement, context, Paths::Bare) {
@@ -84,7 +94,7 @@ fn try_on(arguments: &Arguments, input: &[u8]) -> Report {
     if !errors.is_empty() {
         return failed(1, errors);
     }
-    let mut batch = match batch_of(input) {
+    let mut batch = match read {
         Ok(batch) => batch,
         Err(error) => return failed(2, format!("error: {}: {error}\n", arguments.input)),
     };
@@ -104,36 +114,61 @@ fn try_on(arguments: &Arguments, input: &[u8]) -> Report {
     }
 }
 
-/// The input as the gateway would take it. One span, or what lies between, is put into a request.
-fn batch_of(input: &[u8]) -> Result<Batch, String> {
+/// Keys of OTLP/JSON by signal: items, scopes, resources.
+const FRAMES: [(Signal, [&str; 3], &str); 3] = [
+    (Signal::Traces, ["spans", "scopeSpans", "resourceSpans"], "span"),
+    (Signal::Metrics, ["metrics", "scopeMetrics", "resourceMetrics"], "metric"),
+    (Signal::Logs, ["logRecords", "scopeLogs", "resourceLogs"], "log record"),
+];
+
+/// The signal that the keys of `value` speak of: those of a frame, or those that only such an item has.
+fn signal_of(value: &Value) -> Option<Signal> {
+    let has = |keys: &[&str]| keys.iter().any(|key| value.get(key).is_some());
+    let framed = FRAMES.iter().find(|(_, keys, _)| has(keys)).map(|frame| frame.0);
+    framed.or_else(|| match () {
+        () if has(&["gauge", "sum", "histogram", "exponentialHistogram", "summary", "unit"]) => Some(Signal::Metrics),
+        () if has(&["body", "severityNumber", "severityText", "observedTimeUnixNano", "eventName"]) => {
+            Some(Signal::Logs)
+        }
+        () => None,
+    })
+}
+
+/// The input as the gateway would take it. One item, or what lies between, is put into a request.
+fn batch_of(input: &[u8], wanted: Option<Signal>) -> Result<Batch, String> {
     let mut value: Value = serde_json::from_slice(input).map_err(|error| format!("not JSON: {error}"))?;
-    for (inside, around) in [("spans", "scopeSpans"), ("scopeSpans", "resourceSpans")] {
-        let is_around = ["resourceSpans", "scopeSpans"].iter().any(|key| value.get(key).is_some());
+    let signal = signal_of(&value).or(wanted).unwrap_or_default();
+    if let Some(wanted) = wanted.filter(|wanted| *wanted != signal) {
+        return Err(format!("it holds {signal}, and the context is one of {wanted}"));
+    }
+    let (_, [items, scopes, resources], name) = FRAMES[signal as usize];
+    for (inside, around) in [(items, scopes), (scopes, resources)] {
+        let is_around = [resources, scopes].iter().any(|key| value.get(key).is_some());
         if is_around && value.get(inside).is_none() {
             continue;
         }
-        if inside == "spans" && value.get(inside).is_none() {
-            value = json!({ "spans": [value] });
+        if inside == items && value.get(inside).is_none() {
+            value = json!({ items: [value] });
         }
         value = json!({ around: [value] });
     }
     let text = value.to_string();
     let mut protobuf = Vec::new();
-    codecs::json::read_request(Signal::Traces, text.as_bytes(), &mut protobuf)
-        .map_err(|error| format!("not spans: {error}"))?;
-    let mut index = SpanIndex::default();
-    index.read_request(&protobuf, 0).map_err(|error| format!("not spans: {error}"))?;
+    codecs::json::read_request(signal, text.as_bytes(), &mut protobuf)
+        .map_err(|error| format!("not {name}s: {error}"))?;
+    let mut index = SignalIndex::new(signal);
+    index.read_request(&protobuf, 0).map_err(|error| format!("not {name}s: {error}"))?;
     if index.is_empty() {
-        return Err("there is no span in it".to_owned());
+        return Err(format!("there is no {name} in it"));
     }
-    Ok(Batch { index: index.into(), segments: vec![Bytes::from(protobuf)], ..Batch::default() })
+    Ok(Batch { index, segments: vec![Bytes::from(protobuf)], ..Batch::default() })
 }
 
 /// The batch as indented JSON.
 fn json_of(batch: &Batch) -> String {
     let (mut protobuf, mut json) = (Vec::new(), Vec::new());
-    Encoder::default().encode(batch.span_index(), &batch.segments, &Selection::All, &mut protobuf);
-    codecs::json::write_request(Signal::Traces, &protobuf, &mut json)
+    batch.index.encode(&mut Encoder::default(), &batch.segments, &mut protobuf);
+    codecs::json::write_request(batch.index.signal(), &protobuf, &mut json)
         .expect("every field of a batch was checked when it came");
     let value: Value = serde_json::from_slice(&json).unwrap_or_default();
     serde_json::to_string_pretty(&value).unwrap_or_default()
@@ -141,7 +176,9 @@ fn json_of(batch: &Batch) -> String {
 
 fn transformed(arguments: &Arguments, context: Context, batch: &mut Batch) -> (Vec<Tally>, bool) {
     let statement = |text: &String| StatementText { text: text.clone(), name: text.clone() };
+    let signal = batch.index.signal();
     let group = StatementGroup {
+        signal,
         context,
         paths: Paths::Bare,
         error_mode: ErrorMode::Ignore,
@@ -151,9 +188,9 @@ fn transformed(arguments: &Arguments, context: Context, batch: &mut Batch) -> (V
     let settings = TransformSettings { groups: vec![group], keeps_unmasked: arguments.keep_unmasked };
     let mut schema = Schema::default();
     let names = arguments.statements.iter().map(String::as_str);
-    let series = TransformSeries::declare(&mut schema, "transform", names);
+    let series = TransformSeries::declare(&mut schema, "transform", signal, names);
     let losses = Losses {
-        spans: ProcessorSeries::declare(&mut schema, "transform", Signal::Traces).dropped,
+        items: ProcessorSeries::declare(&mut schema, "transform", signal).dropped,
         caught_panics: ShardSeries::declare(&mut schema).caught_panics,
     };
     let (cells, buffers, indexes) = (Cells::new(&schema), Buffers::new(0), Indexes::default());
@@ -166,7 +203,7 @@ fn transformed(arguments: &Arguments, context: Context, batch: &mut Batch) -> (V
         buffers: &buffers,
         indexes: &indexes,
     };
-    Transform::new("transform".to_owned(), &settings, series, losses).rehearse(turn, batch)
+    Transform::new("transform".to_owned(), signal, &settings, series, losses).rehearse(turn, batch)
 }
 
 /// The lines of both, `-` before those that went and `+` before those that came.
@@ -249,7 +286,7 @@ mod tests {
     fn tried(context: &str, statements: &[&str], input: &str) -> Report {
         let statements = statements.iter().map(|statement| (*statement).to_owned()).collect();
         let arguments =
-            Arguments { statements, input: "-".to_owned(), context: context.to_owned(), keep_unmasked: false };
+            Arguments { statements, input: "-".to_owned(), context: Some(context.to_owned()), keep_unmasked: false };
         try_on(&arguments, input.as_bytes())
     }
 
@@ -301,6 +338,34 @@ mod tests {
             assert!(report.errors.contains(said), "{input}: {}", report.errors);
         }
         assert_eq!(tried("trace", &["set(name, \"x\")"], SPAN).exit_code, 1);
+    }
+
+    #[test]
+    fn log_records_and_metrics_are_known_by_what_they_hold() {
+        let tried_bare = |statement: &str, input: &str| {
+            let arguments = Arguments {
+                statements: vec![statement.to_owned()],
+                input: "-".to_owned(),
+                context: None,
+                keep_unmasked: false,
+            };
+            try_on(&arguments, input.as_bytes())
+        };
+        let log = r#"{"body": {"stringValue": "hello"}, "severityNumber": 9}"#;
+        let report = tried_bare(r#"set(body, Concat([body, "world"], " "))"#, log);
+        assert_eq!(report.errors, "");
+        assert!(
+            report.output.contains(r#"+           "stringValue": "hello world""#)
+                || report.output.contains("hello world")
+        );
+        let metric = r#"{"name": "orders", "sum": {"dataPoints": [{"asInt": "7"}], "isMonotonic": true}}"#;
+        let report = tried_bare(r#"set(attributes["n"], value_int)"#, metric);
+        assert_eq!(report.errors, "");
+        assert!(report.output.contains("intValue"), "{}", report.output);
+        let report = tried("metric", &["convert_sum_to_gauge()"], metric);
+        assert!(report.output.contains("gauge"), "{}", report.output);
+        let report = tried("span", &["set(name, \"x\")"], log);
+        assert!(report.errors.contains("it holds logs"), "{}", report.errors);
     }
 
     #[test]

@@ -78,7 +78,7 @@ pub(crate) fn check(tree: &Node, machine: &Machine, report: &Report) -> Outcome 
     connector_ids(&lists, report);
     let wired: Vec<Wired> = drafts.iter().map(|draft| wire(draft, &lists)).collect();
     forwards::check(&drafts, &lists.connectors, report);
-    signals::check(&drafts, &lists.exporters);
+    signals::check(&drafts, &lists.processors, &lists.exporters);
     let connectors = lists.connectors.clone();
     let mut config = assemble(wired, lists, extensions, engine, telemetry);
     forwards::check_names(&config, &connectors, report);
@@ -501,7 +501,7 @@ fn assemble(
             &lists.processors,
             &mut config.processors,
             |listed, id| listed.id == *id && listed.signal == signal,
-            |id, kind| Some(ProcessorSettings { id, signal, kind }),
+            |id, kind| Some(ProcessorSettings { id, signal, kind: kind.for_signal(signal) }),
         );
         let exporters = numbers(
             &pipeline.exporters,

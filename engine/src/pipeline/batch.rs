@@ -4,11 +4,14 @@
 use super::ack::{Ack, Outcome};
 use super::client::Client;
 use bytes::Bytes;
-use codecs::otlp::{SignalIndex, SpanIndex};
+use codecs::otlp::{Index, Item, SignalIndex, SpanIndex};
 use std::rc::Rc;
 
 /// Most segments of one batch: an item names its segment in 16 bits.
 pub const SEGMENTS_MAX: usize = u16::MAX as usize;
+
+/// Whoever asks has looked at the signal, or works in pipelines of one.
+const OTHER_SIGNAL: &str = "a batch is asked for items of its own signal";
 
 const SPANS_ONLY: &str = "the checked configuration has this node in traces pipelines only";
 
@@ -51,6 +54,22 @@ impl Batch {
     /// The batch is of another signal.
     pub fn span_index_mut(&mut self) -> &mut SpanIndex {
         self.index.spans_mut().expect(SPANS_ONLY)
+    }
+
+    /// The index of a batch of these items.
+    ///
+    /// # Panics
+    /// The batch is of another signal.
+    pub fn index_of<I: Item>(&self) -> &Index<I> {
+        I::index_in(&self.index).expect(OTHER_SIGNAL)
+    }
+
+    /// As [`Batch::index_of`], to change it.
+    ///
+    /// # Panics
+    /// The batch is of another signal.
+    pub fn index_of_mut<I: Item>(&mut self) -> &mut Index<I> {
+        I::index_in_mut(&mut self.index).expect(OTHER_SIGNAL)
     }
 
     /// A second batch over the same bytes, with parts of its own: one for each branch of a fan-out.

@@ -1,14 +1,14 @@
-//! Changing a batch: the one place where bytes of a batch are replaced, and where spans are taken out of it.
+//! Changing a batch: the one place where bytes of a batch are replaced, and where items are taken out of it.
 //!
 //! ```text
-//! node walks the batch (Order) --new bytes, dropped spans--> Rewriter --apply--> the same batch
+//! node walks the batch (Order) --new bytes, dropped items--> Rewriter --apply--> the same batch
 //!
-//! segments:  [as they came 0][as they came 1] [new 2]        changed spans point into new segments,
-//! spans:      ^    ^    ^     ^        ^       ^  ^          the others stay where they are
+//! segments:  [as they came 0][as they came 1] [new 2]        changed items point into new segments,
+//! items:      ^    ^    ^     ^        ^       ^  ^          the others stay where they are
 //! ```
 //!
 //! The idea: a node reads the batch while the rewriter collects what becomes of it, so that nothing is copied but what
-//! changed. What sampling asks of a span is noted anew from its new bytes. Segments that no span needs any more are let go,
+//! changed. What the index notes of an item is noted anew from its new bytes. Segments that no item needs any more are let go,
 //! so a batch that was changed as a whole is not held twice. New bytes lie in the shard's request buffers, which the
 //! budget counts. It never touches a segment that came: forks of the batch may share it.
 
@@ -16,26 +16,26 @@ use super::batch::{Batch, SEGMENTS_MAX};
 use crate::processor::Turn;
 use crate::shard::buffers::{Buffer, Buffers};
 use bytes::Bytes;
-use codecs::otlp::{ByteRange, SpanIndex, SpanItem};
+use codecs::otlp::{ByteRange, Index, Item, LogItem, MetricItem, Place, Signal, SpanItem};
 use codecs::wire::Malformed;
 
 use super::ack::Outcome;
 
-/// A new segment with this many bytes takes no further span: buffers stay of a size that is used again.
+/// A new segment with this many bytes takes no further item: buffers stay of a size that is used again.
 const SEGMENT_BYTES_MAX: usize = 8 << 20;
 
-/// Stands for a segment that no span needs.
+/// Stands for a segment that no item needs.
 const UNUSED: u16 = u16::MAX;
 
 /// What becomes of one batch. A node keeps one and uses its memory again with every batch.
 #[derive(Debug, Default)]
-pub struct Rewriter {
+pub struct Rewriter<I> {
     /// New envelopes, back to back.
     envelopes: Vec<u8>,
     resources: Vec<(u32, ByteRange)>,
     scopes: Vec<(u32, ByteRange)>,
-    /// Numbers of changed spans, and their items; `segment` counts from the first new segment.
-    spans: Vec<(u32, SpanItem)>,
+    /// Numbers of changed items, and what they become; `segment` counts from the first new segment.
+    items: Vec<(u32, I)>,
     dropped: Vec<u32>,
     segments: Vec<Bytes>,
     /// The new segment that is being filled.
@@ -44,7 +44,7 @@ pub struct Rewriter {
     numbers: Vec<u16>,
 }
 
-impl Rewriter {
+impl<I: Item> Rewriter<I> {
     /// Gives resource `number` the envelope that `write` appends.
     pub fn resource(&mut self, number: u32, write: impl FnOnce(&mut Vec<u8>)) {
         let range = self.envelope(write);
@@ -63,72 +63,74 @@ impl Rewriter {
         ByteRange { start, end: position(self.envelopes.len()) }
     }
 
-    /// Gives span `number` of `batch` the message that `write` appends. The last change of a span counts.
+    /// Gives item `number` of `batch` the message that `write` appends. The last change of an item counts.
     ///
     /// # Errors
-    /// What was written is no span message; nothing became of it. The caller lets nothing of the old bytes out either,
+    /// What was written is no such message; nothing became of it. The caller lets nothing of the old bytes out either,
     /// if they were to be masked.
-    pub fn span(
+    pub fn item(
         &mut self,
         buffers: &Buffers,
         batch: &Batch,
         number: u32,
         write: impl FnOnce(&mut Vec<u8>),
     ) -> Result<(), Malformed> {
-        let old = &batch.span_index().items[number as usize];
+        let old = &batch.index_of::<I>().items[number as usize];
         let open = self.open.get_or_insert_with(|| {
-            let bytes: usize = batch.span_index().items.iter().map(|span| span.length as usize).sum();
+            let bytes: usize = batch.index_of::<I>().items.iter().map(|item| item.place().length as usize).sum();
             buffers.take(bytes.min(SEGMENT_BYTES_MAX))
         });
         let start = open.len();
         write(open);
-        let noted = match SpanItem::of_message(&open[start..]) {
-            Ok(noted) => noted,
-            Err(malformed) => {
-                open.truncate(start);
-                return Err(malformed);
-            }
-        };
-        let item = SpanItem {
+        let mut item = I::default();
+        item.set_place(Place {
             offset: position(start),
             length: position(open.len() - start),
-            scope: old.scope,
+            scope: old.place().scope,
             segment: segment(self.segments.len()),
-            reason: old.reason,
-            ..noted
-        };
+        });
+        item.take_over(old);
+        if let Err(malformed) = item.read(open, start) {
+            open.truncate(start);
+            return Err(malformed);
+        }
         let is_full = open.len() >= SEGMENT_BYTES_MAX;
-        self.spans.push((number, item));
+        self.items.push((number, item));
         if is_full {
             self.close();
         }
         Ok(())
     }
 
-    /// Takes span `number` out of the batch.
-    pub fn drop_span(&mut self, number: u32) {
+    /// Takes item `number` out of the batch.
+    pub fn drop_item(&mut self, number: u32) {
         self.dropped.push(number);
     }
 
-    /// Makes it so. Returns how many spans were taken out; the caller counts them under the word that fits.
+    /// Makes it so. Returns how many spans, data points or log records are there no more; the caller counts them under the
+    /// word that fits.
     pub fn apply(&mut self, batch: &mut Batch) -> u64 {
         self.close();
-        self.place_envelopes(batch.span_index_mut());
-        if self.spans.is_empty() && self.dropped.is_empty() {
+        self.place_envelopes(batch.index_of_mut());
+        if self.items.is_empty() && self.dropped.is_empty() {
             return 0;
         }
         assert!(
             batch.segments.len() + self.segments.len() <= SEGMENTS_MAX,
             "batches stop growing at half as many segments, and a new one has {SEGMENT_BYTES_MAX} bytes"
         );
+        let before = batch.items();
         let first = segment(batch.segments.len());
-        for (number, item) in self.spans.drain(..) {
-            batch.span_index_mut().items[number as usize] = SpanItem { segment: item.segment + first, ..item };
+        let index = batch.index_of_mut::<I>();
+        for (number, mut item) in self.items.drain(..) {
+            let place = item.place();
+            item.set_place(Place { segment: place.segment + first, ..place });
+            index.items[number as usize] = item;
         }
+        self.take_out(index);
         batch.segments.append(&mut self.segments);
-        let dropped = self.take_out(batch.span_index_mut());
-        let_go_of_segments(batch, &mut self.numbers);
-        dropped
+        let_go_of_segments::<I>(batch, &mut self.numbers);
+        before.saturating_sub(batch.items())
     }
 
     /// Forgets what was collected, as when the batch goes no further.
@@ -136,7 +138,7 @@ impl Rewriter {
         self.envelopes.clear();
         self.resources.clear();
         self.scopes.clear();
-        self.spans.clear();
+        self.items.clear();
         self.dropped.clear();
         self.segments.clear();
         self.open = None;
@@ -146,7 +148,7 @@ impl Rewriter {
     pub fn bytes_held(&self) -> usize {
         self.envelopes.capacity()
             + (self.resources.capacity() + self.scopes.capacity()) * size_of::<(u32, ByteRange)>()
-            + self.spans.capacity() * size_of::<(u32, SpanItem)>()
+            + self.items.capacity() * size_of::<(u32, I)>()
             + self.dropped.capacity() * size_of::<u32>()
             + self.numbers.capacity() * size_of::<u16>()
     }
@@ -156,7 +158,7 @@ impl Rewriter {
     }
 
     /// Appends the new envelopes to those of the index; the old ones are left behind until the batch is written out.
-    fn place_envelopes(&mut self, index: &mut SpanIndex) {
+    fn place_envelopes(&mut self, index: &mut Index<I>) {
         let start = position(index.envelopes.len());
         index.envelopes.extend_from_slice(&self.envelopes);
         // The sum is checked here, so the two loops cannot overflow.
@@ -171,12 +173,11 @@ impl Rewriter {
         self.envelopes.clear();
     }
 
-    fn take_out(&mut self, index: &mut SpanIndex) -> u64 {
+    fn take_out(&mut self, index: &mut Index<I>) {
         if self.dropped.is_empty() {
-            return 0;
+            return;
         }
         self.dropped.sort_unstable();
-        let before = index.items.len();
         let mut dropped = self.dropped.iter().peekable();
         let mut number = 0;
         index.items.retain(|_| {
@@ -187,11 +188,65 @@ impl Rewriter {
             !goes
         });
         self.dropped.clear();
-        (before - index.items.len()) as u64
     }
 }
 
-/// Passes a batch on behind a node that may have taken spans out of it: nothing is left of it, its senders may forget it.
+/// One rewriter for each signal. A node works in pipelines of one signal, and those of the others never hold anything.
+#[derive(Debug, Default)]
+pub struct Rewriters {
+    spans: Rewriter<SpanItem>,
+    metrics: Rewriter<MetricItem>,
+    logs: Rewriter<LogItem>,
+}
+
+/// Items that can be rewritten: all of them.
+pub trait Rewritten: Item {
+    /// The rewriter of such items.
+    fn rewriter(all: &mut Rewriters) -> &mut Rewriter<Self>;
+}
+
+impl Rewritten for SpanItem {
+    fn rewriter(all: &mut Rewriters) -> &mut Rewriter<Self> {
+        &mut all.spans
+    }
+}
+
+impl Rewritten for MetricItem {
+    fn rewriter(all: &mut Rewriters) -> &mut Rewriter<Self> {
+        &mut all.metrics
+    }
+}
+
+impl Rewritten for LogItem {
+    fn rewriter(all: &mut Rewriters) -> &mut Rewriter<Self> {
+        &mut all.logs
+    }
+}
+
+impl Rewriters {
+    /// [`Rewriter::apply`] for the signal of the batch.
+    pub fn apply(&mut self, batch: &mut Batch) -> u64 {
+        match batch.index.signal() {
+            Signal::Traces => self.spans.apply(batch),
+            Signal::Metrics => self.metrics.apply(batch),
+            Signal::Logs => self.logs.apply(batch),
+        }
+    }
+
+    /// Forgets what was collected, as when the batch goes no further.
+    pub fn abandon(&mut self) {
+        self.spans.abandon();
+        self.metrics.abandon();
+        self.logs.abandon();
+    }
+
+    /// Memory that is kept from batch to batch, in bytes; segments are request buffers.
+    pub fn bytes_held(&self) -> usize {
+        self.spans.bytes_held() + self.metrics.bytes_held() + self.logs.bytes_held()
+    }
+}
+
+/// Passes a batch on behind a node that may have taken items out of it: nothing is left of it, its senders may forget it.
 pub fn pass_on(turn: Turn<'_>, mut batch: Batch, out: &mut Vec<Batch>) {
     if batch.index.is_empty() {
         batch.settle(&Outcome::Taken);
@@ -201,14 +256,14 @@ pub fn pass_on(turn: Turn<'_>, mut batch: Batch, out: &mut Vec<Batch>) {
     }
 }
 
-/// Drops the segments that no span lies in.
-fn let_go_of_segments(batch: &mut Batch, numbers: &mut Vec<u16>) {
+/// Drops the segments that no item lies in.
+fn let_go_of_segments<I: Item>(batch: &mut Batch, numbers: &mut Vec<u16>) {
     let Batch { index, segments, .. } = batch;
-    let Some(index) = index.spans_mut() else { return };
+    let Some(index) = I::index_in_mut(index) else { return };
     numbers.clear();
     numbers.resize(segments.len(), UNUSED);
-    for span in &index.items {
-        numbers[usize::from(span.segment)] = 0;
+    for item in &index.items {
+        numbers[usize::from(item.place().segment)] = 0;
     }
     if !numbers.contains(&UNUSED) {
         return;
@@ -218,13 +273,14 @@ fn let_go_of_segments(batch: &mut Batch, numbers: &mut Vec<u16>) {
     }
     let mut kept = numbers.iter().map(|number| *number != UNUSED);
     segments.retain(|_| kept.next().unwrap_or(false));
-    for span in &mut index.items {
-        span.segment = numbers[usize::from(span.segment)];
+    for item in &mut index.items {
+        let place = item.place();
+        item.set_place(Place { segment: numbers[usize::from(place.segment)], ..place });
     }
 }
 
 fn position(at: usize) -> u32 {
-    u32::try_from(at).expect("requests are bounded, and what statements add to a span is: far below 4 GiB")
+    u32::try_from(at).expect("requests are bounded, and what statements add to an item is: far below 4 GiB")
 }
 
 fn segment(number: usize) -> u16 {
@@ -232,58 +288,58 @@ fn segment(number: usize) -> u16 {
 }
 
 /// The order of a walk over a batch in which each resource, and each scope, comes once: what is staged on a resource is
-/// seen by all its spans, however merging and sampling have mixed them. Reused between batches.
+/// seen by all its items, however merging and sampling have mixed them. Reused between batches.
 #[derive(Debug, Default)]
 pub struct Order {
-    spans: Vec<u32>,
-    /// Where the next span of each scope goes.
+    items: Vec<u32>,
+    /// Where the next item of each scope goes.
     next: Vec<u32>,
     /// Scopes by resource.
     scopes: Vec<u32>,
 }
 
 impl Order {
-    /// The numbers of all spans of `index`: by resource, within it by scope, within it as they came.
-    pub fn of(&mut self, index: &SpanIndex) -> &[u32] {
-        self.spans.clear();
+    /// The numbers of all items of `index`: by resource, within it by scope, within it as they came.
+    pub fn of<I: Item>(&mut self, index: &Index<I>) -> &[u32] {
+        self.items.clear();
         let all = 0..position(index.items.len());
         if is_in_order(index) {
-            self.spans.extend(all);
-            return &self.spans;
+            self.items.extend(all);
+            return &self.items;
         }
         self.scopes.clear();
         self.scopes.extend(0..position(index.scopes.len()));
         self.scopes.sort_unstable_by_key(|&scope| (index.scopes[scope as usize].resource, scope));
         self.next.clear();
         self.next.resize(index.scopes.len(), 0);
-        for span in &index.items {
-            self.next[span.scope as usize] += 1;
+        for item in &index.items {
+            self.next[item.place().scope as usize] += 1;
         }
         let mut start = 0;
         for &scope in &self.scopes {
             let count = &mut self.next[scope as usize];
             start += std::mem::replace(count, start);
         }
-        self.spans.resize(index.items.len(), 0);
-        for (number, span) in all.zip(&index.items) {
-            let next = &mut self.next[span.scope as usize];
-            self.spans[*next as usize] = number;
+        self.items.resize(index.items.len(), 0);
+        for (number, item) in all.zip(&index.items) {
+            let next = &mut self.next[item.place().scope as usize];
+            self.items[*next as usize] = number;
             *next += 1;
         }
-        &self.spans
+        &self.items
     }
 }
 
-/// Whether the spans lie in this order already, as in every request.
-fn is_in_order(index: &SpanIndex) -> bool {
-    index.items.is_sorted_by_key(|span| span.scope) && index.scopes.is_sorted_by_key(|scope| scope.resource)
+/// Whether the items lie in this order already, as in every request.
+fn is_in_order<I: Item>(index: &Index<I>) -> bool {
+    index.items.is_sorted_by_key(|item| item.place().scope) && index.scopes.is_sorted_by_key(|scope| scope.resource)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use codecs::otlp::proto::{ExportTraceServiceRequest, ResourceSpans, ScopeSpans, Span, SpanStatus};
-    use codecs::otlp::{Encoder, Selection, StatusCode, span_bytes};
+    use codecs::otlp::{Encoder, Selection, SpanIndex, StatusCode, span_bytes};
     use proptest::prelude::*;
     use prost::Message;
 
@@ -324,7 +380,7 @@ mod tests {
         let request = ExportTraceServiceRequest { resource_spans: vec![resource("a", vec![vec![span(1), span(2)]])] };
         let mut batch = batch(vec![request]);
         batch.span_index_mut().items[1].reason = 7;
-        let (buffers, mut rewriter) = (Buffers::new(1 << 20), Rewriter::default());
+        let (buffers, mut rewriter) = (Buffers::new(1 << 20), Rewriter::<SpanItem>::default());
         let untouched = batch.span_index().items[0];
         let failed = Span {
             status: Some(SpanStatus { code: 2, ..SpanStatus::default() }),
@@ -332,7 +388,7 @@ mod tests {
             parent_span_id: vec![5; 8],
             ..span(2)
         };
-        rewriter.span(&buffers, &batch, 1, |out| failed.encode(out).unwrap()).unwrap();
+        rewriter.item(&buffers, &batch, 1, |out| failed.encode(out).unwrap()).unwrap();
         assert_eq!(rewriter.apply(&mut batch), 0);
         assert_eq!(batch.span_index().items[0], untouched);
         let item = &batch.span_index().items[1];
@@ -348,10 +404,10 @@ mod tests {
     fn what_no_span_needs_any_more_is_let_go() {
         let request = |id| ExportTraceServiceRequest { resource_spans: vec![resource("a", vec![vec![span(id)]])] };
         let mut batch = batch((1..=4).map(request).collect());
-        let (buffers, mut rewriter) = (Buffers::new(1 << 20), Rewriter::default());
-        rewriter.drop_span(1);
-        rewriter.drop_span(1);
-        rewriter.span(&buffers, &batch, 0, |out| span(9).encode(out).unwrap()).unwrap();
+        let (buffers, mut rewriter) = (Buffers::new(1 << 20), Rewriter::<SpanItem>::default());
+        rewriter.drop_item(1);
+        rewriter.drop_item(1);
+        rewriter.item(&buffers, &batch, 0, |out| span(9).encode(out).unwrap()).unwrap();
         assert_eq!(rewriter.apply(&mut batch), 1);
         assert_eq!((batch.segments.len(), ids(&batch)), (3, vec![9, 3, 4]));
         let request = request_of(&batch);
@@ -365,8 +421,8 @@ mod tests {
     fn what_is_no_span_is_refused_and_leaves_nothing_behind() {
         let request = ExportTraceServiceRequest { resource_spans: vec![resource("a", vec![vec![span(1)]])] };
         let mut batch = batch(vec![request.clone()]);
-        let (buffers, mut rewriter) = (Buffers::new(1 << 20), Rewriter::default());
-        assert!(rewriter.span(&buffers, &batch, 0, |out| out.extend([0x0a, 200])).is_err());
+        let (buffers, mut rewriter) = (Buffers::new(1 << 20), Rewriter::<SpanItem>::default());
+        assert!(rewriter.item(&buffers, &batch, 0, |out| out.extend([0x0a, 200])).is_err());
         rewriter.apply(&mut batch);
         assert_eq!(request_of(&batch), request);
     }
@@ -381,8 +437,8 @@ mod tests {
         let mut batch = batch(vec![request]);
         let (ack, mut waiting) = ack::open();
         batch.acks.push(ack);
-        let mut rewriter = Rewriter::default();
-        rewriter.drop_span(0);
+        let mut rewriter = Rewriter::<SpanItem>::default();
+        rewriter.drop_item(0);
         assert_eq!(rewriter.apply(&mut batch), 1);
         let mut out = Vec::new();
         let schema = crate::telemetry::cells::Schema::default();
@@ -434,15 +490,15 @@ mod tests {
             let owners: Vec<u32> = scopes.iter().map(|scope| batch.span_index().scopes[*scope as usize].resource).collect();
             prop_assert!(owners.is_sorted());
 
-            let (buffers, mut rewriter) = (Buffers::new(1 << 20), Rewriter::default());
+            let (buffers, mut rewriter) = (Buffers::new(1 << 20), Rewriter::<SpanItem>::default());
             let mut expected = request_of(&batch);
             let fate_of = |id: u8| fates[usize::from(id) - 1];
             for &number in &order {
                 let id = batch.span_index().items[number as usize].span_id[0];
                 match fate_of(id) {
-                    1 => rewriter.drop_span(number),
+                    1 => rewriter.drop_item(number),
                     2 => rewriter
-                        .span(&buffers, &batch, number, |out| span(id + 100).encode(out).unwrap())
+                        .item(&buffers, &batch, number, |out| span(id + 100).encode(out).unwrap())
                         .unwrap(),
                     _ => {}
                 }

@@ -19,9 +19,9 @@ pub enum Failure {
 /// What failures are counted into.
 #[derive(Clone, Copy, Debug)]
 pub struct FailureSeries {
-    /// The processor's failed spans.
+    /// The processor's failed items.
     pub failed_spans: Counter,
-    /// The processor's lost spans.
+    /// The processor's lost items.
     pub lost_spans: Counter,
     /// The shard's caught panics.
     pub caught_panics: Counter,
@@ -46,12 +46,12 @@ impl Failures {
         &self.id
     }
 
-    /// Ends a batch. Who waits for it is told never to repeat it; who has had the answer lost these spans.
+    /// Ends a batch. Who waits for it is told never to repeat it; who has had the answer lost these items.
     pub fn stop(&mut self, turn: Turn<'_>, mut batch: Batch, failure: &Failure) {
-        let spans = batch.items();
-        self.spans_failed += spans;
-        turn.cells.add(self.series.failed_spans, spans);
-        turn.cells.add(self.series.lost_spans, spans);
+        let items = batch.items();
+        self.spans_failed += items;
+        turn.cells.add(self.series.failed_spans, items);
+        turn.cells.add(self.series.lost_spans, items);
         let (code, message) = match failure {
             Failure::Asked(what) => (Code::InvalidArgument, format!("{}: {what}", self.id)),
             Failure::Defect(what) => {
@@ -59,12 +59,12 @@ impl Failures {
                 (Code::Internal, format!("{}: {what}; please report this", self.id))
             }
         };
-        tracing::error!(processor = %self.id, failed_spans = spans, message, "A processor could not finish a batch.");
+        tracing::error!(processor = %self.id, failed_items = items, message, "A processor could not finish a batch.");
         batch.settle(&Outcome::Failed(Status::new(code, message)));
         turn.indexes.give_back(batch.index);
     }
 
-    /// Spans of batches that went no further, ever.
+    /// Items of batches that went no further, ever.
     pub fn spans_failed(&self) -> u64 {
         self.spans_failed
     }
@@ -75,7 +75,7 @@ pub fn guarded(work: impl FnOnce() -> Result<(), Failure>) -> Result<(), Failure
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| Err(Failure::Defect("its work panicked".to_owned())))
 }
 
-/// What was written is no span: a defect of ours, since what was read was one.
-pub fn no_span(malformed: impl std::fmt::Display) -> Failure {
-    Failure::Defect(format!("a span was written that is none: {malformed}"))
+/// What was written is no item of its signal: a defect of ours, since what was read was one.
+pub fn no_item(malformed: impl std::fmt::Display) -> Failure {
+    Failure::Defect(format!("an item was written that is none: {malformed}"))
 }

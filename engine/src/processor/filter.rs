@@ -1,19 +1,19 @@
-//! `filter`: drops spans, and events of spans, on conditions.
+//! `filter`: drops spans and events of spans, metrics and data points, and log records on conditions.
 //!
-//! The one idea: in the Collector each group of conditions walks the whole payload. What a group does to a span depends on
-//! that span, its resource and its scope alone, so one walk that asks the groups in order does the same; what a group says
-//! of a resource or scope is asked once and remembered until the walk leaves it. Events that were dropped are seen as gone
-//! by later groups.
+//! The one idea: in the Collector each group of conditions walks the whole payload. What a group does to an item depends on
+//! that item, its resource and its scope alone, so one walk that asks the groups in order does the same; what a group says
+//! of a resource or scope is asked once and remembered until the walk leaves it. Parts (events, data
+//! points) that were dropped are seen as gone by later groups. A metric that loses its last point goes with it.
 
 use super::Turn;
-use super::failure::{Failure, Failures, guarded, no_span};
+use super::failure::{Failure, Failures, guarded, no_item};
 use crate::config::checked::{ConditionGroup, ErrorMode, FilterSettings};
 use crate::pipeline::batch::Batch;
-use crate::pipeline::rewrite::{Order, Rewriter, pass_on};
+use crate::pipeline::rewrite::{Order, Rewriter, Rewriters, Rewritten, pass_on};
 use crate::shard::buffers::Buffers;
 use crate::telemetry::metrics::FilterSeries;
-use codecs::otlp::span_bytes;
-use ottl::{Child, Condition, Context, Environment, Fault, Selection, TraceItem, field, rewrite_children};
+use codecs::otlp::{LogItem, MetricItem, Signal, SpanItem, item_bytes};
+use ottl::{Child, Condition, Context, Environment, Fault, Selection, WireItem, rewrite_parts};
 
 /// A condition's failures are logged at most this often.
 const LOGGED_EVERY_NS: u64 = 10_000_000_000;
@@ -22,16 +22,16 @@ const LOGGED_EVERY_NS: u64 = 10_000_000_000;
 #[derive(Debug)]
 pub struct Filter {
     groups: Vec<Group>,
-    /// Spans that it does not select are dropped.
+    /// Items that it does not select are dropped.
     keeps: Option<Selection>,
     environment: Environment,
     /// Reused between batches.
-    item: TraceItem<'static>,
+    item: WireItem<'static>,
     order: Order,
-    rewriter: Rewriter,
+    rewriters: Rewriters,
     series: FilterSeries,
     failures: Failures,
-    spans_dropped: u64,
+    items_dropped: u64,
     /// Of the batch under way.
     faults: Faults,
     /// When a failure was logged last.
@@ -57,18 +57,18 @@ struct Faults {
 }
 
 impl Filter {
-    /// Reads the conditions again: what they become belongs to one shard.
-    pub fn new(settings: &FilterSettings, series: FilterSeries, failures: Failures) -> Filter {
+    /// Reads the conditions again, which are for pipelines of `signal`: what they become belongs to one shard.
+    pub fn new(signal: Signal, settings: &FilterSettings, series: FilterSeries, failures: Failures) -> Filter {
         Filter {
             groups: settings.groups.iter().map(Group::new).collect(),
-            keeps: settings.keeps.clone(),
+            keeps: settings.keeps_of(signal).cloned(),
             environment: Environment::default(),
-            item: TraceItem::default(),
+            item: WireItem::new(signal),
             order: Order::default(),
-            rewriter: Rewriter::default(),
+            rewriters: Rewriters::default(),
             series,
             failures,
-            spans_dropped: 0,
+            items_dropped: 0,
             faults: Faults::default(),
             logged_ns: None,
         }
@@ -77,40 +77,47 @@ impl Filter {
     /// Drops what the conditions say and passes on what is left.
     pub fn take(&mut self, turn: Turn<'_>, mut batch: Batch, out: &mut Vec<Batch>) {
         self.environment.now_unix_ns = turn.clock.unix_ns();
-        let walk = guarded(|| self.walk(turn.buffers, &batch));
+        let walk = guarded(|| match batch.index.signal() {
+            Signal::Traces => self.walk::<SpanItem>(turn.buffers, &batch),
+            Signal::Metrics => self.walk::<MetricItem>(turn.buffers, &batch),
+            Signal::Logs => self.walk::<LogItem>(turn.buffers, &batch),
+        });
         self.show(turn);
         if let Err(failure) = walk {
-            self.rewriter.abandon();
+            self.rewriters.abandon();
             return self.failures.stop(turn, batch, &failure);
         }
-        let dropped = self.rewriter.apply(&mut batch);
-        self.spans_dropped += dropped;
-        turn.cells.add(self.series.spans_filtered, dropped);
+        let dropped = self.rewriters.apply(&mut batch);
+        self.items_dropped += dropped;
+        turn.cells.add(self.series.items_filtered, dropped);
         pass_on(turn, batch, out);
     }
 
-    fn walk(&mut self, buffers: &Buffers, batch: &Batch) -> Result<(), Failure> {
-        let Filter { groups, keeps, environment, item, order, rewriter, faults, .. } = self;
+    fn walk<I: Rewritten>(&mut self, buffers: &Buffers, batch: &Batch) -> Result<(), Failure> {
+        let Filter { groups, keeps, environment, item, order, rewriters, faults, .. } = self;
         let item = std::mem::take(item).recycle();
-        let mut walk = Walk { batch, buffers, groups, environment, item, faults, rewriter };
+        let mut walk = Walk { batch, buffers, groups, environment, item, faults, rewriter: I::rewriter(rewriters) };
         let (mut resource, mut scope) = (None, None);
-        for &number in order.of(batch.span_index()) {
-            let span = &batch.span_index().items[number as usize];
-            let of_scope = batch.span_index().scopes[span.scope as usize].resource;
+        let index = batch.index_of::<I>();
+        let level = Context::of_items(I::SIGNAL);
+        for &number in order.of(index) {
+            let item = &index.items[number as usize];
+            let in_scope = item.place().scope;
+            let of_scope = index.scopes[in_scope as usize].resource;
             if resource != Some(of_scope) {
                 resource = Some(of_scope);
-                walk.item.begin_resource(batch.span_index().resource_envelope(span.scope));
+                walk.item.begin_resource(index.resource_envelope(in_scope));
                 walk.forget(Context::Resource);
             }
-            if scope != Some(span.scope) {
-                scope = Some(span.scope);
-                walk.item.begin_scope(batch.span_index().scope_envelope(span.scope));
+            if scope != Some(in_scope) {
+                scope = Some(in_scope);
+                walk.item.begin_scope(index.scope_envelope(in_scope));
                 walk.forget(Context::Scope);
             }
-            walk.item.begin_span(span_bytes(span, &batch.segments));
-            let is_selected = keeps.as_ref().is_none_or(|keeps| keeps.selects(&walk.item, Context::Span));
+            walk.item.begin_item(item_bytes(item, &batch.segments));
+            let is_selected = keeps.as_ref().is_none_or(|keeps| keeps.selects(&walk.item, level));
             if !is_selected || walk.drops(number)? {
-                walk.rewriter.drop_span(number);
+                walk.rewriter.drop_item(number);
             }
         }
         self.item = walk.item.recycle();
@@ -131,19 +138,19 @@ impl Filter {
         }
     }
 
-    /// Spans that were dropped, ever.
-    pub fn spans_dropped(&self) -> u64 {
-        self.spans_dropped
+    /// Items that were dropped, ever.
+    pub fn items_dropped(&self) -> u64 {
+        self.items_dropped
     }
 
-    /// Spans of batches that went no further, ever.
+    /// Items of batches that went no further, ever.
     pub fn spans_failed(&self) -> u64 {
         self.failures.spans_failed()
     }
 
     /// Memory that is kept from batch to batch.
     pub fn bytes_held(&self) -> u64 {
-        self.rewriter.bytes_held() as u64
+        self.rewriters.bytes_held() as u64
     }
 }
 
@@ -157,7 +164,7 @@ impl Group {
     }
 
     /// Whether one of the conditions is true of the item as it stands. One that asks a missing value is not.
-    fn holds(&self, item: &TraceItem<'_>, environment: &Environment, faults: &mut Faults) -> Result<bool, Failure> {
+    fn holds(&self, item: &WireItem<'_>, environment: &Environment, faults: &mut Faults) -> Result<bool, Failure> {
         for condition in &self.conditions {
             match condition.holds(item, environment) {
                 Ok(true) => return Ok(true),
@@ -178,17 +185,17 @@ impl Group {
 }
 
 /// One walk over a batch.
-struct Walk<'w, 'b> {
+struct Walk<'w, 'b, I> {
     batch: &'b Batch,
     buffers: &'w Buffers,
     groups: &'w mut [Group],
     environment: &'w Environment,
-    item: TraceItem<'b>,
+    item: WireItem<'b>,
     faults: &'w mut Faults,
-    rewriter: &'w mut Rewriter,
+    rewriter: &'w mut Rewriter<I>,
 }
 
-impl Walk<'_, '_> {
+impl<I: Rewritten> Walk<'_, '_, I> {
     /// The walk has come to another resource, or another scope.
     fn forget(&mut self, level: Context) {
         for group in self.groups.iter_mut().filter(|group| group.context == level) {
@@ -196,10 +203,11 @@ impl Walk<'_, '_> {
         }
     }
 
-    /// Whether the span that the item stands on goes; its events may go without it.
+    /// Whether the item that the walk stands on goes; its parts may go without it.
     fn drops(&mut self, number: u32) -> Result<bool, Failure> {
-        // A span without some of its events. Allocated only where one goes.
-        let mut without_events: Option<Vec<u8>> = None;
+        let level = Context::of_items(I::SIGNAL);
+        // An item without some of its parts. Allocated only where one goes.
+        let mut with_less: Option<Vec<u8>> = None;
         for place in 0..self.groups.len() {
             let group = &self.groups[place];
             let goes = match (group.context, group.remembered) {
@@ -209,61 +217,73 @@ impl Walk<'_, '_> {
                     self.groups[place].remembered = Some(goes);
                     goes
                 }
-                (Context::Span, _) => match &without_events {
+                (context, _) if context == level => match &with_less {
                     None => group.holds(&self.item, self.environment, self.faults)?,
-                    Some(span) => {
-                        let mut item = self.item.clone();
-                        item.begin_span(span);
-                        group.holds(&item, self.environment, self.faults)?
+                    Some(item) => {
+                        let mut on = self.item.clone();
+                        on.begin_item(item);
+                        group.holds(&on, self.environment, self.faults)?
                     }
                 },
-                (Context::SpanEvent, _) => {
-                    let span = match &without_events {
-                        Some(span) => span.as_slice(),
-                        None => span_bytes(&self.batch.span_index().items[number as usize], &self.batch.segments),
+                _ => {
+                    let message = match &with_less {
+                        Some(item) => item.as_slice(),
+                        None => item_bytes(&self.batch.index_of::<I>().items[number as usize], &self.batch.segments),
                     };
-                    if let Some(less) = drop_events(group, span, &self.item, self.environment, self.faults)? {
-                        without_events = Some(less);
+                    let less = drop_parts(I::SIGNAL, group, message, &self.item, self.environment, self.faults)?;
+                    let is_empty = less.as_ref().is_some_and(|less| less.parts_left == 0);
+                    if let Some(less) = less {
+                        with_less = Some(less.message);
                     }
-                    false
+                    // A metric is nothing without points; a span is something without events.
+                    I::SIGNAL == Signal::Metrics && is_empty
                 }
             };
             if goes {
                 return Ok(true);
             }
         }
-        if let Some(span) = without_events {
-            let write = |out: &mut Vec<u8>| out.extend_from_slice(&span);
-            self.rewriter.span(self.buffers, self.batch, number, write).map_err(no_span)?;
+        if let Some(item) = with_less {
+            let write = |out: &mut Vec<u8>| out.extend_from_slice(&item);
+            self.rewriter.item(self.buffers, self.batch, number, write).map_err(no_item)?;
         }
         Ok(false)
     }
 }
 
-/// `span` without the events for which the group is true; `None` if there are none.
-fn drop_events(
+/// A message that lost some of its parts.
+struct Less {
+    message: Vec<u8>,
+    parts_left: u32,
+}
+
+/// `message` without the parts for which the group is true; `None` if there are none.
+fn drop_parts(
+    signal: Signal,
     group: &Group,
-    span: &[u8],
-    item: &TraceItem<'_>,
+    message: &[u8],
+    item: &WireItem<'_>,
     environment: &Environment,
     faults: &mut Faults,
-) -> Result<Option<Vec<u8>>, Failure> {
-    if !codecs::otlp::attributes::Fields::of(span).any(|field| field.tag.number == field::SPAN_EVENTS) {
+) -> Result<Option<Less>, Failure> {
+    let mut item = item.clone();
+    item.begin_item(message);
+    let parts = item.parts_count();
+    if parts == 0 {
         return Ok(None);
     }
-    let mut item = item.clone();
-    item.begin_span(span);
-    let (mut number, mut result, mut out) = (0, Ok(()), Vec::new());
-    let mut goes = |_: &[u8], _: &mut Vec<u8>| {
-        item.begin_event(number);
+    let (mut number, mut gone, mut result, mut out) = (0, 0, Ok(()), Vec::new());
+    let mut goes = |_: u32, _: &[u8], _: &mut Vec<u8>| {
+        item.begin_part(number);
         number += 1;
         let goes = result.is_ok()
             && group.holds(&item, environment, faults).unwrap_or_else(|failure| {
                 result = Err(failure);
                 false
             });
+        gone += u32::from(goes);
         if goes { Child::Gone } else { Child::Kept }
     };
-    let is_less = rewrite_children(span, field::SPAN_EVENTS, &mut goes, &mut out);
-    result.map(|()| is_less.then_some(out))
+    rewrite_parts(signal, message, &mut goes, &mut out);
+    result.map(|()| (gone > 0).then_some(Less { message: out, parts_left: parts - gone }))
 }

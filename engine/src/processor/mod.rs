@@ -29,16 +29,16 @@ pub enum Processor {
     Batch(Box<batch::Batcher>),
     /// Edits resource attributes.
     Resource(Box<resource::ResourceEditor>),
-    /// Edits attributes of spans.
+    /// Edits attributes of spans, data points and log records.
     Attributes(Box<attributes::AttributesEditor>),
-    /// Drops spans and span events.
+    /// Drops spans and their events, metrics and their points, and log records.
     Filter(Box<filter::Filter>),
     /// Removes and masks attributes.
     Redaction(Box<redaction::Redactor>),
     /// `groupbytrace`: passes everything on.
     GroupByTrace,
-    /// Samples span by span.
-    ProbabilisticSampler(probabilistic_sampler::ProbabilisticSampler),
+    /// Samples span by span, or record by record.
+    ProbabilisticSampler(Box<probabilistic_sampler::ProbabilisticSampler>),
     /// Samples by whole trace.
     TailSampling(Box<tail_sampling::TailSampling>),
     /// Edits by statements.
@@ -107,9 +107,9 @@ impl Processor {
     /// Spans, data points or log records it has dropped by policy, ever.
     pub fn items_dropped(&self) -> u64 {
         match self {
-            Processor::ProbabilisticSampler(node) => node.spans_dropped(),
+            Processor::ProbabilisticSampler(node) => node.items_dropped(),
             Processor::TailSampling(node) => node.spans_dropped(),
-            Processor::Filter(node) => node.spans_dropped(),
+            Processor::Filter(node) => node.items_dropped(),
             _ => 0,
         }
     }
@@ -162,7 +162,8 @@ impl Processor {
             Processor::Attributes(node) => node.bytes_held(),
             Processor::Filter(node) => node.bytes_held(),
             Processor::Redaction(node) => node.bytes_held(),
-            Processor::MemoryLimiter(_) | Processor::GroupByTrace | Processor::ProbabilisticSampler(_) => 0,
+            Processor::ProbabilisticSampler(node) => node.bytes_held(),
+            Processor::MemoryLimiter(_) | Processor::GroupByTrace => 0,
         }
     }
 }

@@ -1,8 +1,9 @@
-//! `transform`: runs statements on resources, scopes, spans and span events.
+//! `transform`: runs statements on resources, scopes, items (spans, metrics, log records) and the parts of items (events of
+//! spans, data points of metrics).
 //!
 //! ```text
 //! pass: groups that one walk over the batch can run
-//!   walk: by resource, by scope, by span --statements--> staged edits --changed--> Rewriter
+//!   walk: by resource, by scope, by item --statements--> staged edits --changed--> Rewriter
 //! after the pass the batch is what the next pass reads
 //! ```
 //!
@@ -12,19 +13,19 @@
 //!
 //! A failure never lets out what was to be masked: a statement that masks deletes what it cannot mask. With
 //! `error_mode: propagate` a failure stops the batch: its senders are told never to repeat it, and if they have had their
-//! answer before, its spans are counted as failed.
+//! answer before, its items are counted as failed.
 
 use super::Turn;
 use crate::config::checked::{ErrorMode, StatementGroup, TransformSettings};
 use crate::pipeline::ack::Outcome as Answer;
 use crate::pipeline::batch::Batch;
-use crate::pipeline::rewrite::{Order, Rewriter};
+use crate::pipeline::rewrite::{Order, Rewriter, Rewriters, Rewritten};
 use crate::shard::buffers::Buffers;
 use crate::telemetry::cells::Counter;
 use crate::telemetry::metrics::TransformSeries;
 use codecs::grpc::{Code, Status};
-use codecs::otlp::{SpanItem, span_bytes};
-use ottl::{Condition, Context, Environment, Fault, Outcome, Statement, TraceItem};
+use codecs::otlp::{LogItem, MetricItem, Signal, SpanItem, item_bytes};
+use ottl::{Condition, Context, Environment, Fault, Outcome, Statement, WireItem};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// A statement's failures are logged at most this often.
@@ -38,12 +39,12 @@ pub struct Transform {
     environment: Environment,
     tallies: Vec<Tally>,
     /// Reused between batches.
-    item: TraceItem<'static>,
+    item: WireItem<'static>,
     order: Order,
-    rewriter: Rewriter,
+    rewriters: Rewriters,
     series: TransformSeries,
-    /// The processor's own series of lost spans, and the shard's of caught panics.
-    lost_spans: Counter,
+    /// The processor's own series of lost items, and the shard's of caught panics.
+    lost_items: Counter,
     caught_panics: Counter,
     spans_failed: u64,
 }
@@ -84,22 +85,28 @@ pub struct Tally {
 enum Stop {
     /// A statement or condition failed, and its group propagates failures.
     Failed { statement: usize, fault: Fault },
-    /// What the statements wrote is no span: a defect of ours.
+    /// What the statements wrote is no such item: a defect of ours.
     Defect(String),
 }
 
 /// What a transform counts into, beside its own series.
 #[derive(Clone, Copy, Debug)]
 pub struct Losses {
-    /// The processor's lost spans.
-    pub spans: Counter,
+    /// The processor's lost items.
+    pub items: Counter,
     /// The shard's caught panics.
     pub caught_panics: Counter,
 }
 
 impl Transform {
-    /// Reads the statements again: what they become belongs to one shard.
-    pub fn new(id: String, settings: &TransformSettings, series: TransformSeries, losses: Losses) -> Transform {
+    /// Reads the statements again, which are for pipelines of `signal`: what they become belongs to one shard.
+    pub fn new(
+        id: String,
+        signal: Signal,
+        settings: &TransformSettings,
+        series: TransformSeries,
+        losses: Losses,
+    ) -> Transform {
         let names = settings.groups.iter().flat_map(|group| &group.statements).map(|statement| statement.name.clone());
         let tally = |name| Tally { name, ..Tally::default() };
         let tallies = names.map(tally).collect();
@@ -110,11 +117,11 @@ impl Transform {
             passes: passes(groups),
             environment: Environment { keeps_unmasked: settings.keeps_unmasked, ..Environment::default() },
             tallies,
-            item: TraceItem::default(),
+            item: WireItem::new(signal),
             order: Order::default(),
-            rewriter: Rewriter::default(),
+            rewriters: Rewriters::default(),
             series,
-            lost_spans: losses.spans,
+            lost_items: losses.items,
             caught_panics: losses.caught_panics,
             spans_failed: 0,
         }
@@ -139,9 +146,18 @@ impl Transform {
     }
 
     fn run(&mut self, buffers: &Buffers, batch: &mut Batch) -> Result<(), Stop> {
-        let Transform { passes, environment, tallies, item, order, rewriter, .. } = self;
+        match batch.index.signal() {
+            Signal::Traces => self.run_on::<SpanItem>(buffers, batch),
+            Signal::Metrics => self.run_on::<MetricItem>(buffers, batch),
+            Signal::Logs => self.run_on::<LogItem>(buffers, batch),
+        }
+    }
+
+    fn run_on<I: Rewritten>(&mut self, buffers: &Buffers, batch: &mut Batch) -> Result<(), Stop> {
+        let Transform { passes, environment, tallies, item, order, rewriters, .. } = self;
+        let rewriter = I::rewriter(rewriters);
         for pass in passes {
-            let order = order.of(batch.span_index());
+            let order = order.of(batch.index_of::<I>());
             let walk = catch_unwind(AssertUnwindSafe(|| {
                 let mut walk =
                     Walk { pass, batch, buffers, item: std::mem::take(item).recycle(), environment, tallies, rewriter };
@@ -182,10 +198,10 @@ impl Transform {
 
     /// Ends a batch: answered if somebody waits for it, and counted as failed.
     fn stop(&mut self, turn: Turn<'_>, mut batch: Batch, stop: &Stop) {
-        let spans = batch.items();
-        self.spans_failed += spans;
-        turn.cells.add(self.series.failed_spans, spans);
-        turn.cells.add(self.lost_spans, spans);
+        let items = batch.items();
+        self.spans_failed += items;
+        turn.cells.add(self.series.failed_spans, items);
+        turn.cells.add(self.lost_items, items);
         let (code, message) = match stop {
             Stop::Failed { statement, fault } => {
                 let statement = self.tallies.get(*statement).map_or("", |tally| &tally.name);
@@ -196,19 +212,19 @@ impl Transform {
                 (Code::Internal, format!("{}: {what}; please report this", self.id))
             }
         };
-        tracing::error!(processor = %self.id, failed_spans = spans, message, "A batch was stopped by its statements.");
+        tracing::error!(processor = %self.id, failed_items = items, message, "A batch was stopped by its statements.");
         batch.settle(&Answer::Failed(Status::new(code, message)));
         turn.indexes.give_back(batch.index);
     }
 
-    /// Spans of batches that went no further, ever.
+    /// Items of batches that went no further, ever.
     pub fn spans_failed(&self) -> u64 {
         self.spans_failed
     }
 
     /// Memory that is kept from batch to batch.
     pub fn bytes_held(&self) -> u64 {
-        self.rewriter.bytes_held() as u64
+        self.rewriters.bytes_held() as u64
     }
 }
 
@@ -235,23 +251,22 @@ impl Group {
 
     /// Whether it changes what items beside its own see: their scope or resource.
     fn changes_what_others_see(&self) -> bool {
-        let shallowest = self.statements.iter().filter_map(|(_, statement)| statement.changes()).min();
-        shallowest.is_some_and(|level| level < self.context.min(Context::Span))
+        let shallowest =
+            self.statements.iter().filter_map(|(_, statement)| statement.changes()).map(Context::depth).min();
+        shallowest.is_some_and(|depth| depth < self.context.item().depth())
     }
 }
 
-/// Joins groups into passes. A walk visits a resource, then its scopes, then their spans, and runs on each all groups of
+/// Joins groups into passes. A walk visits a resource, then its scopes, then their items, and runs on each all groups of
 /// that level: the same as one walk per group, as long as levels do not go up again and nobody changes what other items
-/// see. A span and its events are one item here.
+/// see. An item and its parts are one item here.
 fn passes(groups: impl Iterator<Item = Group>) -> Vec<Vec<Group>> {
     let mut passes: Vec<Vec<Group>> = Vec::new();
     for group in groups {
-        let level = group.context.min(Context::Span);
+        let depth = group.context.item().depth();
         let joins = |last: &Vec<Group>| {
             !group.changes_what_others_see()
-                && last
-                    .iter()
-                    .all(|other| !other.changes_what_others_see() && other.context.min(Context::Span) <= level)
+                && last.iter().all(|other| !other.changes_what_others_see() && other.context.item().depth() <= depth)
         };
         match passes.last_mut() {
             Some(last) if joins(last) => last.push(group),
@@ -262,36 +277,38 @@ fn passes(groups: impl Iterator<Item = Group>) -> Vec<Vec<Group>> {
 }
 
 /// One walk over a batch.
-struct Walk<'w, 'b> {
+struct Walk<'w, 'b, I> {
     pass: &'w [Group],
     batch: &'b Batch,
     buffers: &'w Buffers,
-    item: TraceItem<'b>,
+    item: WireItem<'b>,
     environment: &'w mut Environment,
     tallies: &'w mut [Tally],
-    rewriter: &'w mut Rewriter,
+    rewriter: &'w mut Rewriter<I>,
 }
 
-impl<'b> Walk<'_, 'b> {
+impl<I: Rewritten> Walk<'_, '_, I> {
     fn run(&mut self, order: &[u32]) -> Result<(), Stop> {
         let batch = self.batch;
         let (mut resource, mut scope) = (None, None);
         for &number in order {
-            let span = &batch.span_index().items[number as usize];
-            if scope != Some(span.scope) {
+            let index = batch.index_of::<I>();
+            let item = &index.items[number as usize];
+            let of_item = item.place().scope;
+            if scope != Some(of_item) {
                 self.finish_scope(scope);
-                let entry = &batch.span_index().scopes[span.scope as usize];
+                let entry = &index.scopes[of_item as usize];
                 if resource != Some(entry.resource) {
                     self.finish_resource(resource);
                     resource = Some(entry.resource);
-                    self.item.begin_resource(batch.span_index().resource_envelope(span.scope));
+                    self.item.begin_resource(index.resource_envelope(of_item));
                     self.on_each(Context::Resource)?;
                 }
-                scope = Some(span.scope);
-                self.item.begin_scope(batch.span_index().scope_envelope(span.scope));
+                scope = Some(of_item);
+                self.item.begin_scope(index.scope_envelope(of_item));
                 self.on_each(Context::Scope)?;
             }
-            self.span(number, span)?;
+            self.item(number, item)?;
         }
         self.finish_scope(scope);
         self.finish_resource(resource);
@@ -316,27 +333,28 @@ impl<'b> Walk<'_, 'b> {
         pass.iter().filter(|group| group.context == level).try_for_each(|group| self.group(group))
     }
 
-    fn span(&mut self, number: u32, span: &SpanItem) -> Result<(), Stop> {
+    fn item(&mut self, number: u32, item: &I) -> Result<(), Stop> {
         let (pass, batch) = (self.pass, self.batch);
-        self.item.begin_span(span_bytes(span, &batch.segments));
+        let level = Context::of_items(I::SIGNAL);
+        self.item.begin_item(item_bytes(item, &batch.segments));
         for group in pass {
             match group.context {
-                Context::Span => self.group(group)?,
-                Context::SpanEvent => {
-                    for event in 0..self.item.events_count() {
-                        self.item.begin_event(event);
+                context if context == level => self.group(group)?,
+                context if context.item() == level => {
+                    for part in 0..self.item.parts_count() {
+                        self.item.begin_part(part);
                         self.group(group)?;
-                        self.item.finish_event();
+                        self.item.finish_part();
                     }
                 }
-                Context::Resource | Context::Scope => {}
+                _ => {}
             }
         }
-        if !self.item.is_changed(Context::Span) {
+        if !self.item.is_changed(level) {
             return Ok(());
         }
-        let written = self.rewriter.span(self.buffers, batch, number, |out| self.item.write(Context::Span, out));
-        written.map_err(|malformed| Stop::Defect(format!("a span was written that is none: {malformed}")))
+        let written = self.rewriter.item(self.buffers, batch, number, |out| self.item.write(level, out));
+        written.map_err(|malformed| Stop::Defect(format!("a {level} was written that is none: {malformed}")))
     }
 
     fn group(&mut self, group: &Group) -> Result<(), Stop> {
@@ -435,7 +453,14 @@ mod tests {
     fn group(context: Context, error_mode: ErrorMode, statements: &[&str]) -> StatementGroup {
         let statement = |text: &&str| StatementText { text: (*text).to_owned(), name: (*text).to_owned() };
         let statements = statements.iter().map(statement).collect();
-        StatementGroup { context, paths: Paths::Bare, error_mode, conditions: Vec::new(), statements }
+        StatementGroup {
+            signal: Signal::Traces,
+            context,
+            paths: Paths::Bare,
+            error_mode,
+            conditions: Vec::new(),
+            statements,
+        }
     }
 
     /// A transform of its own, and what it counts.
@@ -450,14 +475,14 @@ mod tests {
         fn new(groups: Vec<StatementGroup>, keeps_unmasked: bool) -> Bench {
             let mut schema = Schema::default();
             let names = groups.iter().flat_map(|group| &group.statements).map(|statement| statement.name.as_str());
-            let series = TransformSeries::declare(&mut schema, "transform", names);
+            let series = TransformSeries::declare(&mut schema, "transform", Signal::Traces, names);
             let losses = Losses {
-                spans: ProcessorSeries::declare(&mut schema, "transform", codecs::otlp::Signal::Traces).dropped,
+                items: ProcessorSeries::declare(&mut schema, "transform", Signal::Traces).dropped,
                 caught_panics: ShardSeries::declare(&mut schema).caught_panics,
             };
             let settings = TransformSettings { groups, keeps_unmasked };
             Bench {
-                transform: Transform::new("transform".to_owned(), &settings, series, losses),
+                transform: Transform::new("transform".to_owned(), Signal::Traces, &settings, series, losses),
                 cells: Cells::new(&schema),
                 buffers: Buffers::new(1 << 20),
                 indexes: Indexes::default(),

@@ -37,7 +37,7 @@ use crate::telemetry::metrics::{
     BatchSeries, BookSeries, BudgetSeries, ExporterSeries, FilterSeries, HandshakeSeries, MemoryExporterSeries,
     MemoryLimiterSeries, MeshSeries, OwnExporterSeries, ProbabilisticSamplerSeries, ProcessorSeries, QueueDiskSeries,
     ReceiverSeries, RemoteWriteSeries, ShardSeries, SpanMetricsSeries, TailSamplingSeries, TransformSeries,
-    failed_spans,
+    failed_items,
 };
 use crate::transport::Transport;
 use crate::transport::gate::Gate;
@@ -142,8 +142,13 @@ impl Declared {
                     OwnSeries::MemoryLimiter(MemoryLimiterSeries::declare(&mut schema, &id, signal))
                 }
                 ProcessorKind::Batch { .. } => OwnSeries::Batch(BatchSeries::declare(&mut schema, &id)),
-                ProcessorKind::ProbabilisticSampler(_) => {
-                    OwnSeries::ProbabilisticSampler(ProbabilisticSamplerSeries::declare(&mut schema))
+                ProcessorKind::ProbabilisticSampler(settings) => {
+                    let attribute = settings.records.from_attribute.as_deref().map(String::from_utf8_lossy);
+                    OwnSeries::ProbabilisticSampler(ProbabilisticSamplerSeries::declare(
+                        &mut schema,
+                        signal,
+                        attribute.as_deref(),
+                    ))
                 }
                 ProcessorKind::TailSampling(settings) => {
                     let policies: Vec<String> = settings.policies.iter().map(|policy| policy.name.clone()).collect();
@@ -152,14 +157,14 @@ impl Declared {
                 ProcessorKind::Transform(settings) => {
                     let statements = settings.groups.iter().flat_map(|group| &group.statements);
                     let names = statements.map(|statement| statement.name.as_str());
-                    OwnSeries::Transform(TransformSeries::declare(&mut schema, &id, names))
+                    OwnSeries::Transform(TransformSeries::declare(&mut schema, &id, signal, names))
                 }
                 ProcessorKind::Filter(_) => OwnSeries::Filter {
-                    own: FilterSeries::declare(&mut schema, &id),
-                    failed_spans: failed_spans(&mut schema, &id, "ottl"),
+                    own: FilterSeries::declare(&mut schema, &id, signal),
+                    failed_spans: failed_items(&mut schema, &id, signal, "ottl"),
                 },
                 ProcessorKind::Resource(_) | ProcessorKind::Attributes { .. } | ProcessorKind::Redaction(_) => {
-                    OwnSeries::Editor(failed_spans(&mut schema, &id, "defect"))
+                    OwnSeries::Editor(failed_items(&mut schema, &id, signal, "defect"))
                 }
                 ProcessorKind::GroupByTrace => OwnSeries::None,
             };
@@ -502,12 +507,14 @@ impl Parts<'_> {
             )),
             (ProcessorKind::Attributes { selection, actions }, OwnSeries::Editor(failed)) => {
                 let failures = self.failures(processor, *failed);
-                let editor = attributes::AttributesEditor::new(selection.clone(), actions.clone(), failures);
+                let (signal, selection) = (self.config.processors[processor].signal, selection.clone());
+                let editor = attributes::AttributesEditor::new(signal, selection, actions.clone(), failures);
                 Processor::Attributes(Box::new(editor))
             }
             (ProcessorKind::Filter(settings), OwnSeries::Filter { own, failed_spans }) => {
                 let failures = self.failures(processor, *failed_spans);
-                Processor::Filter(Box::new(filter::Filter::new(settings, *own, failures)))
+                let signal = self.config.processors[processor].signal;
+                Processor::Filter(Box::new(filter::Filter::new(signal, settings, *own, failures)))
             }
             (ProcessorKind::Redaction(settings), OwnSeries::Editor(failed)) => Processor::Redaction(Box::new(
                 redaction::Redactor::new(settings.clone(), self.failures(processor, *failed)),
@@ -515,7 +522,7 @@ impl Parts<'_> {
             (ProcessorKind::GroupByTrace, _) => Processor::GroupByTrace,
             (ProcessorKind::ProbabilisticSampler(settings), OwnSeries::ProbabilisticSampler(own)) => {
                 let node = probabilistic_sampler::ProbabilisticSampler::new(settings, own.clone());
-                Processor::ProbabilisticSampler(node)
+                Processor::ProbabilisticSampler(Box::new(node))
             }
             (ProcessorKind::TailSampling(settings), OwnSeries::TailSampling(own)) => {
                 let first_reason = *next_reason;
@@ -529,11 +536,12 @@ impl Parts<'_> {
             }
             (ProcessorKind::Transform(settings), OwnSeries::Transform(own)) => {
                 let id = self.config.processors[processor].id.to_string();
+                let signal = self.config.processors[processor].signal;
                 let losses = transform::Losses {
-                    spans: series.common.dropped,
+                    items: series.common.dropped,
                     caught_panics: self.declared.gauges.shard.caught_panics,
                 };
-                Processor::Transform(Box::new(transform::Transform::new(id, settings, own.clone(), losses)))
+                Processor::Transform(Box::new(transform::Transform::new(id, signal, settings, own.clone(), losses)))
             }
             (kind, _) => unreachable!("{kind:?} was declared with series of its own"),
         }

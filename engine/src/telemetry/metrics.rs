@@ -139,6 +139,8 @@ metrics! {
             "that were offered and whose request has no answer yet.";
         PROCESSOR_DROPPED: Kind::Counter, Basic, "otelcol_processor_dropped",
             "lost inside a processor by overload or failure; never those that a policy dropped.";
+        PROCESSOR_FAILED: Kind::Counter, Basic, "tracegate_processor_failed",
+            "lost inside a processor by failure, by reason.";
         MEMORY_LIMITER_ACCEPTED: Kind::Counter, Basic, "otelcol_processor_memory_limiter_accepted",
             "admitted while memory was below the soft limit.";
         MEMORY_LIMITER_REFUSED: Kind::Counter, Basic, "otelcol_processor_memory_limiter_refused",
@@ -182,14 +184,16 @@ metrics! {
             "TLS sessions that senders opened.";
         RECEIVER_FAILED_HANDSHAKES: Kind::Counter, Normal, "tracegate_receiver_failed_handshakes",
             "Connections refused before their first request, for a reason of TLS.";
-        PROCESSOR_FAILED_SPANS: Kind::Counter, Basic, "tracegate_processor_failed_spans",
-            "Spans lost inside a processor by failure, by reason.";
         TRANSFORM_STATEMENT_FAILURES: Kind::Counter, Normal, "tracegate_transform_statement_failures",
             "Items on which a statement failed and changed nothing.";
         TRANSFORM_UNMASKED_DELETED: Kind::Counter, Normal, "tracegate_transform_unmasked_deleted",
             "Values that a statement deleted because it could not mask them.";
         FILTER_SPANS_FILTERED: Kind::Counter, Normal, "otelcol_processor_filter_spans_filtered",
             "Spans that a filter dropped.";
+        FILTER_POINTS_FILTERED: Kind::Counter, Normal, "otelcol_processor_filter_datapoints_filtered",
+            "Data points that a filter dropped.";
+        FILTER_LOGS_FILTERED: Kind::Counter, Normal, "otelcol_processor_filter_logs_filtered",
+            "Log records that a filter dropped.";
         FILTER_CONDITION_FAILURES: Kind::Counter, Normal, "tracegate_filter_condition_failures",
             "Items on which a condition failed and counted as not true.";
 
@@ -250,6 +254,9 @@ metrics! {
         PROBABILISTIC_COUNT_TRACES_SAMPLED: Kind::Counter, Normal,
             "otelcol_processor_probabilistic_sampler_count_traces_sampled",
             "Spans that were decided, by what decided about them.";
+        PROBABILISTIC_COUNT_LOGS_SAMPLED: Kind::Counter, Normal,
+            "otelcol_processor_probabilistic_sampler_count_logs_sampled",
+            "Log records that were decided, by what decided about them.";
         TAIL_DECIDED_BEFORE_TIME: Kind::Counter, Normal, "tracegate_tail_sampling_traces_decided_before_time",
             "Traces decided before their decision wait was over, by why they could be.";
         TAIL_STRESS_RELIEF: Kind::Gauge, Normal, "tracegate_tail_sampling_stress_relief_shards",
@@ -612,7 +619,7 @@ impl MemoryLimiterSeries {
 /// What a transform counts besides [`ProcessorSeries`].
 #[derive(Clone, Debug)]
 pub struct TransformSeries {
-    /// Spans of batches that a failed statement stopped, reason `ottl`.
+    /// Items of batches that a failed statement stopped, reason `ottl`.
     pub failed_spans: Counter,
     /// By the statement's number.
     pub statements: Vec<StatementSeries>,
@@ -632,10 +639,11 @@ impl TransformSeries {
     pub fn declare<'s>(
         schema: &mut Schema,
         processor_id: &str,
+        signal: Signal,
         statements: impl Iterator<Item = &'s str>,
     ) -> TransformSeries {
         let own = ("processor", processor_id);
-        let failed_spans = schema.counter(&PROCESSOR_FAILED_SPANS, &[own, ("reason", "ottl")]);
+        let failed_spans = failed_items(schema, processor_id, signal, "ottl");
         let statements = statements.map(|statement| {
             let labels = [own, ("statement", statement)];
             StatementSeries {
@@ -650,26 +658,31 @@ impl TransformSeries {
 /// What a filter counts besides [`ProcessorSeries`].
 #[derive(Clone, Copy, Debug)]
 pub struct FilterSeries {
-    /// Spans dropped.
-    pub spans_filtered: Counter,
+    /// Spans, data points or log records dropped.
+    pub items_filtered: Counter,
     /// Items on which a condition failed.
     pub condition_failures: Counter,
 }
 
 impl FilterSeries {
-    /// Declares the series of one filter.
-    pub fn declare(schema: &mut Schema, processor_id: &str) -> FilterSeries {
+    /// Declares the series of one filter in pipelines of one signal.
+    pub fn declare(schema: &mut Schema, processor_id: &str, signal: Signal) -> FilterSeries {
         let own = [("processor", processor_id)];
+        let filtered = match signal {
+            Signal::Traces => &FILTER_SPANS_FILTERED,
+            Signal::Metrics => &FILTER_POINTS_FILTERED,
+            Signal::Logs => &FILTER_LOGS_FILTERED,
+        };
         FilterSeries {
-            spans_filtered: schema.counter(&FILTER_SPANS_FILTERED, &own),
+            items_filtered: schema.counter(filtered, &own),
             condition_failures: schema.counter(&FILTER_CONDITION_FAILURES, &own),
         }
     }
 }
 
-/// Declares the failed spans of one processor, by why.
-pub fn failed_spans(schema: &mut Schema, processor_id: &str, reason: &str) -> Counter {
-    schema.counter(&PROCESSOR_FAILED_SPANS, &[("processor", processor_id), ("reason", reason)])
+/// Declares the failed items of one processor in pipelines of one signal, by why.
+pub fn failed_items(schema: &mut Schema, processor_id: &str, signal: Signal, reason: &str) -> Counter {
+    schema.counter(&PROCESSOR_FAILED[signal as usize], &[("processor", processor_id), ("reason", reason)])
 }
 
 /// What a batch processor counts besides [`ProcessorSeries`].
@@ -713,26 +726,27 @@ pub struct SampledSeries {
 /// What a probabilistic_sampler counts besides [`ProcessorSeries`]. As in the Collector, without a `processor` label.
 #[derive(Clone, Debug)]
 pub struct ProbabilisticSamplerSeries {
-    /// Decisions about spans, by the number of [`sampling::head::Policy`].
-    pub decisions: [SampledSeries; ProbabilisticSamplerSeries::POLICIES.len()],
+    /// Decisions about items, by the number of [`sampling::head::Policy`].
+    pub decisions: Vec<SampledSeries>,
 }
 
 impl ProbabilisticSamplerSeries {
-    /// Values of the label `policy`, in the order of [`sampling::head::Policy::ALL`].
+    /// Values of the label `policy`, in the order of [`sampling::head::Policy::ALL`]; the last of those is the name of the
+    /// attribute.
     const POLICIES: [&str; 5] =
         ["trace_id_hash", "trace_id_w3c", "sampling_randomness", "sampling_priority", "missing_randomness"];
 
-    /// Declares the series; processors share them.
-    pub fn declare(schema: &mut Schema) -> ProbabilisticSamplerSeries {
-        let mut counter = |policy, sampled| {
-            schema.counter(&PROBABILISTIC_COUNT_TRACES_SAMPLED, &[("policy", policy), ("sampled", sampled)])
+    /// Declares the series for pipelines of one signal; processors share them. Log records may be decided by an attribute.
+    pub fn declare(schema: &mut Schema, signal: Signal, attribute: Option<&str>) -> ProbabilisticSamplerSeries {
+        let metric = match signal {
+            Signal::Logs => &PROBABILISTIC_COUNT_LOGS_SAMPLED,
+            Signal::Traces | Signal::Metrics => &PROBABILISTIC_COUNT_TRACES_SAMPLED,
         };
-        ProbabilisticSamplerSeries {
-            decisions: Self::POLICIES.map(|policy| SampledSeries {
-                sampled: counter(policy, "true"),
-                not_sampled: counter(policy, "false"),
-            }),
-        }
+        let mut counter = |policy, sampled| schema.counter(metric, &[("policy", policy), ("sampled", sampled)]);
+        let policies = Self::POLICIES.into_iter().chain(attribute.filter(|_| signal == Signal::Logs));
+        let decisions = policies
+            .map(|policy| SampledSeries { sampled: counter(policy, "true"), not_sampled: counter(policy, "false") });
+        ProbabilisticSamplerSeries { decisions: decisions.collect() }
     }
 }
 
@@ -1292,11 +1306,11 @@ mod tests {
             ExporterSeries::declare(&mut schema, "otlp/jaeger", signal);
             BookSeries::declare(&mut schema, signal.name(), "otlp/jaeger", signal);
             QueueDiskSeries::declare(&mut schema, "otlp/jaeger", signal);
+            FilterSeries::declare(&mut schema, "filter", signal);
+            TransformSeries::declare(&mut schema, "transform", signal, ["traces[0]"].into_iter());
+            ProbabilisticSamplerSeries::declare(&mut schema, signal, Some("request.id"));
         }
-        FilterSeries::declare(&mut schema, "filter");
         BatchSeries::declare(&mut schema, "batch");
-        TransformSeries::declare(&mut schema, "transform", ["traces[0]"].into_iter());
-        ProbabilisticSamplerSeries::declare(&mut schema);
         TailSamplingSeries::declare(&mut schema, "tail_sampling/eu", &["errors".to_owned()]);
         BudgetSeries::declare(&mut schema);
         MeshSeries::declare(&mut schema);

@@ -7,7 +7,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use codecs::otlp::SpanIndex;
-use ottl::{Condition, Context, Environment, Fault, Paths, TraceItem, check_condition};
+use ottl::{Condition, Context, Environment, Fault, Paths, WireItem, check_condition};
 
 /// A span with what it lies in.
 #[derive(Clone, Copy, Debug)]
@@ -24,7 +24,7 @@ pub(super) struct OttlConditions {
     errors: Cell<u64>,
     environment: RefCell<Environment>,
     /// Reused between spans.
-    item: RefCell<TraceItem<'static>>,
+    item: RefCell<WireItem<'static>>,
 }
 
 /// The conditions of one policy.
@@ -71,7 +71,7 @@ impl OttlConditions {
         let mut item = self.item.take().recycle();
         item.begin_resource(span.index.resource_envelope(span.scope));
         item.begin_scope(span.index.scope_envelope(span.scope));
-        item.begin_span(span.bytes);
+        item.begin_item(span.bytes);
         let mut answers = 0;
         for policy in open {
             if self.is_met(policy, &mut item) {
@@ -82,9 +82,9 @@ impl OttlConditions {
         answers
     }
 
-    fn is_met(&self, policy: &Asked, item: &mut TraceItem<'_>) -> bool {
+    fn is_met(&self, policy: &Asked, item: &mut WireItem<'_>) -> bool {
         let environment = self.environment.borrow();
-        let holds = |condition: &Condition, item: &TraceItem<'_>| match condition.holds(item, &environment) {
+        let holds = |condition: &Condition, item: &WireItem<'_>| match condition.holds(item, &environment) {
             Ok(holds) => holds,
             Err(Fault::Nil) => false,
             Err(_) => {
@@ -98,8 +98,8 @@ impl OttlConditions {
         if policy.span_events.is_empty() {
             return false;
         }
-        (0..item.events_count()).any(|event| {
-            item.begin_event(event);
+        (0..item.parts_count()).any(|event| {
+            item.begin_part(event);
             policy.span_events.iter().any(|condition| holds(condition, item))
         })
     }

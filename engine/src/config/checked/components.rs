@@ -195,25 +195,63 @@ pub enum ProcessorKind {
     },
     /// Edits resource attributes.
     Resource(ActionSettings),
-    /// Edits attributes of spans.
+    /// Edits attributes of spans, data points and log records.
     Attributes {
-        /// Which spans.
+        /// Of which of them.
         selection: ottl::Selection,
         /// How.
         actions: ActionSettings,
     },
-    /// Drops spans and span events.
+    /// Drops spans and their events, metrics and their points, and log records.
     Filter(FilterSettings),
     /// Removes and masks attributes.
     Redaction(ottl::Redaction),
     /// Passes everything on: traces are put together where they are sampled.
     GroupByTrace,
-    /// Samples span by span.
-    ProbabilisticSampler(sampling::head::HeadSettings),
+    /// Samples span by span, or record by record.
+    ProbabilisticSampler(SamplerSettings),
     /// Samples by whole trace.
     TailSampling(sampling::settings::Settings),
-    /// Edits resources, scopes, spans and their events by statements.
+    /// Edits resources, scopes, items and their parts by statements.
     Transform(TransformSettings),
+}
+
+impl ProcessorKind {
+    /// The settings as a pipeline of `signal` needs them: without what is written for other signals.
+    pub(crate) fn for_signal(&self, signal: Signal) -> ProcessorKind {
+        match self.clone() {
+            ProcessorKind::Transform(mut settings) => {
+                settings.groups.retain(|group| group.signal == signal);
+                ProcessorKind::Transform(settings)
+            }
+            ProcessorKind::Filter(mut settings) => {
+                settings.groups.retain(|group| group.signal == signal);
+                settings.keeps.retain(|(of, _)| *of == signal);
+                ProcessorKind::Filter(settings)
+            }
+            other => other,
+        }
+    }
+}
+
+/// `probabilistic_sampler`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SamplerSettings {
+    /// What is drawn, and how.
+    pub head: sampling::head::HeadSettings,
+    /// Where log records have what decides about them.
+    pub records: RecordSettings,
+}
+
+/// What only matters to log records.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecordSettings {
+    /// `attribute_source: traceID`: the trace id is hashed where there is one.
+    pub uses_trace_id: bool,
+    /// `from_attribute`: the attribute that is hashed else.
+    pub from_attribute: Option<Vec<u8>>,
+    /// `sampling_priority`: the attribute that holds a percentage.
+    pub priority: Option<Vec<u8>>,
 }
 
 /// `transform`. Every text in it was checked: it can be read again without an error.
@@ -228,6 +266,8 @@ pub struct TransformSettings {
 /// Statements that run together on each item of their context.
 #[derive(Clone, Debug)]
 pub struct StatementGroup {
+    /// In pipelines of which signal.
+    pub signal: Signal,
     /// What they run on.
     pub context: ottl::Context,
     /// How their paths are written.
@@ -274,13 +314,22 @@ pub struct ActionSettings {
 pub struct FilterSettings {
     /// In the order in which they are asked; what one is true of is dropped.
     pub groups: Vec<ConditionGroup>,
-    /// Spans that it does not select are dropped; `None`: none.
-    pub keeps: Option<ottl::Selection>,
+    /// By signal: items that it does not select are dropped.
+    pub keeps: Vec<(Signal, ottl::Selection)>,
+}
+
+impl FilterSettings {
+    /// What selects the items of `signal` that stay; `None`: all do.
+    pub fn keeps_of(&self, signal: Signal) -> Option<&ottl::Selection> {
+        self.keeps.iter().find(|(of, _)| *of == signal).map(|(_, selection)| selection)
+    }
 }
 
 /// Conditions that are asked together of each item of their context; one of them must be true.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConditionGroup {
+    /// In pipelines of which signal.
+    pub signal: Signal,
     /// What they are asked of.
     pub context: ottl::Context,
     /// How their paths are written.

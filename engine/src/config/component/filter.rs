@@ -1,9 +1,10 @@
-//! `processors.filter`: conditions under which spans and their events are dropped.
+//! `processors.filter`: conditions under which spans, metrics and log records, and the parts of them, are dropped.
 //!
 //! Three ways to write them, as in the Collector: `trace_conditions`, whose paths name their context, as a list or in
-//! groups; `traces` with a list for each context; and `spans` with `include` and `exclude`.
+//! groups; `traces` with a list for each context; and `spans` with `include` and `exclude`. So for each signal.
 
-use ottl::{Context, Paths};
+use codecs::otlp::Signal;
+use ottl::{Context, Paths, Selection};
 
 use super::{properties, transform};
 use crate::config::checked::{ConditionGroup, ErrorMode, FilterSettings, ProcessorKind};
@@ -14,30 +15,56 @@ use crate::config::yaml::Value;
 /// Most conditions of one processor: each is asked of every item.
 const CONDITIONS_MAX: usize = 512;
 
+/// How the conditions of one signal are written.
+struct Form {
+    signal: Signal,
+    /// The newer form.
+    conditions: &'static str,
+    /// The older one, a list for each context.
+    by_context: &'static str,
+    lists: &'static [(&'static str, Context)],
+    /// The oldest one, `include` and `exclude` below this key.
+    properties: &'static str,
+    selection: fn(&Section<'_>) -> Option<Selection>,
+}
+
+const FORMS: [Form; 3] = [
+    Form {
+        signal: Signal::Traces,
+        conditions: "trace_conditions",
+        by_context: "traces",
+        lists: &[("resource", Context::Resource), ("span", Context::Span), ("spanevent", Context::SpanEvent)],
+        properties: "spans",
+        selection: properties::selection,
+    },
+    Form {
+        signal: Signal::Metrics,
+        conditions: "metric_conditions",
+        by_context: "metrics",
+        lists: &[("resource", Context::Resource), ("metric", Context::Metric), ("datapoint", Context::DataPoint)],
+        properties: "metrics",
+        selection: properties::metric_selection,
+    },
+    Form {
+        signal: Signal::Logs,
+        conditions: "log_conditions",
+        by_context: "logs",
+        lists: &[("resource", Context::Resource), ("log_record", Context::Log)],
+        properties: "logs",
+        selection: properties::record_selection,
+    },
+];
+
 /// Reads the settings.
 pub(crate) fn check(field: &Field<'_>) -> Option<ProcessorKind> {
     let section = field.section()?;
     let error_mode = statements::error_mode(&section, ErrorMode::Ignore);
-    // Those of other signals are for pipelines of theirs.
-    section.ignored(&["metrics", "logs", "profiles", "metric_conditions", "log_conditions", "profile_conditions"]);
-    let mut groups = Vec::new();
-    let by_context = section.section("traces").is_some_and(|traces| by_context(&traces, error_mode, &mut groups));
-    let inferred = section.field("trace_conditions").filter(|list| !list.node.is_null());
-    if let Some(list) = &inferred {
-        conditions(list, error_mode, &mut groups);
-        if by_context {
-            list.error("both `trace_conditions` and `traces` are given", "move all conditions to `trace_conditions`");
-        }
+    section.ignored(&["profiles", "profile_conditions"]);
+    let (mut groups, mut keeps) = (Vec::new(), Vec::new());
+    for form in &FORMS {
+        of_signal(&section, form, error_mode, &mut groups, &mut keeps);
     }
-    let keeps = section.section("spans").and_then(|spans| {
-        let selection = properties::selection(&spans)?;
-        if by_context {
-            spans
-                .error("both `traces` and `spans` are given", "write `spans` as conditions: `name == \"GET /health\"`");
-        }
-        (!selection.is_everything()).then_some(selection)
-    });
-    if groups.iter().map(|group| group.conditions.len()).sum::<usize>() > CONDITIONS_MAX {
+    if groups.iter().map(|group: &ConditionGroup| group.conditions.len()).sum::<usize>() > CONDITIONS_MAX {
         section.error(format!("more than {CONDITIONS_MAX} conditions"), "combine some of them by `or`");
         return None;
     }
@@ -45,25 +72,58 @@ pub(crate) fn check(field: &Field<'_>) -> Option<ProcessorKind> {
         section
             .warning("there is no condition; nothing is dropped", "add `trace_conditions:` with a list of conditions");
     }
-    // As in the Collector, conditions win over properties.
-    let keeps = keeps.filter(|_| inferred.is_none());
     Some(ProcessorKind::Filter(FilterSettings { groups, keeps }))
 }
 
-/// `traces: {resource, span, spanevent}`; returns whether any list is there.
-fn by_context(traces: &Section<'_>, error_mode: ErrorMode, groups: &mut Vec<ConditionGroup>) -> bool {
-    let lists = [("resource", Context::Resource), ("span", Context::Span), ("spanevent", Context::SpanEvent)];
+fn of_signal(
+    section: &Section<'_>,
+    form: &Form,
+    error_mode: ErrorMode,
+    groups: &mut Vec<ConditionGroup>,
+    keeps: &mut Vec<(Signal, Selection)>,
+) {
+    let Form { signal, by_context, conditions, .. } = form;
+    let older = section.section(by_context);
+    let is_by_context = older.as_ref().is_some_and(|older| lists(older, form, error_mode, groups));
+    let newer = section.field(conditions).filter(|list| !list.node.is_null());
+    if let Some(list) = &newer {
+        all_conditions(list, *signal, error_mode, groups);
+        if is_by_context {
+            list.error(
+                format!("both `{conditions}` and `{by_context}` are given"),
+                format!("move all conditions to `{conditions}`"),
+            );
+        }
+    }
+    let oldest = if form.properties == *by_context { older } else { section.section(form.properties) };
+    let selection = oldest.and_then(|oldest| {
+        let selection = (form.selection)(&oldest)?;
+        if is_by_context && !selection.is_everything() {
+            let (properties, help) = match form.signal {
+                Signal::Traces => ("`spans`", "write `spans` as conditions: `name == \"GET /health\"`"),
+                _ => ("`include` or `exclude`", "write all of them as conditions"),
+            };
+            oldest.error(format!("both `{by_context}` and {properties} are given"), help);
+        }
+        (!selection.is_everything()).then_some(selection)
+    });
+    // As in the Collector, conditions win over properties.
+    keeps.extend(selection.filter(|_| newer.is_none()).map(|selection| (*signal, selection)));
+}
+
+/// `traces: {resource, span, spanevent}` and so on; returns whether any list is there.
+fn lists(section: &Section<'_>, form: &Form, error_mode: ErrorMode, groups: &mut Vec<ConditionGroup>) -> bool {
     let mut is_given = false;
-    for (key, context) in lists {
-        let Some(list) = traces.field(key).filter(|list| !list.node.is_null()) else { continue };
+    for (key, context) in form.lists {
+        let Some(list) = section.field(key).filter(|list| !list.node.is_null()) else { continue };
         is_given = true;
-        groups.extend(group_of(&list.items(), context, Paths::Bare, error_mode));
+        groups.extend(group_of(&list.items(), form.signal, *context, Paths::Bare, error_mode));
     }
     is_given
 }
 
-/// `trace_conditions`: all conditions, or all groups.
-fn conditions(list: &Field<'_>, error_mode: ErrorMode, groups: &mut Vec<ConditionGroup>) {
+/// `trace_conditions` and so on: all conditions, or all groups.
+fn all_conditions(list: &Field<'_>, signal: Signal, error_mode: ErrorMode, groups: &mut Vec<ConditionGroup>) {
     let items = list.items();
     let is_group = |item: &Field<'_>| matches!(item.node.value, Value::Map(_));
     let structured = items.first().is_some_and(is_group);
@@ -73,39 +133,45 @@ fn conditions(list: &Field<'_>, error_mode: ErrorMode, groups: &mut Vec<Conditio
             "put the conditions into a group of their own: `- conditions: [...]`",
         );
     } else if structured {
-        groups.extend(items.iter().filter_map(|item| group(item, error_mode)));
-    } else if let Some(context) = (!items.is_empty()).then(|| inferred(&items)).flatten() {
-        groups.extend(group_of(&items, context, Paths::Prefixed, error_mode));
+        groups.extend(items.iter().filter_map(|item| group(item, signal, error_mode)));
+    } else if let Some(context) = (!items.is_empty()).then(|| inferred(&items, signal)).flatten() {
+        groups.extend(group_of(&items, signal, context, Paths::Prefixed, error_mode));
     }
 }
 
-fn group(field: &Field<'_>, error_mode: ErrorMode) -> Option<ConditionGroup> {
+fn group(field: &Field<'_>, signal: Signal, error_mode: ErrorMode) -> Option<ConditionGroup> {
     let section = field.section()?;
     let error_mode = statements::error_mode(&section, error_mode);
     let items = section.field("conditions").map(|list| list.items()).unwrap_or_default();
     if items.is_empty() {
         section.error("the group has no condition", "add `conditions:` with a list of conditions");
     }
-    match transform::context(&section) {
-        transform::Written::Is(context) => group_of(&items, context, Paths::Bare, error_mode),
-        transform::Written::Not => group_of(&items, inferred(&items)?, Paths::Prefixed, error_mode),
+    match transform::context(&section, signal) {
+        transform::Written::Is(context) => group_of(&items, signal, context, Paths::Bare, error_mode),
+        transform::Written::Not => group_of(&items, signal, inferred(&items, signal)?, Paths::Prefixed, error_mode),
         transform::Written::Wrong => None,
     }
 }
 
 /// `None` if there is none, or one was reported.
-fn group_of(items: &[Field<'_>], context: Context, paths: Paths, error_mode: ErrorMode) -> Option<ConditionGroup> {
+fn group_of(
+    items: &[Field<'_>],
+    signal: Signal,
+    context: Context,
+    paths: Paths,
+    error_mode: ErrorMode,
+) -> Option<ConditionGroup> {
     // Each is looked at, so that one run reports everything.
     let checked: Vec<Option<String>> = items.iter().map(|item| statements::condition(item, context, paths)).collect();
     let conditions: Vec<String> = checked.into_iter().collect::<Option<_>>()?;
-    (!conditions.is_empty()).then_some(ConditionGroup { context, paths, error_mode, conditions })
+    (!conditions.is_empty()).then_some(ConditionGroup { signal, context, paths, error_mode, conditions })
 }
 
 /// The lowest context that the conditions name: the one they all can be asked in.
-fn inferred(items: &[Field<'_>]) -> Option<Context> {
+fn inferred(items: &[Field<'_>], signal: Signal) -> Option<Context> {
     let texts: Vec<String> = items.iter().map(Field::text).collect::<Option<_>>()?;
     match ottl::infer_group_context([], texts.iter().map(String::as_str)) {
-        Ok(context) => Some(context),
+        Ok(context) => transform::fitting(items.first()?, context, signal),
         Err((at, mistake)) => statements::wrong(items.get(at)?, &texts[at], &mistake),
     }
 }

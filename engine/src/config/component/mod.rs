@@ -26,7 +26,7 @@ pub(crate) mod otlp_exporter;
 pub(crate) mod otlp_receiver;
 pub(crate) mod pprof;
 pub(crate) mod probabilistic_sampler;
-mod properties;
+pub(crate) mod properties;
 pub(crate) mod redaction;
 pub(crate) mod remote_write;
 pub(crate) mod resource;

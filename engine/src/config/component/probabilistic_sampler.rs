@@ -1,9 +1,9 @@
-//! `processors.probabilistic_sampler`: which share of the spans is kept, and how the share is drawn.
+//! `processors.probabilistic_sampler`: which share of the spans or log records is kept, and how the share is drawn.
 
 use sampling::consistent::{DIGITS_MAX, PROBABILITY_MIN};
 use sampling::head::{HeadSampler, HeadSettings, Mode};
 
-use crate::config::checked::ProcessorKind;
+use crate::config::checked::{ProcessorKind, RecordSettings, SamplerSettings};
 use crate::config::section::{Field, Section};
 
 const MODES: [(&str, Mode); 3] =
@@ -40,8 +40,8 @@ pub(crate) fn check(field: &Field<'_>) -> Option<ProcessorKind> {
             "nothing will be kept: raise it to 0.0062 or more, or write `mode: proportional`",
         );
     }
-    for_log_records(&section);
-    Some(ProcessorKind::ProbabilisticSampler(settings))
+    let records = for_log_records(&section);
+    Some(ProcessorKind::ProbabilisticSampler(SamplerSettings { head: settings, records }))
 }
 
 fn percentage(section: &Section<'_>) -> Option<f32> {
@@ -68,8 +68,11 @@ fn percentage(section: &Section<'_>) -> Option<f32> {
 }
 
 /// Keys that only matter to log records; in a traces pipeline they change nothing, as in the Collector.
-fn for_log_records(section: &Section<'_>) {
-    section.choice("attribute_source", &[("traceID", ()), ("record", ())], ());
-    section.text("from_attribute");
-    section.text("sampling_priority");
+fn for_log_records(section: &Section<'_>) -> RecordSettings {
+    let named = |key| section.text(key).filter(|text| !text.is_empty()).map(String::into_bytes);
+    RecordSettings {
+        uses_trace_id: section.choice("attribute_source", &[("traceID", true), ("record", false)], true),
+        from_attribute: named("from_attribute"),
+        priority: named("sampling_priority"),
+    }
 }

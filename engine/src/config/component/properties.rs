@@ -1,9 +1,10 @@
 //! `include` and `exclude`: items by their properties, as `attributes` and the older form of `filter` have them.
 
-use ottl::{AttributeTest, LibraryTest, Properties, Selection, Texts, Value, ValueTest};
+use codecs::otlp::Signal;
+use ottl::{AttributeTest, LibraryTest, Properties, Selection, SeverityTest, Texts, Value, ValueTest};
 
 use super::actions;
-use crate::config::section::{Field, Idle, Section};
+use crate::config::section::{Field, Section};
 
 /// Most values of one property; each may be searched for in every item.
 const VALUES_MAX: usize = 1024;
@@ -19,52 +20,177 @@ enum Match {
     Regexp,
 }
 
-/// Reads `include` and `exclude` of a processor for spans.
+/// Reads `include` and `exclude` with all properties there are.
 pub(crate) fn selection(section: &Section<'_>) -> Option<Selection> {
+    selection_by(section, properties)
+}
+
+/// Reads `include` and `exclude`, each by `read`.
+fn selection_by(section: &Section<'_>, read: fn(&Field<'_>) -> Option<Properties>) -> Option<Selection> {
     let both = ["include", "exclude"].map(|key| match section.field(key).filter(|field| !field.node.is_null()) {
-        Some(field) => properties(&field).map(Some),
+        Some(field) => read(&field).map(Some),
         None => Some(None),
     });
     let [include, exclude] = both;
     Some(Selection { include: include?, exclude: exclude? })
 }
 
+/// The names of properties in `selection` that items of `signal` do not have.
+pub(crate) fn of_other_signals(selection: &Selection, signal: Signal) -> Vec<&'static str> {
+    let mut found = Vec::new();
+    for properties in selection.include.iter().chain(&selection.exclude) {
+        let owners = [
+            ("span_names", properties.span_names.is_some(), Signal::Traces),
+            ("span_kinds", properties.span_kinds.is_some(), Signal::Traces),
+            ("metric_names", properties.metric_names.is_some(), Signal::Metrics),
+            ("log_bodies", properties.log_bodies.is_some(), Signal::Logs),
+            ("log_severity_texts", properties.severity_texts.is_some(), Signal::Logs),
+            ("log_severity_number", properties.severity.is_some(), Signal::Logs),
+        ];
+        found.extend(owners.iter().filter(|owner| owner.1 && owner.2 != signal).map(|owner| owner.0));
+    }
+    found.dedup();
+    found
+}
+
 fn properties(field: &Field<'_>) -> Option<Properties> {
     let section = field.section()?;
-    // A cache of answers, which nobody needs where a pattern costs less than a look into it.
-    if let Some(regexp) = section.section("regexp") {
-        regexp.boolean("cacheenabled", false);
-        regexp.u32("cachemaxnumentries", 0, 0);
-    }
-    for key in ["log_bodies", "log_severity_texts", "log_severity_number", "metric_names"] {
-        section.unsupported(key, Idle::Zero, "matching logs and metrics", "remove it: spans have none of these");
-    }
-    let given =
-        ["services", "span_names", "span_kinds", "attributes", "resources", "libraries"].map(|key| section.field(key));
-    if given.iter().flatten().all(|field| field.items().is_empty()) {
-        let help = "add one of services, span_names, span_kinds, attributes, resources and libraries";
-        section.error("nothing is asked of a span", help);
+    cache(&section);
+    let keys = [
+        "services",
+        "span_names",
+        "span_kinds",
+        "metric_names",
+        "log_bodies",
+        "log_severity_texts",
+        "attributes",
+        "resources",
+        "libraries",
+    ];
+    let given = keys.map(|key| section.field(key));
+    let severity = section.field("log_severity_number").filter(|field| !field.node.is_null());
+    if severity.is_none() && given.iter().flatten().all(|field| field.items().is_empty()) {
+        let help = format!("add one of {} and log_severity_number", keys.join(", "));
+        section.error("nothing is asked of an item", help);
     }
     let kind = match_type(&section);
-    let [services, span_names, span_kinds, attributes, resources, libraries] = given;
+    let [services, span_names, span_kinds, metric_names, log_bodies, severity_texts, attributes, resources, libraries] =
+        given;
     let kind = kind?;
     if let (Match::Strict, Some(kinds)) = (kind, &span_kinds) {
         known_kinds(kinds);
     }
-    let list = |field: Option<Field<'_>>| field.map_or(Some(None), |field| texts(kind, &field));
-    let tests = |field: Option<Field<'_>>| field.map_or(Some(Vec::new()), |field| attribute_tests(kind, &field));
+    let list = |field: Option<Field<'_>>| list(kind, field);
+    let tests = |field: Option<Field<'_>>| tests(kind, field);
     let libraries = libraries.map_or(Some(Vec::new()), |field| all(&field, |item| library(kind, item)));
+    let severity = severity.map_or(Some(None), |field| severity_test(&field).map(Some));
     // Each is looked at, so that one run reports everything.
     let (services, span_names, span_kinds) = (list(services), list(span_names), list(span_kinds));
+    let (metric_names, log_bodies, severity_texts) = (list(metric_names), list(log_bodies), list(severity_texts));
     let (attributes, resources) = (tests(attributes), tests(resources));
     Some(Properties {
         services: services?,
         span_names: span_names?,
         span_kinds: span_kinds?,
+        metric_names: metric_names?,
+        log_bodies: log_bodies?,
+        severity_texts: severity_texts?,
+        severity: severity?,
         attributes: attributes?,
         resources: resources?,
         libraries: libraries?,
     })
+}
+
+/// Reads `include` and `exclude` of the older form of `filter` for logs, which has names of its own.
+pub(crate) fn record_selection(section: &Section<'_>) -> Option<Selection> {
+    selection_by(section, |field| {
+        let section = field.section()?;
+        let kind = match_type(&section);
+        let keys = ["resource_attributes", "record_attributes", "severity_texts", "bodies"];
+        let given = keys.map(|key| section.field(key));
+        let severity = section.field("severity_number").filter(|field| !field.node.is_null());
+        if severity.is_none() && given.iter().flatten().all(|field| field.items().is_empty()) {
+            section
+                .error("nothing is asked of a log record", format!("add one of {}, severity_number", keys.join(", ")));
+        }
+        let [resources, attributes, severity_texts, log_bodies] = given;
+        let kind = kind?;
+        let (resources, attributes) = (tests(kind, resources), tests(kind, attributes));
+        let (severity_texts, log_bodies) = (list(kind, severity_texts), list(kind, log_bodies));
+        let severity = severity.map_or(Some(None), |field| severity_test(&field).map(Some));
+        Some(Properties {
+            resources: resources?,
+            attributes: attributes?,
+            severity_texts: severity_texts?,
+            log_bodies: log_bodies?,
+            severity: severity?,
+            ..Properties::default()
+        })
+    })
+}
+
+/// The same for metrics.
+pub(crate) fn metric_selection(section: &Section<'_>) -> Option<Selection> {
+    selection_by(section, |field| {
+        let section = field.section()?;
+        cache(&section);
+        let kind = match_type(&section);
+        let (names, resources) = (section.field("metric_names"), section.field("resource_attributes"));
+        if [&names, &resources].into_iter().flatten().all(|field| field.items().is_empty()) {
+            section.error("nothing is asked of a metric", "add `metric_names` or `resource_attributes`");
+        }
+        let kind = kind?;
+        let (metric_names, resources) = (list(kind, names), tests(kind, resources));
+        Some(Properties { metric_names: metric_names?, resources: resources?, ..Properties::default() })
+    })
+}
+
+/// A cache of answers, which nobody needs where a pattern costs less than a look into it.
+fn cache(section: &Section<'_>) {
+    if let Some(regexp) = section.section("regexp") {
+        regexp.boolean("cacheenabled", false);
+        regexp.u32("cachemaxnumentries", 0, 0);
+    }
+}
+
+fn list(kind: Match, field: Option<Field<'_>>) -> Option<Option<Texts>> {
+    field.map_or(Some(None), |field| texts(kind, &field))
+}
+
+fn tests(kind: Match, field: Option<Field<'_>>) -> Option<Vec<AttributeTest>> {
+    field.map_or(Some(Vec::new()), |field| attribute_tests(kind, &field))
+}
+
+/// `{min: NUMBER or NAME, match_undefined: BOOL}`.
+fn severity_test(field: &Field<'_>) -> Option<SeverityTest> {
+    let section = field.section()?;
+    let matches_undefined = section.boolean("match_undefined", false);
+    let Some(least) = section.field("min").filter(|field| !field.node.is_null()) else {
+        section.error("`min` is missing", "add `min:` with a severity, from 1 (TRACE) to 24 (FATAL4), or its name");
+        return None;
+    };
+    let text = least.written();
+    let number = text.parse().ok().filter(|number| (1..=24).contains(number)).or_else(|| severity_named(text));
+    if number.is_none() {
+        least.expected("a severity", "write a number from 1 (TRACE) to 24 (FATAL4), or a name such as WARN");
+    }
+    Some(SeverityTest { least: number?, matches_undefined })
+}
+
+/// `INFO` is 9, `INFO2` is 10.
+fn severity_named(name: &str) -> Option<i64> {
+    const NAMES: [&str; 6] = ["TRACE", "DEBUG", "INFO", "WARN", "ERROR", "FATAL"];
+    let upper = name.to_ascii_uppercase();
+    let place = NAMES.iter().position(|known| upper.starts_with(known))?;
+    let step = match &upper[NAMES[place].len()..] {
+        "" => 1,
+        "2" => 2,
+        "3" => 3,
+        "4" => 4,
+        _ => return None,
+    };
+    Some(4 * place as i64 + step)
 }
 
 fn match_type(section: &Section<'_>) -> Option<Match> {
