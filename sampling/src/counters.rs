@@ -49,7 +49,7 @@ pub struct Counters {
     pub traces_cut: u64,
     /// Spans of which a condition could not be asked because it failed, and whose policy counts that.
     pub evaluation_errors: u64,
-    /// Verdicts per policy, in the order of the settings. Spans without a trace id are not counted here.
+    /// Verdicts per policy, by its number: its place in the settings, unless it was given another. Spans without a trace id are not counted here.
     pub policies: Vec<Verdicts>,
     /// How long after their deadline traces were decided.
     pub lateness: Lateness,

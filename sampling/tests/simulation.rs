@@ -26,7 +26,7 @@ use common::twin::{FIRST_REASON, Memory, PATTERNS, Twin};
 use common::{Attributes, ERRORS, SECOND, Span, contents, named, request, resource, settings, take, with_parent};
 use sampling::release::CUT_MARK;
 use sampling::settings::{AttributeTest, CompositePart, Number, Pattern, Rule, Settings};
-use sampling::{Counters, Limits, Release, Sampler, Select, SharedRates};
+use sampling::{Counters, Limits, Release, Rulebook, Sampler, Select, SharedRates};
 
 const MS: u64 = 1_000_000;
 const SEEDS: Range<u64> = 0..400;
@@ -78,8 +78,12 @@ struct World {
 #[derive(Debug)]
 enum Event {
     Arrive(Vec<Span>),
-    Decide { spans_max: usize },
+    Decide {
+        spans_max: usize,
+    },
     Shrink,
+    /// Other rules for traces that begin from now on.
+    ChangeRules(Box<Settings>),
 }
 
 impl World {
@@ -92,7 +96,9 @@ impl World {
         let giant_bytes = if chance.one_in(3) { chance.within(2_000..200_000) } else { 1 << 40 };
         let scopes_max = if chance.one_in(4) { 2 } else { 1_000 };
         let budget_bytes = chance.maybe(6, 900_000..2_000_000).map(|bytes| bytes as usize);
-        let events = any_events(&mut chance);
+        let mut events = any_events(&mut chance);
+        // Of a seed's other numbers, so that its world is the same but for its rules.
+        change_rules(&mut Chance(!seed), &settings, &mut events);
         Self { settings, memory, limits: Limits { scopes_max, giant_bytes }, shards, budget_bytes, events }
     }
 
@@ -125,6 +131,37 @@ fn any_settings(chance: &mut Chance) -> Settings {
         drop_pending_in_drain: chance.one_in(10),
         sample_on_first_match: chance.one_in(3),
         ..settings(&rules)
+    }
+}
+
+/// Puts changes of the rules between the events of some worlds. What belongs to the sampler stays as it is; a policy may
+/// stay, too.
+fn change_rules(chance: &mut Chance, first: &Settings, events: &mut Vec<(u64, Event)>) {
+    let changes = if chance.one_in(3) { chance.within(1..8) } else { 0 };
+    // In some worlds traces wait for long, so that many generations have some at the same time.
+    let is_slow = chance.one_in(2);
+    let mut before = first.clone();
+    for _ in 0..changes {
+        let mut settings = Settings {
+            decide_when_certain: first.decide_when_certain,
+            traces_max: first.traces_max,
+            block_on_overflow: first.block_on_overflow,
+            kept_memory_bytes: first.kept_memory_bytes,
+            dropped_memory_bytes: first.dropped_memory_bytes,
+            drop_pending_in_drain: first.drop_pending_in_drain,
+            ..any_settings(chance)
+        };
+        if is_slow {
+            settings.decision_wait_ns = chance.within(15_000..60_000) * MS;
+            (settings.decision_wait_after_root_ns, settings.complete_quiet_ns) = (None, None);
+        }
+        if chance.one_in(2) {
+            settings.policies[0] = chance.of(&before.policies);
+        }
+        let place = chance.below(events.len() as u64) as usize;
+        let at_ns = events[place].0;
+        events.insert(place, (at_ns, Event::ChangeRules(Box::new(settings.clone()))));
+        before = settings;
     }
 }
 
@@ -324,6 +361,13 @@ struct Run<'a> {
     twin: Twin,
     twin_kept: Vec<(Span, u16)>,
     arrived: Vec<Span>,
+    /// Of the rules in force.
+    rates: SharedRates,
+    settings: Settings,
+    /// Policies so far: each change numbers its own.
+    policies: u16,
+    rules_changed: u64,
+    changes_waited: u64,
 }
 
 impl<'a> Run<'a> {
@@ -342,6 +386,11 @@ impl<'a> Run<'a> {
             twin: Twin::new(&world.settings, world.memory, world.limits.giant_bytes),
             twin_kept: Vec::new(),
             arrived: Vec::new(),
+            rates,
+            settings: world.settings.clone(),
+            policies: world.settings.policies.len() as u16,
+            rules_changed: 0,
+            changes_waited: 0,
         }
     }
 
@@ -361,6 +410,7 @@ impl<'a> Run<'a> {
                     }
                 }
                 Event::Shrink => self.nodes.iter_mut().for_each(|node| while node.sampler.shrink(now_ns) {}),
+                Event::ChangeRules(settings) => self.change_rules(settings),
             }
             self.check_limits(now_ns);
         }
@@ -384,6 +434,26 @@ impl<'a> Run<'a> {
             node.arrive(now_ns, &own);
         }
         spans.iter().for_each(|span| self.twin.insert(span));
+    }
+
+    /// On all shards, or on none: where four generations are at work there is no room for another.
+    fn change_rules(&mut self, settings: &Settings) {
+        if !self.nodes.iter_mut().all(|node| node.sampler.may_change_rules()) {
+            self.changes_waited += 1;
+            return;
+        }
+        let rates = self.rates.following(&self.settings, settings);
+        let first = self.policies;
+        self.policies += settings.policies.len() as u16;
+        let numbers: Vec<u16> = (first..self.policies).collect();
+        let share = settings.share_of(self.world.shards);
+        for node in &mut self.nodes {
+            node.sampler.change_rules(Rulebook { settings: &share, numbers: &numbers, rates: &rates });
+            assert!(node.sampler.generations() <= 4);
+        }
+        self.twin.change_rules(settings, &numbers);
+        (self.rates, self.settings) = (rates, settings.clone());
+        self.rules_changed += 1;
     }
 
     fn check_limits(&mut self, now_ns: u64) {
@@ -502,6 +572,8 @@ struct Summary {
     late: u64,
     after_an_early_decision: u64,
     relieved: u64,
+    rules_changed: u64,
+    changes_waited: u64,
 }
 
 impl Summary {
@@ -511,7 +583,7 @@ impl Summary {
         }
     }
 
-    fn numbers(&mut self) -> [&mut u64; 13] {
+    fn numbers(&mut self) -> [&mut u64; 15] {
         [
             &mut self.worlds,
             &mut self.spans,
@@ -526,6 +598,8 @@ impl Summary {
             &mut self.late,
             &mut self.after_an_early_decision,
             &mut self.relieved,
+            &mut self.rules_changed,
+            &mut self.changes_waited,
         ]
     }
 
@@ -565,6 +639,8 @@ fn run(seeds: Range<u64>, step: usize) -> Summary {
         run.play();
         summary.worlds += 1;
         run.nodes.iter().for_each(|node| summary.count(&world, node.sampler.counters()));
+        summary.rules_changed += run.rules_changed;
+        summary.changes_waited += run.changes_waited;
         drop(named);
     }
     summary

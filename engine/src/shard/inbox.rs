@@ -1,5 +1,6 @@
 //! What the control thread may ask of a shard. Asked through a bounded queue, answered between two batches.
 
+use super::reconfigure::Successor;
 use super::runtime::Socket;
 use crate::connector::span_metrics::{Forgotten, Snapshot};
 use crate::exporter::memory::KeptTrace;
@@ -30,6 +31,10 @@ pub enum Command {
     Forget(usize, Arc<Forgotten>),
     /// How traces were decided whose ids begin with these digits, with the number of the pipeline.
     Explain(Arc<str>, oneshot::Sender<Vec<(usize, Explanation)>>),
+    /// Whether every node that another configuration changes can take it now.
+    MayReconfigure(Arc<Successor>, oneshot::Sender<bool>),
+    /// Another configuration; answered when it is in force. Asked only after all shards have said that they may.
+    Reconfigure(Arc<Successor>, oneshot::Sender<()>),
     /// A step of the drain; answered when the shard has reached it.
     Drain(DrainStep, oneshot::Sender<()>),
 }

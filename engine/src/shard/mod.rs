@@ -24,6 +24,7 @@ pub mod owner;
 pub mod parcel;
 pub mod pipelines;
 pub mod placement;
+pub mod reconfigure;
 pub mod ring;
 #[cfg(test)]
 mod ring_model;
