@@ -137,9 +137,9 @@ fn any_settings(chance: &mut Chance) -> Settings {
 /// Puts changes of the rules between the events of some worlds. What belongs to the sampler stays as it is; a policy may
 /// stay, too.
 fn change_rules(chance: &mut Chance, first: &Settings, events: &mut Vec<(u64, Event)>) {
-    let changes = if chance.one_in(3) { chance.within(1..8) } else { 0 };
     // In some worlds traces wait for long, so that many generations have some at the same time.
     let is_slow = chance.one_in(2);
+    let changes = if chance.one_in(3) { chance.within(if is_slow { 8..24 } else { 1..8 }) } else { 0 };
     let mut before = first.clone();
     for _ in 0..changes {
         let mut settings = Settings {

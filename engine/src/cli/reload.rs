@@ -281,3 +281,63 @@ fn unix_ms() -> u64 {
     let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    fn gateway(wait: &str) -> String {
+        format!(
+            "receivers: {{otlp: {{protocols: {{grpc: }}}}}}\nprocessors: {{batch: {{timeout: {wait}}}}}\nexporters: {{nop: }}\n\
+             service: {{pipelines: {{traces: {{receivers: [otlp], processors: [batch], exporters: [nop]}}}}}}\n"
+        )
+    }
+
+    fn origin(path: &Path) -> Origin {
+        let arguments = ConfigArguments { config: vec![path.display().to_string()], set: Vec::new() };
+        Origin { arguments, look_up: config::look_up, machine: config::Machine { memory_bytes: 1 << 30 } }
+    }
+
+    #[test]
+    fn a_symbolic_link_that_is_swapped_is_seen_though_no_file_was_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let in_folder = |name: &str| folder.path().join(name);
+        for (name, wait) in [("v1", "1s"), ("v2", "2s")] {
+            std::fs::create_dir(in_folder(name)).unwrap();
+            std::fs::write(in_folder(name).join("gateway.yaml"), gateway(wait)).unwrap();
+        }
+        std::os::unix::fs::symlink("v1", in_folder("..data")).unwrap();
+        std::os::unix::fs::symlink("..data/gateway.yaml", in_folder("gateway.yaml")).unwrap();
+        let origin = origin(&in_folder("gateway.yaml"));
+        let reading = origin.read().unwrap();
+        assert!(reading.loaded.config.is_some());
+        assert!(origin.look(&reading.texts) == reading.texts);
+        std::os::unix::fs::symlink("v2", in_folder("next")).unwrap();
+        std::fs::rename(in_folder("next"), in_folder("..data")).unwrap();
+        assert!(origin.look(&reading.texts) != reading.texts);
+        let again = origin.read().unwrap();
+        let (old, new) = (reading.loaded, again.loaded);
+        let (old_tree, new_tree) = (old.tree().unwrap(), new.tree().unwrap());
+        let change = Change::between((&old_tree, &old.config.unwrap()), (&new_tree, &new.config.unwrap()));
+        assert_eq!((change.processors, change.restart), (vec![0], Vec::new()));
+    }
+
+    #[test]
+    fn files_that_values_name_are_looked_at_and_a_missing_one_is_a_change() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, wait) = (folder.path().join("gateway.yaml"), folder.path().join("wait"));
+        std::fs::write(&wait, "1s").unwrap();
+        std::fs::write(&path, gateway(&format!("'${{file:{}}}'", wait.display()))).unwrap();
+        let origin = origin(&path);
+        let reading = origin.read().unwrap();
+        assert!(reading.loaded.config.is_some(), "{}", config::render(&reading.loaded.diagnostics, false));
+        std::fs::write(&wait, "2s").unwrap();
+        assert!(origin.look(&reading.texts) != reading.texts);
+        std::fs::write(&wait, "1s").unwrap();
+        assert!(origin.look(&reading.texts) == reading.texts);
+        std::fs::remove_file(&path).unwrap();
+        assert!(origin.look(&reading.texts) != reading.texts);
+        assert!(origin.read().is_err());
+    }
+}
