@@ -76,7 +76,10 @@ impl Origin {
     /// The same files as they are now.
     fn look(&self, known: &Texts) -> Texts {
         let read = |name: &String| match self.arguments.config.contains(name) {
-            true => config::file_of(name).and_then(|path| std::fs::read(path).ok()),
+            true => match config::read_sources(&[name], &[]).ok().and_then(|mut sources| sources.pop()) {
+                Some(Source::File { text, .. }) => Some(text.into_bytes()),
+                _ => None,
+            },
             false => (self.look_up)(name).map(String::into_bytes),
         };
         known.keys().map(|name| (name.clone(), read(name))).collect()

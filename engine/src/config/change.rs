@@ -67,20 +67,23 @@ impl Change {
         let mut paths = Vec::new();
         compare(&old.0.0, &new.0.0, &mut Vec::new(), &mut paths);
         let mut change = Change { is_any: !paths.is_empty(), ..Change::default() };
-        if change.is_any && order(old.1) != order(new.1) {
-            change.restart.push("the order of `service.pipelines`".to_owned());
-        }
+        // Receivers keep of a request what processors ask of its sender; they do not change.
+        let wanted = |config: &Config| config.receivers.iter().map(|it| it.wanted.clone()).collect::<Vec<_>>();
+        let asks_for_the_same = wanted(old.1) == wanted(new.1);
         for path in &paths {
             match effect(path, old.1, new.1) {
                 Effect::None => {}
-                Effect::Processor(id) => {
+                Effect::Processor(id) if asks_for_the_same => {
                     let processors = new.1.processors.iter().enumerate();
                     let numbers = processors.filter(|(_, it)| it.id.to_string() == *id).map(|(number, _)| number);
                     let news: Vec<usize> = numbers.filter(|number| !change.processors.contains(number)).collect();
                     change.processors.extend(news);
                 }
-                Effect::Restart => change.restart.push(shown(path)),
+                Effect::Processor(_) | Effect::Restart => change.restart.push(shown(path)),
             }
+        }
+        if change.is_any && change.restart.is_empty() && order(old.1) != order(new.1) {
+            change.restart.push("the order of `service.pipelines`".to_owned());
         }
         change
     }
@@ -288,6 +291,23 @@ service: {pipelines: {traces: {receivers: [otlp], processors: [memory_limiter, t
             &[],
             &["service.pipelines.traces.processors[1]", "service.pipelines.traces.processors[2]"],
         );
+    }
+
+    #[test]
+    fn what_receivers_must_keep_for_a_processor_needs_a_restart() {
+        let tagged = |action: &str| {
+            GATEWAY
+                .replace("actions: [{key: a, value: b, action: insert}]", &format!("actions: [{action}]"))
+                .replace("tail_sampling, batch]", "attributes/unused, tail_sampling, batch]")
+        };
+        let between = |old: &str, new: &str| {
+            let (old, new) = (loaded(&tagged(old)), loaded(&tagged(new)));
+            Change::between((&old.0, &old.1), (&new.0, &new.1))
+        };
+        let (plain, other) = ("{key: a, value: b, action: insert}", "{key: a, value: c, action: insert}");
+        assert_eq!(between(plain, other).processors.len(), 1);
+        let change = between(plain, "{key: a, from_context: client.address, action: insert}");
+        assert!(change.processors.is_empty() && !change.restart.is_empty(), "{change:?}");
     }
 
     #[test]
