@@ -170,7 +170,7 @@ fn a_fifth_generation_of_rules_waits_until_the_oldest_has_no_trace() {
     let sender = GrpcSender::connect(gateway.grpc);
     // Each generation has a trace that waits on every shard.
     let traces = |generation: u64| {
-        (0..32).map(|number| Trace { number: generation * 32 + number, spans: 2, kind: Kind::ErrorIn(1) })
+        (0..32).map(move |number| Trace { number: generation * 32 + number, spans: 2, kind: Kind::ErrorIn(1) })
     };
     for generation in 1..=4 {
         if generation > 1 {
