@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! configuration -> plan (cores, runtime, budget) -> listeners -> shards -> accept, serve admin
+//!     files change, SIGHUP -> read again, applied or refused        (`reload`)
 //!     signal -> readiness off -> listeners closed -> drain, step by step -> ledger
 //! ```
 //!

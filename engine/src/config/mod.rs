@@ -3,6 +3,7 @@
 //! ```text
 //! files, --set -> yaml -> merge -> expand -> check -> Config
 //!                            every node keeps its place  \-> diagnostics
+//! what runs, what was read again --change--> what a running gateway can take, and what needs a restart
 //! ```
 //!
 //! Everything here is a function of its arguments: texts, the environment and the machine are given. Only `sources`
