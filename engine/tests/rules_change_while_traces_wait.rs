@@ -198,25 +198,32 @@ fn a_fifth_generation_of_rules_waits_until_the_oldest_has_no_trace() {
 #[test]
 fn processors_take_other_settings_while_spans_pass() {
     let sink = Sink::start();
-    let text = |version: &str, dropped: &str| {
+    let text = |version: &str, dropped: &str, timeout: &str| {
         Setup::new(Engine::epoll(1))
             .processor("attributes", format!("{{actions: [{{key: version, value: {version}, action: upsert}}]}}"))
             .processor("filter", format!("{{traces: {{span: ['name == \"{dropped}\"']}}}}"))
             .processor("transform", format!("{{trace_statements: ['set(span.attributes[\"also\"], \"{version}\")']}}"))
-            .processor("batch", "{timeout: 20ms}")
+            .processor("batch", format!("{{timeout: {timeout}, send_batch_size: 1000}}"))
             .otlp("otlp", sink.address, "")
             .text()
     };
-    let gateway = Gateway::start(&text("one", "operation 0 of trace 1"), &[]);
+    let gateway = Gateway::start(&text("one", "operation 0 of trace 1", "20ms"), &[]);
     let sender = GrpcSender::connect(gateway.grpc);
     let (first, second) = (trace(1, Kind::Plain), trace(2, Kind::Plain));
     assert_eq!(sender.send(&request_of(&[first, second])), Answer::Taken);
     wait_until_empty(&gateway, &["otlp"]);
-    gateway.rewrite(&text("two", "operation 0 of trace 2"));
+    // A batch that waits for an hour leaves with the drain.
+    gateway.rewrite(&text("two", "operation 0 of trace 2", "1h"));
     wait_for_generation(&gateway, 2);
     assert_eq!(sender.send(&request_of(&[first, second])), Answer::Taken);
-    let ledger = wait_until_empty(&gateway, &["otlp"]);
-    assert_eq!((ledger.account("otlp", "dropped"), ledger.account("otlp", "delivered")), (2, 2));
+    let ledger = gateway.ledger();
+    assert_eq!((ledger.account("otlp", "dropped"), ledger.account("otlp", "in_flight")), (2, 1));
+    // It keeps its deadline, and what comes after it would have another.
+    gateway.rewrite(&text("two", "operation 0 of trace 2", "2h"));
+    wait_for_generation(&gateway, 3);
+    let ledger = gateway.ledger();
+    assert_eq!((ledger.account("otlp", "delivered"), ledger.account("otlp", "in_flight")), (1, 1));
+    assert!(ledger.is_balanced());
     gateway.stop().assert_nothing_lost();
     let requests = sink.requests();
     let requests = requests.iter().map(|request| ExportTraceServiceRequest::decode(&request[..]).expect("sound"));
