@@ -61,7 +61,8 @@ pub struct Counters {
     pub bytes_compressed: u64,
     /// What they took then.
     pub bytes_compressed_to: u64,
-    /// Verdicts per policy, in the order of the settings. Spans without a trace id are not counted here.
+    /// Verdicts per policy, by its number: its place in the settings, unless it was given another. Spans without a trace id
+    /// are not counted here.
     pub policies: Vec<Verdicts>,
     /// How long after their deadline traces were decided.
     pub lateness: Lateness,

@@ -95,6 +95,8 @@ pub struct Entry {
     pub duration_ns: Option<u64>,
     /// Monotonic time of the decision.
     pub decided_ns: u64,
+    /// Whose policies these are: how often the sampler's rules had changed when the trace began.
+    pub revision: u32,
 }
 
 /// The entries of one sampler. Off, and without memory, until it is given a size.
@@ -112,7 +114,7 @@ impl Journal {
     }
 
     #[inline]
-    pub(crate) fn note(&mut self, facts: &Facts, outcome: Outcome, answers: Answers) {
+    pub(crate) fn note(&mut self, facts: &Facts, outcome: Outcome, answers: Answers, revision: u32) {
         let ring = if matches!(outcome, Outcome::Sampled { .. }) { &mut self.sampled } else { &mut self.others };
         let has_times = facts.first_start_ns != START_UNKNOWN && facts.last_end_ns != 0;
         let entry = Entry {
@@ -122,6 +124,7 @@ impl Journal {
             spans: facts.spans,
             duration_ns: has_times.then(|| facts.last_end_ns.saturating_sub(facts.first_start_ns)),
             decided_ns: facts.now_ns,
+            revision,
         };
         if let Some(oldest) = ring.push(entry)
             && share_of(&oldest.trace_id)
@@ -200,7 +203,7 @@ mod tests {
         let mut answers = Answers::default();
         answers.note(2, true);
         answers.note(255, false);
-        journal.note(&Facts { trace_id, now_ns, ..facts() }, outcome, answers);
+        journal.note(&Facts { trace_id, now_ns, ..facts() }, outcome, answers, 0);
     }
 
     #[test]

@@ -49,6 +49,11 @@ impl Ladder {
         Self { settings, steps: Steps::default(), sweep: None }
     }
 
+    /// The levels are others from now on; what began goes on until the next look at memory.
+    pub(crate) fn change(&mut self, settings: StressRelief) {
+        self.settings = settings;
+    }
+
     /// Memory in use is this part of what may be used before the edge refuses.
     pub(crate) fn press(&mut self, pressure: f64) {
         let before = self.steps;

@@ -19,6 +19,7 @@ pub mod release;
 pub mod sampler;
 pub mod settings;
 
+mod generation;
 mod journal;
 mod keys;
 mod ladder;
@@ -31,6 +32,7 @@ mod table;
 mod traces;
 
 pub use counters::Counters;
+pub use generation::Rulebook;
 pub use journal::{Answer, Answers, Entry, Outcome};
 pub use ladder::Steps;
 pub use rates::SharedRates;

@@ -73,7 +73,7 @@ pub(crate) struct Mark {
 #[derive(Debug)]
 pub(crate) struct Marks {
     writes_threshold: bool,
-    /// Name and type of each policy, if they are written.
+    /// Name and type of each policy, by its number, if they are written.
     reasons: Vec<(Box<[u8]>, &'static str)>,
     /// By slot.
     pending: Vec<Pending>,
@@ -86,15 +86,24 @@ pub(crate) struct Marks {
 
 impl Marks {
     pub(crate) fn new(settings: &Settings) -> Self {
-        let reason = |policy: &crate::settings::Policy| (policy.name.as_bytes().into(), policy.rule.kind());
-        let policies = settings.policies.iter().filter(|_| settings.write_reason);
         Self {
             writes_threshold: settings.write_threshold,
-            reasons: policies.map(reason).collect(),
+            reasons: Vec::new(),
             pending: Vec::new(),
             remembered: HashMap::new(),
             order: VecDeque::new(),
             trace_state: Vec::new(),
+        }
+    }
+
+    /// Learns the names of these policies, which have these numbers.
+    pub(crate) fn learn(&mut self, settings: &Settings, numbers: &[u16]) {
+        for (policy, number) in settings.policies.iter().zip(numbers).filter(|_| settings.write_reason) {
+            let place = usize::from(*number);
+            if place >= self.reasons.len() {
+                self.reasons.resize(place + 1, (Box::default(), ""));
+            }
+            self.reasons[place] = (policy.name.as_bytes().into(), policy.rule.kind());
         }
     }
 

@@ -3,6 +3,8 @@
 //! One atomic word per limit, shared by the samplers of a node on all shards, because a rate belongs to the process: 1
 //! span a second stays 1 on 64 shards, which shares of the rate could not give. A refusal only reads the word; it is
 //! written for traces that are admitted, and their number is what is limited.
+//!
+//! When rules change, a policy that stays as it was keeps its words: what it has spent is spent.
 
 use std::fmt;
 use std::sync::Arc;
@@ -22,9 +24,9 @@ struct Cell(AtomicU64);
 /// What the rate limits of one `tail_sampling` node have spent, over all its samplers, and how many traces they hold.
 #[derive(Clone, Default)]
 pub struct SharedRates {
-    cells: Arc<[Cell]>,
+    cells: Arc<[Arc<Cell>]>,
     traces: SharedTraces,
-    boards: Arc<[Board]>,
+    boards: Arc<[Arc<Board>]>,
 }
 
 impl SharedRates {
@@ -34,10 +36,32 @@ impl SharedRates {
         let all = settings.policies.iter().map(|policy| needs_of(&policy.rule, settings.write_threshold));
         let needs = all.fold(Needs::default(), Needs::and);
         Self {
-            cells: (0..needs.cells).map(|_| Cell::default()).collect(),
-            boards: (0..needs.boards).map(|_| Board::default()).collect(),
+            cells: (0..needs.cells).map(|_| Arc::default()).collect(),
+            boards: (0..needs.boards).map(|_| Arc::default()).collect(),
             traces: SharedTraces::new(settings.traces_max),
         }
+    }
+
+    /// For samplers whose rules become `after`; these were made for `before`. A policy that both have, by name and rule,
+    /// goes on with what it has spent; all others begin anew. The number of traces stays what it was.
+    #[must_use]
+    pub fn following(&self, before: &Settings, after: &Settings) -> Self {
+        let fresh = Self::new(after);
+        let (mut cells, mut boards) = (fresh.cells.to_vec(), fresh.boards.to_vec());
+        // Boards know keys by the columns of their attributes; thresholds need boards of their own.
+        let same_meaning =
+            before.write_threshold == after.write_threshold && before.key_attributes() == after.key_attributes();
+        let places_before = Needs::places(before);
+        for (policy, (start, needs)) in after.policies.iter().zip(Needs::places(after)) {
+            let kept = before.policies.iter().position(|known| known == policy).filter(|_| same_meaning);
+            let Some((from, _)) = kept.map(|kept| places_before[kept]) else {
+                continue;
+            };
+            let (cells_before, boards_before) = (&self.cells[from.cells..], &self.boards[from.boards..]);
+            cells[start.cells..][..needs.cells].clone_from_slice(&cells_before[..needs.cells]);
+            boards[start.boards..][..needs.boards].clone_from_slice(&boards_before[..needs.boards]);
+        }
+        Self { cells: cells.into(), boards: boards.into(), traces: self.traces.clone() }
     }
 
     /// Room for traces in one of the samplers.
@@ -66,6 +90,17 @@ struct Needs {
 impl Needs {
     fn and(self, other: Self) -> Self {
         Self { cells: self.cells + other.cells, boards: self.boards + other.boards }
+    }
+
+    /// Of each policy: where its words and boards begin, and how many they are.
+    fn places(settings: &Settings) -> Vec<(Self, Self)> {
+        let needs = settings.policies.iter().map(|policy| needs_of(&policy.rule, settings.write_threshold));
+        let mut start = Self::default();
+        let place = |needs: Self| {
+            let after = start.and(needs);
+            (std::mem::replace(&mut start, after), needs)
+        };
+        needs.map(place).collect()
     }
 }
 
@@ -98,7 +133,7 @@ impl Cells<'_> {
         let cell = self.next;
         assert!(cell < self.rates.cells.len(), "shared rates are made for the settings of their samplers");
         self.next += 1;
-        Shared { cells: Arc::clone(&self.rates.cells), cell }
+        Shared(Arc::clone(&self.rates.cells[cell]))
     }
 
     pub(crate) fn bucket(&mut self, per_second: u64, burst: u64) -> TokenBucket {
@@ -118,7 +153,7 @@ impl Cells<'_> {
         let board = self.next_board;
         assert!(board < self.rates.boards.len(), "shared rates are made for the settings of their samplers");
         self.next_board += 1;
-        Share::new(plan, Arc::clone(&self.rates.boards), board)
+        Share::new(plan, Arc::clone(&self.rates.boards[board]))
     }
 
     pub(crate) fn window(&mut self, per_second: u32) -> Window {
@@ -127,19 +162,16 @@ impl Cells<'_> {
 }
 
 #[derive(Clone, Debug)]
-struct Shared {
-    cells: Arc<[Cell]>,
-    cell: usize,
-}
+struct Shared(Arc<Cell>);
 
 impl Shared {
     fn load(&self) -> u64 {
-        self.cells[self.cell].0.load(Relaxed)
+        self.0.0.load(Relaxed)
     }
 
     /// Replaces the word by what `next` makes of it, until it says `None`. True if it was replaced.
     fn update(&self, next: impl FnMut(u64) -> Option<u64>) -> bool {
-        self.cells[self.cell].0.fetch_update(Relaxed, Relaxed, next).is_ok()
+        self.0.0.fetch_update(Relaxed, Relaxed, next).is_ok()
     }
 }
 
@@ -259,7 +291,7 @@ mod tests {
     const SECOND: u64 = NANOSECONDS_PER_SECOND;
 
     fn rates(cells: usize) -> SharedRates {
-        SharedRates { cells: (0..cells).map(|_| Cell::default()).collect(), ..SharedRates::default() }
+        SharedRates { cells: (0..cells).map(|_| Arc::default()).collect(), ..SharedRates::default() }
     }
 
     #[test]
@@ -295,6 +327,28 @@ mod tests {
         let admitted =
             (0..100u64).map(|tick| shards.iter().filter(|bucket| bucket.take(tick * SECOND / 10, 1)).count());
         assert_eq!(admitted.sum::<usize>(), 10);
+    }
+
+    #[test]
+    fn a_policy_that_stays_as_it_was_goes_on_with_what_it_has_spent() {
+        let limit = |spans_per_second| Rule::RateLimiting { spans_per_second, burst_spans: 1 };
+        let settings = |rules: &[(&str, u64)]| Settings {
+            policies: rules
+                .iter()
+                .map(|(name, rate)| crate::settings::Policy { name: (*name).to_owned(), rule: limit(*rate) })
+                .collect(),
+            ..Settings::default()
+        };
+        let (before, after) = (settings(&[("a", 1), ("b", 1)]), settings(&[("new", 1), ("b", 1), ("a", 2)]));
+        let rates = SharedRates::new(&before);
+        let mut cells = rates.cells();
+        let spent = [cells.bucket(1, 1), cells.bucket(1, 1)].map(|bucket| bucket.take(SECOND, 1));
+        assert_eq!(spent, [true, true]);
+        let following = rates.following(&before, &after);
+        let mut cells = following.cells();
+        let left = [cells.bucket(1, 1), cells.bucket(1, 1), cells.bucket(2, 1)].map(|bucket| bucket.take(SECOND, 1));
+        assert_eq!(left, [true, false, true], "only the one that stayed has nothing left");
+        assert!(rates.cells().bucket(1, 1).take(3 * SECOND, 1));
     }
 
     #[test]

@@ -10,6 +10,8 @@
 //! A trace is decided once: when it is due; before that as soon as no later span can change its decision; when it is
 //! complete and quiet; or when it grew larger than one trace may. Whatever comes of it later follows that decision.
 //!
+//! Rules may change while traces wait: a trace is decided by those under which it began, see [`crate::generation`].
+//!
 //! Time is monotonic nanoseconds from any origin, passed in. Work per call is bounded by the caller; what is left is
 //! done in the next call. A sampler refuses nothing: memory is the caller's to watch (`bytes_held`). Told how short it is
 //! (`tell_pressure`), a sampler relieves it step by step, as its settings say: it decides what is certain, compresses what
@@ -21,18 +23,18 @@ use codecs::otlp::{ByteRange, SpanIndex, SpanItem, StatusCode, TraceId};
 
 use crate::consistent::Threshold;
 use crate::counters::{Counters, Verdicts};
+use crate::generation::{Generation, Rulebook};
 use crate::journal::{Answers, Entry, Journal, Outcome};
-use crate::keys::{Keys, NO_KEYS};
+use crate::keys::NO_KEYS;
 use crate::ladder::{Ladder, Steps};
 use crate::marks::{Mark, Marks};
-use crate::policy::{Conditions, Decision, Facts, Rules, START_UNKNOWN, SpanWithin, Triggers};
+use crate::policy::{Conditions, Decision, Facts, START_UNKNOWN, SpanWithin};
 use crate::rates::SharedRates;
 use crate::release::{KeptTrace, Release};
 use crate::settings::Settings;
-use crate::sizes::Sizes;
 use crate::table::{
-    CHUNK_BYTES, EnvelopePair, Known, List, Memory, NONE, Record, Run, SCOPES_MAX, ScopeHandle, Seed, SpanScope,
-    TraceTable, When,
+    CHUNK_BYTES, EnvelopePair, GENERATIONS_MAX, Known, List, Memory, NONE, Record, Run, SCOPES_MAX, ScopeHandle, Seed,
+    SpanScope, TraceTable, When,
 };
 use crate::traces::TraceLease;
 
@@ -95,22 +97,18 @@ impl Default for Limits {
 /// One `tail_sampling` node on one shard.
 #[derive(Debug)]
 pub struct Sampler {
-    decision_wait_ns: u64,
-    decision_wait_after_root_ns: Option<u64>,
-    /// Anybody asks when a trace's root span came.
-    asks_for_root: bool,
+    /// The rules of the trace at hand; mostly the newest.
+    at: Generation,
+    /// Other generations that still have traces, or are the newest.
+    others: Vec<Generation>,
+    /// The generation that new traces belong to.
+    newest: u8,
     block_on_overflow: bool,
     lease: TraceLease,
-    trace_bytes_max: u64,
     drop_pending_in_drain: bool,
-    rules: Rules,
-    /// When a decision may have become certain, if early ones are made now.
-    triggers: Triggers,
-    /// The same if they are made at all, and whether they are whatever the pressure.
-    triggers_early: Triggers,
-    always_early: bool,
-    may_keep_early: bool,
     ladder: Ladder,
+    /// Of every trace's bytes beyond which it is decided at once.
+    giant_bytes: u64,
     first_reason: u16,
     seed: Seed,
     /// Tells this sampler from others that may fill the same release.
@@ -118,8 +116,6 @@ pub struct Sampler {
     session: u64,
     now_ns: u64,
     table: TraceTable,
-    sizes: Sizes,
-    keys: Keys,
     marks: Marks,
     counters: Counters,
     lookups: [Lookup; BLOCK_SPANS],
@@ -140,8 +136,6 @@ struct Lookup {
 #[derive(Debug, Default)]
 struct RequestScopes {
     scopes: Vec<RequestScope>,
-    /// What each resource answers, if policies ask about resources.
-    resources: Vec<Conditions>,
 }
 
 /// Which pending traces are due, and why.
@@ -199,11 +193,17 @@ impl Sampler {
         limits: Limits,
         rates: &SharedRates,
     ) -> Self {
-        let rules = Rules::new(settings, rates);
-        assert!(
-            usize::from(first_reason) + rules.len() <= usize::from(u16::MAX),
-            "reasons are 16 bits, and the memory of decisions uses the last value"
-        );
+        let numbers: Vec<u16> = (0_u16..).take(settings.policies.len()).collect();
+        Self::ruled_by(Rulebook { settings, numbers: &numbers, rates }, hash_seed, first_reason, limits)
+    }
+
+    /// As [`Sampler::sharing`], with numbers for its policies that stay theirs when the rules change: kept spans have the
+    /// reason `first_reason` + number, and [`Counters::policies`] is by number.
+    ///
+    /// # Panics
+    /// A number plus `first_reason` is 65535 or more.
+    pub fn ruled_by(book: Rulebook<'_>, hash_seed: u64, first_reason: u16, limits: Limits) -> Self {
+        let settings = book.settings;
         let seed = Seed::new(hash_seed);
         let memory = Memory {
             scopes_max: limits.scopes_max.min(SCOPES_MAX),
@@ -211,47 +211,123 @@ impl Sampler {
             dropped_bytes_max: bytes_of(settings.dropped_memory_bytes, DROPPED_MEMORY_BYTES),
             chunk_bytes: limits.chunk_bytes.clamp(1, 1 << 30),
         };
-        // A trace that may still grow too large is not certain to be kept.
-        let may_keep_early = settings.trace_bytes_max.is_none();
-        // A later span can lower a threshold though the outcome stands: counts from early ones would be biased.
-        let may_be_early = !settings.write_threshold;
-        let triggers_early = if may_be_early { rules.triggers(may_keep_early) } else { Triggers::default() };
-        let always_early = settings.decide_when_certain;
-        Self {
-            decision_wait_ns: settings.decision_wait_ns,
-            decision_wait_after_root_ns: settings.decision_wait_after_root_ns,
-            asks_for_root: settings.decision_wait_after_root_ns.is_some() || settings.complete_quiet_ns.is_some(),
+        let mut sampler = Self {
+            at: Generation::new(book, 0, 0, limits.giant_bytes),
+            others: Vec::with_capacity(GENERATIONS_MAX),
+            newest: 0,
             block_on_overflow: settings.block_on_overflow,
-            lease: rates.traces(),
-            trace_bytes_max: settings.trace_bytes_max.unwrap_or(u64::MAX),
+            lease: book.rates.traces(),
+            giant_bytes: limits.giant_bytes,
             drop_pending_in_drain: settings.drop_pending_in_drain,
             first_reason,
             seed: seed.clone(),
             name: hash_seed,
             session: 0,
             now_ns: 0,
-            table: TraceTable::new(seed, memory, settings.complete_quiet_ns),
-            sizes: Sizes::new(settings.trace_bytes_max.is_some() || rules.ask_for_bytes(), limits.giant_bytes),
-            keys: Keys::new(settings),
+            table: TraceTable::new(seed, memory),
             marks: Marks::new(settings),
-            counters: Counters { policies: vec![Verdicts::default(); rules.len()], ..Counters::default() },
-            rules,
-            triggers: if always_early { triggers_early } else { Triggers::default() },
-            triggers_early,
-            always_early,
-            may_keep_early,
             ladder: Ladder::new(settings.stress_relief),
+            counters: Counters::default(),
             lookups: [Lookup { hash: 0, known: Known::No }; BLOCK_SPANS],
             request: RequestScopes::default(),
             releasing: Releasing::default(),
             journal: Journal::default(),
             window_ends_ns: 0,
+        };
+        sampler.table.begin_generation(0, settings.complete_quiet_ns);
+        sampler.learn(book);
+        sampler
+    }
+
+    /// Makes room for what policies of these numbers are counted and named by.
+    fn learn(&mut self, book: Rulebook<'_>) {
+        let most = book.numbers.iter().copied().max().unwrap_or(0);
+        assert!(
+            u32::from(self.first_reason) + u32::from(most) < u32::from(u16::MAX),
+            "reasons are 16 bits, and the memory of decisions uses the last value"
+        );
+        let counted = book.numbers.iter().map(|number| usize::from(*number) + 1).max().unwrap_or(0);
+        if counted > self.counters.policies.len() {
+            self.counters.policies.resize(counted, Verdicts::default());
         }
+        self.marks.learn(book.settings, book.numbers);
+    }
+
+    /// Whether [`Sampler::change_rules`] may be called: fewer than four generations of rules have traces or are in force.
+    pub fn may_change_rules(&mut self) -> bool {
+        self.turn_to(self.newest);
+        self.retire();
+        self.others.len() + usize::from(self.at.traces > 0) < GENERATIONS_MAX
+    }
+
+    /// New traces are decided by other rules from now on, pending ones by those under which they began. Of the settings
+    /// count the policies and all that belongs to a trace: waits, largest size, when it is decided early. What belongs to
+    /// the sampler stays as it was: memory of decisions, number of traces, what is written to kept spans; for those the
+    /// settings must be the same as before.
+    ///
+    /// # Panics
+    /// See [`Sampler::may_change_rules`] and [`Sampler::ruled_by`].
+    pub fn change_rules(&mut self, book: Rulebook<'_>) {
+        assert!(self.may_change_rules(), "rules change only while there is room for another generation");
+        let is_taken = |number: &u8| self.others.iter().any(|other| other.number == *number);
+        let in_use = self.at.number;
+        let free = (0..GENERATIONS_MAX as u8).find(|number| *number != in_use && !is_taken(number));
+        // With four in use the one in force has no trace, see above.
+        let number = free.unwrap_or(in_use);
+        let next = Generation::new(book, number, self.at.revision.wrapping_add(1), self.giant_bytes);
+        let before = std::mem::replace(&mut self.at, next);
+        if before.traces > 0 {
+            self.others.push(before);
+        } else {
+            self.table.end_generation(before.number);
+        }
+        self.table.begin_generation(number, book.settings.complete_quiet_ns);
+        self.newest = number;
+        self.block_on_overflow = book.settings.block_on_overflow;
+        self.drop_pending_in_drain = book.settings.drop_pending_in_drain;
+        self.ladder.change(book.settings.stress_relief);
+        self.press_generations();
+        self.learn(book);
+    }
+
+    /// How many generations of rules have traces or are in force, 1 to 4.
+    pub fn generations(&self) -> usize {
+        1 + self.others.len()
+    }
+
+    /// Takes the rules of the trace at hand.
+    #[inline]
+    fn turn_to(&mut self, generation: u8) {
+        if self.at.number != generation {
+            self.exchange(generation);
+        }
+    }
+
+    #[cold]
+    fn exchange(&mut self, generation: u8) {
+        let place = self.others.iter().position(|other| other.number == generation);
+        let place = place.expect("a generation stays until its last trace is gone");
+        std::mem::swap(&mut self.at, &mut self.others[place]);
+    }
+
+    /// Forgets rules that have no trace any more. Those in force are at hand.
+    fn retire(&mut self) {
+        debug_assert_eq!(self.at.number, self.newest, "rules in force are never forgotten");
+        if self.others.iter().all(|other| other.traces > 0) {
+            return;
+        }
+        for other in self.others.iter().filter(|other| other.traces == 0) {
+            self.counters.evaluation_errors += other.rules.take_evaluation_errors();
+            self.table.end_generation(other.number);
+        }
+        self.others.retain(|other| other.traces > 0);
     }
 
     /// Says what time of day it is, for conditions that ask `Now()`. Before the spans they are asked of.
     pub fn tell_time(&mut self, unix_ns: i64) {
-        self.rules.tell_time(unix_ns);
+        for generation in std::iter::once(&self.at).chain(&self.others) {
+            generation.rules.tell_time(unix_ns);
+        }
     }
 
     /// Says how short memory is: what is in use, as a part of what may be before the edge refuses. The steps of
@@ -259,8 +335,14 @@ impl Sampler {
     /// each.
     pub fn tell_pressure(&mut self, pressure: f64) {
         self.ladder.press(pressure);
-        let is_early = self.always_early || self.ladder.steps().certain;
-        self.triggers = if is_early { self.triggers_early } else { Triggers::default() };
+        self.press_generations();
+    }
+
+    fn press_generations(&mut self) {
+        let is_certain_decided = self.ladder.steps().certain;
+        for generation in std::iter::once(&mut self.at).chain(&mut self.others) {
+            generation.press(is_certain_decided);
+        }
     }
 
     /// What is done now because memory is short.
@@ -301,8 +383,10 @@ impl Sampler {
         self.now_ns = self.now_ns.max(now_ns);
         self.table.tell_time(self.now_ns);
         out.begin(self.name, &mut self.session);
-        self.request.begin(index, &self.rules);
-        self.keys.begin_request(index);
+        self.request.begin(index);
+        for generation in std::iter::once(&mut self.at).chain(&mut self.others) {
+            generation.begin_request(index);
+        }
         let spans = match select {
             Select::All => index.items.len(),
             Select::Some(positions) => positions.len(),
@@ -320,7 +404,9 @@ impl Sampler {
             first = last;
         }
         self.request.end(&mut self.table);
-        self.counters.evaluation_errors += self.rules.take_evaluation_errors();
+        for generation in std::iter::once(&self.at).chain(&self.others) {
+            self.counters.evaluation_errors += generation.rules.take_evaluation_errors();
+        }
         self.counters.spans_accepted += spans as u64;
         self.assert_ledger();
     }
@@ -427,11 +513,9 @@ impl Sampler {
             self.decide_first_early();
         }
         self.counters.traces_new += 1;
-        let slot = self.table.create(hash, *trace_id, self.now_ns.saturating_add(self.decision_wait_ns));
-        self.sizes.begin(slot);
-        if self.keys.are_kept() {
-            self.keys.begin(slot);
-        }
+        self.turn_to(self.newest);
+        let slot = self.table.create(hash, *trace_id, self.now_ns.saturating_add(self.at.decision_wait_ns));
+        self.at.begin(slot);
         if self.marks.write_threshold() {
             self.marks.begin(slot);
             self.marks.survive(slot, threshold.unwrap_or(Threshold::ALWAYS));
@@ -442,11 +526,12 @@ impl Sampler {
     /// Whether a trace whose first span this is is given up: nothing of it is stored.
     #[cold]
     fn shed_arriving(&mut self, threshold: Threshold, hash: u64, item: &SpanItem, bytes: &[u8]) -> bool {
+        self.turn_to(self.newest);
         let facts = self.facts_of_span(item, bytes);
         if threshold.admits(facts.randomness) {
             return false;
         }
-        self.journal.note(&facts, Outcome::Shed, Answers::default());
+        self.journal.note(&facts, Outcome::Shed, Answers::default(), self.at.revision);
         self.table.drop_unseen(hash);
         self.counters.traces_new += 1;
         self.counters.traces_not_sampled += 1;
@@ -462,18 +547,21 @@ impl Sampler {
             trace_id: item.trace_id,
             first_start_ns: start_of(item),
             last_end_ns: item.end_ns,
-            conditions: self.rules.conditions_of(item),
+            conditions: self.at.rules.conditions_of(item),
             spans: 1,
             bytes: bytes.len() as u64,
             now_ns: self.now_ns,
-            randomness: self.marks.arrived_with(item, bytes).unwrap_or_else(|| self.rules.randomness(&item.trace_id)),
+            randomness: self
+                .marks
+                .arrived_with(item, bytes)
+                .unwrap_or_else(|| self.at.rules.randomness(&item.trace_id)),
             keys: NO_KEYS,
         }
     }
 
-    /// Gives the trace up, undecided. Returns the number of its spans.
+    /// Gives the trace up, undecided; its rules are at hand. Returns the number of its spans.
     fn shed(&mut self, slot: u32, hash: u64) -> usize {
-        self.journal.note(&self.facts(slot), Outcome::Shed, Answers::default());
+        self.journal.note(&self.facts(slot), Outcome::Shed, Answers::default(), self.at.revision);
         self.counters.traces_not_sampled += 1;
         self.counters.traces_shed += 1;
         let spans = self.drop_trace(slot, hash, When::Early);
@@ -492,14 +580,15 @@ impl Sampler {
     /// Decides the trace in this slot, if there is one and it is certain, or sheds it if it is its turn.
     fn relieve_of(&mut self, slot: u32) {
         let Some(record) = self.table.find_undecided(slot) else { return };
-        let trace_id = record.trace_id;
+        let (trace_id, generation) = (record.trace_id, record.generation());
         let has_error = Conditions(record.conditions).has_error();
         let hash = self.seed.trace(&trace_id);
-        if self.triggers != Triggers::default() && self.decide_if_certain(slot, hash) {
+        self.turn_to(generation);
+        if self.at.triggers != Triggers::default() && self.decide_if_certain(slot, hash) {
             return;
         }
         let Some(threshold) = self.ladder.threshold(has_error) else { return };
-        let randomness = self.marks.arrived(slot).unwrap_or_else(|| self.rules.randomness(&trace_id));
+        let randomness = self.marks.arrived(slot).unwrap_or_else(|| self.at.rules.randomness(&trace_id));
         if !threshold.admits(randomness) {
             self.table.take_undecided(slot);
             self.shed(slot, hash);
@@ -510,7 +599,8 @@ impl Sampler {
 
     /// Compresses some spans that have waited for a while and will for another. True if there may be more.
     fn compress(&mut self) -> bool {
-        let age_ns = COMPRESS_AGE_NS..self.decision_wait_ns.saturating_sub(COMPRESS_AGE_NS);
+        self.turn_to(self.newest);
+        let age_ns = COMPRESS_AGE_NS..self.at.decision_wait_ns.saturating_sub(COMPRESS_AGE_NS);
         let compressed = !age_ns.is_empty() && (0..CHUNKS_COMPRESSED_MAX).all(|_| self.table.pack_next(&age_ns));
         let packing = self.table.packing();
         self.counters.bytes_compressed = packing.bytes_before;
@@ -531,45 +621,46 @@ impl Sampler {
 
     #[inline]
     fn store(&mut self, slot: u32, hash: u64, index: &SpanIndex, item: &SpanItem, bytes: &[u8]) {
+        self.turn_to(self.table.record(slot).generation());
         let scope = self.request.scope(index, item.scope, &mut self.table);
         let record = self.table.append(slot, item, scope, bytes, || envelopes(index, item.scope));
         let met_before = record.conditions;
-        record.conditions |= self.rules.conditions_of(item).0;
-        if self.rules.look_into_spans() {
-            record.conditions |= self.request.resource_conditions(index, item.scope).0;
-            record.conditions |= self.rules.look_into(item, bytes, Conditions(record.conditions)).0;
+        record.conditions |= self.at.rules.conditions_of(item).0;
+        if self.at.rules.look_into_spans() {
+            record.conditions |= self.at.resource_conditions(index, item.scope).0;
+            record.conditions |= self.at.rules.look_into(item, bytes, Conditions(record.conditions)).0;
         }
-        if self.rules.ask_conditions() {
+        if self.at.rules.ask_conditions() {
             let span = SpanWithin { index, scope: item.scope, bytes };
-            record.conditions |= self.rules.conditions_true_of(span, Conditions(record.conditions)).0;
+            record.conditions |= self.at.rules.conditions_true_of(span, Conditions(record.conditions)).0;
         }
         record.first_start_ns = record.first_start_ns.min(start_of(item));
         record.last_end_ns = record.last_end_ns.max(item.end_ns);
         let met = record.conditions & !met_before;
-        let may_be_giant = self.sizes.may_be_giant(record, bytes.len());
-        if self.keys.are_kept() {
-            self.keys.add(slot, index, item, bytes);
+        let may_be_giant = self.at.sizes.may_be_giant(record, bytes.len());
+        if self.at.keys.are_kept() {
+            self.at.keys.add(slot, index, item, bytes);
         }
         if self.marks.write_threshold() {
             self.marks.add(slot, item, bytes);
         }
-        if self.asks_for_root && !item.has_parent {
+        if self.at.asks_for_root && !item.has_parent {
             self.note_root(slot);
         }
-        if self.sizes.are_kept() && self.sizes.add(slot, bytes.len()) > self.trace_bytes_max {
+        if self.at.sizes.are_kept() && self.at.sizes.add(slot, bytes.len()) > self.at.trace_bytes_max {
             return self.drop_too_large(slot, hash);
         }
-        let may_be_certain = met & self.triggers.conditions != 0 || self.triggers.any_span;
+        let may_be_certain = met & self.at.triggers.conditions != 0 || self.at.triggers.any_span;
         if may_be_certain && self.decide_if_certain(slot, hash) {
             return;
         }
-        if may_be_giant && self.sizes.is_giant(slot, bytes.len(), &mut self.table) {
+        if may_be_giant && self.at.sizes.is_giant(slot, bytes.len(), &mut self.table) {
             self.cut(slot, hash);
         }
     }
 
     fn note_root(&mut self, slot: u32) {
-        if let Some(wait_ns) = self.decision_wait_after_root_ns {
+        if let Some(wait_ns) = self.at.decision_wait_after_root_ns {
             self.table.shorten_wait(slot, self.now_ns.saturating_add(wait_ns));
         }
         self.table.note_root(self.now_ns, slot);
@@ -578,11 +669,11 @@ impl Sampler {
     /// Decides the trace if no later span can change its decision. True if it did.
     #[inline(never)]
     fn decide_if_certain(&mut self, slot: u32, hash: u64) -> bool {
-        let Some(decision) = self.rules.foresee(&self.facts(slot), self.may_keep_early) else {
+        let Some(decision) = self.at.rules.foresee(&self.facts(slot), self.at.may_keep_early) else {
             return false;
         };
         self.table.take_undecided(slot);
-        self.counters.traces_certain_under_stress += u64::from(!self.always_early);
+        self.counters.traces_certain_under_stress += u64::from(!self.at.always_early);
         match decision {
             Decision::Sampled { .. } => self.counters.traces_certainly_sampled += 1,
             Decision::NotSampled | Decision::Dropped => self.counters.traces_certainly_dropped += 1,
@@ -603,7 +694,7 @@ impl Sampler {
     #[cold]
     fn drop_too_large(&mut self, slot: u32, hash: u64) {
         self.table.take_undecided(slot);
-        self.journal.note(&self.facts(slot), Outcome::TooLarge, Answers::default());
+        self.journal.note(&self.facts(slot), Outcome::TooLarge, Answers::default(), self.at.revision);
         self.counters.traces_too_large += 1;
         self.counters.traces_not_sampled += 1;
         self.drop_trace(slot, hash, When::Due);
@@ -637,22 +728,23 @@ impl Sampler {
     /// A span without a trace id is a trace of its own: nothing tells what else would belong to it.
     #[cold]
     fn decide_alone(&mut self, index: &SpanIndex, item: &SpanItem, bytes: &[u8], out: &mut Release) {
-        let mut conditions = self.rules.conditions_of(item);
-        if self.rules.look_into_spans() {
-            conditions.0 |= self.request.resource_conditions(index, item.scope).0;
-            conditions.0 |= self.rules.look_into(item, bytes, conditions).0;
+        self.turn_to(self.newest);
+        let mut conditions = self.at.rules.conditions_of(item);
+        if self.at.rules.look_into_spans() {
+            conditions.0 |= self.at.resource_conditions(index, item.scope).0;
+            conditions.0 |= self.at.rules.look_into(item, bytes, conditions).0;
         }
-        if self.rules.ask_conditions() {
+        if self.at.rules.ask_conditions() {
             let span = SpanWithin { index, scope: item.scope, bytes };
-            conditions.0 |= self.rules.conditions_true_of(span, conditions).0;
+            conditions.0 |= self.at.rules.conditions_true_of(span, conditions).0;
         }
-        let facts =
-            Facts { conditions, keys: self.keys.of_span(index, item, bytes), ..self.facts_of_span(item, bytes) };
-        let (decision, threshold) = self.rules.decide(&facts, None);
+        let keys = self.at.keys.of_span(index, item, bytes);
+        let facts = Facts { conditions, keys, ..self.facts_of_span(item, bytes) };
+        let (decision, threshold) = self.at.rules.decide(&facts, None);
         match decision {
             Decision::Sampled { policy } => {
                 self.counters.idless_spans_kept += 1;
-                self.pass_on(policy, Some(threshold), index, item, bytes, out);
+                self.pass_on(self.at.rules.number_of(policy), Some(threshold), index, item, bytes, out);
             }
             Decision::NotSampled | Decision::Dropped => {
                 self.counters.idless_spans_dropped += 1;
@@ -728,6 +820,8 @@ impl Sampler {
             };
             spans_left = spans_left.saturating_sub(spans_dropped);
         };
+        self.turn_to(self.newest);
+        self.retire();
         self.table.evacuate();
         self.lease.trim(self.table.traces());
         self.assert_ledger();
@@ -788,32 +882,34 @@ impl Sampler {
             last_end_ns: record.last_end_ns,
             conditions: Conditions(record.conditions),
             spans: record.spans,
-            bytes: self.sizes.of(slot),
+            bytes: self.at.sizes.of(slot),
             now_ns: self.now_ns,
-            randomness: self.marks.arrived(slot).unwrap_or_else(|| self.rules.randomness(&record.trace_id)),
-            keys: if self.keys.are_kept() { self.keys.of(slot) } else { NO_KEYS },
+            randomness: self.marks.arrived(slot).unwrap_or_else(|| self.at.rules.randomness(&record.trace_id)),
+            keys: if self.at.keys.are_kept() { self.at.keys.of(slot) } else { NO_KEYS },
         }
     }
 
     /// Decides one trace. Returns the number of spans dropped.
     fn decide(&mut self, slot: u32, hash: u64, when: When) -> usize {
+        self.turn_to(self.table.record(slot).generation());
         let facts = self.facts(slot);
         let survived = self.marks.survived(slot);
         if !survived.admits(facts.randomness) {
             // Its randomness came after it was compared with another one.
             return self.shed(slot, hash);
         }
-        let (decision, threshold) = self.rules.decide(&facts, Some(&mut self.counters.policies));
-        self.journal.note(&facts, decision.into(), self.rules.answers());
+        let (decision, threshold) = self.at.rules.decide(&facts, Some(&mut self.counters.policies));
+        self.journal.note(&facts, decision.into(), self.at.rules.answers(), self.at.revision);
         match decision {
             Decision::Sampled { policy } => {
                 self.counters.traces_sampled += 1;
-                self.sizes.end(slot, self.table.record(slot));
+                self.at.sizes.end(slot, self.table.record(slot));
                 if self.marks.write_threshold() {
-                    let randomness = self.rules.randomness(&facts.trace_id);
+                    let randomness = self.at.rules.randomness(&facts.trace_id);
                     self.marks.decide(slot, &facts.trace_id, threshold.max(survived), randomness);
                 }
-                self.table.start_leaving(slot, hash, policy, self.first_reason + policy, when);
+                let number = self.at.rules.number_of(policy);
+                self.table.start_leaving(slot, hash, number, self.first_reason + number, when);
                 0
             }
             Decision::NotSampled => {
@@ -829,14 +925,16 @@ impl Sampler {
 
     #[cold]
     fn drop_undecided(&mut self, slot: u32, hash: u64) -> usize {
-        self.journal.note(&self.facts(slot), Outcome::Drained, Answers::default());
+        self.turn_to(self.table.record(slot).generation());
+        self.journal.note(&self.facts(slot), Outcome::Drained, Answers::default(), self.at.revision);
         self.counters.traces_not_sampled += 1;
         self.drop_trace(slot, hash, When::Due)
     }
 
-    /// Returns the number of its spans.
+    /// Its rules are at hand. Returns the number of its spans.
     fn drop_trace(&mut self, slot: u32, hash: u64, when: When) -> usize {
-        self.sizes.end(slot, self.table.record(slot));
+        self.at.sizes.end(slot, self.table.record(slot));
+        self.at.traces -= 1;
         let spans = self.table.drop_trace(slot, hash, when);
         self.counters.spans_dropped += u64::from(spans);
         spans as usize
@@ -852,10 +950,12 @@ impl Sampler {
                 let Some(slot) = self.table.first_leaving() else {
                     break;
                 };
+                self.turn_to(self.table.record(slot).generation());
+                self.at.traces -= 1;
                 self.releasing.start(slot, &mut self.table, out);
                 if self.marks.are_written() {
                     let policy = self.releasing.reason - self.first_reason;
-                    let hashed = self.rules.randomness(&self.releasing.trace_id);
+                    let hashed = self.at.rules.randomness(&self.releasing.trace_id);
                     self.releasing.mark = Some(self.marks.of(slot, policy, hashed));
                 }
             }
@@ -889,7 +989,7 @@ impl Sampler {
             self.window_ends_ns = self.now_ns.saturating_add(SHRINK_WINDOW_NS);
             self.table.rotate_window();
             self.request.scopes.shrink_to(BLOCK_SPANS);
-            self.request.resources.shrink_to(BLOCK_SPANS);
+            self.at.resources.shrink_to(BLOCK_SPANS);
             self.releasing.runs.shrink_to(BLOCK_SPANS);
         }
         self.table.shrink()
@@ -916,11 +1016,9 @@ impl Sampler {
     /// Memory held, in bytes: whole chunks, records, envelopes, the memory of decisions.
     pub fn bytes_held(&self) -> usize {
         self.table.bytes()
-            + self.sizes.bytes()
-            + self.keys.bytes()
+            + std::iter::once(&self.at).chain(&self.others).map(Generation::bytes).sum::<usize>()
             + self.marks.bytes()
             + self.request.scopes.capacity() * size_of::<RequestScope>()
-            + self.request.resources.capacity() * size_of::<Conditions>()
             + self.releasing.runs.capacity() * size_of::<Run>()
             + self.journal.bytes()
     }
@@ -941,20 +1039,9 @@ impl Sampler {
 }
 
 impl RequestScopes {
-    fn begin(&mut self, index: &SpanIndex, rules: &Rules) {
+    fn begin(&mut self, index: &SpanIndex) {
         self.scopes.clear();
         self.scopes.resize(index.scopes.len(), RequestScope::NotAsked);
-        self.resources.clear();
-        if rules.ask_about_resources() {
-            let resources = index.resources.iter().map(|range| rules.look_into_resource(envelope(index, *range)));
-            self.resources.extend(resources);
-        }
-    }
-
-    /// What the resource of a scope answers; nothing if nobody asks.
-    fn resource_conditions(&self, index: &SpanIndex, scope: u32) -> Conditions {
-        let resource = index.scopes[scope as usize].resource as usize;
-        self.resources.get(resource).copied().unwrap_or_default()
     }
 
     /// The scope's handle; `None` if its envelopes are not interned.

@@ -154,8 +154,7 @@ impl Averages {
 #[derive(Clone, Debug)]
 pub(crate) struct Share {
     plan: Plan,
-    boards: Arc<[Board]>,
-    board: usize,
+    board: Arc<Board>,
     counts: BTreeMap<u64, f64>,
     exchange_at_ns: u64,
     adjustments: u64,
@@ -163,7 +162,7 @@ pub(crate) struct Share {
 }
 
 impl Share {
-    pub(crate) fn new(plan: Plan, boards: Arc<[Board]>, board: usize) -> Self {
+    pub(crate) fn new(plan: Plan, board: Arc<Board>) -> Self {
         // Before anything is known, all keys are equal.
         let unlisted = match plan.goal {
             Goal::OneOf(number) => (1.0 / number).min(1.0),
@@ -171,7 +170,6 @@ impl Share {
         };
         Self {
             plan,
-            boards,
             board,
             counts: BTreeMap::new(),
             exchange_at_ns: 0,
@@ -200,7 +198,7 @@ impl Share {
     }
 
     fn exchange(&mut self, now_ns: u64) {
-        let board = &self.boards[self.board];
+        let board = &*self.board;
         let mut averages = board.averages.lock().unwrap_or_else(PoisonError::into_inner);
         averages.add(&mut self.counts, self.plan.keys_max);
         averages.since_ns.get_or_insert(now_ns);
@@ -222,8 +220,8 @@ impl Share {
 mod tests {
     use super::*;
 
-    fn boards() -> Arc<[Board]> {
-        [Board::default()].into()
+    fn board() -> Arc<Board> {
+        Arc::default()
     }
 
     fn come(sampler: &mut Share, now_ns: u64, key: u64) {
@@ -264,8 +262,8 @@ mod tests {
     #[test]
     fn samplers_see_each_others_counts() {
         let plan = Plan { goal: Goal::PerSecond(10.0), interval_ns: 1_000_000_000, keys_max: 10 };
-        let boards = boards();
-        let mut samplers: Vec<Share> = (0..4).map(|_| Share::new(plan, Arc::clone(&boards), 0)).collect();
+        let board = board();
+        let mut samplers: Vec<Share> = (0..4).map(|_| Share::new(plan, Arc::clone(&board))).collect();
         for tick in 0..1_000u64 {
             for sampler in &mut samplers {
                 come(sampler, tick * 10_000_000, 7);
@@ -282,7 +280,7 @@ mod tests {
     #[test]
     fn keys_beyond_the_limit_are_one_and_keys_that_stay_away_are_forgotten() {
         let plan = Plan { goal: Goal::OneOf(10.0), interval_ns: 1_000_000_000, keys_max: 5 };
-        let mut sampler = Share::new(plan, boards(), 0);
+        let mut sampler = Share::new(plan, board());
         assert_eq!(sampler.of(1), 0.1, "before anything is known");
         for tick in 0..2_000u64 {
             come(&mut sampler, tick * 10_000_000, tick);
@@ -299,7 +297,7 @@ mod tests {
     #[test]
     fn a_burst_is_noticed_before_the_interval_ends() {
         let plan = Plan { goal: Goal::PerSecond(10.0), interval_ns: 60_000_000_000, keys_max: 5 };
-        let mut sampler = Share::new(plan, boards(), 0);
+        let mut sampler = Share::new(plan, board());
         for tick in 0..600u64 {
             come(&mut sampler, tick * 1_000_000_000, 1);
         }

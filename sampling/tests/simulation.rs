@@ -31,7 +31,7 @@ use sampling::release::CUT_MARK;
 use sampling::settings::{
     AttributeTest, CompositePart, Number, Pattern, Relief, Rule, Settings, Shedding, StressRelief,
 };
-use sampling::{Counters, Limits, Release, Sampler, Select, SharedRates};
+use sampling::{Counters, Limits, Release, Rulebook, Sampler, Select, SharedRates};
 
 const MS: u64 = 1_000_000;
 const SEEDS: Range<u64> = 0..400;
@@ -89,6 +89,8 @@ enum Event {
     Shrink,
     /// Memory is said to be so short.
     Press(f64),
+    /// Other rules for traces that begin from now on.
+    ChangeRules(Box<Settings>),
 }
 
 impl World {
@@ -101,7 +103,9 @@ impl World {
         let giant_bytes = if chance.one_in(3) { chance.within(2_000..200_000) } else { 1 << 40 };
         let scopes_max = if chance.one_in(4) { 2 } else { 1_000 };
         let budget_bytes = chance.maybe(6, 900_000..2_000_000).map(|bytes| bytes as usize);
-        let events = any_events(&mut chance);
+        let mut events = any_events(&mut chance);
+        // Of a seed's other numbers, so that its world is the same but for its rules.
+        change_rules(&mut Chance(!seed), &settings, &mut events);
         // Drawn last, so that a seed makes the same arrivals as before there were these.
         let chunk_bytes = if chance.one_in(2) { chance.within(1_000..9_000) as usize } else { 256 * 1024 };
         let limits = Limits { scopes_max, giant_bytes, chunk_bytes };
@@ -110,6 +114,12 @@ impl World {
             world.settings.stress_relief = any_relief(&mut chance);
             world.settings.decide_when_certain &= chance.one_in(2);
             world.press(&mut chance);
+        }
+        for (_, event) in &mut world.events {
+            if let Event::ChangeRules(settings) = event {
+                settings.stress_relief = world.settings.stress_relief;
+                settings.decide_when_certain = world.settings.decide_when_certain;
+            }
         }
         world
     }
@@ -172,6 +182,37 @@ fn any_settings(chance: &mut Chance) -> Settings {
         drop_pending_in_drain: chance.one_in(10),
         sample_on_first_match: chance.one_in(3),
         ..settings(&rules)
+    }
+}
+
+/// Puts changes of the rules between the events of some worlds. What belongs to the sampler stays as it is; a policy may
+/// stay, too.
+fn change_rules(chance: &mut Chance, first: &Settings, events: &mut Vec<(u64, Event)>) {
+    // In some worlds traces wait for long, so that many generations have some at the same time.
+    let is_slow = chance.one_in(2);
+    let changes = if chance.one_in(3) { chance.within(if is_slow { 8..24 } else { 1..8 }) } else { 0 };
+    let mut before = first.clone();
+    for _ in 0..changes {
+        let mut settings = Settings {
+            decide_when_certain: first.decide_when_certain,
+            traces_max: first.traces_max,
+            block_on_overflow: first.block_on_overflow,
+            kept_memory_bytes: first.kept_memory_bytes,
+            dropped_memory_bytes: first.dropped_memory_bytes,
+            drop_pending_in_drain: first.drop_pending_in_drain,
+            ..any_settings(chance)
+        };
+        if is_slow {
+            settings.decision_wait_ns = chance.within(15_000..60_000) * MS;
+            (settings.decision_wait_after_root_ns, settings.complete_quiet_ns) = (None, None);
+        }
+        if chance.one_in(2) {
+            settings.policies[0] = chance.of(&before.policies);
+        }
+        let place = chance.below(events.len() as u64) as usize;
+        let at_ns = events[place].0;
+        events.insert(place, (at_ns, Event::ChangeRules(Box::new(settings.clone()))));
+        before = settings;
     }
 }
 
@@ -372,6 +413,13 @@ struct Run<'a> {
     twin: Twin,
     twin_kept: Vec<(Span, u16)>,
     arrived: Vec<Span>,
+    /// Of the rules in force.
+    rates: SharedRates,
+    settings: Settings,
+    /// Policies so far: each change numbers its own.
+    policies: u16,
+    rules_changed: u64,
+    changes_waited: u64,
 }
 
 impl<'a> Run<'a> {
@@ -390,6 +438,11 @@ impl<'a> Run<'a> {
             twin: Twin::new(&world.settings, world.memory, world.limits.giant_bytes),
             twin_kept: Vec::new(),
             arrived: Vec::new(),
+            rates,
+            settings: world.settings.clone(),
+            policies: world.settings.policies.len() as u16,
+            rules_changed: 0,
+            changes_waited: 0,
         }
     }
 
@@ -412,6 +465,7 @@ impl<'a> Run<'a> {
                     self.nodes.iter_mut().for_each(|node| node.sampler.tell_pressure(*pressure));
                 }
                 Event::Shrink => self.nodes.iter_mut().for_each(|node| while node.sampler.shrink(now_ns) {}),
+                Event::ChangeRules(settings) => self.change_rules(settings),
             }
             self.check_limits(now_ns);
         }
@@ -435,6 +489,26 @@ impl<'a> Run<'a> {
             node.arrive(now_ns, &own);
         }
         spans.iter().for_each(|span| self.twin.insert(span));
+    }
+
+    /// On all shards, or on none: where four generations are at work there is no room for another.
+    fn change_rules(&mut self, settings: &Settings) {
+        if !self.nodes.iter_mut().all(|node| node.sampler.may_change_rules()) {
+            self.changes_waited += 1;
+            return;
+        }
+        let rates = self.rates.following(&self.settings, settings);
+        let first = self.policies;
+        self.policies += settings.policies.len() as u16;
+        let numbers: Vec<u16> = (first..self.policies).collect();
+        let share = settings.share_of(self.world.shards);
+        for node in &mut self.nodes {
+            node.sampler.change_rules(Rulebook { settings: &share, numbers: &numbers, rates: &rates });
+            assert!(node.sampler.generations() <= 4);
+        }
+        self.twin.change_rules(settings, &numbers);
+        (self.rates, self.settings) = (rates, settings.clone());
+        self.rules_changed += 1;
     }
 
     fn check_limits(&mut self, now_ns: u64) {
@@ -560,6 +634,8 @@ struct Summary {
     certain_under_stress: u64,
     shed: u64,
     kilobytes_compressed: u64,
+    rules_changed: u64,
+    changes_waited: u64,
 }
 
 impl Summary {
@@ -569,7 +645,7 @@ impl Summary {
         }
     }
 
-    fn numbers(&mut self) -> [&mut u64; 16] {
+    fn numbers(&mut self) -> [&mut u64; 18] {
         [
             &mut self.worlds,
             &mut self.spans,
@@ -587,6 +663,8 @@ impl Summary {
             &mut self.certain_under_stress,
             &mut self.shed,
             &mut self.kilobytes_compressed,
+            &mut self.rules_changed,
+            &mut self.changes_waited,
         ]
     }
 
@@ -629,6 +707,8 @@ fn run(seeds: Range<u64>, step: usize) -> Summary {
         run.play();
         summary.worlds += 1;
         run.nodes.iter().for_each(|node| summary.count(&world, node.sampler.counters()));
+        summary.rules_changed += run.rules_changed;
+        summary.changes_waited += run.changes_waited;
         drop(named);
     }
     summary

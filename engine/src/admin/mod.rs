@@ -22,11 +22,12 @@ mod pages;
 mod profiles;
 mod server;
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+pub use overview::ConfigurationView;
 pub use pages::{Face, Page};
 pub use server::{BindError, Serving, serve};
 
@@ -70,7 +71,8 @@ pub trait Shards {
 /// What the pages are made of.
 #[derive(Debug)]
 pub struct View<S> {
-    schema: Schema,
+    /// Grows with the configuration.
+    schema: RefCell<Arc<Schema>>,
     shards: S,
     /// What each `span_metrics` connector counts.
     span_metrics: Vec<Arc<Plan>>,
@@ -83,7 +85,8 @@ pub struct View<S> {
     /// Pipelines with the ids of their components.
     pipelines: Vec<PipelineNames>,
     /// Labels of policies that nobody listens to.
-    dry_policies: Vec<String>,
+    dry_policies: RefCell<Vec<String>>,
+    configuration: RefCell<ConfigurationView>,
     /// The log, for what it did not write; `None` where none was started.
     logs: Option<Logs>,
     /// TLS files, for how often they changed.
@@ -158,7 +161,7 @@ impl<S: Shards> View<S> {
     /// unless `service.telemetry.resource` says another.
     pub fn new(shards: S, schema: Schema, config: &Config, logs: Option<Logs>, instance_id: u128) -> View<S> {
         View {
-            schema,
+            schema: RefCell::new(Arc::new(schema)),
             shards,
             span_metrics: config.span_metrics.iter().map(|it| Arc::new(Plan::new(it.settings.clone()))).collect(),
             level: config.telemetry.metrics_level,
@@ -166,7 +169,8 @@ impl<S: Shards> View<S> {
             resource: resource_labels(&config.telemetry.resource, instance_id),
             extensions: config.extensions.iter().map(|it| (it.id.clone(), it.kind.clone())).collect(),
             pipelines: PipelineNames::of(config),
-            dry_policies: dry_policies(config),
+            dry_policies: RefCell::new(dry_policies(config)),
+            configuration: RefCell::default(),
             logs,
             certificates: Certificates::default(),
             readiness: Cell::new(Readiness::Starting),
@@ -196,14 +200,33 @@ impl<S: Shards> View<S> {
         self.changes.send_replace(());
     }
 
+    /// Another configuration is in force, with the same components in the same pipelines; its schema goes on from the one
+    /// before.
+    pub fn reconfigured(&self, schema: Schema, config: &Config) {
+        self.schema.replace(Arc::new(schema));
+        self.dry_policies.replace(dry_policies(config));
+    }
+
+    /// Changes what is told of the configuration.
+    pub fn tell(&self, configuration: ConfigurationView) {
+        self.configuration.replace(configuration);
+    }
+
+    /// Every series that there is now. To be asked after a snapshot, which has at least these.
+    fn schema(&self) -> Arc<Schema> {
+        Arc::clone(&self.schema.borrow())
+    }
+
     /// Every view of the whole process, from one snapshot; `None` if a shard does not answer.
     async fn overview(&self) -> Option<overview::Overview> {
         let shards = tokio::time::timeout(self.answer_wait, self.shards.snapshot()).await.ok()?;
+        let (schema, dry_policies) = (self.schema(), self.dry_policies.borrow().clone());
         let sources = overview::Sources {
-            schema: &self.schema,
+            schema: &schema,
             shards: &shards,
             pipelines: &self.pipelines,
-            dry_policies: &self.dry_policies,
+            dry_policies: &dry_policies,
+            configuration: self.configuration.borrow().clone(),
             process: process::read(),
             readiness: self.readiness.get(),
             uptime_ms: u64::try_from(self.started.instant.elapsed().as_millis()).unwrap_or(u64::MAX),
@@ -214,7 +237,8 @@ impl<S: Shards> View<S> {
     /// The books of the whole process; `None` if a shard does not answer.
     pub async fn books(&self) -> Option<Books> {
         let answer = tokio::time::timeout(self.answer_wait, self.shards.snapshot()).await;
-        answer.ok().map(|shards| Books::read(&self.schema, &self.schema.fold(&shards)))
+        let schema = self.schema();
+        answer.ok().map(|shards| Books::read(&schema, &schema.fold(&shards)))
     }
 }
 

@@ -43,6 +43,29 @@ pub struct Overview {
     pub refusals: Vec<Count>,
     /// The memory exporters' stores.
     pub kept: KeptView,
+    /// The configuration in force, and what became of the last one that was read.
+    #[serde(default)]
+    pub configuration: ConfigurationView,
+}
+
+/// The configuration in force, and what became of the last one that was read.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConfigurationView {
+    /// 1 at the start, one more with each that is applied.
+    pub generation: u64,
+    /// When it was applied, in milliseconds since 1970.
+    pub applied_unix_ms: u64,
+    /// `applied`: it is the one that was read last. `waiting`: that one will be applied as soon as there is room.
+    /// `failed`: it has errors. `refused`: only a restart applies it.
+    pub state: String,
+    /// Why it is not the one that was read last; empty if it is.
+    pub message: String,
+    /// Configurations applied while the gateway ran.
+    pub reloads: u64,
+    /// Configurations that had errors.
+    pub failed_reloads: u64,
+    /// Configurations that only a restart applies.
+    pub refused_reloads: u64,
 }
 
 /// The process that was asked.
@@ -277,6 +300,7 @@ pub(super) struct Sources<'a> {
     pub(super) process: Option<ProcessValues>,
     pub(super) readiness: Readiness,
     pub(super) uptime_ms: u64,
+    pub(super) configuration: ConfigurationView,
 }
 
 impl Sources<'_> {
@@ -295,6 +319,7 @@ impl Sources<'_> {
             policies: whole.policies(self.dry_policies),
             refusals: whole.refusals(),
             kept: whole.kept(),
+            configuration: self.configuration.clone(),
         }
     }
 

@@ -161,12 +161,14 @@ function trend(key) {
 
 // ---------------------------------------------------------------- views
 
-function drawHead({ gateway, ledger, budget, policies }) {
+function drawHead({ gateway, ledger, budget, policies, configuration }) {
   const state = byId("state");
-  const wrong = gateway.state !== "ready" || !ledger.balanced;
+  const wrong = gateway.state !== "ready" || !ledger.balanced || configuration.message !== "";
   state.className = wrong ? "bad" : "good";
   const balance = ledger.balanced ? "the ledger balances" : "THE LEDGER DOES NOT BALANCE";
-  state.textContent = `${gateway.state}, up ${seconds(gateway.uptime_ms / 1000)}, ${balance}, version ${gateway.version}`;
+  const changed = configuration.message === "" ? ""
+    : `; the changed configuration is ${configuration.state === "waiting" ? "waiting" : "not applied"}: ${configuration.message}`;
+  state.textContent = `${gateway.state}, up ${seconds(gateway.uptime_ms / 1000)}, ${balance}, version ${gateway.version}${changed}`;
   const cores = rate("cpu");
   const decided = policies.kept + policies.not_kept;
   const figure = (title, value, ...more) => tag("div", {}, tag("dt", {}, title), tag("dd", {}, value, ...more));

@@ -145,9 +145,19 @@ async fn metrics_page<S: Shards>(view: &View<S>) -> Result<Page, NoAnswer> {
     }
     process.push((&metrics::TLS_RELOADS, view.certificates.replaced() as f64));
     process.push((&metrics::TLS_FAILED_RELOADS, view.certificates.refused() as f64));
+    let configuration = view.configuration.borrow().clone();
+    process.extend([
+        (&metrics::CONFIG_RELOADS, configuration.reloads as f64),
+        (&metrics::CONFIG_FAILED_RELOADS, configuration.failed_reloads as f64),
+        (&metrics::CONFIG_REFUSED_RELOADS, configuration.refused_reloads as f64),
+        (&metrics::CONFIG_IS_CURRENT, f64::from(u8::from(configuration.message.is_empty()))),
+        (&metrics::CONFIG_GENERATION, configuration.generation as f64),
+        (&metrics::CONFIG_APPLIED_TIME, configuration.applied_unix_ms as f64 / 1e3),
+    ]);
     process.extend(process::read().iter().flat_map(process::ProcessValues::samples));
+    let schema = view.schema();
     let exposition = Exposition {
-        schema: &view.schema,
+        schema: &schema,
         shards: &shards,
         process: &process,
         resource: &view.resource,

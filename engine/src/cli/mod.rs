@@ -25,6 +25,7 @@ pub mod old_gateway;
 pub mod ottl;
 pub mod port_owner;
 pub mod print_config;
+mod reload;
 pub mod run;
 pub mod top;
 pub mod traces;
@@ -146,7 +147,7 @@ pub fn main() -> ExitCode {
     let machine = Machine { memory_bytes: placement::Machine::read().memory_bytes() };
     let color = std::io::stderr().is_terminal();
     match command {
-        None => run::run(&sources, &config::look_up, &machine, color),
+        None => run::run(sources, config::look_up, machine, color),
         Some(Command::Validate) => validate::run(&sources, &config::look_up, &machine, color).tell(),
         Some(Command::PrintConfig(arguments)) => {
             print_config::run(&sources, &arguments, &config::look_up, &machine, color).tell()

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! configuration -> plan (cores, runtime, budget) -> listeners -> shards -> accept, serve admin
+//!     files change, SIGHUP -> read again, applied or refused        (`reload`)
 //!     signal -> readiness off -> listeners closed -> drain, step by step -> ledger
 //! ```
 //!
@@ -10,6 +11,7 @@
 
 use super::banner::{self, PortUse};
 use super::logs_on_disk::LogsOnDisk;
+use super::reload::{Origin, Reading, Reload};
 use super::{ConfigArguments, port_owner};
 use crate::admin::{self, Face, Readiness, Serving, View};
 use crate::auth::Authenticators;
@@ -60,12 +62,13 @@ struct Decided {
 
 /// Runs the gateway until it is told to stop.
 pub fn run(
-    sources: &ConfigArguments,
-    environment: &dyn Fn(&str) -> Option<String>,
-    machine: &crate::config::Machine,
+    arguments: ConfigArguments,
+    look_up: fn(&str) -> Option<String>,
+    machine: crate::config::Machine,
     color: bool,
 ) -> ExitCode {
-    match load(sources, environment, machine, color).and_then(|config| start_and_serve(config, sources.names())) {
+    let origin = Origin { arguments, look_up, machine };
+    match load(&origin, color).and_then(|(config, reading)| start_and_serve(config, origin, reading)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(message) => {
             eprintln!("{}", message.trim_end());
@@ -74,19 +77,15 @@ pub fn run(
     }
 }
 
-/// The checked configuration; warnings are printed, errors are the error.
-fn load(
-    sources: &ConfigArguments,
-    environment: &dyn Fn(&str) -> Option<String>,
-    machine: &crate::config::Machine,
-    color: bool,
-) -> Result<Config, String> {
-    let loaded = config::load(&sources.sources()?, environment, machine);
+/// The checked configuration, and what it was read from; warnings are printed, errors are the error.
+fn load(origin: &Origin, color: bool) -> Result<(Config, Reading), String> {
+    let mut reading = origin.read()?;
+    let loaded = &mut reading.loaded;
     let rendered = config::render(&loaded.diagnostics, color);
-    match loaded.config {
+    match loaded.config.take() {
         Some(config) => {
             eprint!("{rendered}");
-            Ok(config)
+            Ok((config, reading))
         }
         None if loaded.fragment && rendered.is_empty() => {
             Err("this is a valid fragment without service: merge it over a configuration with one".to_owned())
@@ -95,7 +94,7 @@ fn load(
     }
 }
 
-fn start_and_serve(config: Config, name: String) -> Result<(), String> {
+fn start_and_serve(config: Config, origin: Origin, reading: Reading) -> Result<(), String> {
     // Before any other thread exists: glommio registers the process with the kernel.
     glommio::early_init();
     let logs =
@@ -124,7 +123,7 @@ fn start_and_serve(config: Config, name: String) -> Result<(), String> {
     let control = control.map_err(|error| format!("the control thread cannot start: {error}"))?;
     let gateway = Gateway {
         config,
-        name,
+        name: origin.arguments.names(),
         declared,
         decided,
         listeners,
@@ -134,7 +133,7 @@ fn start_and_serve(config: Config, name: String) -> Result<(), String> {
         fleet: Rc::clone(&fleet),
         logs: logs.clone(),
     };
-    let served = tokio::task::LocalSet::new().block_on(&control, gateway.serve());
+    let served = tokio::task::LocalSet::new().block_on(&control, gateway.serve(origin, reading));
     drop(control);
     if let Ok(fleet) = Rc::try_unwrap(fleet) {
         fleet.end();
@@ -267,7 +266,7 @@ struct Gateway {
 
 impl Gateway {
     /// The control thread's part, from the first connection to the ledger, which is returned.
-    async fn serve(self) -> Result<String, String> {
+    async fn serve(self, origin: Origin, reading: Reading) -> Result<String, String> {
         let (stop, stopped) = watch::channel(false);
         let schema = self.declared.schema.clone();
         let logs = Some(self.logs.clone());
@@ -287,10 +286,15 @@ impl Gateway {
         for listener in self.listeners {
             tokio::task::spawn_local(acceptor::accept(listener, Rc::clone(&self.fleet), stopped.clone()));
         }
+        let (config, declared) = (Arc::clone(&self.config), Arc::clone(&self.declared));
+        let reload = Reload::new(origin, reading, config, declared, Rc::clone(&self.fleet), Rc::clone(&view))?;
         view.show(Readiness::Ready);
         eprint!("{}", banner::start(&facts));
         tokio::task::spawn_local(hint_if_silent(Rc::clone(&view), facts));
-        wait_for_signal().await?;
+        tokio::select! {
+            asked = wait_for_signal() => asked?,
+            () = reload.follow() => {}
+        }
         view.show(Readiness::Draining);
         // Nobody listens where no listener is left.
         let _ = stop.send(true);

@@ -155,6 +155,8 @@ pub struct EngineSettings {
     pub memory_limit_bytes: Option<u64>,
     /// How long a drain may take.
     pub shutdown_timeout_ns: u64,
+    /// `reload.watch`: files of the configuration are looked at every second.
+    pub watches_files: bool,
 }
 
 /// `service.engine.cores`.

@@ -3,11 +3,13 @@
 //! ```text
 //! files, --set -> yaml -> merge -> expand -> check -> Config
 //!                            every node keeps its place  \-> diagnostics
+//! what runs, what was read again --change--> what a running gateway can take, and what needs a restart
 //! ```
 //!
 //! Everything here is a function of its arguments: texts, the environment and the machine are given. Only `sources`
 //! touches files and the network.
 
+pub mod change;
 pub mod checked;
 
 mod authenticator;
@@ -47,7 +49,7 @@ use std::sync::Arc;
 
 use checked::Config;
 pub use diagnostic::{Diagnostic, Place, Severity, SourceText, render};
-pub use sources::{look_up, read_sources};
+pub use sources::{file_of, look_up, read_sources};
 use yaml::{Node, Value};
 
 /// Most sources of one configuration.

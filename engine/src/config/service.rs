@@ -36,6 +36,7 @@ pub(crate) fn engine(service: &Section<'_>, admin_default: SocketAddr) -> (Engin
         runtime: section.choice("runtime", &RUNTIME, RuntimeChoice::Auto),
         memory_limit_bytes: memory_limit_mib.map(|mib| u64::try_from(mib << 20).expect("the range says so")),
         shutdown_timeout_ns: section.duration_ns("shutdown_timeout", SHUTDOWN_TIMEOUT_NS),
+        watches_files: section.section_or_empty("reload").boolean("watch", true),
     };
     let admin = match section.field("admin").filter(|field| !field.node.is_null()) {
         None => Some(admin_default),

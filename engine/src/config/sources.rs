@@ -38,6 +38,15 @@ pub fn look_up(name: &str) -> Option<String> {
     String::from_utf8(bytes).ok()
 }
 
+/// The file that a `--config` names; `None` if it names something else.
+pub fn file_of(given: &str) -> Option<&Path> {
+    match given.split_once(':') {
+        Some(("yaml" | "env" | "http" | "https", _)) => None,
+        Some(("file", path)) => Some(Path::new(path)),
+        _ => Some(Path::new(given)),
+    }
+}
+
 /// One `--config`. Without a scheme it is a path; so is what has a scheme of one letter, or one we do not know.
 fn read_source(given: &Path) -> Result<Source, String> {
     let (scheme, rest) = given.to_str().and_then(|text| text.split_once(':')).unwrap_or_default();

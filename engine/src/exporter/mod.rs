@@ -44,13 +44,17 @@ pub struct EncodedRequest {
     pub client: Option<Rc<Client>>,
 }
 
+/// Names of the reasons that spans carry, from number 1 on: more with each change of the rules. Cloning shares them within
+/// the shard.
+pub type Reasons = Rc<RefCell<Vec<String>>>;
+
 /// An exporter of one signal on one shard.
 #[derive(Debug)]
 pub struct Exporter {
     id: ComponentId,
     signal: Signal,
     /// Names of the reasons that spans carry, from number 1 on.
-    reasons: Rc<[String]>,
+    reasons: Reasons,
     kind: Kind,
 }
 
@@ -112,7 +116,7 @@ impl Exporter {
         tls: Option<TlsClient>,
         writer: Option<file::FileWriter>,
         authenticators: &Authenticators,
-        reasons: Rc<[String]>,
+        reasons: Reasons,
         own: OwnExporterSeries,
         shard: usize,
     ) -> Result<Exporter, String> {
@@ -177,7 +181,8 @@ impl Exporter {
                 let mut traces = traces.borrow_mut();
                 let batch = request.batch();
                 let index = batch.index.spans().expect("the checked configuration has memory in traces pipelines only");
-                traces.push(index, &batch.segments, &|reason| self.reason(reason));
+                let reasons = self.reasons.borrow();
+                traces.push(index, &batch.segments, &|reason| reason_name(&reasons, reason));
                 traces.show(&shard.cells, series);
                 Some(Outcome::Delivered)
             }
@@ -213,10 +218,10 @@ impl Exporter {
             _ => Vec::new(),
         }
     }
+}
 
-    /// The policy that a span's reason names; spans that no sampler decided carry reason 0.
-    fn reason(&self, number: u16) -> &str {
-        let position = usize::from(number).checked_sub(1);
-        position.and_then(|position| self.reasons.get(position)).map_or("not sampled here", String::as_str)
-    }
+/// The policy that a span's reason names; spans that no sampler decided carry reason 0.
+fn reason_name(reasons: &[String], number: u16) -> &str {
+    let position = usize::from(number).checked_sub(1);
+    position.and_then(|position| reasons.get(position)).map_or("not sampled here", String::as_str)
 }

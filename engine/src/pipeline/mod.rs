@@ -110,6 +110,23 @@ impl Pipeline {
         self.outlets = outlets;
     }
 
+    /// Gives a node other settings, between two batches.
+    pub fn change_node(&mut self, turn: Turn<'_>, position: usize, change: impl FnOnce(&mut Processor)) {
+        // What another node in its place counts begins at 0.
+        self.book_dropped(turn);
+        change(&mut self.nodes[position]);
+        self.dropped_booked = self.nodes.iter().map(Processor::items_dropped).sum();
+        self.failed_booked = self.nodes.iter().map(Processor::spans_failed).sum();
+    }
+
+    /// Whether this node can take other rules now: none has more than a few generations of them.
+    pub fn may_change(&mut self, position: usize) -> bool {
+        match &mut self.nodes[position] {
+            Processor::TailSampling(node) => node.may_change_rules(),
+            _ => true,
+        }
+    }
+
     /// Its ways to exporters.
     pub fn branches(&self) -> &[Rc<Branch>] {
         &self.branches

@@ -109,6 +109,13 @@ impl Batcher {
         Batcher { combinations, ..self }
     }
 
+    /// Lets items that come from now on wait under these settings; those that wait keep their deadline. The metadata keys
+    /// stay as they were: by them is known who waits.
+    pub fn change(&mut self, settings: Settings) {
+        let Settings { timeout_ns, send_batch_size, send_batch_max_size, .. } = settings;
+        self.settings = Settings { timeout_ns, send_batch_size, send_batch_max_size, ..self.settings.clone() };
+    }
+
     /// Whether a batch of this client would be taken: its combination is known, or there is room for another.
     pub fn admits(&mut self, now_ns: u64, client: Option<&Client>) -> bool {
         if self.settings.metadata_keys.is_empty() {

@@ -12,12 +12,13 @@ use super::explanation::{Explanation, PolicyName};
 use crate::pipeline::ack::Outcome;
 use crate::pipeline::batch::Batch;
 use crate::telemetry::cells::{Cells, Counter};
-use crate::telemetry::metrics::TailSamplingSeries;
+use crate::telemetry::metrics::{DecisionSeries, TailSamplingSeries};
 use bytes::Bytes;
 use codecs::otlp::{SpanIndex, TraceId};
+use sampling::counters::Verdicts;
 use sampling::release::RELEASE_BYTES_MAX;
 use sampling::settings::Policy;
-use sampling::{Counters, Entry, Release, Sampler, Select, Steps};
+use sampling::{Counters, Entry, Release, Rulebook, Sampler, Select, Steps};
 
 /// Kept spans in one outgoing batch: large enough to pay for its envelopes, small enough to leave between two requests.
 const RELEASE_SPANS_MAX: usize = 4096;
@@ -35,7 +36,12 @@ pub struct TailSampling {
     shown: Counters,
     traces_shown: u64,
     steps_shown: [bool; 4],
-    policies: Vec<PolicyName>,
+    /// Where the verdicts of the policy with this number are shown; of policies that are gone, too.
+    policies: Vec<(u16, DecisionSeries, Counter)>,
+    /// Of the last generations of rules, the newest last; empty without a journal.
+    named: VecDeque<Vec<PolicyName>>,
+    /// The number of the newest.
+    revision: u32,
 }
 
 /// Decisions of one sampler that are noted for people who ask why: so many of kept traces, of others, and of older ones.
@@ -43,6 +49,8 @@ pub struct TailSampling {
 const JOURNAL_ENTRIES_MAX: usize = 4096;
 /// Part of the budget that the journals of all shards may take.
 const JOURNAL_PART: u64 = 128;
+/// Generations of rules whose decisions are explained: those of older ones are known, but not what their policies said.
+const EXPLAINED_GENERATIONS: usize = 8;
 /// Traces with the same first digits of which one sampler tells.
 const EXPLAINED_MAX: usize = 8;
 
@@ -51,6 +59,8 @@ impl TailSampling {
     pub fn new(sampler: Sampler, series: TailSamplingSeries) -> TailSampling {
         let shown = sampler.counters().clone();
         let (release, full) = (Release::default(), VecDeque::new());
+        let numbers: Vec<u16> = (0..).take(series.policies.len()).collect();
+        let (policies, named) = (shown_by(&numbers, &series), VecDeque::new());
         TailSampling {
             sampler,
             release,
@@ -59,7 +69,39 @@ impl TailSampling {
             shown,
             traces_shown: 0,
             steps_shown: [false; 4],
-            policies: Vec::new(),
+            policies,
+            named,
+            revision: 0,
+        }
+    }
+
+    /// The same for a sampler whose policies have these numbers.
+    pub fn numbered(mut self, numbers: &[u16]) -> TailSampling {
+        self.policies = shown_by(numbers, &self.series);
+        self
+    }
+
+    /// Whether there is room for another generation of rules.
+    pub fn may_change_rules(&mut self) -> bool {
+        self.sampler.may_change_rules()
+    }
+
+    /// New traces are decided by these rules, pending ones by those under which they began. `series` has those of the new
+    /// policies.
+    pub fn change_rules(&mut self, book: Rulebook<'_>, series: TailSamplingSeries) {
+        self.sampler.change_rules(book);
+        for (number, decisions, executions) in shown_by(book.numbers, &series) {
+            if !self.policies.iter().any(|(known, ..)| *known == number) {
+                self.policies.push((number, decisions, executions));
+            }
+        }
+        self.series = series;
+        self.revision = self.revision.wrapping_add(1);
+        if !self.named.is_empty() {
+            self.named.push_back(PolicyName::of(&book.settings.policies));
+        }
+        if self.named.len() > EXPLAINED_GENERATIONS {
+            self.named.pop_front();
         }
     }
 
@@ -71,15 +113,20 @@ impl TailSampling {
         self.sampler.keep_journal(
             usize::try_from(fitting).map_or(JOURNAL_ENTRIES_MAX, |fitting| fitting.clamp(16, JOURNAL_ENTRIES_MAX)),
         );
-        self.policies = PolicyName::of(policies);
+        self.named.push_back(PolicyName::of(policies));
         self
     }
 
     /// How traces were decided whose ids begin with these hexadecimal digits, without their pipeline.
     pub fn explain(&self, digits: &str, now_ns: u64) -> Vec<Explanation> {
         let noted = self.sampler.explain(digits, EXPLAINED_MAX);
-        let mut told: Vec<Explanation> =
-            noted.iter().map(|entry| Explanation::new(entry, &self.policies, now_ns)).collect();
+        let policies = |entry: &Entry| {
+            let age = self.revision.wrapping_sub(entry.revision) as usize;
+            let place = self.named.len().checked_sub(1 + age)?;
+            self.named.get(place)
+        };
+        let told = noted.iter().map(|entry| Explanation::new(entry, policies(entry).map_or(&[], |all| all), now_ns));
+        let mut told: Vec<Explanation> = told.collect();
         // Only a whole id can be looked up among those that wait.
         if let Ok(id) = u128::from_str_radix(digits, 16)
             && digits.len() == 32
@@ -164,8 +211,9 @@ impl TailSampling {
         news(series.policy_evaluation_error, |counters| counters.evaluation_errors);
         news(series.traces_decided_early, |counters| counters.traces_decided_early);
         news(series.spans_without_trace_id, |counters| counters.idless_spans_kept + counters.idless_spans_dropped);
-        for (policy, (series, executions)) in series.policies.iter().zip(&series.policy_executions).enumerate() {
-            let (now, shown) = (&now.policies[policy], &self.shown.policies[policy]);
+        for (number, series, executions) in &self.policies {
+            let of = |counters: &Counters| counters.policies.get(usize::from(*number)).copied();
+            let (now, shown): (Verdicts, Verdicts) = (of(now).unwrap_or_default(), of(&self.shown).unwrap_or_default());
             cells.add(series.sampled, now.sampled - shown.sampled);
             cells.add(series.not_sampled, now.not_sampled - shown.not_sampled);
             cells.add(series.dropped, now.dropped - shown.dropped);
@@ -229,4 +277,14 @@ impl TailSampling {
         // Batches lie in the shard's buffers, which are charged where they are taken.
         (self.sampler.bytes_held() + self.release.bytes_held()) as u64
     }
+}
+
+/// Where the verdicts of policies with these numbers are shown, whose series are in the same order.
+fn shown_by(numbers: &[u16], series: &TailSamplingSeries) -> Vec<(u16, DecisionSeries, Counter)> {
+    let series = series.policies.iter().zip(&series.policy_executions);
+    numbers
+        .iter()
+        .zip(series)
+        .map(|(&number, (decisions, executions))| (number, decisions.clone(), *executions))
+        .collect()
 }

@@ -10,6 +10,7 @@ use super::buffers::Buffers;
 use super::clock::Clock;
 use super::mesh::MeshEnd;
 use super::pipelines::{BySignal, Feed, Pipelines};
+use super::reconfigure::Reconfiguration;
 use super::run::{Gates, Server, Shard};
 use crate::auth::Authenticators;
 use crate::config::checked::{
@@ -17,8 +18,8 @@ use crate::config::checked::{
     QueueSettings, SpanMetricsConnector,
 };
 use crate::connector::span_metrics::{Flusher, Plan, SpanMetrics};
-use crate::exporter::Exporter;
 use crate::exporter::file::FileWriter;
+use crate::exporter::{Exporter, Reasons};
 use crate::pipeline::client::Clients;
 use crate::pipeline::{Affinity, Crossing, Outlet, Pipeline};
 use crate::processor::combinations::Combinations;
@@ -46,7 +47,7 @@ use crate::transport::http1_server::HttpServer;
 use crate::transport::tls::TlsClient;
 use codecs::otlp::Signal;
 use sampling::sampler::{DROPPED_MEMORY_BYTES, KEPT_MEMORY_BYTES};
-use sampling::{Limits, Sampler, SharedRates};
+use sampling::{Limits, Rulebook, Sampler, SharedRates};
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -81,6 +82,10 @@ pub struct Declared {
     /// Per pipeline and processor: the combinations of client metadata that its batchers on all shards keep apart.
     combinations: Vec<Vec<Combinations>>,
     gauges: Gauges,
+    /// By number: name and type of every policy that any tail sampler has or had.
+    policies: Vec<(String, &'static str)>,
+    /// Most cells that shards have.
+    cells_max: usize,
 }
 
 /// What a shard shows of itself.
@@ -119,7 +124,35 @@ enum OwnSeries {
 impl Declared {
     /// Declares every series of `config`.
     pub fn of(config: &Config) -> Declared {
-        let mut schema = Schema::default();
+        let mut declared = Declared::behind(Schema::default(), Vec::new(), config);
+        declared.cells_max = declared.schema.cells_max();
+        declared
+    }
+
+    /// The same for a configuration that follows `config_before` in a running gateway, with the same components in the same
+    /// pipelines: every series keeps its number, every policy that stays keeps what it has spent. The error says what
+    /// there is no room for.
+    pub fn following(&self, config_before: &Config, config: &Config) -> Result<Declared, String> {
+        let mut declared = Declared::behind(self.schema.clone(), self.policies.clone(), config);
+        declared.cells_max = self.cells_max;
+        if declared.schema.cell_count() > self.cells_max || declared.policies.len() >= usize::from(u16::MAX) {
+            let message = "so many policies and statements were added and renamed since the gateway started that there is \
+                           no room for the metrics of more: restart to apply the new configuration";
+            return Err(message.to_owned());
+        }
+        for (position, pipeline) in config.pipelines.iter().enumerate() {
+            for (place, &processor) in pipeline.processors.iter().enumerate() {
+                let kinds = (&config_before.processors[processor].kind, &config.processors[processor].kind);
+                if let (ProcessorKind::TailSampling(before), ProcessorKind::TailSampling(after)) = kinds {
+                    declared.rates[position][place] = self.rates[position][place].following(before, after);
+                }
+            }
+        }
+        Ok(declared)
+    }
+
+    /// Declares the series of `config` behind those that there are.
+    fn behind(mut schema: Schema, mut policies: Vec<(String, &'static str)>, config: &Config) -> Declared {
         let receivers = config.receivers.iter().enumerate().map(|(number, receiver)| {
             let (id, signals) = (receiver.id.to_string(), config.signals_of(number));
             let declare = |kind: Transport| ReceiverSeries::declare(&mut schema, &id, kind.label(), &signals);
@@ -222,6 +255,14 @@ impl Declared {
         let combinations_of =
             |pipeline: &PipelineSettings| pipeline.processors.iter().map(|_| Combinations::default()).collect();
         let combinations = config.pipelines.iter().map(combinations_of).collect();
+        let samplers = config.pipelines.iter().flat_map(|pipeline| &pipeline.processors);
+        for policy in samplers.flat_map(|&processor| policies_of(&config.processors[processor].kind)) {
+            let policy = (policy.name.clone(), policy.rule.kind());
+            if !policies.contains(&policy) {
+                policies.push(policy);
+            }
+        }
+        let cells_max = 0;
         Declared {
             schema,
             receivers,
@@ -236,7 +277,31 @@ impl Declared {
             rates,
             combinations,
             gauges,
+            policies,
+            cells_max,
         }
+    }
+
+    /// The numbers of a sampler's policies, under which all samplers of the process know them.
+    fn numbers_of(&self, settings: &sampling::Settings) -> Vec<u16> {
+        let is = |known: &(String, &str), policy: &sampling::settings::Policy| {
+            known.0 == policy.name && known.1 == policy.rule.kind()
+        };
+        let number = |policy| self.policies.iter().position(|known| is(known, policy));
+        let numbers = settings.policies.iter().map(|policy| number(policy).expect("every policy was declared"));
+        numbers.map(|number| u16::try_from(number).expect("there are fewer policies than reasons")).collect()
+    }
+
+    /// Names of the reasons that spans carry, from number 1 on.
+    pub fn reason_names(&self) -> Vec<String> {
+        self.policies.iter().map(|(name, _)| name.clone()).collect()
+    }
+}
+
+fn policies_of(kind: &ProcessorKind) -> &[sampling::settings::Policy] {
+    match kind {
+        ProcessorKind::TailSampling(settings) => &settings.policies,
+        _ => &[],
     }
 }
 
@@ -297,14 +362,13 @@ pub fn assemble(seed: ShardSeed) -> Result<Rc<Shard>, String> {
     let context = ShardContext::new(number, shards, clock, cells, Buffers::new(kept_bytes_max), lease);
     let mesh = Rc::new(RefCell::new(mesh));
     let news = Rc::new(Notify::new());
-    let reasons: Rc<[String]> = reason_names(&config).into();
+    let reasons: Reasons = Rc::new(RefCell::new(declared.reason_names()));
     let mut queues = Vec::new();
     for (position, exporter) in config.exporters.iter().enumerate() {
         let (tls, file) = (tls[position].clone(), files[position].clone());
         let secrets = Secrets { tls, file, authenticators: &authenticators };
         queues.push(queue_of(exporter, position, secrets, &declared, &reasons, &context)?);
     }
-    let mut next_reason = 1;
     let pipelines = config.pipelines.iter().enumerate().map(|(position, settings)| {
         let parts = Parts {
             config: &config,
@@ -315,7 +379,7 @@ pub fn assemble(seed: ShardSeed) -> Result<Rc<Shard>, String> {
             queues: &queues,
             hash_seed,
         };
-        parts.pipeline(position, settings, &mut next_reason)
+        parts.pipeline(position, settings)
     });
     let pipelines: Vec<Rc<RefCell<Pipeline>>> = pipelines.map(|pipeline| Rc::new(RefCell::new(pipeline))).collect();
     let span_metrics = declared.span_metrics.iter();
@@ -344,7 +408,8 @@ pub fn assemble(seed: ShardSeed) -> Result<Rc<Shard>, String> {
     let balance = Balance::new(mesh, news, declared.gauges.clone(), context.clone());
     let servers = servers_of(&config, &declared, &authenticators, &pipelines, &balance, &context);
     let gates = Gates { gates, series: declared.handshakes.clone() };
-    Ok(Shard::new(context, gates, servers, pipelines, balance, declared.gauges.clone(), connections))
+    let reconfiguration = Reconfiguration { context: context.clone(), hash_seed, reasons };
+    Ok(Shard::new(context, gates, servers, pipelines, balance, declared.gauges.clone(), connections, reconfiguration))
 }
 
 /// Every way into a queue.
@@ -415,27 +480,21 @@ struct Parts<'a> {
     hash_seed: u64,
 }
 
-/// What a node has in common with the same node on other shards.
-#[derive(Clone, Copy)]
-struct Shared<'a> {
-    rates: &'a SharedRates,
-    combinations: &'a Combinations,
-}
-
 impl Parts<'_> {
-    /// `next_reason` counts the policies of all tail samplers, so that a span's reason names one of them.
-    fn pipeline(&self, position: usize, settings: &PipelineSettings, next_reason: &mut u16) -> Pipeline {
+    fn pipeline(&self, position: usize, settings: &PipelineSettings) -> Pipeline {
+        let node_parts = NodeParts {
+            config: self.config,
+            declared: self.declared,
+            context: self.context,
+            hash_seed: self.hash_seed,
+        };
         let mut crossing = None;
         let nodes = settings.processors.iter().enumerate().map(|(place, &processor)| {
             let sampler = matches!(self.config.processors[processor].kind, ProcessorKind::TailSampling(_));
             if sampler && self.context.shards > 1 && crossing.is_none() {
                 crossing = Some(Crossing::new(place, position, Rc::clone(self.mesh), Rc::clone(self.news)));
             }
-            let shared = Shared {
-                rates: &self.declared.rates[position][place],
-                combinations: &self.declared.combinations[position][place],
-            };
-            self.node(processor, shared, next_reason)
+            node_parts.node(position, place)
         });
         let nodes = nodes.collect();
         let books = &self.declared.books[position];
@@ -464,6 +523,36 @@ impl Parts<'_> {
         let place = holding.next().map_or(end, |(place, mixes)| if mixes { place } else { end });
         Some(Affinity::new(place, position, Rc::clone(self.mesh), Rc::clone(self.news)))
     }
+}
+
+/// What a node is made from, when a shard is put together and when its settings change.
+#[derive(Debug)]
+pub(super) struct NodeParts<'a> {
+    pub(super) config: &'a Config,
+    pub(super) declared: &'a Declared,
+    pub(super) context: &'a ShardContext,
+    pub(super) hash_seed: u64,
+}
+
+impl NodeParts<'_> {
+    /// Gives the node at this place of this pipeline the settings of this configuration: a new node, where it holds nothing
+    /// but its settings.
+    pub(super) fn change(&self, position: usize, place: usize, node: &mut Processor) {
+        let processor = self.config.pipelines[position].processors[place];
+        let settings = &self.config.processors[processor].kind;
+        match (&mut *node, settings, &self.declared.processors[processor].own) {
+            (Processor::TailSampling(node), ProcessorKind::TailSampling(settings), OwnSeries::TailSampling(series)) => {
+                let numbers = self.declared.numbers_of(settings);
+                let rates = &self.declared.rates[position][place];
+                let settings = settings.share_of(self.context.shards);
+                node.change_rules(Rulebook { settings: &settings, numbers: &numbers, rates }, series.clone());
+            }
+            (Processor::Batch(node), settings, _) => {
+                node.change(batch_settings(settings).expect("a batch processor stays one"));
+            }
+            (node, ..) => *node = self.node(position, place),
+        }
+    }
 
     /// Where the failures of a processor are counted.
     fn failures(&self, processor: usize, failed_spans: Counter) -> Failures {
@@ -475,32 +564,18 @@ impl Parts<'_> {
         Failures::new(self.config.processors[processor].id.to_string(), series)
     }
 
-    fn node(&self, processor: usize, shared: Shared<'_>, next_reason: &mut u16) -> Processor {
+    fn node(&self, position: usize, place: usize) -> Processor {
+        let processor = self.config.pipelines[position].processors[place];
         let series = &self.declared.processors[processor];
         match (&self.config.processors[processor].kind, &series.own) {
             (ProcessorKind::MemoryLimiter { .. }, OwnSeries::MemoryLimiter(own)) => {
                 Processor::MemoryLimiter(memory_limiter::MemoryLimiter::new(own.accepted))
             }
-            (
-                ProcessorKind::Batch {
-                    timeout_ns,
-                    send_batch_size,
-                    send_batch_max_size,
-                    metadata_keys,
-                    metadata_combinations_max,
-                },
-                OwnSeries::Batch(own),
-            ) => {
-                let settings = batch::Settings {
-                    timeout_ns: *timeout_ns,
-                    send_batch_size: *send_batch_size,
-                    send_batch_max_size: *send_batch_max_size,
-                    metadata_keys: metadata_keys.clone(),
-                    metadata_combinations_max: *metadata_combinations_max,
-                };
+            (kind @ ProcessorKind::Batch { .. }, OwnSeries::Batch(own)) => {
+                let settings = batch_settings(kind).expect("it is one");
                 let signal = self.config.processors[processor].signal;
                 let batcher = batch::Batcher::new(settings, signal, own.clone());
-                Processor::Batch(Box::new(batcher.sharing(shared.combinations.clone())))
+                Processor::Batch(Box::new(batcher.sharing(self.declared.combinations[position][place].clone())))
             }
             (ProcessorKind::Resource(settings), OwnSeries::Editor(failed)) => Processor::Resource(Box::new(
                 resource::ResourceEditor::new(settings.clone(), self.failures(processor, *failed)),
@@ -525,12 +600,12 @@ impl Parts<'_> {
                 Processor::ProbabilisticSampler(Box::new(node))
             }
             (ProcessorKind::TailSampling(settings), OwnSeries::TailSampling(own)) => {
-                let first_reason = *next_reason;
-                *next_reason += u16::try_from(settings.policies.len()).expect("at most 256 policies");
+                let numbers = self.declared.numbers_of(settings);
                 let settings = settings.share_of(self.context.shards);
-                let sampler = self.sampler(settings.clone(), first_reason, shared.rates);
+                let sampler = self.sampler(settings.clone(), &numbers, &self.declared.rates[position][place]);
                 let budget_bytes = self.context.lease.budget().limit_bytes() / self.context.shards as u64;
                 let node = tail_sampling::TailSampling::new(sampler, own.clone())
+                    .numbered(&numbers)
                     .with_journal(&settings.policies, budget_bytes);
                 Processor::TailSampling(Box::new(node))
             }
@@ -548,7 +623,7 @@ impl Parts<'_> {
     }
 
     /// A sampler whose own limits leave most of a small budget to what is pending.
-    fn sampler(&self, mut settings: sampling::Settings, first_reason: u16, rates: &SharedRates) -> Sampler {
+    fn sampler(&self, mut settings: sampling::Settings, numbers: &[u16], rates: &SharedRates) -> Sampler {
         let budget_bytes = self.context.lease.budget().limit_bytes();
         let shards = self.context.shards as u64;
         let memory = |part: u64, default: u64| Some(default.min(budget_bytes / part / shards));
@@ -557,7 +632,8 @@ impl Parts<'_> {
             settings.dropped_memory_bytes.or_else(|| memory(DROPPED_MEMORY_PART, DROPPED_MEMORY_BYTES));
         let mut limits = Limits::default();
         limits.giant_bytes = limits.giant_bytes.min(budget_bytes / GIANT_PART);
-        Sampler::sharing(&settings, self.hash_seed, first_reason, limits, rates)
+        let book = Rulebook { settings: &settings, numbers, rates };
+        Sampler::ruled_by(book, self.hash_seed, FIRST_REASON, limits)
     }
 }
 
@@ -570,14 +646,28 @@ fn needs_order(config: &Config, settings: &PipelineSettings) -> bool {
             || targets.any(|&target| needs_order(config, &config.pipelines[target])))
 }
 
-/// Names of the reasons that spans carry, from number 1 on: `policy`, in the order in which pipelines are put together.
-pub fn reason_names(config: &Config) -> Vec<String> {
-    let processors = config.pipelines.iter().flat_map(|pipeline| &pipeline.processors);
-    let policies = processors.flat_map(|&processor| match &config.processors[processor].kind {
-        ProcessorKind::TailSampling(settings) => settings.policies.as_slice(),
-        _ => &[],
-    });
-    policies.map(|policy| policy.name.clone()).collect()
+/// Reason of spans that the policy with number 0 keeps; 0 means that no sampler looked at them.
+const FIRST_REASON: u16 = 1;
+
+/// `None` of another processor.
+fn batch_settings(kind: &ProcessorKind) -> Option<batch::Settings> {
+    let ProcessorKind::Batch {
+        timeout_ns,
+        send_batch_size,
+        send_batch_max_size,
+        metadata_keys,
+        metadata_combinations_max,
+    } = kind
+    else {
+        return None;
+    };
+    Some(batch::Settings {
+        timeout_ns: *timeout_ns,
+        send_batch_size: *send_batch_size,
+        send_batch_max_size: *send_batch_max_size,
+        metadata_keys: metadata_keys.clone(),
+        metadata_combinations_max: *metadata_combinations_max,
+    })
 }
 
 /// What an exporter shows of itself, and where it writes.
@@ -592,7 +682,7 @@ fn queue_of(
     position: usize,
     secrets: Secrets<'_>,
     declared: &Declared,
-    reasons: &Rc<[String]>,
+    reasons: &Reasons,
     context: &ShardContext,
 ) -> Result<Rc<Queue>, String> {
     let own = declared.own_exporters[position].clone();

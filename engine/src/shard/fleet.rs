@@ -5,6 +5,7 @@
 
 use super::assemble::{self, ShardSeed};
 use super::inbox::{Command, DrainStep, INBOX_MAX, Inbox};
+use super::reconfigure::Successor;
 use super::runtime::{self, Runtime, Socket};
 use crate::admin::Shards;
 use crate::connector::span_metrics::{Forgotten, Snapshot};
@@ -114,6 +115,17 @@ impl Fleet {
     /// Ends a drain: what is still held is counted as failed.
     pub async fn give_up(&self) {
         self.ask(|reply| Command::Drain(DrainStep::GiveUp, reply)).await;
+    }
+
+    /// Gives every shard another configuration; false, and none has it, where one of them cannot take it now.
+    pub async fn reconfigure(&self, successor: &Arc<Successor>) -> bool {
+        let may = self.ask(|reply| Command::MayReconfigure(Arc::clone(successor), reply)).await;
+        // Nobody else changes rules, and time only makes room, so what all have said stays true.
+        if may.len() < self.shards() || may.contains(&false) {
+            return false;
+        }
+        self.ask(|reply| Command::Reconfigure(Arc::clone(successor), reply)).await;
+        true
     }
 
     /// A copy of every shard's cells, in the order of the shards.

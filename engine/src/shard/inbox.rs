@@ -1,5 +1,6 @@
 //! What the control thread may ask of a shard. Asked through a bounded queue, answered between two batches.
 
+use super::reconfigure::Successor;
 use super::runtime::Socket;
 use super::runtime::tasks::TaskKind;
 use crate::connector::span_metrics::{Forgotten, Snapshot};
@@ -33,6 +34,10 @@ pub enum Command {
     Explain(Arc<str>, oneshot::Sender<Vec<(usize, Explanation)>>),
     /// The tasks under way, by kind.
     Tasks(oneshot::Sender<Vec<TaskKind>>),
+    /// Whether every node that another configuration changes can take it now.
+    MayReconfigure(Arc<Successor>, oneshot::Sender<bool>),
+    /// Another configuration; answered when it is in force. Asked only after all shards have said that they may.
+    Reconfigure(Arc<Successor>, oneshot::Sender<()>),
     /// A step of the drain; answered when the shard has reached it.
     Drain(DrainStep, oneshot::Sender<()>),
 }

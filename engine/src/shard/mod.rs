@@ -7,6 +7,7 @@
 //! budget      memory leased from the process             buffers   request bytes, reused
 //! run         the loop: sockets, mesh, turns, inbox      balance   whole requests to a less busy shard
 //! allocator   freed memory goes back to the system
+//! reconfigure other settings for nodes that run
 //! ```
 
 pub mod allocator;
@@ -26,6 +27,7 @@ pub mod owner;
 pub mod parcel;
 pub mod pipelines;
 pub mod placement;
+pub mod reconfigure;
 pub mod ring;
 #[cfg(test)]
 mod ring_model;

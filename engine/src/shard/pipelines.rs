@@ -5,8 +5,8 @@ use crate::pipeline::Pipeline;
 use crate::pipeline::ack;
 use crate::pipeline::batch::Batch;
 use crate::pipeline::client::Client;
-use crate::processor::Turn;
 use crate::processor::explanation::Explanation;
+use crate::processor::{Processor, Turn};
 use crate::queue::Queue;
 use crate::shard::ShardContext;
 use crate::shard::parcel::{Parcel, Points};
@@ -148,6 +148,17 @@ impl Pipelines {
             more |= pipeline.borrow_mut().turn(turn, drain);
         }
         more
+    }
+
+    /// Whether the node at this position of this pipeline can take other settings now.
+    pub fn may_change(&self, pipeline: usize, position: usize) -> bool {
+        self.pipelines[pipeline].borrow_mut().may_change(position)
+    }
+
+    /// Gives that node other settings.
+    pub fn change_node(&self, pipeline: usize, position: usize, change: impl FnOnce(&mut Processor)) {
+        let turn = turn_of(&self.shard, self.shard.clock.now_ns());
+        self.pipelines[pipeline].borrow_mut().change_node(turn, position, change);
     }
 
     /// Shows what is in flight, for a scrape.

@@ -14,6 +14,7 @@ use super::balance::Balance;
 use super::budget::Holder;
 use super::inbox::{Command, DrainStep};
 use super::pipelines::Pipelines;
+use super::reconfigure::Reconfiguration;
 use super::runtime::{self, Socket, Stream};
 use crate::exporter::memory::KeptTrace;
 use crate::receiver::otlp::OtlpReceiver;
@@ -81,10 +82,13 @@ pub struct Shard {
     /// Set by the drain: nodes let go of what is not due yet.
     flushing: Cell<bool>,
     gauges: Gauges,
+    /// What other settings of nodes are made with.
+    reconfiguration: Reconfiguration,
 }
 
 impl Shard {
     /// See the fields.
+    #[expect(clippy::too_many_arguments, reason = "a shard is put together in one place, of one of each")]
     pub fn new(
         context: ShardContext,
         gates: Gates,
@@ -93,8 +97,10 @@ impl Shard {
         balance: Rc<Balance>,
         gauges: Gauges,
         connections: Arc<Vec<AtomicUsize>>,
+        reconfiguration: Reconfiguration,
     ) -> Rc<Shard> {
-        Rc::new(Shard { context, gates, servers, pipelines, balance, connections, flushing: Cell::new(false), gauges })
+        let flushing = Cell::new(false);
+        Rc::new(Shard { context, gates, servers, pipelines, balance, connections, flushing, gauges, reconfiguration })
     }
 
     /// Runs until the inbox is closed.
@@ -119,6 +125,14 @@ impl Shard {
             Command::Explain(digits, reply) => drop(reply.send(self.pipelines.borrow().explain(&digits))),
             Command::Forget(connector, forgotten) => self.pipelines.borrow().forget(connector, &forgotten),
             Command::Tasks(reply) => drop(reply.send(runtime::tasks::kinds())),
+            Command::MayReconfigure(successor, reply) => {
+                // The control thread may have ended.
+                let _ = reply.send(self.reconfiguration.may_apply(&successor, &self.pipelines.borrow()));
+            }
+            Command::Reconfigure(successor, reply) => {
+                self.reconfiguration.apply(&successor, &self.pipelines.borrow());
+                let _ = reply.send(());
+            }
             Command::Drain(step, reply) => {
                 let shard = Rc::clone(self);
                 runtime::spawn(async move { shard.drain(step, reply).await });

@@ -8,8 +8,9 @@
 //! fold:          22   2   4   4 1 1 181                                            what a scrape shows
 //! ```
 //!
-//! The schema is built once from the configuration, so every series of a configured component exists at 0 from the
-//! start and all shards agree on the numbers. Nothing here is shared between threads; nothing allocates after `new`.
+//! The schema is built from the configuration, so every series of a configured component exists at 0 from the start and
+//! all shards agree on the numbers. Another configuration may add series behind the others, for which each shard has
+//! spare cells; none is ever taken away. Nothing here is shared between threads; nothing allocates after `new`.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -90,6 +91,9 @@ pub struct Schema {
     cell_count: usize,
 }
 
+/// Cells of each shard for series that are declared while it runs: some thousand new policies. 32 KiB.
+const SPARE_CELLS: usize = 4096;
+
 /// Number of a counter series.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Counter(pub u32);
@@ -126,6 +130,16 @@ impl Schema {
         Histogram { first: self.number(metric, labels), bounds }
     }
 
+    /// Most cells of a schema that goes on from this one, so that the cells made for this one have room for it.
+    pub fn cells_max(&self) -> usize {
+        self.cell_count + SPARE_CELLS
+    }
+
+    /// Cells of all series.
+    pub fn cell_count(&self) -> usize {
+        self.cell_count
+    }
+
     /// All series, in declaration order.
     pub fn series(&self) -> &[Series] {
         &self.series
@@ -133,11 +147,11 @@ impl Schema {
 
     /// Process values: each series folded over all shards' snapshots as its kind says. Without shards all are 0.
     ///
-    /// Every snapshot must come from cells of this schema.
+    /// Every snapshot must come from cells of this schema, or of one that it goes on from.
     pub fn fold(&self, shards: &[Vec<u64>]) -> Vec<u64> {
         let mut total = vec![0u64; self.cell_count];
         for shard in shards {
-            assert_eq!(shard.len(), self.cell_count, "a snapshot of another schema");
+            assert!(shard.len() >= self.cell_count, "a snapshot of another schema");
             for series in &self.series {
                 let fold = match series.metric.kind {
                     Kind::Highest => u64::max,
@@ -175,9 +189,9 @@ impl Schema {
 pub struct Cells(Rc<[Cell<u64>]>);
 
 impl Cells {
-    /// All cells at 0.
+    /// All cells at 0, with spare ones.
     pub fn new(schema: &Schema) -> Cells {
-        Cells((0..schema.cell_count).map(|_| Cell::new(0)).collect())
+        Cells((0..schema.cells_max()).map(|_| Cell::new(0)).collect())
     }
 
     /// Adds to a counter.
@@ -224,7 +238,7 @@ impl Cells {
         self.0[gauge.0 as usize].get()
     }
 
-    /// Copies all cells for a scrape.
+    /// Copies all cells for a scrape, spare ones too.
     pub fn snapshot(&self) -> Vec<u64> {
         self.0.iter().map(Cell::get).collect()
     }

@@ -363,6 +363,18 @@ metrics! {
             "Times that changed certificates, keys or authorities were taken into use.";
         TLS_FAILED_RELOADS: Kind::Counter, Normal, "tracegate_tls_failed_reloads",
             "Times that changed certificates, keys or authorities could not be used, and the old ones stayed.";
+        CONFIG_RELOADS: Kind::Counter, Basic, "tracegate_config_reloads",
+            "Times that a changed configuration was applied while the gateway ran.";
+        CONFIG_FAILED_RELOADS: Kind::Counter, Basic, "tracegate_config_failed_reloads",
+            "Times that a changed configuration had errors or could not be read, and the old one stayed.";
+        CONFIG_REFUSED_RELOADS: Kind::Counter, Basic, "tracegate_config_refused_reloads",
+            "Times that a changed configuration held what only a restart applies, and the old one stayed.";
+        CONFIG_IS_CURRENT: Kind::Gauge, Basic, "tracegate_config_is_current",
+            "1 if the configuration in force is the one that was read last, 0 if that one waits or was not taken.";
+        CONFIG_GENERATION: Kind::Gauge, Basic, "tracegate_config_generation",
+            "Number of the configuration in force: 1 at the start, one more with each that is applied.";
+        CONFIG_APPLIED_TIME: Kind::Gauge, Basic, "tracegate_config_last_applied_timestamp_seconds",
+            "When the configuration in force was applied, in seconds since 1970.";
 
 
         PROCESS_UPTIME: Kind::Counter, Basic, "otelcol_process_uptime",
@@ -1358,7 +1370,7 @@ mod tests {
             }
         }
         let declared: BTreeSet<&str> = schema.series().iter().map(|series| series.metric.name).collect();
-        let of_process = ["otelcol_process_", "process_", "tracegate_log_", "tracegate_tls_"];
+        let of_process = ["otelcol_process_", "process_", "tracegate_log_", "tracegate_tls_", "tracegate_config_"];
         let process = |name: &str| of_process.iter().any(|prefix| name.starts_with(prefix));
         for metric in ALL.iter().filter(|metric| !process(metric.name)) {
             assert!(declared.contains(metric.name), "no group declares {}", metric.name);

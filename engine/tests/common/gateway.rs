@@ -77,7 +77,8 @@ impl<'a> Setup<'a> {
         self
     }
 
-    fn text(&self) -> String {
+    /// The whole configuration.
+    pub fn text(&self) -> String {
         let section = |components: &[(&str, String)]| {
             components.iter().map(|(id, settings)| format!("  {id}: {settings}\n")).collect::<String>()
         };
@@ -121,7 +122,7 @@ pub struct Gateway {
     metrics: SocketAddr,
     /// Where its admin page is.
     pub admin: SocketAddr,
-    _configuration: tempfile::NamedTempFile,
+    configuration: tempfile::NamedTempFile,
 }
 
 /// What is left of a gateway that has stopped.
@@ -207,7 +208,7 @@ impl Gateway {
             http: nowhere,
             metrics: nowhere,
             admin: nowhere,
-            _configuration: file,
+            configuration: file,
         };
         wait_for("a gateway that is up", || gateway.hear_addresses(configuration));
         gateway
@@ -284,6 +285,16 @@ impl Gateway {
         let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("Linux shows it");
         let kibibytes: u64 = line.trim().trim_end_matches(" kB").parse().expect("a number of KiB");
         kibibytes << 10
+    }
+
+    /// Writes another configuration over the one that it was started with.
+    pub fn rewrite(&self, configuration: &str) {
+        std::fs::write(self.configuration.path(), configuration).expect("a temporary file can be written");
+    }
+
+    /// Tells it to read its configuration again.
+    pub fn hang_up(&self) {
+        kill_process(Pid::from_child(&self.child), Signal::HUP).expect("the gateway still runs");
     }
 
     /// Tells it to stop.

@@ -114,6 +114,8 @@ pub(crate) enum Decision {
 pub(crate) struct Rules {
     /// Those that run dry first, then those that drop, then the others; with each its position in the settings.
     policies: Vec<(u16, Compiled)>,
+    /// By position in the settings: under which number a policy is counted and remembered.
+    numbers: Vec<u16>,
     stop_at_first_match: bool,
     questions: Questions,
     /// What each policy said when it was asked last.
@@ -156,8 +158,16 @@ enum Compiled {
 }
 
 impl Rules {
-    /// `rates` were made for these settings.
+    /// `rates` were made for these settings. Policies are numbered in their order.
+    #[cfg(test)]
     pub(crate) fn new(settings: &Settings, rates: &SharedRates) -> Self {
+        let numbers: Vec<u16> = (0_u16..).take(settings.policies.len()).collect();
+        Self::numbered(settings, &numbers, rates)
+    }
+
+    /// `rates` were made for these settings; `numbers` has one for each policy.
+    pub(crate) fn numbered(settings: &Settings, numbers: &[u16], rates: &SharedRates) -> Self {
+        assert_eq!(numbers.len(), settings.policies.len(), "each policy has a number");
         let catalogue = Catalogue::new(settings);
         let mut compiler = Compiler {
             catalogue: &catalogue,
@@ -180,6 +190,7 @@ impl Rules {
         });
         Self {
             policies,
+            numbers: numbers.to_vec(),
             stop_at_first_match: settings.sample_on_first_match,
             weighs: settings.write_threshold,
             compares: compiler.compares,
@@ -191,8 +202,10 @@ impl Rules {
         }
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.policies.len()
+    /// The number of the policy at this position.
+    #[inline]
+    pub(crate) fn number_of(&self, position: u16) -> u16 {
+        self.numbers[usize::from(position)]
     }
 
     /// Whether [`Facts::bytes`] matter.
@@ -256,7 +269,8 @@ impl Rules {
         Conditions(self.questions.ask_resource(envelope))
     }
 
-    /// Asks the policies and combines their verdicts, with the threshold of the decision where decisions have one.
+    /// Asks the policies and combines their verdicts, with the threshold of the decision where decisions have one. `counts`
+    /// are by the policies' numbers, the decision names one by its position.
     #[inline]
     pub(crate) fn decide(&self, facts: &Facts, counts: Option<&mut [Verdicts]>) -> (Decision, Threshold) {
         if self.weighs { self.weigh(facts, counts) } else { (self.judge(facts, counts), Threshold::NEVER) }
@@ -272,7 +286,7 @@ impl Rules {
             let wanted = policy.wants(facts);
             answers.note(*position, wanted);
             if let Some(counts) = counts.as_deref_mut() {
-                counts[usize::from(*position)].count(wanted, drops);
+                counts[usize::from(self.number_of(*position))].count(wanted, drops);
             }
             if matches!(policy, Compiled::DryRun(_)) {
                 continue;
@@ -465,7 +479,7 @@ pub(crate) mod tests {
         let settings = Settings { sample_on_first_match: stop_at_first_match, ..settings(policies.collect()) };
         let rules = Rules::new(&settings, &SharedRates::new(&settings));
         let facts = facts();
-        let mut counts = vec![Verdicts::default(); rules.len()];
+        let mut counts = vec![Verdicts::default(); settings.policies.len()];
         assert_eq!(rules.decide(&facts, Some(&mut counts)).0, expected);
         let counts: Vec<_> = counts.iter().map(|count| (count.sampled, count.not_sampled)).collect();
         assert_eq!(counts, expected_counts);

@@ -34,7 +34,7 @@ impl Rules {
             policy.note(facts, wanted);
             answers.note(*position, wanted);
             if let Some(counts) = counts.as_deref_mut() {
-                counts[usize::from(*position)].count(wanted, drops);
+                counts[usize::from(self.number_of(*position))].count(wanted, drops);
             }
             if matches!(policy, Compiled::DryRun(_)) {
                 continue;

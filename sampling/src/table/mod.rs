@@ -2,12 +2,12 @@
 //!
 //! ```text
 //! index: hash -> slot     records: slot -> what is known of the trace, its runs --> chunks: bytes of its spans
-//!             or kept              waiting in one of three queues                   envelopes: what chunks refer to
+//!             or kept              waiting in one of some queues                    envelopes: what chunks refer to
 //! dropped: hash -> yes
 //! ```
 //!
-//! All waits of one kind are equally long and time does not go back, so each queue is in the order of its deadlines and
-//! a new record goes to its end. The table decides nothing: it stores, finds, and remembers what was decided.
+//! All waits of one kind and one generation of rules are equally long and time does not go back, so each queue is in the
+//! order of its deadlines and a new record goes to its end. The table decides nothing: it stores, finds, and remembers what was decided.
 
 mod chunks;
 mod dropped;
@@ -40,7 +40,7 @@ pub(crate) use chunks::{CHUNK_BYTES, Packing, StoredSpan};
 pub(crate) use envelopes::{EnvelopePair, Envelopes, SCOPES_MAX, ScopeHandle, SpanScope};
 pub(crate) use hash::Seed;
 pub(crate) use index::Known;
-pub(crate) use record::{List, NONE, Record, Run};
+pub(crate) use record::{GENERATIONS_MAX, List, NONE, Record, Run};
 
 /// A trace of more runs stays where it is when its chunk is evacuated: finding one of its runs would take long.
 const RUNS_SEARCHED_MAX: usize = 64;
@@ -80,6 +80,42 @@ pub(crate) enum When {
     Early,
 }
 
+/// Undecided traces of one generation of rules.
+#[derive(Debug)]
+struct Waits {
+    generation: u8,
+    waiting: Queue,
+    after_root: Queue,
+    /// Those that may be complete.
+    quiet: Option<Quiet>,
+}
+
+impl Waits {
+    fn new(generation: u8, quiet_ns: Option<u64>) -> Self {
+        let (waiting, after_root) = (Queue::new(List::Waiting), Queue::new(List::AfterRoot));
+        Self { generation, waiting, after_root, quiet: quiet_ns.map(Quiet::new) }
+    }
+
+    /// The earliest deadline, and whether it is one after a root span.
+    #[inline]
+    fn first(&self) -> Option<(u64, bool)> {
+        match (self.waiting.first(), self.after_root.first()) {
+            (Some((waiting_ns, _)), Some((after_root_ns, _))) if after_root_ns < waiting_ns => {
+                Some((after_root_ns, true))
+            }
+            (Some((waiting_ns, _)), _) => Some((waiting_ns, false)),
+            (None, after_root) => after_root.map(|(after_root_ns, _)| (after_root_ns, true)),
+        }
+    }
+}
+
+/// Those of the traces that are decided by these rules. There are a few generations, mostly one.
+#[inline]
+fn waits_of(waits: &mut [Waits], generation: u8) -> &mut Waits {
+    let of = |waits: &&mut Waits| waits.generation == generation;
+    waits.iter_mut().rev().find(of).expect("a generation has queues until its last trace is decided")
+}
+
 #[derive(Debug)]
 pub(crate) struct TraceTable {
     index: Index,
@@ -88,18 +124,17 @@ pub(crate) struct TraceTable {
     nodes: Slab<Node>,
     chunks: Chunks,
     pub(crate) envelopes: Envelopes,
-    waiting: Queue,
-    after_root: Queue,
+    /// Of each generation of rules, the newest last.
+    waits: Vec<Waits>,
     leaving: Queue,
-    quiet: Option<Quiet>,
     family: Family,
     births: u32,
     spans: u64,
 }
 
 impl TraceTable {
-    /// `quiet_ns`: how long a trace is quiet before it is looked through for missing parents; `None`: never.
-    pub(crate) fn new(seed: Seed, memory: Memory, quiet_ns: Option<u64>) -> Self {
+    /// Without queues: the first generation of rules brings its own.
+    pub(crate) fn new(seed: Seed, memory: Memory) -> Self {
         Self {
             index: Index::new(memory.kept_bytes_max / BYTES_PER_KEPT),
             dropped: Dropped::new(memory.dropped_bytes_max),
@@ -107,14 +142,25 @@ impl TraceTable {
             nodes: Slab::new(),
             chunks: Chunks::new(memory.chunk_bytes),
             envelopes: Envelopes::new(seed, memory.scopes_max),
-            waiting: Queue::new(List::Waiting),
-            after_root: Queue::new(List::AfterRoot),
+            waits: Vec::with_capacity(GENERATIONS_MAX),
             leaving: Queue::new(List::Leaving),
-            quiet: quiet_ns.map(Quiet::new),
             family: Family::default(),
             births: 0,
             spans: 0,
         }
+    }
+
+    /// New traces are decided by these rules from now on. `quiet_ns`: how long one is quiet before it is looked through
+    /// for missing parents; `None`: never.
+    pub(crate) fn begin_generation(&mut self, generation: u8, quiet_ns: Option<u64>) {
+        assert!(self.waits.len() < GENERATIONS_MAX, "rules change only while there is room for another generation");
+        self.waits.push(Waits::new(generation, quiet_ns));
+    }
+
+    /// The last trace of these rules was decided, and others are in force.
+    pub(crate) fn end_generation(&mut self, generation: u8) {
+        assert!(waits_of(&mut self.waits, generation).first().is_none(), "a generation ends without traces");
+        self.waits.retain(|waits| waits.generation != generation);
     }
 
     /// Undecided traces.
@@ -197,9 +243,10 @@ impl TraceTable {
     pub(crate) fn create(&mut self, hash: u64, trace_id: TraceId, deadline_ns: u64) -> u32 {
         let slot = self.records.allocate();
         let record = self.records.at_mut(slot);
-        *record = Record::new(trace_id, deadline_ns, self.births);
+        let waits = self.waits.last_mut().expect("the rules in force have queues");
+        *record = Record::new(trace_id, deadline_ns, self.births, waits.generation);
         self.births = self.births.wrapping_add(1);
-        self.waiting.push(slot, record);
+        waits.waiting.push(slot, record);
         self.index.insert(hash, slot);
         slot
     }
@@ -232,14 +279,15 @@ impl TraceTable {
             return;
         }
         record.deadline_ns = deadline_ns;
-        self.after_root.push(slot, record);
-        self.waiting.leave(slot, &self.records);
+        let waits = waits_of(&mut self.waits, record.generation());
+        waits.after_root.push(slot, record);
+        waits.waiting.leave(slot, &self.records);
     }
 
     /// The root span of the trace came, perhaps not for the first time: from now on it may be complete.
     pub(crate) fn note_root(&mut self, now_ns: u64, slot: u32) {
         let record = self.records.at_mut(slot);
-        if let Some(quiet) = &mut self.quiet
+        if let Some(quiet) = &mut waits_of(&mut self.waits, record.generation()).quiet
             && !record.has(Record::HAS_ROOT)
         {
             record.marks |= Record::HAS_ROOT;
@@ -264,7 +312,7 @@ impl TraceTable {
     /// When the next trace is to be looked at: is it complete?
     #[inline]
     pub(crate) fn first_look_ns(&self) -> Option<u64> {
-        self.quiet.as_ref().and_then(Quiet::first_due_ns)
+        self.waits.iter().filter_map(|waits| waits.quiet.as_ref().and_then(Quiet::first_due_ns)).min()
     }
 
     /// Takes the next trace that is quiet and complete, of `looks_max` that are looked at. `None` also if there may be
@@ -272,7 +320,10 @@ impl TraceTable {
     pub(crate) fn take_complete(&mut self, now_ns: u64, looks_max: &mut usize) -> Option<u32> {
         while *looks_max > 0 && self.first_look_ns().is_some_and(|due_ns| due_ns <= now_ns) {
             *looks_max -= 1;
-            let look = self.quiet.as_mut().and_then(|quiet| quiet.look(now_ns, &self.records));
+            let quiets = self.waits.iter_mut().filter_map(|waits| waits.quiet.as_mut());
+            let quiets = quiets.filter_map(|quiet| quiet.first_due_ns().map(|due_ns| (due_ns, quiet)));
+            let first = quiets.min_by_key(|(due_ns, _)| *due_ns);
+            let look = first.and_then(|(_, quiet)| quiet.look(now_ns, &self.records));
             let Some(Look::Quiet(slot)) = look else {
                 continue;
             };
@@ -284,8 +335,9 @@ impl TraceTable {
                 self.take_undecided(slot);
                 return Some(slot);
             }
-            if let Some(quiet) = &mut self.quiet {
-                quiet.is_incomplete(now_ns, slot, self.records.at(slot));
+            let record = self.records.at(slot);
+            if let Some(quiet) = &mut waits_of(&mut self.waits, record.generation()).quiet {
+                quiet.is_incomplete(now_ns, slot, record);
             }
         }
         None
@@ -318,17 +370,14 @@ impl TraceTable {
     /// The earliest deadline of an undecided trace.
     #[inline]
     pub(crate) fn first_deadline_ns(&self) -> Option<u64> {
-        let (waiting, after_root) = (self.waiting.first(), self.after_root.first());
-        [waiting, after_root].into_iter().flatten().map(|(deadline_ns, _)| deadline_ns).min()
+        self.waits.iter().filter_map(Waits::first).map(|(deadline_ns, _)| deadline_ns).min()
     }
 
     /// Takes the undecided trace with the earliest deadline out of its queue: the caller decides it now.
     pub(crate) fn take_first_undecided(&mut self) -> Option<u32> {
-        let is_after_root = match (self.waiting.first(), self.after_root.first()) {
-            (Some((waiting_ns, _)), Some((after_root_ns, _))) => after_root_ns < waiting_ns,
-            (waiting, _) => waiting.is_none(),
-        };
-        let queue = if is_after_root { &mut self.after_root } else { &mut self.waiting };
+        let firsts = self.waits.iter_mut().filter_map(|waits| waits.first().map(|first| (first, waits)));
+        let ((_, is_after_root), waits) = firsts.min_by_key(|(first, _)| *first)?;
+        let queue = if is_after_root { &mut waits.after_root } else { &mut waits.waiting };
         queue.pop(&mut self.records)
     }
 
@@ -337,9 +386,10 @@ impl TraceTable {
         let record = self.records.at_mut(slot);
         let list = record.list;
         record.list = List::Taken { after_root: list == List::AfterRoot };
+        let waits = waits_of(&mut self.waits, record.generation());
         match list {
-            List::Waiting => self.waiting.leave(slot, &self.records),
-            List::AfterRoot => self.after_root.leave(slot, &self.records),
+            List::Waiting => waits.waiting.leave(slot, &self.records),
+            List::AfterRoot => waits.after_root.leave(slot, &self.records),
             List::Free | List::Taken { .. } | List::Leaving => unreachable!("an undecided trace waits in a queue"),
         }
     }
@@ -493,11 +543,13 @@ impl TraceTable {
         self.index.rotate_window();
         self.records.shrink();
         self.nodes.shrink();
-        for queue in [&mut self.waiting, &mut self.after_root, &mut self.leaving] {
-            queue.rotate_window();
-        }
-        if let Some(quiet) = &mut self.quiet {
-            quiet.rotate_window();
+        self.leaving.rotate_window();
+        for waits in &mut self.waits {
+            waits.waiting.rotate_window();
+            waits.after_root.rotate_window();
+            if let Some(quiet) = &mut waits.quiet {
+                quiet.rotate_window();
+            }
         }
     }
 
@@ -507,12 +559,14 @@ impl TraceTable {
     }
 
     pub(crate) fn bytes(&self) -> usize {
-        let queues = self.waiting.bytes() + self.after_root.bytes() + self.leaving.bytes();
+        let of = |waits: &Waits| {
+            waits.waiting.bytes() + waits.after_root.bytes() + waits.quiet.as_ref().map_or(0, Quiet::bytes)
+        };
+        let queues = self.waits.iter().map(of).sum::<usize>() + self.leaving.bytes();
         let records = self.records.bytes() + self.nodes.bytes();
         let family = (self.family.spans.capacity() + self.family.parents.capacity()) * size_of::<[u8; 8]>()
             + self.family.runs.capacity() * size_of::<Run>();
-        let quiet = family + self.quiet.as_ref().map_or(0, Quiet::bytes);
         let remembered = self.index.bytes() + self.dropped.bytes();
-        remembered + queues + quiet + records + self.chunks.bytes() + self.envelopes.bytes()
+        remembered + queues + family + records + self.chunks.bytes() + self.envelopes.bytes()
     }
 }

@@ -9,6 +9,9 @@ use codecs::otlp::TraceId;
 use super::slab::Slab;
 use crate::policy::START_UNKNOWN;
 
+/// Generations of rules that may be at work at the same time: the one in force, and three that still have traces.
+pub(crate) const GENERATIONS_MAX: usize = 1 << (u8::BITS - Record::GENERATION_SHIFT);
+
 /// No slot.
 pub(crate) const NONE: u32 = u32::MAX;
 
@@ -122,9 +125,18 @@ impl Record {
         self.marks & mark != 0
     }
 
-    /// A trace without spans, in no list yet.
-    pub(crate) fn new(trace_id: TraceId, deadline_ns: u64, birth: u32) -> Self {
-        Self { trace_id, deadline_ns, birth, ..Self::default() }
+    /// The highest bits of the marks: the generation of rules that it is decided by.
+    const GENERATION_SHIFT: u32 = 6;
+
+    /// A trace without spans, in no list yet. `generation` is below [`GENERATIONS_MAX`].
+    pub(crate) fn new(trace_id: TraceId, deadline_ns: u64, birth: u32, generation: u8) -> Self {
+        Self { trace_id, deadline_ns, birth, marks: generation << Self::GENERATION_SHIFT, ..Self::default() }
+    }
+
+    /// Which rules decide it.
+    #[inline]
+    pub(crate) fn generation(&self) -> u8 {
+        self.marks >> Self::GENERATION_SHIFT
     }
 
     /// Reads a word of each of its cache lines, and no more; see [`super::index::Index::touch`].

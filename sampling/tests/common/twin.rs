@@ -43,6 +43,8 @@ const LINE_MARKS: usize = 16;
 /// What the sampler should do, without any of its structures.
 pub struct Twin {
     pub settings: Settings,
+    /// Every generation of rules, the one in force last.
+    rules: Vec<Rules>,
     pub giant_bytes: u64,
     memory: Memory,
     pub now_ns: u64,
@@ -59,6 +61,13 @@ pub struct Twin {
     pub named: Vec<(u128, u16, bool)>,
     pub counters: Counters,
     spent: Spent,
+}
+
+struct Rules {
+    settings: Settings,
+    /// By policy: under which number it is counted, and where it notes what it has spent.
+    numbers: Vec<u16>,
+    places: Vec<String>,
 }
 
 /// What policies with a rate have spent, by their place among the policies.
@@ -80,6 +89,8 @@ enum Fate {
 pub struct Pending {
     pub spans: Vec<Span>,
     pub deadline_ns: u64,
+    /// Those that were in force when its first span came.
+    rules: usize,
     after_root: bool,
     /// Order among equal deadlines: of arrival, or of the root's arrival.
     order: u64,
@@ -97,9 +108,9 @@ struct Look {
 
 impl Twin {
     pub fn new(settings: &Settings, memory: Memory, giant_bytes: u64) -> Self {
-        let counters = Counters { policies: vec![Verdicts::default(); settings.policies.len()], ..Counters::default() };
-        Self {
+        let mut twin = Self {
             settings: settings.clone(),
+            rules: Vec::new(),
             giant_bytes,
             memory,
             now_ns: 0,
@@ -110,15 +121,38 @@ impl Twin {
             dropped_traces: Vec::new(),
             kept: Vec::new(),
             named: Vec::new(),
-            counters,
+            counters: Counters::default(),
             spent: Spent::default(),
+        };
+        let numbers: Vec<u16> = (0_u16..).take(settings.policies.len()).collect();
+        twin.change_rules(settings, &numbers);
+        twin
+    }
+
+    /// Other rules for traces that begin from now on.
+    pub fn change_rules(&mut self, settings: &Settings, numbers: &[u16]) {
+        let before = self.rules.last();
+        let place = |(position, policy): (usize, &sampling::settings::Policy)| {
+            // A policy that stays as it was goes on with what it has spent.
+            let known = before.and_then(|before| {
+                let at = before.settings.policies.iter().position(|known| known == policy)?;
+                Some(before.places[at].clone())
+            });
+            known.unwrap_or_else(|| format!("{}:{position}", self.rules.len()))
+        };
+        let places = settings.policies.iter().enumerate().map(place).collect();
+        self.rules.push(Rules { settings: settings.clone(), numbers: numbers.to_vec(), places });
+        self.settings = settings.clone();
+        let counted = numbers.iter().map(|number| usize::from(*number) + 1).max().unwrap_or(0);
+        if counted > self.counters.policies.len() {
+            self.counters.policies.resize(counted, Verdicts::default());
         }
     }
 
     pub fn insert(&mut self, span: &Span) {
         self.counters.spans_accepted += 1;
         if span.trace_id == 0 {
-            match self.decide_spans(std::slice::from_ref(span), false) {
+            match self.decide_spans(std::slice::from_ref(span), self.rules.len() - 1, false) {
                 Fate::Sampled(policy) => {
                     self.counters.idless_spans_kept += 1;
                     self.keep(span, policy);
@@ -155,12 +189,14 @@ impl Twin {
         let pending = self.traces.entry(span.trace_id).or_insert(Pending {
             spans: Vec::new(),
             deadline_ns: self.now_ns + self.settings.decision_wait_ns,
+            rules: self.rules.len() - 1,
             after_root: false,
             order: self.arrivals,
             look: None,
         });
         pending.spans.push(span.clone());
-        if let Some(wait_ns) = self.settings.decision_wait_after_root_ns
+        let settings = &self.rules[pending.rules].settings;
+        if let Some(wait_ns) = settings.decision_wait_after_root_ns
             && !span.has_parent
             && !pending.after_root
             && self.now_ns + wait_ns < pending.deadline_ns
@@ -169,7 +205,7 @@ impl Twin {
             pending.after_root = true;
             pending.order = self.arrivals;
         }
-        if let Some(quiet_ns) = self.settings.complete_quiet_ns
+        if let Some(quiet_ns) = settings.complete_quiet_ns
             && !span.has_parent
             && pending.look.is_none()
         {
@@ -177,7 +213,7 @@ impl Twin {
             pending.look = Some(Look { due_ns, order: self.arrivals, spans, incomplete: false });
         }
         let bytes: usize = pending.spans.iter().map(|span| span.bytes.len()).sum();
-        if self.settings.trace_bytes_max.is_some_and(|bytes_max| bytes as u64 > bytes_max) {
+        if settings.trace_bytes_max.is_some_and(|bytes_max| bytes as u64 > bytes_max) {
             self.counters.traces_too_large += 1;
             self.drop_undecided(span.trace_id);
         } else if bytes as u64 > self.giant_bytes {
@@ -223,22 +259,21 @@ impl Twin {
     }
 
     pub fn first(&self) -> Option<u128> {
-        let key = |pending: &Pending| (pending.deadline_ns, pending.after_root, pending.order);
+        let key = |pending: &Pending| (pending.deadline_ns, pending.after_root, pending.rules, pending.order);
         self.traces.iter().min_by_key(|(_, pending)| key(pending)).map(|(id, _)| *id)
     }
 
     /// Looks, in their order, at all that may be complete.
     fn look(&mut self) {
-        let Some(quiet_ns) = self.settings.complete_quiet_ns else {
-            return;
-        };
         let is_due = |look: &Look, now_ns: u64| look.due_ns <= now_ns;
         loop {
-            let looks = self.traces.iter().filter_map(|(id, pending)| Some((*id, pending.look.as_ref()?)));
-            let due = looks.filter(|(_, look)| is_due(look, self.now_ns));
-            let Some((id, _)) = due.min_by_key(|(_, look)| (look.due_ns, look.order)) else {
+            let looks =
+                self.traces.iter().filter_map(|(id, pending)| Some((*id, pending.rules, pending.look.as_ref()?)));
+            let due = looks.filter(|(_, _, look)| is_due(look, self.now_ns));
+            let Some((id, rules, _)) = due.min_by_key(|(_, rules, look)| (look.due_ns, *rules, look.order)) else {
                 break;
             };
+            let quiet_ns = self.rules[rules].settings.complete_quiet_ns.expect("its traces are looked at");
             self.arrivals += 1;
             let (now_ns, order) = (self.now_ns, self.arrivals);
             let pending = self.traces.get_mut(&id).expect("found above");
@@ -288,7 +323,7 @@ impl Twin {
 
     fn decide(&mut self, id: u128, is_cut: bool) {
         let pending = self.traces.remove(&id).expect("only pending traces are decided");
-        let fate = self.decide_spans(&pending.spans, true);
+        let fate = self.decide_spans(&pending.spans, pending.rules, true);
         let mut kept_by = None;
         match fate {
             Fate::Sampled(policy) => {
@@ -318,22 +353,24 @@ impl Twin {
         }
     }
 
-    fn decide_spans(&mut self, spans: &[Span], count: bool) -> Fate {
+    /// A sampled fate names the policy's number.
+    fn decide_spans(&mut self, spans: &[Span], rules: usize, count: bool) -> Fate {
         let mut fate = Fate::NotSampled;
-        let policies = self.settings.policies.iter().enumerate();
+        let Rules { settings, numbers, places } = &self.rules[rules];
+        let policies = settings.policies.iter().enumerate();
         let (dry, policies): (Vec<_>, Vec<_>) =
             policies.partition(|(_, policy)| matches!(policy.rule, Rule::DryRun(_)));
         let (drops, others): (Vec<_>, Vec<_>) =
             policies.into_iter().partition(|(_, policy)| matches!(policy.rule, Rule::Drop(_)));
         for (position, policy) in dry.into_iter().chain(drops).chain(others) {
-            let wanted = self.spent.samples(&policy.rule, &position.to_string(), spans, self.now_ns);
+            let wanted = self.spent.samples(&policy.rule, &places[position], spans, self.now_ns);
             let is_dry = matches!(policy.rule, Rule::DryRun(_));
             let drops = match &policy.rule {
                 Rule::DryRun(rule) => matches!(**rule, Rule::Drop(_)),
                 rule => matches!(rule, Rule::Drop(_)),
             };
             if count {
-                let verdicts = &mut self.counters.policies[position];
+                let verdicts = &mut self.counters.policies[usize::from(numbers[position])];
                 *match (wanted, drops) {
                     (true, true) => &mut verdicts.dropped,
                     (true, false) => &mut verdicts.sampled,
@@ -347,8 +384,8 @@ impl Twin {
                 return Fate::Dropped;
             }
             if wanted && fate == Fate::NotSampled {
-                fate = Fate::Sampled(position as u16);
-                if self.settings.sample_on_first_match {
+                fate = Fate::Sampled(numbers[position]);
+                if settings.sample_on_first_match {
                     break;
                 }
             }

@@ -306,7 +306,7 @@ mod tests {
 
     fn settings(runtime: RuntimeChoice) -> EngineSettings {
         let (cores, pin) = (Cores::Auto, Pin::Auto);
-        EngineSettings { cores, pin, runtime, memory_limit_bytes: None, shutdown_timeout_ns: 0 }
+        EngineSettings { cores, pin, runtime, memory_limit_bytes: None, shutdown_timeout_ns: 0, watches_files: true }
     }
 
     /// The one finding that is not fine.
