@@ -10,7 +10,7 @@
 //! A trace is decided once: when it is due; before that as soon as no later span can change its decision; when it is
 //! complete and quiet; or when it grew larger than one trace may. Whatever comes of it later follows that decision.
 //!
-//! Rules may change while traces wait: a trace is decided by those under which it began, see [`crate::generation`].
+//! Rules may change while traces wait: a trace is decided by those under which it began, see [`crate::Rulebook`].
 //!
 //! Time is monotonic nanoseconds from any origin, passed in. Work per call is bounded by the caller; what is left is
 //! done in the next call. A sampler refuses nothing: memory is the caller's to watch (`bytes_held`). Told how short it is
