@@ -358,17 +358,15 @@ pub fn rewrite_children(
     is_changed
 }
 
+/// What [`rewrite_parts`] asks of each part: the field that its attributes are, its bytes, and where to append others.
+pub type EditPart<'e> = &'e mut dyn FnMut(u32, &[u8], &mut Vec<u8>) -> Child;
+
 /// Shows each part of an item of `signal` (event of a span, data point of a metric) to `edit`, with the number of the field
 /// that its attributes are, and appends the item with what became of them to `out`, as [`rewrite_children`] does.
 ///
 /// A metric may name several kinds of points, of which the last one counts; what no reader sees goes, so that nothing
 /// hides there.
-pub fn rewrite_parts(
-    signal: Signal,
-    item: &[u8],
-    edit: &mut dyn FnMut(u32, &[u8], &mut Vec<u8>) -> Child,
-    out: &mut Vec<u8>,
-) -> bool {
+pub fn rewrite_parts(signal: Signal, item: &[u8], edit: EditPart<'_>, out: &mut Vec<u8>) -> bool {
     match signal {
         Signal::Traces => {
             rewrite_children(item, field::SPAN_EVENTS, &mut |event, out| edit(field::EVENT, event, out), out)
@@ -381,7 +379,7 @@ pub fn rewrite_parts(
     }
 }
 
-fn rewrite_points(metric: &[u8], edit: &mut dyn FnMut(u32, &[u8], &mut Vec<u8>) -> Child, out: &mut Vec<u8>) -> bool {
+fn rewrite_points(metric: &[u8], edit: EditPart<'_>, out: &mut Vec<u8>) -> bool {
     let is_data = |number| MetricKind::of_field(number).is_some();
     let last = Fields::of(metric).filter(|field| is_data(field.tag.number)).last();
     let number = last.map_or(0, |field| field.tag.number);

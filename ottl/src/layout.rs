@@ -74,11 +74,11 @@ pub(crate) const METRIC_SETTINGS: [u32; 2] = [2, 3];
 /// Where a plain field lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Lies {
-    InMessage,
+    Message,
     /// Of a resource or scope.
-    InEnvelope,
+    Envelope,
     /// Beside the points of a metric.
-    InData,
+    Data,
 }
 
 /// How a plain field is encoded.
@@ -107,7 +107,7 @@ pub(crate) enum Shape {
 /// Number, encoding and place of a plain field of such a message; `None` if it has none, or if the field is not plain.
 pub(crate) fn plain(kind: Kind, field: Field) -> Option<(u32, Shape, Lies)> {
     if let (Kind::Resource | Kind::Scope, Field::SchemaUrl(_)) = (kind, field) {
-        return Some((3, Shape::Text, Lies::InEnvelope));
+        return Some((3, Shape::Text, Lies::Envelope));
     }
     let found = match kind {
         Kind::Resource => resource(field),
@@ -118,7 +118,7 @@ pub(crate) fn plain(kind: Kind, field: Field) -> Option<(u32, Shape, Lies)> {
         Kind::Metric => return metric(field),
         Kind::Number | Kind::Histogram | Kind::ExponentialHistogram | Kind::Summary => point(kind, field),
     };
-    found.map(|(number, shape)| (number, shape, Lies::InMessage))
+    found.map(|(number, shape)| (number, shape, Lies::Message))
 }
 
 fn resource(field: Field) -> Option<(u32, Shape)> {
@@ -179,11 +179,11 @@ fn log(field: Field) -> Option<(u32, Shape)> {
 
 fn metric(field: Field) -> Option<(u32, Shape, Lies)> {
     Some(match field {
-        Field::Name(Context::Metric) => (1, Shape::Text, Lies::InMessage),
-        Field::Description => (2, Shape::Text, Lies::InMessage),
-        Field::Unit => (3, Shape::Text, Lies::InMessage),
-        Field::Temporality => (2, Shape::Int32, Lies::InData),
-        Field::IsMonotonic => (3, Shape::Bool, Lies::InData),
+        Field::Name(Context::Metric) => (1, Shape::Text, Lies::Message),
+        Field::Description => (2, Shape::Text, Lies::Message),
+        Field::Unit => (3, Shape::Text, Lies::Message),
+        Field::Temporality => (2, Shape::Int32, Lies::Data),
+        Field::IsMonotonic => (3, Shape::Bool, Lies::Data),
         _ => return None,
     })
 }

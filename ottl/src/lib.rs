@@ -35,7 +35,7 @@ mod value;
 mod view;
 
 pub use action::{Action, Extraction, Keys, Source, Target, When, apply};
-pub use attributes::{AttributeList, Child, Written, field, rewrite_children, rewrite_parts};
+pub use attributes::{AttributeList, Child, EditPart, Written, field, rewrite_children, rewrite_parts};
 pub use check::{
     NOT_SUPPORTED, Paths, check_condition, check_statement, check_syntax, infer_context, infer_group_context,
 };

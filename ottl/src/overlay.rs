@@ -261,9 +261,9 @@ impl<'a> Message<'a> {
         let changed = self.fields.iter().find(|field| field.number == number && field.lies == lies);
         match (changed, lies) {
             (Some(changed), _) => Fields::of(self.arena(&changed.range)),
-            (None, Lies::InEnvelope) => Fields::of(&self.bytes),
-            (None, Lies::InMessage) => Fields::of(self.body()),
-            (None, Lies::InData) => Fields::of(&self.data.body),
+            (None, Lies::Envelope) => Fields::of(&self.bytes),
+            (None, Lies::Message) => Fields::of(self.body()),
+            (None, Lies::Data) => Fields::of(&self.data.body),
         }
     }
 
@@ -277,7 +277,7 @@ impl<'a> Message<'a> {
             return self.read_other(field);
         };
         // What a metric of this kind cannot have.
-        if lies == Lies::InData && !layout::has_setting(self.data.number, number) {
+        if lies == Lies::Data && !layout::has_setting(self.data.number, number) {
             return Value::Nil;
         }
         let last = self.last(number, lies);
@@ -303,7 +303,7 @@ impl<'a> Message<'a> {
             _ => Value::Int(bits as i64),
         };
         let mut items = Vec::new();
-        for field in self.raw(number, Lies::InMessage).filter(|field| field.tag.number == number) {
+        for field in self.raw(number, Lies::Message).filter(|field| field.tag.number == number) {
             if field.tag.wire_type == WireType::Length {
                 let packed = field.body.as_chunks::<8>().0;
                 items.extend(packed.iter().map(|bytes| item(u64::from_le_bytes(*bytes))));
@@ -347,7 +347,7 @@ impl<'a> Message<'a> {
         let is_number = |number: u32| number == double || number == int;
         let last = if changed {
             // Both were written together: one is there, the other is not.
-            self.last(double, Lies::InMessage).or_else(|| self.last(int, Lies::InMessage))
+            self.last(double, Lies::Message).or_else(|| self.last(int, Lies::Message))
         } else {
             Fields::of(self.body()).filter(|field| is_number(field.tag.number)).last()
         };
@@ -399,7 +399,7 @@ impl<'a> Message<'a> {
     fn scale_nested(&mut self, number: u32, (double, int): (u32, u32), factor: f64) {
         let mut scaled = Vec::new();
         let mut message = Vec::new();
-        for field in self.raw(number, Lies::InMessage).filter(|field| field.tag.number == number) {
+        for field in self.raw(number, Lies::Message).filter(|field| field.tag.number == number) {
             message.clear();
             for field in Fields::of(field.body) {
                 let bits = match field.tag.number {
@@ -416,7 +416,7 @@ impl<'a> Message<'a> {
             write_length_field(&mut scaled, number, &message);
         }
         if !scaled.is_empty() {
-            self.change(number, Lies::InMessage, |out| out.extend_from_slice(&scaled));
+            self.change(number, Lies::Message, |out| out.extend_from_slice(&scaled));
         }
     }
 
@@ -474,13 +474,13 @@ impl<'a> Message<'a> {
 
     /// Fields of the status; several status messages are one.
     fn status(&self) -> impl Iterator<Item = codecs::otlp::attributes::Field<'_>> {
-        let fields = self.raw(STATUS, Lies::InMessage).filter(|field| field.tag.number == STATUS);
+        let fields = self.raw(STATUS, Lies::Message).filter(|field| field.tag.number == STATUS);
         fields.flat_map(|field| Fields::of(field.body))
     }
 
     fn write_field(&mut self, field: Field, value: &Value<'_>) {
         match (plain(self.layout.kind, field), field) {
-            (Some((number, _, Lies::InData)), _) if !layout::has_setting(self.data.number, number) => {}
+            (Some((number, _, Lies::Data)), _) if !layout::has_setting(self.data.number, number) => {}
             (Some((number, shape, lies)), _) => {
                 self.change(number, lies, |out| write_plain(out, number, shape, value));
             }
@@ -498,7 +498,7 @@ impl<'a> Message<'a> {
         write(&mut self.arena);
         let range = start..self.arena.len() as u32;
         self.is_changed = true;
-        self.data.is_changed |= lies == Lies::InData;
+        self.data.is_changed |= lies == Lies::Data;
         match self.fields.iter_mut().find(|field| field.number == number && field.lies == lies) {
             Some(field) => field.range = range,
             None => self.fields.push(Changed { number, lies, range }),
@@ -513,7 +513,7 @@ impl<'a> Message<'a> {
             status.extend_from_slice(field.raw);
         }
         write_plain(&mut status, replaced, shape, value);
-        self.change(STATUS, Lies::InMessage, |out| write_length_field(out, STATUS, &status));
+        self.change(STATUS, Lies::Message, |out| write_length_field(out, STATUS, &status));
     }
 
     /// One of the two is there, also if it is 0: the field's number says what type the value has.
@@ -525,8 +525,8 @@ impl<'a> Message<'a> {
             _ => return,
         };
         let (there, gone) = if field == Field::IntValue { (int, double) } else { (double, int) };
-        self.change(gone, Lies::InMessage, |_| {});
-        self.change(there, Lies::InMessage, |out| {
+        self.change(gone, Lies::Message, |_| {});
+        self.change(there, Lies::Message, |out| {
             write_tag(out, there, WireType::Fixed64);
             out.extend_from_slice(&bits.to_le_bytes());
         });
@@ -543,7 +543,7 @@ impl<'a> Message<'a> {
         }
         self.data.number = number;
         for setting in METRIC_SETTINGS.into_iter().filter(|setting| !layout::has_setting(number, *setting)) {
-            self.change(setting, Lies::InData, |_| {});
+            self.change(setting, Lies::Data, |_| {});
         }
         self.is_changed = true;
         self.data.is_changed = true;
@@ -565,11 +565,11 @@ impl<'a> Message<'a> {
             out.extend_from_slice(&body);
         }
         for field in Fields::of(&self.bytes) {
-            if field.tag.number != inner && !self.is_set(field.tag.number, Lies::InEnvelope) {
+            if field.tag.number != inner && !self.is_set(field.tag.number, Lies::Envelope) {
                 out.extend_from_slice(field.raw);
             }
         }
-        self.write_set(Lies::InEnvelope, out);
+        self.write_set(Lies::Envelope, out);
     }
 
     fn is_set(&self, number: u32, lies: Lies) -> bool {
@@ -597,7 +597,7 @@ impl<'a> Message<'a> {
                 event += 1;
             } else if self.layout.has_data && self.data.is_changed && MetricKind::of_field(number).is_some() {
                 // Written below: several of them become one.
-            } else if !self.is_set(number, Lies::InMessage) {
+            } else if !self.is_set(number, Lies::Message) {
                 out.extend_from_slice(field.raw);
             }
         }
@@ -605,7 +605,7 @@ impl<'a> Message<'a> {
         if self.data.is_changed && self.layout.has_data && self.data.number != 0 {
             self.write_data(out);
         }
-        self.write_set(Lies::InMessage, out);
+        self.write_set(Lies::Message, out);
     }
 
     /// Appends a metric's data: the settings and points there are.
@@ -616,11 +616,11 @@ impl<'a> Message<'a> {
             if field.tag.number == DATA_POINTS {
                 self.write_part(DATA_POINTS, point, field.raw, out);
                 point += 1;
-            } else if !self.is_set(field.tag.number, Lies::InData) {
+            } else if !self.is_set(field.tag.number, Lies::Data) {
                 out.extend_from_slice(field.raw);
             }
         }
-        self.write_set(Lies::InData, out);
+        self.write_set(Lies::Data, out);
         // How long it is, is known only now; moving it once is cheaper than going over it twice.
         let length = out.len() - start;
         write_length_prefix(out, self.data.number, length);
