@@ -131,15 +131,16 @@ fn statements(schema: &mut Schema, losses: Losses) -> Processor {
     ];
     let statement = |text: &&str| StatementText { text: (*text).to_owned(), name: (*text).to_owned() };
     let group = StatementGroup {
+        signal: Signal::Traces,
         context: ottl::Context::Span,
         paths: ottl::Paths::Bare,
         error_mode: ErrorMode::Propagate,
         conditions: vec![r#"IsMatch(name, "^operation")"#.to_owned()],
         statements: texts.iter().map(statement).collect(),
     };
-    let series = TransformSeries::declare(schema, "transform", texts.into_iter());
+    let series = TransformSeries::declare(schema, "transform", Signal::Traces, texts.into_iter());
     let settings = TransformSettings { groups: vec![group], keeps_unmasked: false };
-    Processor::Transform(Box::new(Transform::new("transform".to_owned(), &settings, series, losses)))
+    Processor::Transform(Box::new(Transform::new("transform".to_owned(), Signal::Traces, &settings, series, losses)))
 }
 
 /// Counted by service, kind, status and an attribute, of which there are few; names of operations are all different.
@@ -189,7 +190,7 @@ fn receiver() -> (Rc<OtlpReceiver>, Rc<RefCell<Pipelines>>) {
         mesh: MeshSeries::declare(&mut schema),
         shard: ShardSeries::declare(&mut schema),
     };
-    let losses = Losses { spans: items[0].dropped, caught_panics: gauges.shard.caught_panics };
+    let losses = Losses { items: items[0].dropped, caught_panics: gauges.shard.caught_panics };
     let transform = statements(&mut schema, losses);
     let budget = Budget::new(1 << 30, 1 << 20, 1);
     let shard = ShardContext::new(0, 1, Clock::start(), Cells::new(&schema), Buffers::new(64 << 20), budget.lease());

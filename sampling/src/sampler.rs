@@ -28,7 +28,7 @@ use crate::journal::{Answers, Entry, Journal, Outcome};
 use crate::keys::NO_KEYS;
 use crate::ladder::{Ladder, Steps};
 use crate::marks::{Mark, Marks};
-use crate::policy::{Conditions, Decision, Facts, START_UNKNOWN, SpanWithin};
+use crate::policy::{Conditions, Decision, Facts, START_UNKNOWN, SpanWithin, Triggers};
 use crate::rates::SharedRates;
 use crate::release::{KeptTrace, Release};
 use crate::settings::Settings;
