@@ -430,7 +430,7 @@ impl Parts<'_> {
             )),
             (ProcessorKind::Attributes { selection, actions }, OwnSeries::Editor(failed)) => {
                 let failures = self.failures(processor, *failed);
-                let (signal, selection) = (self.config.processors[processor].signal, selection.clone());
+                let (signal, selection) = (self.config.processors[processor].signal, selection.as_ref().clone());
                 let editor = attributes::AttributesEditor::new(signal, selection, actions.clone(), failures);
                 Processor::Attributes(Box::new(editor))
             }
