@@ -43,7 +43,7 @@ pub(crate) fn check(
                 );
             }
             let selection = match processors.get(id).and_then(|defined| defined.settings.as_ref()) {
-                Some(ProcessorKind::Attributes { selection, .. }) => Some(selection),
+                Some(ProcessorKind::Attributes { selection, .. }) => Some(selection.as_ref()),
                 Some(ProcessorKind::Filter(settings)) => settings.keeps_of(draft.signal),
                 _ => None,
             };

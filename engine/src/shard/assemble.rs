@@ -582,7 +582,7 @@ impl NodeParts<'_> {
             )),
             (ProcessorKind::Attributes { selection, actions }, OwnSeries::Editor(failed)) => {
                 let failures = self.failures(processor, *failed);
-                let (signal, selection) = (self.config.processors[processor].signal, selection.clone());
+                let (signal, selection) = (self.config.processors[processor].signal, selection.as_ref().clone());
                 let editor = attributes::AttributesEditor::new(signal, selection, actions.clone(), failures);
                 Processor::Attributes(Box::new(editor))
             }

@@ -198,7 +198,7 @@ pub enum ProcessorKind {
     /// Edits attributes of spans, data points and log records.
     Attributes {
         /// Of which of them.
-        selection: ottl::Selection,
+        selection: Box<ottl::Selection>,
         /// How.
         actions: ActionSettings,
     },

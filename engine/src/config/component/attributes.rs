@@ -9,5 +9,5 @@ pub(crate) fn check(field: &Field<'_>) -> Option<ProcessorKind> {
     let section = field.section()?;
     let selection = properties::selection(&section);
     let actions = actions::check(&section, "actions");
-    Some(ProcessorKind::Attributes { selection: selection?, actions: actions? })
+    Some(ProcessorKind::Attributes { selection: Box::new(selection?), actions: actions? })
 }
