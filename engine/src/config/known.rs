@@ -119,6 +119,10 @@ pub(crate) const OURS: &[(&[Step], &str)] = &[
         ],
         "the Collector makes labels of all resource attributes or of none",
     ),
+    (
+        &[Key("exporters"), Type(&["prometheusremotewrite", "prometheus_remote_write"]), Key("delta_to_cumulative")],
+        "the Collector has the processor `deltatocumulative` for it",
+    ),
     (&[Key("exporters"), Type(&["memory"])], "the Collector keeps no traces to look at"),
 ];
 
