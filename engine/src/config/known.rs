@@ -45,8 +45,7 @@ pub(crate) const DIFFERENCES: &[(Kind, &str, &str)] = &[
     (Kind::Exporter, "memory", "ours: the Collector has no such exporter"),
 ];
 
-const SPAN_METRICS: &str =
-    "series are on /metrics, summed over resources and bounded in number; no metrics pipeline receives them yet";
+const SPAN_METRICS: &str = "series are on /metrics too, summed over resources and bounded in number";
 
 /// A step of a path into a configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
