@@ -50,8 +50,7 @@ pub(crate) const DIFFERENCES: &[(Kind, &str, &str)] = &[
     (Kind::Exporter, "memory", "ours: the Collector has no such exporter"),
 ];
 
-const SPAN_METRICS: &str =
-    "series are on /metrics, summed over resources and bounded in number; no metrics pipeline receives them yet";
+const SPAN_METRICS: &str = "series are on /metrics too, summed over resources and bounded in number";
 
 /// A step of a path into a configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,6 +126,10 @@ pub(crate) const OURS: &[(&[Step], &str)] = &[
             Key("promote_resource_attributes"),
         ],
         "the Collector makes labels of all resource attributes or of none",
+    ),
+    (
+        &[Key("exporters"), Type(&["prometheusremotewrite", "prometheus_remote_write"]), Key("delta_to_cumulative")],
+        "the Collector has the processor `deltatocumulative` for it",
     ),
     (&[Key("exporters"), Type(&["memory"])], "the Collector keeps no traces to look at"),
 ];
