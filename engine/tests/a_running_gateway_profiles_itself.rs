@@ -84,6 +84,9 @@ struct Function {
     name: i64,
 }
 
+/// A sample as its stack of functions, the innermost first, its values, and its labels.
+type Told<'p> = (Vec<&'p str>, &'p [i64], HashMap<&'p str, &'p str>);
+
 impl Profile {
     fn text(&self, number: i64) -> &str {
         &self.texts[usize::try_from(number).expect("a number of a text")]
@@ -94,8 +97,7 @@ impl Profile {
         self.kinds.iter().map(|it| (self.text(it.kind), self.text(it.unit))).collect()
     }
 
-    /// Samples as functions, the innermost first, values, and labels.
-    fn samples(&self) -> Vec<(Vec<&str>, &[i64], HashMap<&str, &str>)> {
+    fn samples(&self) -> Vec<Told<'_>> {
         let functions: HashMap<u64, &str> = self.functions.iter().map(|it| (it.id, self.text(it.name))).collect();
         let locations: HashMap<u64, &Location> = self.locations.iter().map(|it| (it.id, it)).collect();
         let samples = self.samples.iter().map(|Sample { locations: ids, values, labels }| {
