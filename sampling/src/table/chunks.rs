@@ -9,8 +9,8 @@
 //! many of its bytes are live; without live bytes it goes to the free list and is filled again, warm. It is never
 //! lent to anybody. A span larger than a chunk gets a chunk of its own size, given back with it.
 //!
-//! New chunks are written to once before they are used: the kernel clears their pages then, not between two requests
-//! of a burst, and memory that is charged is memory that is there.
+//! Each page of a new chunk is written to before it is used: the kernel clears it then, not between two requests of a
+//! burst, and memory that is charged is memory that is there.
 
 use std::collections::VecDeque;
 
@@ -26,8 +26,8 @@ pub(crate) const CHUNK_BYTES: usize = 256 * 1024;
 /// Chunks given back to the allocator in one call at most: each is a system call.
 const CHUNKS_GIVEN_BACK_MAX: usize = 64;
 
-/// What a new chunk is filled with; not zero, so that the pages are really written.
-const FILL: u8 = 0xa5;
+/// The smallest page of any machine.
+const PAGE_BYTES: usize = 4_096;
 
 /// A stored span as it is read back.
 #[derive(Debug)]
@@ -200,8 +200,7 @@ impl Chunks {
 
     fn add_chunk(&mut self, size: usize, state: State) -> u32 {
         self.fillings += 1;
-        let chunk =
-            Chunk { bytes: vec![FILL; size].into_boxed_slice(), filling: self.fillings, state, ..Chunk::default() };
+        let chunk = Chunk { bytes: memory(size), filling: self.fillings, state, ..Chunk::default() };
         self.chunk_bytes += size;
         match self.vacant.pop() {
             Some(vacant) => {
@@ -373,6 +372,14 @@ impl Chunks {
             + self.chunks.capacity() * size_of::<Chunk>()
             + (self.free.capacity() + self.vacant.capacity() + self.sparse.capacity()) * size_of::<u32>()
     }
+}
+
+/// Memory whose pages are there. The kernel gives them cleared and the allocator knows it, so one byte of each is all that
+/// is written; not a zero, which a compiler may leave out.
+fn memory(size: usize) -> Box<[u8]> {
+    let mut bytes = vec![0; size].into_boxed_slice();
+    bytes.iter_mut().step_by(PAGE_BYTES).for_each(|first| *first = 1);
+    bytes
 }
 
 /// Unused memory that is not worth a copy, in chunks.
