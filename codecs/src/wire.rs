@@ -164,6 +164,20 @@ impl<'a> Reader<'a> {
         &self.bytes[range]
     }
 
+    /// What is left of the message.
+    #[inline]
+    #[must_use]
+    pub fn rest(&self) -> &'a [u8] {
+        &self.bytes[self.position..]
+    }
+
+    /// Goes on where `rest`, an end of [`Reader::rest`], begins: the caller has checked what is before it.
+    #[inline]
+    pub fn continue_with(&mut self, rest: &[u8]) {
+        debug_assert!(rest.len() <= self.bytes.len() - self.position, "a reader never goes back");
+        self.position = self.bytes.len() - rest.len();
+    }
+
     /// The next field's tag; `None` at the end of the message.
     ///
     /// # Errors
@@ -295,7 +309,11 @@ impl<'a> Reader<'a> {
     #[inline]
     pub fn check_field(&mut self, tag: Tag, field: &'static str, expected: WireType) -> Result<(), Malformed> {
         self.expect(tag, field, expected)?;
-        self.skip(tag)
+        // The caller's constant: only its own way is left of the choice.
+        match expected {
+            WireType::Length => self.length_delimited().map(|_| ()),
+            _ => self.skip(tag),
+        }
     }
 
     /// The range of the known field `field`, which must be length-delimited.

@@ -10,8 +10,37 @@ use crate::wire::{Fault, Malformed, Reader, Tag, WireType};
 /// attribute level takes two or three.
 pub const VALUE_DEPTH_MAX: u32 = 64;
 
+/// Steps over attributes in the plain shape, each behind `tag`, as long as they follow each other, and returns what is
+/// behind them.
+#[inline(always)]
+pub(super) fn take_plain_attributes(mut rest: &[u8], tag: u8) -> &[u8] {
+    while let [first, field @ ..] = rest
+        && *first == tag
+        && let Some(after) = take_plain_attribute(field)
+    {
+        rest = after;
+    }
+    rest
+}
+
+/// Steps over one attribute in the plain shape, whose length and body begin `field`; `None`: it may have another one.
+#[inline(always)]
+pub(super) fn take_plain_attribute(field: &[u8]) -> Option<&[u8]> {
+    let (body, rest) = split_short(field)?;
+    is_plain_key_value(body).then_some(rest)
+}
+
+/// The body and the rest of a length-delimited field whose length takes one byte.
+#[inline(always)]
+pub(super) fn split_short(field: &[u8]) -> Option<(&[u8], &[u8])> {
+    let [length, after @ ..] = field else {
+        return None;
+    };
+    if *length < 0x80 { after.split_at_checked(usize::from(*length)) } else { None }
+}
+
 /// Whether `body` is a KeyValue in the shape that every SDK writes: key, then value, each once, all lengths below 128
-/// (one byte), the value a string, a bool, a small integer, a double or empty.
+/// (one byte), the value a string, a bool, an integer, a double or empty.
 ///
 /// `false` says nothing about the bytes: the caller then takes [`check_key_value`]. The bounds make themselves: in a
 /// body shorter than 128 bytes no inner length of 128 or more can fit.
@@ -21,7 +50,15 @@ pub(super) fn is_plain_key_value(body: &[u8]) -> bool {
     let [0x0a, key_length, after_key_length @ ..] = body else {
         return false;
     };
-    let Some([0x12, value_length, value @ ..]) = after_key_length.get(usize::from(*key_length)..) else {
+    let Some(value_field) = after_key_length.get(usize::from(*key_length)..) else {
+        return false;
+    };
+    // Most values are text, which four bytes at once prove: tag and length of the value, tag and length of its text.
+    let length = value_field.len() as u8;
+    if value_field.first_chunk() == Some(&[0x12, length.wrapping_sub(2), 0x0a, length.wrapping_sub(4)]) {
+        return true;
+    }
+    let [0x12, value_length, value @ ..] = value_field else {
         return false;
     };
     if value.len() != usize::from(*value_length) {
@@ -29,11 +66,20 @@ pub(super) fn is_plain_key_value(body: &[u8]) -> bool {
     }
     match value {
         [0x0a, length, text @ ..] => text.len() == usize::from(*length),
-        [0x10 | 0x18, number] => *number < 0x80,
-        [0x18, low, high] => *low >= 0x80 && *high < 0x80,
+        [0x10, number] => *number < 0x80,
+        [0x18, number @ ..] => is_short_varint(number),
         [0x21, double @ ..] => double.len() == 8,
         [] => true,
         _ => false,
+    }
+}
+
+/// Whether `bytes` are one varint of at most 63 bits: more need a look at the last one.
+#[inline(always)]
+fn is_short_varint(bytes: &[u8]) -> bool {
+    match bytes.split_last() {
+        Some((last, before)) => *last < 0x80 && before.len() < 9 && before.iter().all(|byte| *byte >= 0x80),
+        None => false,
     }
 }
 
@@ -44,6 +90,14 @@ pub(super) fn check_attribute(reader: &mut Reader<'_>, tag: Tag) -> Result<(), M
         return Ok(());
     }
     check_key_value(reader.nested("attribute", range), 0)
+}
+
+/// As [`check_attribute`], and steps over those that follow it as long as they are plain.
+fn check_attributes(reader: &mut Reader<'_>, tag: Tag) -> Result<(), Malformed> {
+    debug_assert!(tag.number < 16, "its tag is one byte");
+    check_attribute(reader, tag)?;
+    reader.continue_with(take_plain_attributes(reader.rest(), (tag.number << 3 | 2) as u8));
+    Ok(())
 }
 
 /// Checks a KeyValue whose value lies `depth` arrays or maps deep.
@@ -117,7 +171,7 @@ fn check_map(mut reader: Reader<'_>, depth: u32) -> Result<(), Malformed> {
 pub(super) fn check_resource(mut reader: Reader<'_>) -> Result<(), Malformed> {
     while let Some(tag) = reader.tag()? {
         match tag.number {
-            1 => check_attribute(&mut reader, tag)?,
+            1 => check_attributes(&mut reader, tag)?,
             2 => reader.check_field(tag, "dropped_attributes_count", WireType::Varint)?,
             _ => reader.skip(tag)?,
         }
@@ -131,7 +185,7 @@ pub(super) fn check_scope(mut reader: Reader<'_>) -> Result<(), Malformed> {
         match tag.number {
             1 => reader.check_field(tag, "name", WireType::Length)?,
             2 => reader.check_field(tag, "version", WireType::Length)?,
-            3 => check_attribute(&mut reader, tag)?,
+            3 => check_attributes(&mut reader, tag)?,
             4 => reader.check_field(tag, "dropped_attributes_count", WireType::Varint)?,
             _ => reader.skip(tag)?,
         }
@@ -145,7 +199,7 @@ pub(super) fn check_event(mut reader: Reader<'_>) -> Result<(), Malformed> {
         match tag.number {
             1 => reader.check_field(tag, "time_unix_nano", WireType::Fixed64)?,
             2 => reader.check_field(tag, "name", WireType::Length)?,
-            3 => check_attribute(&mut reader, tag)?,
+            3 => check_attributes(&mut reader, tag)?,
             4 => reader.check_field(tag, "dropped_attributes_count", WireType::Varint)?,
             _ => reader.skip(tag)?,
         }
@@ -160,7 +214,7 @@ pub(super) fn check_link(mut reader: Reader<'_>) -> Result<(), Malformed> {
             1 => check_id::<16>(&mut reader, tag, "trace_id")?,
             2 => check_id::<8>(&mut reader, tag, "span_id")?,
             3 => reader.check_field(tag, "trace_state", WireType::Length)?,
-            4 => check_attribute(&mut reader, tag)?,
+            4 => check_attributes(&mut reader, tag)?,
             5 => reader.check_field(tag, "dropped_attributes_count", WireType::Varint)?,
             6 => reader.check_field(tag, "flags", WireType::Fixed32)?,
             _ => reader.skip(tag)?,
@@ -189,6 +243,60 @@ pub(super) fn read_id<const N: usize>(
         Err(_) => {
             let fault = Fault::IdLength { field, length: range.len(), expected: N };
             Err(reader.fault_at(tag.offset, fault))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::wire::{write_length_field, write_varint_field};
+
+    fn key_value(key: usize, value: &[u8]) -> Vec<u8> {
+        let mut body = Vec::new();
+        write_length_field(&mut body, 1, &vec![b'k'; key]);
+        write_length_field(&mut body, 2, value);
+        body
+    }
+
+    fn text(length: usize) -> Vec<u8> {
+        let mut value = Vec::new();
+        write_length_field(&mut value, 1, &vec![b'x'; length]);
+        value
+    }
+
+    fn number(number: u64) -> Vec<u8> {
+        let mut value = Vec::new();
+        write_varint_field(&mut value, 3, number);
+        value
+    }
+
+    #[test]
+    fn short_texts_and_numbers_of_every_size_but_negative_ones_are_plain() {
+        assert!((0..110).all(|length| is_plain_key_value(&key_value(9, &text(length)))));
+        assert!((0..63).all(|bit| is_plain_key_value(&key_value(9, &number(1 << bit)))));
+        assert!(!is_plain_key_value(&key_value(9, &number(u64::MAX))));
+    }
+
+    proptest! {
+        /// Bytes close to a plain attribute: some are replaced, most of them lengths and tags.
+        #[test]
+        fn what_looks_plain_is_well_formed(
+            key in 0..6usize,
+            value in prop_oneof![(0..100usize).prop_map(text), any::<u64>().prop_map(number), (0..300u64).prop_map(number)],
+            changes in prop::collection::vec((0..20usize, prop_oneof![any::<u8>(), 0..20u8]), 0..3),
+        ) {
+            let mut body = key_value(key, &value);
+            for (at, byte) in changes {
+                if let Some(place) = body.get_mut(at) {
+                    *place = byte;
+                }
+            }
+            if is_plain_key_value(&body) {
+                prop_assert_eq!(check_key_value(Reader::new("attribute", &body), 0), Ok(()));
+            }
         }
     }
 }

@@ -4,7 +4,9 @@
 //! known. It checks a span message completely and notes what [`SpanItem`] holds.
 
 use super::item::{FrameNames, Item, Place};
-use super::message::{check_attribute, check_event, check_link, is_plain_key_value, read_id};
+use super::message::{
+    check_attribute, check_event, check_link, read_id, split_short, take_plain_attribute, take_plain_attributes,
+};
 use super::signal::Signal;
 use crate::wire::{Malformed, Reader, WireType};
 
@@ -163,7 +165,7 @@ pub(super) fn read_span(bytes: &[u8], start: usize, item: &mut SpanItem) -> Resu
 #[inline(always)]
 fn read_plain_field<'a>(tag: u8, field: &'a [u8], item: &mut SpanItem) -> Option<&'a [u8]> {
     match tag {
-        ATTRIBUTES => read_plain_attributes(field),
+        ATTRIBUTES => take_plain_attribute(field).map(|rest| take_plain_attributes(rest, ATTRIBUTES)),
         NAME | TRACE_STATE => split_short(field).map(|(_, rest)| rest),
         TRACE_ID => take(field, |[length, id @ ..]: [u8; 17]| {
             item.trace_id = TraceId(id);
@@ -207,39 +209,11 @@ fn read_plain_field<'a>(tag: u8, field: &'a [u8], item: &mut SpanItem) -> Option
     }
 }
 
-/// Takes plain attributes as long as they follow each other, at least one; `field` starts after the first one's tag.
-#[inline(always)]
-fn read_plain_attributes(field: &[u8]) -> Option<&[u8]> {
-    let mut rest = take_plain_attribute(field)?;
-    while let [ATTRIBUTES, field @ ..] = rest {
-        match take_plain_attribute(field) {
-            Some(after) => rest = after,
-            None => break,
-        }
-    }
-    Some(rest)
-}
-
-#[inline(always)]
-fn take_plain_attribute(field: &[u8]) -> Option<&[u8]> {
-    let (body, rest) = split_short(field)?;
-    is_plain_key_value(body).then_some(rest)
-}
-
 /// Hands the first `N` bytes to `note` and returns the rest, unless there are fewer or `note` finds them not plain.
 #[inline(always)]
 fn take<const N: usize>(field: &[u8], note: impl FnOnce([u8; N]) -> bool) -> Option<&[u8]> {
     let (chunk, rest) = field.split_first_chunk::<N>()?;
     note(*chunk).then_some(rest)
-}
-
-/// The body and the rest of a length-delimited field whose length takes one byte.
-#[inline(always)]
-fn split_short(field: &[u8]) -> Option<(&[u8], &[u8])> {
-    let [length, after @ ..] = field else {
-        return None;
-    };
-    if *length < 0x80 { after.split_at_checked(usize::from(*length)) } else { None }
 }
 
 /// Reads the field at `position` by the book and returns what is behind it. What the plain path noted of a field that
