@@ -405,8 +405,7 @@ impl Sampler {
     #[inline]
     fn store(&mut self, slot: u32, hash: u64, index: &SpanIndex, item: &SpanItem, bytes: &[u8]) {
         let scope = self.request.scope(index, item.scope, &mut self.table);
-        self.table.append(slot, item, scope, bytes, || envelopes(index, item.scope));
-        let record = self.table.record_mut(slot);
+        let record = self.table.append(slot, item, scope, bytes, || envelopes(index, item.scope));
         let met_before = record.conditions;
         record.conditions |= self.rules.conditions_of(item).0;
         if self.rules.look_into_spans() {

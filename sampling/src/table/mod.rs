@@ -198,7 +198,7 @@ impl TraceTable {
         slot
     }
 
-    /// Stores a span of the trace. Its envelopes are asked for if they are not interned.
+    /// Stores a span of the trace, whose record is returned. Its envelopes are asked for if they are not interned.
     #[inline]
     pub(crate) fn append<'a>(
         &mut self,
@@ -207,7 +207,7 @@ impl TraceTable {
         scope: Option<ScopeHandle>,
         bytes: &[u8],
         envelopes: impl FnOnce() -> EnvelopePair<'a>,
-    ) {
+    ) -> &mut Record {
         let run = match scope {
             Some(scope) => self.chunks.write(item, slot, scope, bytes, &mut self.envelopes),
             None => self.chunks.write_inline(item, slot, envelopes(), bytes, &mut self.envelopes),
@@ -216,6 +216,7 @@ impl TraceTable {
         record.spans += 1;
         record.push_run(run, &mut self.nodes);
         self.spans += 1;
+        record
     }
 
     /// The deadline moves to the wait after the root span, if that is earlier.
