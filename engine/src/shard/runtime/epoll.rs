@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::future::Future;
 use std::time::{Duration, Instant};
+use tokio::runtime::LocalOptions;
 
 thread_local! {
     /// Since when this thread has not slept, and how long it was awake before that.
@@ -20,9 +21,9 @@ pub(super) fn run<T: 'static>(future: impl Future<Output = T> + 'static) -> Resu
             }
         })
         .on_thread_unpark(|| AWAKE.set(Some(Instant::now())))
-        .build()
+        .build_local(LocalOptions::default())
         .map_err(|error| format!("epoll: the runtime cannot start: {error}; raise the open files limit (ulimit -n)"))?;
-    Ok(tokio::task::LocalSet::new().block_on(&runtime, future))
+    Ok(runtime.block_on(future))
 }
 
 pub(super) fn spawn(future: impl Future<Output = ()> + 'static) {
