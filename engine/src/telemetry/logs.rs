@@ -8,6 +8,7 @@
 //! A shard never waits for the terminal: it formats a short line and tries to hand it over. Lines look like the
 //! Collector's: console lines are tab separated (time, level, caller, message, fields as JSON), JSON lines have the
 //! keys `level`, `ts`, `caller`, `msg`. Libraries below us speak only from `warn` on, and spans of `tracing` are off.
+//! Release builds leave out every event below `info` (root Cargo.toml), ours too; we have none.
 
 use std::fmt::{self, Write as _};
 use std::fs::File;
