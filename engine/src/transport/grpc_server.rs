@@ -23,7 +23,7 @@ use codecs::grpc::{self, Code, Deframer, Prefix, PrefixError, Status};
 use codecs::otlp::{Format, Signal};
 use h2::RecvStream;
 use h2::server::{Connection, SendResponse};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use slab::Slab;
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
@@ -165,10 +165,10 @@ impl GrpcServer {
             if closing {
                 continue;
             }
-            let handler = Rc::clone(&handler);
             let route = Route { signal: self.signal_of(request.uri().path()), bytes_max: self.message_bytes_max };
             let call = Call::begin(&peer);
-            spawn(async move { serve_stream(request, respond, &*handler, route, call).await });
+            // In a box from the first: a runtime moves a task several times until it runs, and once more when it ends.
+            spawn(Box::pin(serve_stream(request, respond, Rc::clone(&handler), route, call)));
         }
     }
 }
@@ -305,7 +305,7 @@ struct Route {
 async fn serve_stream<H: RequestHandler>(
     request: Request<RecvStream>,
     mut respond: SendResponse<Bytes>,
-    handler: &H,
+    handler: Rc<H>,
     route: Route,
     mut call: Call,
 ) {
@@ -315,11 +315,11 @@ async fn serve_stream<H: RequestHandler>(
         return;
     }
     let bytes_max = route.bytes_max;
-    let outcome = match enter(&request, route.signal, handler).await {
+    let outcome = match enter(&request, route.signal, &*handler).await {
         Err(status) => Err(status),
         Ok((signal, compression, client)) => {
             let mut body = request.into_body();
-            match gather(&mut body, Expected { signal, compression, bytes_max }, handler, &mut call).await {
+            match gather(&mut body, Expected { signal, compression, bytes_max }, &*handler, &mut call).await {
                 Err(Broken::Stream) => return,
                 Err(Broken::Refused(status)) => Err(status),
                 Err(Broken::Stalled) => {
@@ -508,6 +508,9 @@ fn prefix_status(error: &PrefixError) -> Status {
     Status::new(code, error.to_string())
 }
 
+/// Made once: a name from text is looked up and copied each time.
+static GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+
 /// An empty export response: a prefix that announces no bytes.
 const EMPTY_RESPONSE: Bytes = Bytes::from_static(&[0; grpc::PREFIX_BYTES]);
 
@@ -515,7 +518,7 @@ fn answer_ok(respond: &mut SendResponse<Bytes>) -> Result<(), h2::Error> {
     let mut stream = respond.send_response(head(), false)?;
     stream.send_data(EMPTY_RESPONSE, false)?;
     let mut trailers = HeaderMap::with_capacity(1);
-    trailers.insert("grpc-status", HeaderValue::from_static("0"));
+    trailers.insert(&GRPC_STATUS, HeaderValue::from_static("0"));
     stream.send_trailers(trailers)
 }
 
@@ -523,7 +526,7 @@ fn answer_ok(respond: &mut SendResponse<Bytes>) -> Result<(), h2::Error> {
 fn answer_not_grpc(respond: &mut SendResponse<Bytes>, http: StatusCode, status: &Status) -> Result<(), h2::Error> {
     let mut response = head();
     *response.status_mut() = http;
-    response.headers_mut().insert("grpc-status", HeaderValue::from(status.code.number()));
+    response.headers_mut().insert(&GRPC_STATUS, HeaderValue::from(status.code.number()));
     if let Ok(message) = HeaderValue::from_str(&status.percent_encoded_message()) {
         response.headers_mut().insert("grpc-message", message);
     }
@@ -534,7 +537,7 @@ fn answer_not_grpc(respond: &mut SendResponse<Bytes>, http: StatusCode, status: 
 fn answer_error(respond: &mut SendResponse<Bytes>, status: &Status) -> Result<(), h2::Error> {
     let mut response = head();
     let headers = response.headers_mut();
-    headers.insert("grpc-status", HeaderValue::from(status.code.number()));
+    headers.insert(&GRPC_STATUS, HeaderValue::from(status.code.number()));
     if let Ok(message) = HeaderValue::from_str(&status.percent_encoded_message()) {
         headers.insert("grpc-message", message);
     }
