@@ -607,14 +607,9 @@ fn resources_that_share_a_series_share_an_identity() {
         for name in texts {
             for instance in texts {
                 for host in ["", "h"] {
-                    let mut attributes = Vec::new();
-                    for (key, value) in
-                        [("host", host), ("service.instance.id", instance), ("service.namespace", namespace)]
-                    {
-                        if !value.is_empty() {
-                            attributes.push(attribute(key, value));
-                        }
-                    }
+                    let texts = [("host", host), ("service.instance.id", instance), ("service.namespace", namespace)];
+                    let written = texts.iter().filter(|(_, value)| !value.is_empty());
+                    let mut attributes: Vec<KeyValue> = written.map(|(key, value)| attribute(key, value)).collect();
                     let value = if name == "7" { Value::Int(7) } else { Value::String(name.into()) };
                     let value = Some(AnyValue { value: Some(value) });
                     attributes.push(KeyValue { key: "service.name".into(), value });

@@ -397,7 +397,7 @@ fn metrics_and_data_points_are_dropped_edited_and_masked_and_the_books_balance()
     let Some(MetricData::Sum(sum)) = &orders.data else { panic!("{orders:#?}") };
     assert!(sum.is_monotonic && sum.aggregation_temporality == 2);
     let [eu, us] = sum.data_points.as_slice() else { panic!("{sum:#?}") };
-    assert_eq!((eu.value.clone(), us.value.clone()), (Some(NumberValue::AsInt(1)), Some(NumberValue::AsInt(3))));
+    assert_eq!((eu.value, us.value), (Some(NumberValue::AsInt(1)), Some(NumberValue::AsInt(3))));
     let found = shown(&eu.attributes);
     assert!(found[1].starts_with("mail=") && found[1].len() == 69, "{found:?}");
     assert_eq!([&found[0], &found[2], &found[3]], ["region=eu", "env=prod", "of=shop.orders"]);
