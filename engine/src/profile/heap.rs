@@ -21,12 +21,12 @@ use std::time::{Duration, SystemTime};
 
 /// Bytes between two samples, on average: what Go takes too. A gigabyte in use is 2,000 samples.
 pub const INTERVAL_BYTES: u32 = 512 << 10;
-/// Sampled blocks in use that are known at the same time: 16 GiB. More are counted as allocated and freed at once.
-const LIVE_MAX: usize = 32 << 10;
+/// Sampled blocks in use that are known at the same time: 8 GiB. More are counted as allocated and freed at once.
+const LIVE_MAX: usize = 16 << 10;
 /// Stacks that ever allocated a sampled block.
-const STACKS_MAX: usize = 8 << 10;
+const STACKS_MAX: usize = 4 << 10;
 /// Their frames, 32 each.
-const WORDS_MAX: usize = 256 << 10;
+const WORDS_MAX: usize = 128 << 10;
 
 static STACKS: Stacks<STACKS_MAX, WORDS_MAX> = Stacks::new();
 static LIVE: Live<LIVE_MAX> = Live::new();

@@ -279,10 +279,10 @@ impl Gateway {
         Metrics(lines.map(|(series, value)| (series.to_owned(), value.parse().expect("a number"))).collect())
     }
 
-    /// Resident bytes, as the kernel counts them.
-    pub fn resident_bytes(&self) -> u64 {
+    /// Resident bytes that no file backs, as the kernel counts them.
+    pub fn own_bytes(&self) -> u64 {
         let text = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("it runs");
-        let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("Linux shows it");
+        let line = text.lines().find_map(|line| line.strip_prefix("RssAnon:")).expect("Linux shows it");
         let kibibytes: u64 = line.trim().trim_end_matches(" kB").parse().expect("a number of KiB");
         kibibytes << 10
     }

@@ -277,10 +277,12 @@ impl Writer {
             self.account.close();
             AppendError::Disk(error.to_string())
         });
+        if failure.is_some() {
+            pending.iter().for_each(|pending| self.account.done(pending.sequence));
+        }
+        // Before anybody is told: who was answered finds his request among those that are held.
+        self.show();
         for Pending { sequence, reply } in pending.drain(..) {
-            if failure.is_some() {
-                self.account.done(sequence);
-            }
             drop(reply.send(failure.clone().map_or(Ok(sequence), Err)));
         }
     }
@@ -333,6 +335,10 @@ impl Writer {
                 tracing::warn!(path = %path.display(), %error, "A segment that nobody needs cannot be removed");
             }
         }
+        self.show();
+    }
+
+    fn show(&self) {
         let figures = &self.figures;
         figures.bytes.store(self.account.bytes(), Ordering::Relaxed);
         figures.waiting.store(self.account.waiting() as u64, Ordering::Relaxed);
