@@ -278,7 +278,9 @@ impl Writer {
             AppendError::Disk(error.to_string())
         });
         if failure.is_some() {
-            pending.iter().for_each(|pending| self.account.done(pending.sequence));
+            for waiting in pending.iter() {
+                self.account.done(waiting.sequence);
+            }
         }
         // Before anybody is told: who was answered finds his request among those that are held.
         self.show();
