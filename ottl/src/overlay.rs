@@ -902,7 +902,7 @@ fn write_plain(out: &mut Vec<u8>, number: u32, shape: Shape, value: &Value<'_>) 
 /// A span, metric or log record (with what it lies in) with its edits: what statements run on in the gateway.
 ///
 /// Bytes given to the `begin_...` methods were checked before. On bytes that were not, fields end at the first malformed
-/// one; nothing panics. What a context does not have reads as empty.
+/// one, and what is behind it leaves as it came; nothing panics. What a context does not have reads as empty.
 #[derive(Clone, Debug)]
 pub struct WireItem<'a> {
     resource: Message<'a>,

@@ -378,7 +378,7 @@ fn is_in_order<I: Item>(index: &Index<I>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use codecs::otlp::proto::{ExportTraceServiceRequest, ResourceSpans, ScopeSpans, Span, SpanStatus};
+    use codecs::otlp::proto::{ExportTraceServiceRequest, KeyValue, ResourceSpans, ScopeSpans, Span, SpanStatus};
     use codecs::otlp::{Encoder, Selection, SpanIndex, StatusCode, span_bytes};
     use proptest::prelude::*;
     use prost::Message;
@@ -413,6 +413,21 @@ mod tests {
 
     fn ids(batch: &Batch) -> Vec<u8> {
         batch.span_index().items.iter().map(|span| span.span_id[0]).collect()
+    }
+
+    #[test]
+    fn a_span_with_other_attributes_keeps_what_was_noted_of_it() {
+        let request = ExportTraceServiceRequest { resource_spans: vec![resource("a", vec![vec![span(1), span(2)]])] };
+        let mut batch = batch(vec![request]);
+        batch.span_index_mut().items[1].reason = 7;
+        let (buffers, mut rewriter) = (Buffers::new(1 << 20), Rewriter::<SpanItem>::default());
+        let before = batch.span_index().items[1];
+        let changed = Span { attributes: vec![KeyValue { key: "k".into(), value: None }], ..span(2) };
+        rewriter.item_with_other_attributes(&buffers, &batch, 1, |out| changed.encode(out).unwrap());
+        assert_eq!(rewriter.apply(&mut batch), 0);
+        let after = batch.span_index().items[1];
+        assert_eq!((after.reason, after.trace_id, after.scope, after.segment), (7, before.trace_id, before.scope, 1));
+        assert_eq!(request_of(&batch).resource_spans[0].scope_spans[0].spans, [span(1), changed]);
     }
 
     #[test]
