@@ -217,8 +217,9 @@ impl<'a> Iterator for Fields<'a> {
     type Item = Field<'a>;
 
     /// Nearly every field has a tag of one byte, and what it holds is a short text, a time or a small number: those are
-    /// read here, with one look at the first bytes, and all others by the book.
-    #[inline]
+    /// read here, with one look at the first bytes, and all others by the book. In the loop of the one who walks, which then
+    /// computes of a field no more than it asks for.
+    #[inline(always)]
     fn next(&mut self) -> Option<Field<'a>> {
         let rest = self.reader.rest();
         let [key @ 8..0x80, value @ ..] = rest else { return self.next_by_the_book() };
