@@ -17,7 +17,7 @@ use codecs::otlp::{MetricKind, Signal};
 use codecs::wire::{WireType, length_field_length, write_length_field, write_length_prefix};
 
 use crate::layout;
-use crate::overlay::{read_any, write_any};
+use crate::overlay::{locate, read_any, write_any};
 use crate::value::Value;
 
 /// Which field of a message its attributes are (opentelemetry-proto).
@@ -289,31 +289,6 @@ impl AttributeList {
         write_length_field(out, 1, &self.bytes[entry.key.clone()]);
         write_length_field(out, 2, &self.bytes[entry.value.clone()]);
     }
-}
-
-/// Where key and value of a KeyValue lie, which starts at `start`; of repeated fields the last one counts.
-fn locate(key_value: &[u8], start: usize) -> (Range<usize>, Range<usize>) {
-    // The shape that every SDK writes: key, then value, each once, with lengths of one byte.
-    if let [0x0a, key_length @ 0..0x80, rest @ ..] = key_value {
-        let key_length = usize::from(*key_length);
-        if let Some([0x12, value_length @ 0..0x80, value @ ..]) = rest.get(key_length..)
-            && value.len() == usize::from(*value_length)
-        {
-            let key = start + 2..start + 2 + key_length;
-            return (key.clone(), key.end + 2..start + key_value.len());
-        }
-    }
-    let (mut key, mut value) = (start..start, start..start);
-    for field in Fields::of(key_value) {
-        let end = start + field.tag.offset + field.raw.len();
-        let body = end - field.body.len()..end;
-        match field.tag.number {
-            1 => key = body,
-            2 => value = body,
-            _ => {}
-        }
-    }
-    (key, value)
 }
 
 /// What becomes of a child in [`rewrite_children`].

@@ -189,6 +189,10 @@ pub(crate) fn run<E: Edit>(
         Verb::DeleteKey => {
             // The usual key is written in the statement: nothing is copied.
             if let Some(Some(Expr::Literal(Value::Text(key)))) = editor.arguments.first() {
+                if let (Root::Field(Field::Attributes(level), _), []) = (target.root, &*target.keys) {
+                    item.remove_attribute(level, key);
+                    return Ok(());
+                }
                 return retain(target, &mut |name| *name != **key, item, environment);
             }
             let key = editor.text(0, item, environment)?.into_owned();

@@ -2,12 +2,13 @@
 //!
 //! ```text
 //! bytes as they came:   [id][name][attribute 0][attribute 1][unknown][attribute 2]...
-//! slots, after an edit:            Original     In arena              Gone            + new ones, in arena
+//! slots, after an edit:            Came         Staged                Gone            + new ones, staged in the arena
 //! ```
 //!
 //! The one idea: an edit writes protobuf into an arena and points a slot at it, so that reading a changed value is the
-//! same code as reading one that came. Nothing is indexed before the first edit; the bytes are written once, at the end;
-//! untouched bytes and unknown fields leave as they came. Arena and slots keep their memory from item to item.
+//! same code as reading one that came. Nothing is indexed before the first edit; it walks over the bytes once, and every
+//! further edit only over the slots. The bytes are written once, at the end: what lies between two changed fields leaves in
+//! one piece, unknown fields included. Arena and slots keep their memory from item to item.
 //!
 //! An item may hold *parts*, which have attributes of their own: events of a span, data points of a metric.
 
@@ -24,15 +25,48 @@ use crate::path::{Context, Field, level_of};
 use crate::value::{Entries, Value};
 use crate::view::{Edit, View};
 
-/// Where an attribute is.
-#[derive(Clone, Debug)]
-enum Slot {
-    /// Where it came.
-    Original,
-    /// Ranges of key and AnyValue in the arena.
-    Arena { key: Range<u32>, value: Range<u32> },
+/// An attribute: where it came, and where it is now.
+#[derive(Clone, Copy, Debug)]
+struct Slot {
+    /// The whole field as it came; none of a new one.
+    came: Option<Stretch>,
+    state: State,
+    /// In the message as it came, or in the arena.
+    key: Stretch,
+    /// The AnyValue, in the same.
+    value: Stretch,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// It is as it came.
+    Came,
+    /// Key and value are in the arena.
+    Staged,
     /// Removed.
     Gone,
+}
+
+/// A range that takes half the memory: messages and arenas are far below 4 GiB.
+#[derive(Clone, Copy, Debug)]
+struct Stretch {
+    start: u32,
+    end: u32,
+}
+
+impl Stretch {
+    fn new(range: Range<usize>) -> Self {
+        Self { start: range.start as u32, end: range.end as u32 }
+    }
+
+    fn length(self) -> usize {
+        (self.end - self.start) as usize
+    }
+
+    #[inline]
+    fn of(self, bytes: &[u8]) -> &[u8] {
+        &bytes[self.start as usize..self.end as usize]
+    }
 }
 
 /// A plain field that was set.
@@ -83,8 +117,8 @@ struct Message<'a> {
     are_parts_indexed: bool,
     arena: Vec<u8>,
     is_changed: bool,
-    /// Reused while attributes are removed.
-    places: Vec<usize>,
+    /// Something else than attributes was changed.
+    is_changed_beside_attributes: bool,
 }
 
 impl<'a> Message<'a> {
@@ -101,7 +135,7 @@ impl<'a> Message<'a> {
             are_parts_indexed: false,
             arena: Vec::new(),
             is_changed: false,
-            places: Vec::new(),
+            is_changed_beside_attributes: false,
         }
     }
 
@@ -113,6 +147,7 @@ impl<'a> Message<'a> {
         self.are_parts_indexed = false;
         self.arena.clear();
         self.is_changed = false;
+        self.is_changed_beside_attributes = false;
         self.data = match &bytes {
             Cow::Borrowed(bytes) if self.layout.has_data => data_of(bytes),
             _ => Data::default(),
@@ -130,7 +165,6 @@ impl<'a> Message<'a> {
         message.fields = self.fields;
         message.parts = self.parts;
         message.arena = self.arena;
-        message.places = self.places;
         message.begin(Cow::Borrowed(&[]));
         if let Cow::Owned(mut copy) = self.bytes {
             copy.clear();
@@ -158,100 +192,114 @@ impl<'a> Message<'a> {
 
     /// Attributes as they are now.
     fn attributes(&self) -> impl Iterator<Item = Attribute<'_>> {
-        let mut slots = self.slots.iter();
-        let mut originals = self.originals();
-        std::iter::from_fn(move || {
-            loop {
-                if !self.is_indexed {
-                    return originals.next();
-                }
-                match slots.next()? {
-                    Slot::Original => return originals.next(),
-                    Slot::Gone => drop(originals.next()),
-                    Slot::Arena { key, value } => {
-                        // Beyond the last one that came this is a no-op.
-                        let _ = originals.next();
-                        return Some(Attribute { key: self.arena(key), value: self.arena(value) });
-                    }
-                }
-            }
-        })
+        let slots = self.slots.iter().filter(|slot| slot.state != State::Gone);
+        let indexed =
+            slots.map(|slot| Attribute { key: slot.key.of(self.home(slot)), value: slot.value.of(self.home(slot)) });
+        // One of the two is empty.
+        let originals = (!self.is_indexed).then(|| self.originals());
+        originals.into_iter().flatten().chain(indexed)
+    }
+
+    /// The bytes that the slot's key and value lie in.
+    #[inline]
+    fn home(&self, slot: &Slot) -> &[u8] {
+        if slot.state == State::Staged { &self.arena } else { self.body() }
     }
 
     fn attribute(&self, key: &[u8]) -> Option<Value<'_>> {
-        self.attributes().find(|attribute| attribute.key == key).map(|attribute| read_any(attribute.value))
+        let value = if self.is_indexed {
+            let slot = &self.slots[self.find(key, 0)?];
+            slot.value.of(self.home(slot))
+        } else {
+            self.originals().find(|attribute| attribute.key == key)?.value
+        };
+        Some(read_any(value))
     }
 
+    /// The place of the first attribute called `key` at or behind the place `from`; indexed before.
+    fn find(&self, key: &[u8], from: usize) -> Option<usize> {
+        let mut slots = self.slots.iter().enumerate().skip(from);
+        // Most keys have another length, so most bytes are never looked at.
+        let found = slots.find(|(_, slot)| {
+            slot.key.length() == key.len() && slot.state != State::Gone && slot.key.of(self.home(slot)) == key
+        });
+        found.map(|(place, _)| place)
+    }
+
+    /// Notes where each attribute lies.
     fn index(&mut self) {
-        if !self.is_indexed {
-            let count = self.originals().count();
-            self.slots.resize(count, Slot::Original);
-            self.is_indexed = true;
+        if std::mem::replace(&mut self.is_indexed, true) {
+            return;
         }
+        let mut slots = std::mem::take(&mut self.slots);
+        let body = self.body();
+        let number = self.layout.attributes;
+        for field in Fields::of(body) {
+            if field.tag.number != number || field.tag.wire_type != WireType::Length {
+                continue;
+            }
+            let end = field.tag.offset + field.raw.len();
+            let (key, value) = locate(field.body, end - field.body.len());
+            let came = Some(Stretch::new(field.tag.offset..end));
+            slots.push(Slot { came, state: State::Came, key: Stretch::new(key), value: Stretch::new(value) });
+        }
+        self.slots = slots;
     }
 
-    /// Writes an attribute into the arena.
-    fn stage(&mut self, key: &[u8], value: &Value<'_>) -> Slot {
-        let start = self.arena.len() as u32;
+    /// Writes an attribute into the arena, for the attribute that came as `came`.
+    fn stage(&mut self, came: Option<Stretch>, key: &[u8], value: &Value<'_>) -> Slot {
+        let start = self.arena.len();
         self.arena.extend_from_slice(key);
-        let middle = self.arena.len() as u32;
+        let middle = self.arena.len();
         write_any(&mut self.arena, value);
         self.is_changed = true;
-        Slot::Arena { key: start..middle, value: middle..self.arena.len() as u32 }
+        let (key, value) = (Stretch::new(start..middle), Stretch::new(middle..self.arena.len()));
+        Slot { came, state: State::Staged, key, value }
     }
 
     fn set_attribute(&mut self, key: &[u8], value: &Value<'_>) {
         self.index();
-        let mut first = None;
-        let mut others = Vec::new();
-        for (place, _) in self.live_slots().filter(|(_, name)| *name == key) {
-            match first {
-                None => first = Some(place),
-                // Allocates only where a key occurs twice.
-                Some(_) => others.push(place),
-            }
-        }
-        let slot = self.stage(key, value);
-        match first {
-            Some(first) => self.slots[first] = slot,
-            None => self.slots.push(slot),
-        }
-        others.into_iter().for_each(|place| self.slots[place] = Slot::Gone);
+        let Some(first) = self.find(key, 0) else {
+            let slot = self.stage(None, key, value);
+            return self.slots.push(slot);
+        };
+        self.slots[first] = self.stage(self.slots[first].came, key, value);
+        self.remove_from(first + 1, key);
     }
 
-    /// Places and keys of the attributes there are; indexed before.
-    fn live_slots(&self) -> impl Iterator<Item = (usize, &[u8])> {
-        let mut originals = self.originals();
-        self.slots.iter().enumerate().filter_map(move |(place, slot)| {
-            let original = originals.next();
-            match slot {
-                Slot::Original => original.map(|attribute| (place, attribute.key)),
-                Slot::Arena { key, .. } => Some((place, self.arena(key))),
-                Slot::Gone => None,
-            }
-        })
+    /// Removes the attributes called `key`.
+    fn remove_attribute(&mut self, key: &[u8]) {
+        self.index();
+        self.remove_from(0, key);
+    }
+
+    /// Removes the attributes called `key` at or behind a place; indexed before.
+    fn remove_from(&mut self, place: usize, key: &[u8]) {
+        let mut from = place;
+        while let Some(place) = self.find(key, from) {
+            self.slots[place].state = State::Gone;
+            self.is_changed = true;
+            from = place + 1;
+        }
     }
 
     fn retain(&mut self, keep: &mut dyn FnMut(&[u8]) -> bool) {
-        // Mostly nothing goes: then nothing is indexed.
-        let any_goes = self.attributes().any(|attribute| !keep(attribute.key));
-        if !any_goes {
-            return;
-        }
         self.index();
-        let mut places = std::mem::take(&mut self.places);
-        places.extend(self.live_slots().filter(|(_, key)| !keep(key)).map(|(place, _)| place));
-        places.drain(..).for_each(|place| self.slots[place] = Slot::Gone);
-        self.places = places;
-        self.is_changed = true;
+        for place in 0..self.slots.len() {
+            let slot = self.slots[place];
+            if slot.state != State::Gone && !keep(slot.key.of(self.home(&slot))) {
+                self.slots[place].state = State::Gone;
+                self.is_changed = true;
+            }
+        }
     }
 
     fn replace(&mut self, entries: &Entries<'_>) {
         self.index();
-        self.slots.fill(Slot::Gone);
+        self.slots.iter_mut().for_each(|slot| slot.state = State::Gone);
         self.is_changed = true;
         for (key, value) in entries {
-            let slot = self.stage(key, value);
+            let slot = self.stage(None, key, value);
             self.slots.push(slot);
         }
     }
@@ -468,6 +516,7 @@ impl<'a> Message<'a> {
         if let Some(part) = self.parts.get_mut(index as usize) {
             part.changed = Some(range);
             self.is_changed = true;
+            self.is_changed_beside_attributes = true;
             self.data.is_changed = true;
         }
     }
@@ -498,6 +547,7 @@ impl<'a> Message<'a> {
         write(&mut self.arena);
         let range = start..self.arena.len() as u32;
         self.is_changed = true;
+        self.is_changed_beside_attributes = true;
         self.data.is_changed |= lies == Lies::Data;
         match self.fields.iter_mut().find(|field| field.number == number && field.lies == lies) {
             Some(field) => field.range = range,
@@ -546,6 +596,7 @@ impl<'a> Message<'a> {
             self.change(setting, Lies::Data, |_| {});
         }
         self.is_changed = true;
+        self.is_changed_beside_attributes = true;
         self.data.is_changed = true;
     }
 
@@ -583,24 +634,56 @@ impl<'a> Message<'a> {
     }
 
     fn write_body(&self, out: &mut Vec<u8>) {
+        if self.is_changed_beside_attributes {
+            return self.write_fields(out);
+        }
+        let body = self.body();
+        let mut kept = 0;
+        for slot in self.slots.iter().filter(|slot| slot.state != State::Came) {
+            if let Some(came) = slot.came {
+                out.extend_from_slice(&body[kept..came.start as usize]);
+                kept = came.end as usize;
+            } else if kept < body.len() {
+                // New ones are behind all that came.
+                out.extend_from_slice(&body[kept..]);
+                kept = body.len();
+            }
+            self.write_slot(slot, out);
+        }
+        out.extend_from_slice(&body[kept..]);
+    }
+
+    /// Appends the message where not only attributes differ: field by field.
+    fn write_fields(&self, out: &mut Vec<u8>) {
         let mut slots = self.slots.iter();
         let mut event = 0;
-        for field in Fields::of(self.body()) {
+        let body = self.body();
+        // From `kept` on, nothing was appended yet; what stays is appended with all that stays before and behind it.
+        let mut kept = 0;
+        for field in Fields::of(body) {
             let number = field.tag.number;
-            if number == self.layout.attributes && field.tag.wire_type == WireType::Length {
-                match slots.next() {
-                    None | Some(Slot::Original) => out.extend_from_slice(field.raw),
-                    Some(slot) => self.write_slot(slot, out),
-                }
-            } else if number == EVENTS && self.layout.has_events {
+            let is_attribute = number == self.layout.attributes && field.tag.wire_type == WireType::Length;
+            let slot = if is_attribute { slots.next() } else { None };
+            let is_event = number == EVENTS && self.layout.has_events;
+            // A metric's data is written below: several of them become one.
+            let is_data = self.layout.has_data && self.data.is_changed && MetricKind::of_field(number).is_some();
+            let stays = match slot {
+                Some(slot) => slot.state == State::Came,
+                None => is_attribute || !(is_event || is_data || self.is_set(number, Lies::Message)),
+            };
+            if stays {
+                continue;
+            }
+            out.extend_from_slice(&body[kept..field.tag.offset]);
+            kept = field.tag.offset + field.raw.len();
+            if let Some(slot) = slot {
+                self.write_slot(slot, out);
+            } else if is_event {
                 self.write_part(EVENTS, event, field.raw, out);
                 event += 1;
-            } else if self.layout.has_data && self.data.is_changed && MetricKind::of_field(number).is_some() {
-                // Written below: several of them become one.
-            } else if !self.is_set(number, Lies::Message) {
-                out.extend_from_slice(field.raw);
             }
         }
+        out.extend_from_slice(&body[kept..]);
         slots.for_each(|slot| self.write_slot(slot, out));
         if self.data.is_changed && self.layout.has_data && self.data.number != 0 {
             self.write_data(out);
@@ -636,10 +719,41 @@ impl<'a> Message<'a> {
     }
 
     fn write_slot(&self, slot: &Slot, out: &mut Vec<u8>) {
-        if let Slot::Arena { key, value } = slot {
-            write_key_value(out, self.layout.attributes, self.arena(key), self.arena(value));
+        if slot.state == State::Staged {
+            write_key_value(out, self.layout.attributes, slot.key.of(&self.arena), slot.value.of(&self.arena));
         }
     }
+}
+
+/// Where key and value of a KeyValue lie, which starts at `start`; of repeated fields the last one counts.
+#[inline]
+pub(crate) fn locate(key_value: &[u8], start: usize) -> (Range<usize>, Range<usize>) {
+    // The shape that every SDK writes: key, then value, each once, with lengths of one byte.
+    if let [0x0a, key_length @ 0..0x80, rest @ ..] = key_value {
+        let key_length = usize::from(*key_length);
+        if let Some([0x12, value_length @ 0..0x80, value @ ..]) = rest.get(key_length..)
+            && value.len() == usize::from(*value_length)
+        {
+            let key = start + 2..start + 2 + key_length;
+            return (key.clone(), key.end + 2..start + key_value.len());
+        }
+    }
+    locate_by_the_book(key_value, start)
+}
+
+#[inline(never)]
+fn locate_by_the_book(key_value: &[u8], start: usize) -> (Range<usize>, Range<usize>) {
+    let (mut key, mut value) = (start..start, start..start);
+    for field in Fields::of(key_value) {
+        let end = start + field.tag.offset + field.raw.len();
+        let body = end - field.body.len()..end;
+        match field.tag.number {
+            1 => key = body,
+            2 => value = body,
+            _ => {}
+        }
+    }
+    (key, value)
 }
 
 fn inner_of(envelope: &[u8], number: u32) -> Cow<'_, [u8]> {
@@ -788,7 +902,7 @@ fn write_plain(out: &mut Vec<u8>, number: u32, shape: Shape, value: &Value<'_>) 
 /// A span, metric or log record (with what it lies in) with its edits: what statements run on in the gateway.
 ///
 /// Bytes given to the `begin_...` methods were checked before. On bytes that were not, fields end at the first malformed
-/// one; nothing panics. What a context does not have reads as empty.
+/// one, and what is behind it leaves as it came; nothing panics. What a context does not have reads as empty.
 #[derive(Clone, Debug)]
 pub struct WireItem<'a> {
     resource: Message<'a>,
@@ -871,6 +985,12 @@ impl<'a> WireItem<'a> {
         self.message(level).is_changed
     }
 
+    /// Whether nothing but attributes of the level was changed: whatever else was noted of the message still holds.
+    #[must_use]
+    pub fn has_only_attributes_changed(&self, level: Context) -> bool {
+        !self.message(level).is_changed_beside_attributes
+    }
+
     /// Appends the level's bytes after all edits: the envelope of a resource or scope, the message of an item or part.
     pub fn write(&self, level: Context, out: &mut Vec<u8>) {
         self.message(level).write(out);
@@ -927,6 +1047,10 @@ impl Edit for WireItem<'_> {
 
     fn set_attribute(&mut self, level: Context, key: &[u8], value: &Value<'_>) {
         self.message_mut(level).set_attribute(key, value);
+    }
+
+    fn remove_attribute(&mut self, level: Context, key: &[u8]) {
+        self.message_mut(level).remove_attribute(key);
     }
 
     fn retain_attributes(&mut self, level: Context, keep: &mut dyn FnMut(&[u8]) -> bool) {

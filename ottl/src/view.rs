@@ -23,6 +23,11 @@ pub trait Edit: View {
     /// Sets an attribute: the first one called `key`, or a new one at the end; further ones of that name go.
     fn set_attribute(&mut self, level: Context, key: &[u8], value: &Value<'_>);
 
+    /// Removes the attributes called `key`.
+    fn remove_attribute(&mut self, level: Context, key: &[u8]) {
+        self.retain_attributes(level, &mut |name| name != key);
+    }
+
     /// Removes the attributes whose key `keep` refuses.
     fn retain_attributes(&mut self, level: Context, keep: &mut dyn FnMut(&[u8]) -> bool);
 

@@ -8,9 +8,9 @@
 //! ```
 //!
 //! The idea: a node reads the batch while the rewriter collects what becomes of it, so that nothing is copied but what
-//! changed. What the index notes of an item is noted anew from its new bytes. Segments that no item needs any more are let go,
-//! so a batch that was changed as a whole is not held twice. New bytes lie in the shard's request buffers, which the
-//! budget counts. It never touches a segment that came: forks of the batch may share it.
+//! changed. What the index notes of an item is noted anew from its new bytes, unless only its attributes differ. Segments
+//! that no item needs any more are let go, so a batch that was changed as a whole is not held twice. New bytes lie in the
+//! shard's request buffers, which the budget counts. It never touches a segment that came: forks of the batch may share it.
 
 use super::batch::{Batch, SEGMENTS_MAX};
 use crate::processor::Turn;
@@ -76,30 +76,55 @@ impl<I: Item> Rewriter<I> {
         write: impl FnOnce(&mut Vec<u8>),
     ) -> Result<(), Malformed> {
         let old = &batch.index_of::<I>().items[number as usize];
-        let open = self.open.get_or_insert_with(|| {
-            let bytes: usize = batch.index_of::<I>().items.iter().map(|item| item.place().length as usize).sum();
-            buffers.take(bytes.min(SEGMENT_BYTES_MAX))
-        });
-        let start = open.len();
-        write(open);
+        let (open, place) = self.write(buffers, batch, old.place(), write);
         let mut item = I::default();
-        item.set_place(Place {
-            offset: position(start),
-            length: position(open.len() - start),
-            scope: old.place().scope,
-            segment: segment(self.segments.len()),
-        });
+        item.set_place(place);
         item.take_over(old);
-        if let Err(malformed) = item.read(open, start) {
-            open.truncate(start);
+        if let Err(malformed) = item.read(open, place.offset as usize) {
+            open.truncate(place.offset as usize);
             return Err(malformed);
         }
-        let is_full = open.len() >= SEGMENT_BYTES_MAX;
+        self.push(number, item);
+        Ok(())
+    }
+
+    /// As [`Self::item`], of an item that got other attributes and nothing else: what the index noted of it still holds, and
+    /// is not noted anew. The caller vouches for what `write` appends; tests look.
+    pub fn item_with_other_attributes(
+        &mut self,
+        buffers: &Buffers,
+        batch: &Batch,
+        number: u32,
+        write: impl FnOnce(&mut Vec<u8>),
+    ) {
+        let mut item = batch.index_of::<I>().items[number as usize];
+        let (open, place) = self.write(buffers, batch, item.place(), write);
+        item.set_place(place);
+        debug_assert_eq!(noted_anew(&item, open), Ok(item), "other attributes change nothing that the index notes");
+        self.push(number, item);
+    }
+
+    /// Appends a message to the open segment, and says where it lies.
+    fn write(
+        &mut self,
+        buffers: &Buffers,
+        batch: &Batch,
+        old: Place,
+        write: impl FnOnce(&mut Vec<u8>),
+    ) -> (&mut Buffer, Place) {
+        let segment = segment(self.segments.len());
+        let open = self.open.get_or_insert_with(|| buffers.take(expected_bytes::<I>(batch)));
+        let start = open.len();
+        write(open);
+        let place = Place { offset: position(start), length: position(open.len() - start), scope: old.scope, segment };
+        (open, place)
+    }
+
+    fn push(&mut self, number: u32, item: I) {
         self.items.push((number, item));
-        if is_full {
+        if self.open.as_ref().is_some_and(|open| open.len() >= SEGMENT_BYTES_MAX) {
             self.close();
         }
-        Ok(())
     }
 
     /// Takes item `number` out of the batch.
@@ -189,6 +214,21 @@ impl<I: Item> Rewriter<I> {
         });
         self.dropped.clear();
     }
+}
+
+/// Room for all items of a batch, grown by an eighth: most statements add little.
+fn expected_bytes<I: Item>(batch: &Batch) -> usize {
+    let bytes: usize = batch.index_of::<I>().items.iter().map(|item| item.place().length as usize).sum();
+    (bytes + bytes / 8).min(SEGMENT_BYTES_MAX)
+}
+
+/// What the index would note of an item in `bytes`.
+fn noted_anew<I: Item>(item: &I, bytes: &[u8]) -> Result<I, Malformed> {
+    let mut anew = I::default();
+    anew.set_place(item.place());
+    anew.take_over(item);
+    anew.read(bytes, item.place().offset as usize)?;
+    Ok(anew)
 }
 
 /// One rewriter for each signal. A node works in pipelines of one signal, and those of the others never hold anything.
@@ -338,7 +378,7 @@ fn is_in_order<I: Item>(index: &Index<I>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use codecs::otlp::proto::{ExportTraceServiceRequest, ResourceSpans, ScopeSpans, Span, SpanStatus};
+    use codecs::otlp::proto::{ExportTraceServiceRequest, KeyValue, ResourceSpans, ScopeSpans, Span, SpanStatus};
     use codecs::otlp::{Encoder, Selection, SpanIndex, StatusCode, span_bytes};
     use proptest::prelude::*;
     use prost::Message;
@@ -373,6 +413,21 @@ mod tests {
 
     fn ids(batch: &Batch) -> Vec<u8> {
         batch.span_index().items.iter().map(|span| span.span_id[0]).collect()
+    }
+
+    #[test]
+    fn a_span_with_other_attributes_keeps_what_was_noted_of_it() {
+        let request = ExportTraceServiceRequest { resource_spans: vec![resource("a", vec![vec![span(1), span(2)]])] };
+        let mut batch = batch(vec![request]);
+        batch.span_index_mut().items[1].reason = 7;
+        let (buffers, mut rewriter) = (Buffers::new(1 << 20), Rewriter::<SpanItem>::default());
+        let before = batch.span_index().items[1];
+        let changed = Span { attributes: vec![KeyValue { key: "k".into(), value: None }], ..span(2) };
+        rewriter.item_with_other_attributes(&buffers, &batch, 1, |out| changed.encode(out).unwrap());
+        assert_eq!(rewriter.apply(&mut batch), 0);
+        let after = batch.span_index().items[1];
+        assert_eq!((after.reason, after.trace_id, after.scope, after.segment), (7, before.trace_id, before.scope, 1));
+        assert_eq!(request_of(&batch).resource_spans[0].scope_spans[0].spans, [span(1), changed]);
     }
 
     #[test]

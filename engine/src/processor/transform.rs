@@ -353,6 +353,10 @@ impl<I: Rewritten> Walk<'_, '_, I> {
         if !self.item.is_changed(level) {
             return Ok(());
         }
+        if self.item.has_only_attributes_changed(level) {
+            self.rewriter.item_with_other_attributes(self.buffers, batch, number, |out| self.item.write(level, out));
+            return Ok(());
+        }
         let written = self.rewriter.item(self.buffers, batch, number, |out| self.item.write(level, out));
         written.map_err(|malformed| Stop::Defect(format!("a {level} was written that is none: {malformed}")))
     }
