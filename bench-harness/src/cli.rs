@@ -145,6 +145,9 @@ pub(crate) struct InstructionsArguments {
     /// Compared with; a difference of more than 2 % is exit code 1.
     #[arg(long, value_name = "FILE", default_value = "perf/baselines/instructions.json")]
     pub(crate) baseline: PathBuf,
+    /// Only this scenario.
+    #[arg(long, value_name = "NAME", conflicts_with = "update")]
+    pub(crate) only: Option<String>,
     /// Writes the measured figures as the new baseline. It comes with a note in perf/notes/.
     #[arg(long)]
     pub(crate) update: bool,

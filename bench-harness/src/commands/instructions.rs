@@ -114,7 +114,11 @@ pub(super) fn run(arguments: &InstructionsArguments) -> io::Result<ExitCode> {
         Some(binary) => binary.clone(),
         None => release_binary()?,
     };
-    let figures = count(&binary)?;
+    let figures = count_some(&binary, |name| arguments.only.as_deref().is_none_or(|only| only == name))?;
+    if figures.is_empty() {
+        let names: Vec<&str> = SCENARIOS.iter().map(|scenario| scenario.name).collect();
+        return Err(io::Error::other(format!("--only names no scenario; there are {}", names.join(", "))));
+    }
     print_line(&format!("instructions per span, point or record ({COUNTER})"));
     if arguments.update {
         figures.iter().for_each(|(name, figure)| print_line(&format!("  {name:<20} {figure:>10.1}")));
@@ -142,10 +146,15 @@ pub(super) fn run(arguments: &InstructionsArguments) -> io::Result<ExitCode> {
 
 /// Counts all scenarios of a gateway.
 pub(super) fn count(binary: &Path) -> io::Result<Figures> {
+    count_some(binary, |_| true)
+}
+
+fn count_some(binary: &Path, is_wanted: impl Fn(&str) -> bool) -> io::Result<Figures> {
     if !is_available() {
         return Err(io::Error::other("valgrind is needed to count instructions (Debian: apt-get install valgrind)"));
     }
-    SCENARIOS.iter().map(|scenario| Ok((scenario.name.to_owned(), count_scenario(binary, scenario)?))).collect()
+    let wanted = SCENARIOS.iter().filter(|scenario| is_wanted(scenario.name));
+    wanted.map(|scenario| Ok((scenario.name.to_owned(), count_scenario(binary, scenario)?))).collect()
 }
 
 /// Whether valgrind is installed.
