@@ -61,7 +61,7 @@ pub(crate) struct RunArguments {
     /// How data points leave the gateway.
     #[arg(long, default_value = "otlp", value_enum, requires = "datapoints", conflicts_with_all = ["spans", "logs", "config", "target"])]
     pub(crate) out: Out,
-    /// How long load is offered: 30s, 1500ms, 2m.
+    /// How long load is offered: 30s, 1500ms, 2m. Without it long enough for four decision waits.
     #[arg(long, value_parser = parse_duration)]
     pub(crate) duration: Option<Duration>,
     /// Connections to the gateway; requests take turns.
@@ -76,8 +76,8 @@ pub(crate) struct RunArguments {
     /// How requests travel.
     #[arg(long, default_value = "grpc", value_enum)]
     pub(crate) protocol: Protocol,
-    /// Which traces are sent.
-    #[arg(long, default_value = "web", value_enum)]
+    /// Which traces are sent, and what is done with them.
+    #[arg(long, default_value = "web", value_enum, conflicts_with_all = ["datapoints", "logs"])]
     pub(crate) profile: Profile,
     /// The same seed sends the same bytes.
     #[arg(long, default_value_t = 1)]
@@ -121,6 +121,13 @@ pub(crate) struct CompareArguments {
     pub(crate) old: PathBuf,
     /// The gateway in question.
     pub(crate) new: PathBuf,
+    /// Profile of the old gateway's turns instead of --profile. With the same binary twice: what its policies cost,
+    /// with `--old-profile tail3 --profile tail10`.
+    #[arg(long, value_enum)]
+    pub(crate) old_profile: Option<Profile>,
+    /// Exit code 1 if the new gateway's spans per CPU second are below this share of the old one's.
+    #[arg(long, value_name = "SHARE")]
+    pub(crate) ratio_min: Option<f64>,
     /// Turns of each.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=100))]
     pub(crate) rounds: u16,
@@ -138,6 +145,9 @@ pub(crate) struct InstructionsArguments {
     /// Compared with; a difference of more than 2 % is exit code 1.
     #[arg(long, value_name = "FILE", default_value = "perf/baselines/instructions.json")]
     pub(crate) baseline: PathBuf,
+    /// Only this scenario.
+    #[arg(long, value_name = "NAME", conflicts_with = "update")]
+    pub(crate) only: Option<String>,
     /// Writes the measured figures as the new baseline. It comes with a note in perf/notes/.
     #[arg(long)]
     pub(crate) update: bool,
@@ -191,11 +201,16 @@ pub(crate) struct FaultsArguments {
     pub(crate) json: Option<PathBuf>,
 }
 
-/// Which traces are sent.
+/// Which traces are sent, and what is done with them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Profile {
-    /// A shop: about 8 spans over 3 to 5 services, 8 to 12 attributes, 370 bytes a span.
+    /// A shop: about 8 spans over 3 to 5 services, 8 to 12 attributes, 370 bytes a span. Three policies, 7 % kept, a
+    /// decision wait of 2 s, 4 GiB.
     Web,
+    /// The same, and 6 % of traces have a mark for a policy about attributes. Ten policies, 10 % kept, 10 s, 8 GiB.
+    Tail10,
+    /// The traces of tail10 with the three policies of web: what to compare it with.
+    Tail3,
 }
 
 /// Encoding of requests, as an argument.
@@ -257,6 +272,14 @@ mod tests {
         assert!(parse(&["--logs", "--spans", "1"]).is_err());
         assert!(parse(&["--logs", "--datapoints"]).is_err());
         assert!(parse(&["--spans", "1", "--out", "remote-write"]).is_err());
+    }
+
+    #[test]
+    fn profiles_are_of_spans() {
+        let parse = |words: &[&str]| Arguments::try_parse_from([&["bench-harness"], words].concat());
+        assert_eq!(parse(&["--profile", "tail10"]).unwrap().run.profile, Profile::Tail10);
+        assert!(parse(&["--profile", "tail10", "--logs"]).is_err());
+        assert!(parse(&["compare", "a", "b", "--old-profile", "tail3", "--profile", "tail10"]).is_ok());
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::measure::{Latency, Percentiles};
 use crate::sent::noun;
-use crate::verdict::{Expectation, Findings, Verdict};
+use crate::verdict::{Expectation, ExporterFindings, Findings, Verdict};
 
 /// Everything that is said about a run.
 #[derive(Clone, Debug)]
@@ -15,6 +15,8 @@ pub(crate) struct Report {
     pub(crate) verdict: Verdict,
     /// What it follows from.
     pub(crate) findings: Findings,
+    /// The names of the policies of tail sampling, in their order; `None` without one, or where nobody saw what was kept.
+    pub(crate) policies: Option<Vec<String>>,
     /// What had to be done.
     pub(crate) expectation: Expectation,
     /// Who judged: our sink, or acks and metrics alone.
@@ -51,10 +53,42 @@ pub(crate) struct Report {
     pub(crate) extra: BTreeMap<String, serde_json::Value>,
 }
 
+/// What is wrong with decisions: all 0 in a run that is ok.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct DecisionFaults {
+    /// Traces to be kept of which nothing arrived.
+    pub(crate) missed: u64,
+    /// Traces to be dropped of which something arrived.
+    pub(crate) wrong: u64,
+    /// Kept traces of which some spans are missing.
+    pub(crate) incomplete: u64,
+    /// Spans that rate limits let through beyond what they allow.
+    pub(crate) over_limit_spans: u64,
+}
+
 impl Report {
     /// What is counted: `spans`, `points` or `records`.
     pub(crate) fn noun(&self) -> &'static str {
         noun(self.findings.signal)
+    }
+
+    /// Kept traces by the first policy that wants them.
+    pub(crate) fn kept_by_reason(&self) -> Option<Vec<(&str, u64)>> {
+        let names = self.policies.as_ref()?.iter().map(String::as_str);
+        Some(names.zip(self.expectation.reasons.iter().copied()).collect())
+    }
+
+    /// What is wrong with decisions, over all exporters.
+    pub(crate) fn decision_faults(&self) -> DecisionFaults {
+        let sum = |count: fn(&ExporterFindings) -> u64| self.findings.exporters.iter().map(count).sum();
+        let limited = self.findings.limited;
+        let over = limited.map_or(0, |limited| limited.spans.saturating_sub(limited.spans_max));
+        DecisionFaults {
+            missed: sum(|exporter| exporter.lost_traces),
+            wrong: sum(|exporter| exporter.wrong_traces),
+            incomplete: sum(|exporter| exporter.partial_traces),
+            over_limit_spans: over,
+        }
     }
 
     /// The figures of the ack histogram.

@@ -18,7 +18,7 @@ use crate::load::{Log, Outcome};
 use crate::measure::Latency;
 use crate::sent::{Sent, noun};
 use crate::sink::{Arrivals, ExporterArrivals};
-use crate::traces::{Cycle, Place, Policies, Votes};
+use crate::traces::{Cycle, Judge, Place, Policies, Votes};
 
 /// The 99th percentile of (sent - intended) may be this much.
 pub(crate) const SCHEDULE_LATE_P99_MS_MAX: f64 = 50.0;
@@ -101,6 +101,15 @@ pub(crate) struct ExporterFindings {
     pub(crate) altered_items: u64,
 }
 
+/// What rate limits let through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct LimitFindings {
+    /// Spans of traces that nothing but a rate limit wants.
+    pub(crate) spans: u64,
+    /// The most that full buckets and the time of the run allow.
+    pub(crate) spans_max: u64,
+}
+
 /// One line of the comparison of books.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct LedgerLine {
@@ -125,6 +134,8 @@ pub(crate) struct Findings {
     pub(crate) faults: (u64, Vec<String>),
     /// The books, if the gateway's could be read.
     pub(crate) ledger: Vec<LedgerLine>,
+    /// What was kept for no reason but a rate limit; `None` without one.
+    pub(crate) limited: Option<LimitFindings>,
     /// What the gateway did that ends a run: a crash, a drain that hung.
     pub(crate) broken: Vec<String>,
 }
@@ -134,12 +145,18 @@ pub(crate) struct Findings {
 pub(crate) struct Expectation {
     /// Traces of which at least one span was accepted.
     pub(crate) traces: u64,
-    /// Those to be kept.
+    /// Those to be kept; of those that only a rate limit wants, the ones that some exporter sent something of.
     pub(crate) kept_traces: u64,
     /// Their spans; points and records that were accepted.
     pub(crate) kept_items: u64,
-    /// For each policy, the traces it wants.
+    /// For each policy, the traces it wants; 0 for rate limits, which choose for themselves.
     pub(crate) votes: Vec<u64>,
+    /// For each policy, the kept traces of which it is the first that wants them.
+    pub(crate) reasons: Vec<u64>,
+    /// Kept traces that only a rate limit wants: they need not have been kept.
+    pub(crate) limited_traces: u64,
+    /// Their spans.
+    pub(crate) limited_items: u64,
     /// Traces with a request that nobody knows the end of: not checked.
     pub(crate) uncertain_traces: u64,
 }
@@ -210,6 +227,12 @@ fn failed_reasons(findings: &Findings, exact: bool) -> Vec<String> {
             count(exporter.partial_traces, &format!("traces partial ({id})"));
             count(exporter.wrong_traces, &format!("traces sent that should have been dropped ({id})"));
         }
+    }
+    if let Some(LimitFindings { spans, spans_max }) = findings.limited
+        && exact
+        && spans > spans_max
+    {
+        count(spans, &format!("spans kept by rate limits that allow {spans_max}"));
     }
     let known = |exporter: &ExporterFindings| {
         exporter.doubled_items + exporter.foreign_items + exporter.altered_items + exporter.out_of_order_items
@@ -296,10 +319,9 @@ pub(crate) fn compare_traces(
     policies: Option<&Policies>,
     ids: &[String],
 ) -> (Expectation, Vec<ExporterFindings>) {
-    let mut expectation = Expectation {
-        votes: vec![0; policies.map_or(0, |policies| policies.policies.len())],
-        ..Expectation::default()
-    };
+    let count = policies.map_or(0, |policies| policies.policies.len());
+    let mut expectation = Expectation { votes: vec![0; count], reasons: vec![0; count], ..Expectation::default() };
+    let judge = policies.map(|policies| policies.judge(cycle));
     let books = arrivals.exporters();
     let mut exporters = exporter_findings(arrivals, ids);
     for sequence in 0..cycle.sequences(log.sent()) {
@@ -307,7 +329,10 @@ pub(crate) fn compare_traces(
             expectation.uncertain_traces += 1;
             continue;
         };
-        let expected = expected_mask(cycle, sequence, accepted, policies, &mut expectation);
+        // What one exporter sent, all have to send: the decision comes before them.
+        let arrived = books.iter().fold(0, |any, book| any | book.mask(sequence));
+        let trace = SentTrace { sequence, accepted, arrived };
+        let expected = expected_mask(trace, judge.as_ref(), &mut expectation);
         for (findings, book) in exporters.iter_mut().zip(books.iter()) {
             findings.expected_items += u64::from(expected.count_ones());
             let arrived = book.mask(sequence);
@@ -336,26 +361,42 @@ fn accepted_mask(cycle: &Cycle, log: &Log, sequence: u64) -> Option<u16> {
     Some(mask)
 }
 
-fn expected_mask(
-    cycle: &Cycle,
+/// A trace, the spans of it that were accepted, and those that some exporter sent.
+#[derive(Clone, Copy)]
+struct SentTrace {
     sequence: u64,
     accepted: u16,
-    policies: Option<&Policies>,
-    expectation: &mut Expectation,
-) -> u16 {
+    arrived: u16,
+}
+
+/// Which spans of a trace have to arrive by each exporter, all that were accepted or none.
+fn expected_mask(trace: SentTrace, judge: Option<&Judge<'_>>, expectation: &mut Expectation) -> u16 {
+    let SentTrace { sequence, accepted, arrived } = trace;
     if accepted == 0 {
         return 0;
     }
     expectation.traces += 1;
-    let votes = policies.map_or(Votes(1), |policies| policies.votes(cycle, sequence, accepted));
+    let all = Votes { certain: 1, possible: 0 };
+    let votes = judge.map_or(all, |judge| judge.votes(sequence, accepted));
     for (policy, count) in expectation.votes.iter_mut().enumerate() {
         *count += u64::from(votes.of(policy));
     }
-    if !votes.kept() {
+    // The gateway chose to keep it, and then it has to be whole.
+    let chosen = votes.optional() && arrived & accepted != 0;
+    if !votes.kept() && !chosen {
         return 0;
     }
+    let spans = u64::from(accepted.count_ones());
+    if chosen {
+        expectation.limited_traces += 1;
+        expectation.limited_items += spans;
+    }
+    let reason = votes.reason().and_then(|policy| expectation.reasons.get_mut(policy));
+    if let Some(count) = reason {
+        *count += 1;
+    }
     expectation.kept_traces += 1;
-    expectation.kept_items += u64::from(accepted.count_ones());
+    expectation.kept_items += spans;
     accepted
 }
 
@@ -440,7 +481,13 @@ mod tests {
         check(|findings| findings.load.unanswered_requests = 1, Word::Failed);
         check(|findings| findings.ledger[0].gateway = Some(101), Word::Failed);
         check(|findings| findings.ledger[0].gateway = None, Word::Failed);
+        check(|findings| findings.limited = Some(LimitFindings { spans: 101, spans_max: 100 }), Word::Failed);
         check(|findings| findings.broken.push("it crashed".to_owned()), Word::Failed);
+    }
+
+    #[test]
+    fn what_a_rate_limit_allows_is_no_fault() {
+        check(|findings| findings.limited = Some(LimitFindings { spans: 100, spans_max: 100 }), Word::Ok);
     }
 
     #[test]

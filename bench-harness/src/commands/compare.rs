@@ -1,4 +1,4 @@
-//! Two gateways by turns in one run: the machine's mood hits both alike, and the ratio of spans per CPU second is what
+//! Two gateways, or one at two works, by turns in one run: the machine's mood hits both alike, and the ratio of spans per CPU second is what
 //! is left. Instruction counts beside it, where they can be had.
 
 use std::io;
@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::instructions;
 use super::plan::{Plan, Rate, Subject};
 use super::run::measure;
-use crate::cli::CompareArguments;
+use crate::cli::{CompareArguments, Profile};
 use crate::gateway::Work;
 use crate::output::{print_line, print_report, thousands};
 use crate::sent::noun;
@@ -21,10 +21,12 @@ const TURN: Duration = Duration::from_secs(10);
 pub(super) fn run(arguments: &CompareArguments) -> io::Result<ExitCode> {
     let rate = arguments.run.rate().map_or(Rate::Closed, Rate::ItemsPerSecond);
     let noun = noun(arguments.run.signal());
-    let turn = arguments.run.duration.unwrap_or(TURN);
     let gateways = [&arguments.old, &arguments.new];
     let mut rates = [Vec::new(), Vec::new()];
-    let plans = [plan(arguments, &arguments.old)?, plan(arguments, &arguments.new)?];
+    let profile = arguments.run.profile;
+    let old_profile = arguments.old_profile.unwrap_or(profile);
+    let plans = [plan(arguments, &arguments.old, old_profile)?, plan(arguments, &arguments.new, profile)?];
+    let turn = plans[0].duration_or(TURN).max(plans[1].duration_or(TURN));
     // A run that does not count: a machine that has been at rest gives its memory back to its host, and the first run
     // takes it again, page by page.
     measure(&plans[0].at(rate, turn))?;
@@ -38,7 +40,8 @@ pub(super) fn run(arguments: &CompareArguments) -> io::Result<ExitCode> {
                 return Ok(super::exit_code(&report));
             }
             let per_cpu = report.items_per_cpu_second.unwrap_or(0.0);
-            eprintln!("{:<40} {} {noun} per CPU second", gateways[which].display(), thousands(per_cpu));
+            let (gateway, work) = (gateways[which].display(), &report.title);
+            eprintln!("{gateway:<40} {} {noun} per CPU second ({work})", thousands(per_cpu));
             rates[which].push(per_cpu);
         }
     }
@@ -54,13 +57,23 @@ pub(super) fn run(arguments: &CompareArguments) -> io::Result<ExitCode> {
         let [low, high] = [rates[0], rates[rates.len() - 1]].map(thousands);
         print_line(&format!("  {name:<16} {:>14} {low:>15} {high:>15}", thousands(median(rates))));
     }
-    print_line(&format!("  new / old        {:>14.3}", median(&rates[1]) / median(&rates[0])));
-    print_instructions(&gateways.map(|gateway| gateway.as_path()))?;
-    Ok(ExitCode::SUCCESS)
+    let ratio = median(&rates[1]) / median(&rates[0]);
+    print_line(&format!("  new / old        {ratio:>14.3}"));
+    if arguments.old != arguments.new {
+        print_instructions(&gateways.map(|gateway| gateway.as_path()))?;
+    }
+    Ok(match arguments.ratio_min {
+        Some(least) if ratio < least => {
+            print_line(&format!("new / old is {ratio:.3}, at least {least} is wanted"));
+            ExitCode::from(super::EXIT_FAILED)
+        }
+        _ => ExitCode::SUCCESS,
+    })
 }
 
-fn plan(arguments: &CompareArguments, binary: &Path) -> io::Result<Plan> {
+fn plan(arguments: &CompareArguments, binary: &Path, profile: Profile) -> io::Result<Plan> {
     let mut run = arguments.run.clone();
+    run.profile = profile;
     run.gateway = Some(binary.to_path_buf());
     run.target = None;
     let plan = Plan::new(&run)?;

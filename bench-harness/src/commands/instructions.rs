@@ -16,7 +16,7 @@ use codecs::otlp::Signal;
 
 use super::plan::{Plan, Rate, Subject};
 use super::run::measure;
-use crate::cli::{Arguments, CompressionArgument, InstructionsArguments, Out, RunArguments};
+use crate::cli::{Arguments, CompressionArgument, InstructionsArguments, Out, Profile, RunArguments};
 use crate::gateway::{PassThrough, Runtime, Work, release_binary};
 use crate::output::print_line;
 use crate::sink::Contents;
@@ -57,16 +57,19 @@ struct Scenario {
 enum Kind {
     /// The speed targets' pipeline.
     Sample,
+    /// The same with ten policies, and the traces that they want.
+    SampleTen,
     /// Memory limiter, batch, one exporter.
     Pass(Signal),
     /// The same for spans with one statement on each; the row less `spans_pass` is what the statement costs.
     Statement(&'static str),
 }
 
-const SCENARIOS: [Scenario; 11] = [
+const SCENARIOS: [Scenario; 12] = [
     sample("plain_512", 512, CompressionArgument::None, (40, 160)),
     sample("plain_10", 10, CompressionArgument::None, (500, 2_500)),
     sample("gzip_512", 512, CompressionArgument::Gzip, (40, 160)),
+    Scenario { kind: Kind::SampleTen, ..sample("tail10_512", 512, CompressionArgument::None, (40, 160)) },
     pass("spans_pass", Kind::Pass(Signal::Traces)),
     pass("points_pass", Kind::Pass(Signal::Metrics)),
     pass("records_pass", Kind::Pass(Signal::Logs)),
@@ -111,7 +114,11 @@ pub(super) fn run(arguments: &InstructionsArguments) -> io::Result<ExitCode> {
         Some(binary) => binary.clone(),
         None => release_binary()?,
     };
-    let figures = count(&binary)?;
+    let figures = count_some(&binary, |name| arguments.only.as_deref().is_none_or(|only| only == name))?;
+    if figures.is_empty() {
+        let names: Vec<&str> = SCENARIOS.iter().map(|scenario| scenario.name).collect();
+        return Err(io::Error::other(format!("--only names no scenario; there are {}", names.join(", "))));
+    }
     print_line(&format!("instructions per span, point or record ({COUNTER})"));
     if arguments.update {
         figures.iter().for_each(|(name, figure)| print_line(&format!("  {name:<20} {figure:>10.1}")));
@@ -139,10 +146,15 @@ pub(super) fn run(arguments: &InstructionsArguments) -> io::Result<ExitCode> {
 
 /// Counts all scenarios of a gateway.
 pub(super) fn count(binary: &Path) -> io::Result<Figures> {
+    count_some(binary, |_| true)
+}
+
+fn count_some(binary: &Path, is_wanted: impl Fn(&str) -> bool) -> io::Result<Figures> {
     if !is_available() {
         return Err(io::Error::other("valgrind is needed to count instructions (Debian: apt-get install valgrind)"));
     }
-    SCENARIOS.iter().map(|scenario| Ok((scenario.name.to_owned(), count_scenario(binary, scenario)?))).collect()
+    let wanted = SCENARIOS.iter().filter(|scenario| is_wanted(scenario.name));
+    wanted.map(|scenario| Ok((scenario.name.to_owned(), count_scenario(binary, scenario)?))).collect()
 }
 
 /// Whether valgrind is installed.
@@ -169,13 +181,17 @@ fn count_run(binary: &Path, scenario: &Scenario, requests: u64) -> io::Result<u6
         set: vec![DRAIN_WITHOUT_HURRY.to_owned()],
         ..defaults()
     };
-    if !matches!(scenario.kind, Kind::Sample) {
+    if !matches!(scenario.kind, Kind::Sample | Kind::SampleTen) {
         arguments.set.push(BATCHES_WITHOUT_HURRY.to_owned());
     }
     match scenario.kind {
         Kind::Pass(Signal::Metrics) => arguments.datapoints = Some(rate),
         Kind::Pass(Signal::Logs) => arguments.logs = Some(rate),
         Kind::Sample | Kind::Pass(Signal::Traces) => arguments.spans = rate,
+        Kind::SampleTen => {
+            arguments.spans = rate;
+            arguments.profile = Profile::Tail10;
+        }
         Kind::Statement(_) => {
             arguments.spans = rate;
             arguments.contents = Contents::Ids;
@@ -204,7 +220,8 @@ fn count_run(binary: &Path, scenario: &Scenario, requests: u64) -> io::Result<u6
 fn work(kind: Kind) -> Work {
     let pass = |signal, before_batch| Work::Pass(PassThrough { signal, out: Out::Otlp, before_batch });
     match kind {
-        Kind::Sample => Work::Sample { decision_wait_s: DECISION_WAIT_S },
+        Kind::Sample => Work::three_policies(DECISION_WAIT_S),
+        Kind::SampleTen => Work::ten_policies(DECISION_WAIT_S),
         Kind::Pass(signal) => pass(signal, None),
         Kind::Statement(statement) => {
             let settings = format!("{{trace_statements: [{{context: span, statements: ['{statement}']}}]}}");

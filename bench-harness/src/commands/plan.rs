@@ -12,8 +12,8 @@ use codecs::compression::Compression;
 use codecs::otlp::Signal;
 
 use super::rate::everyday;
-use crate::cli::{Out, RunArguments};
-use crate::gateway::{ExporterEndpoint, PassThrough, Work, read_user_file, release_binary};
+use crate::cli::{Out, Profile, RunArguments};
+use crate::gateway::{ExporterEndpoint, PassThrough, PolicySet, Work, read_user_file, release_binary};
 use crate::items::{ItemCycle, ItemSettings};
 use crate::load::{self, Pace, Source};
 use crate::sent::{Sent, noun};
@@ -24,6 +24,12 @@ const DURATION: Duration = Duration::from_secs(30);
 
 /// Decision wait of the speed targets.
 const DECISION_WAIT_S: u64 = 2;
+
+/// Decision wait of the longer profiles.
+const LONG_DECISION_WAIT_S: u64 = 10;
+
+/// Decision waits in a run: one until decisions are made as fast as traces come, and some that are measured.
+const WAITS: u32 = 4;
 
 /// Spread of traces in a closed loop is planned for this rate.
 const CLOSED_ITEMS_PER_SECOND: u64 = 1_000_000;
@@ -101,20 +107,35 @@ impl Plan {
                 },
                 work: match &arguments.config {
                     Some(path) => Work::File(read_user_file(path, signal)?),
-                    None if signal == Signal::Traces => Work::Sample { decision_wait_s: DECISION_WAIT_S },
+                    None if signal == Signal::Traces => match arguments.profile {
+                        Profile::Web => Work::three_policies(DECISION_WAIT_S),
+                        Profile::Tail10 => Work::ten_policies(LONG_DECISION_WAIT_S),
+                        Profile::Tail3 => Work::three_policies_long(LONG_DECISION_WAIT_S),
+                    },
                     None => Work::Pass(PassThrough { signal, out: arguments.out, before_batch: None }),
                 },
                 wrapper: Vec::new(),
             },
         };
-        Ok(Plan {
+        let plan = Plan {
             arguments: arguments.clone(),
             rate: Rate::ItemsPerSecond(arguments.rate().unwrap_or(everyday(signal))),
-            duration: arguments.duration.unwrap_or(DURATION),
+            duration: DURATION,
             subject,
             memory_limit_mib: None,
             prepared: Rc::default(),
-        })
+        };
+        Ok(Plan { duration: plan.duration_or(DURATION), ..plan })
+    }
+
+    /// How long load is offered: what the command line says, else this, or longer where decisions wait for long.
+    pub(super) fn duration_or(&self, usual: Duration) -> Duration {
+        self.arguments.duration.unwrap_or(usual.max(WAITS * self.decision_wait()))
+    }
+
+    /// From a trace's first span to its decision; 0 without tail sampling.
+    pub(super) fn decision_wait(&self) -> Duration {
+        self.policies().map_or(Duration::ZERO, |policies| Duration::from_nanos(policies.decision_wait_ns))
     }
 
     /// The same with another rate and length.
@@ -171,6 +192,7 @@ impl Plan {
                 spans_per_request: self.arguments.items_per_request as usize,
                 request_interval_ns: self.interval_ns(),
                 start_unix_ns: now.as_nanos() as u64,
+                has_marks: self.arguments.profile != Profile::Web,
             })),
             signal => Sent::Items(self.items(signal, now)),
         }
@@ -247,7 +269,15 @@ impl Plan {
             Rate::Counted { requests } => format!("{requests} requests"),
         };
         let work = match &self.subject {
-            Subject::Child { work: Work::Sample { .. }, .. } => "tail sampling, two exporters".to_owned(),
+            Subject::Child { work: Work::Sample(sampling), .. } => {
+                match (sampling.policies, sampling.decision_wait_s) {
+                    (PolicySet::Three, DECISION_WAIT_S) => "tail sampling, two exporters".to_owned(),
+                    (PolicySet::Three, wait) => {
+                        format!("tail sampling by three policies after {wait} s, two exporters")
+                    }
+                    (PolicySet::Ten, wait) => format!("tail sampling by ten policies after {wait} s, two exporters"),
+                }
+            }
             Subject::Child { work: Work::Discard(_), .. } => "discard".to_owned(),
             Subject::Child { work: Work::Pass(PassThrough { out: Out::Otlp, .. }), .. } => "pass through".to_owned(),
             Subject::Child { work: Work::Pass(_), .. } => "remote write".to_owned(),

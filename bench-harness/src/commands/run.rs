@@ -26,7 +26,7 @@ use crate::report::Report;
 use crate::sent::Sent;
 use crate::sink::{Arrivals, listen};
 use crate::traces::Policies;
-use crate::verdict::{self, Findings};
+use crate::verdict::{self, Findings, LimitFindings};
 
 /// From this share of its core on, load and sink are what limits a closed loop or a search.
 const LOAD_LIMITED_SHARE: f64 = 0.95;
@@ -253,7 +253,11 @@ fn report(plan: &Plan, run: &Run, times: LoadTimes, before: Option<&Metrics>, en
     let (expectation, exporters) = verdict::compare(&run.sent, &run.log, &run.arrivals, policies, &ids);
     let faults = run.arrivals.faults();
     let signal = plan.signal();
-    let mut findings = Findings { signal, load, exporters, faults, ledger: Vec::new(), broken: end.broken };
+    // Buckets are filled when the gateway starts, and no decision is made after this.
+    let spans_max = policies.and_then(|policies| policies.limited_spans_max(run.clock.now_ns()));
+    let limited = spans_max.map(|spans_max| LimitFindings { spans: expectation.limited_items, spans_max });
+    let broken = end.broken;
+    let mut findings = Findings { signal, load, exporters, faults, ledger: Vec::new(), limited, broken };
     if !matches!(plan.rate, Rate::ItemsPerSecond(_)) {
         // A closed loop has no schedule.
         (findings.load.late_p99_ms, findings.load.late_max_ms) = (0.0, 0.0);
@@ -271,6 +275,7 @@ fn report(plan: &Plan, run: &Run, times: LoadTimes, before: Option<&Metrics>, en
         verdict: verdict::judge(&findings),
         judged_by: judged_by(&findings).to_owned(),
         findings,
+        policies: policies.map(|policies| policies.policies.iter().map(|policy| policy.name.clone()).collect()),
         expectation,
         items_per_second: items / window.seconds,
         items_per_cpu_second: window.cpu_seconds.map(|cpu| items / cpu.max(1e-9)),

@@ -38,9 +38,9 @@ const PROBES_MAX: usize = 10;
 
 pub(super) fn run(arguments: &RunArguments) -> io::Result<ExitCode> {
     let plan = Plan::new(arguments)?;
-    let sustained = arguments.duration.unwrap_or(SUSTAINED);
+    let sustained = plan.duration_or(SUSTAINED);
     // Long enough for decisions to be made as fast as traces come.
-    let probe = (sustained / 2).max(Duration::from_secs(4)).min(sustained);
+    let probe = (sustained / 2).max(Duration::from_secs(4)).max(3 * plan.decision_wait()).min(sustained);
     let floor = measure(&plan.discarding().at(Rate::Closed, probe))?;
     if floor.verdict.word == Word::Failed {
         print_report(&floor);

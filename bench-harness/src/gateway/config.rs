@@ -9,22 +9,24 @@ use std::path::{Path, PathBuf};
 use codecs::otlp::Signal;
 
 use super::Addresses;
+use super::user_file::read_policies;
 use crate::cli::Out;
 use crate::load::Protocol;
 use crate::sink::WRITE_PATH;
-use crate::traces::{Policies, Policy, Rule};
+use crate::traces::Policies;
 
 /// Memory limit of the speed targets.
 const MEMORY_LIMIT_MIB: u64 = 4_096;
 
+/// Memory limit where traces wait for longer than the speed targets' 2 s: what 1.2 million spans/s are in 10 s, and
+/// some.
+const LONG_WAIT_MEMORY_LIMIT_MIB: u64 = 8_192;
+
 /// What the gateway is to do.
 #[derive(Clone, Debug)]
 pub(crate) enum Work {
-    /// The speed targets' pipeline: tail sampling by error, latency and 5 %, two exporters.
-    Sample {
-        /// 2 for every figure of speed.
-        decision_wait_s: u64,
-    },
+    /// The speed targets' pipeline: tail sampling, two exporters.
+    Sample(Sampling),
     /// Everything arrives: memory limiter, batch, one exporter.
     Pass(PassThrough),
     /// The documented discard mode: requests of this signal are received, checked, acknowledged and discarded.
@@ -33,6 +35,25 @@ pub(crate) enum Work {
     Queue(QueueWork),
     /// A user's file.
     File(UserFile),
+}
+
+/// A tail sampler of ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Sampling {
+    /// From a trace's first span to its decision.
+    pub(crate) decision_wait_s: u64,
+    /// What it keeps.
+    pub(crate) policies: PolicySet,
+    memory_limit_mib: u64,
+}
+
+/// The policies of a tail sampler of ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PolicySet {
+    /// Error, latency, and 5 %.
+    Three,
+    /// These with 2 %, and what marked traces have: four texts, one of them by a pattern, and two numbers; and a rate limit.
+    Ten,
 }
 
 /// A queue and the exporter behind it.
@@ -111,11 +132,38 @@ pub(crate) struct Configuration {
 }
 
 impl Work {
+    /// The sampler of the speed targets: 2 s for every figure.
+    pub(crate) fn three_policies(decision_wait_s: u64) -> Work {
+        let memory_limit_mib = MEMORY_LIMIT_MIB;
+        Work::Sample(Sampling { decision_wait_s, policies: PolicySet::Three, memory_limit_mib })
+    }
+
+    /// Three policies where traces wait for longer.
+    pub(crate) fn three_policies_long(decision_wait_s: u64) -> Work {
+        let memory_limit_mib = LONG_WAIT_MEMORY_LIMIT_MIB;
+        Work::Sample(Sampling { decision_wait_s, policies: PolicySet::Three, memory_limit_mib })
+    }
+
+    /// Ten policies, with the same memory.
+    pub(crate) fn ten_policies(decision_wait_s: u64) -> Work {
+        let memory_limit_mib = LONG_WAIT_MEMORY_LIMIT_MIB;
+        Work::Sample(Sampling { decision_wait_s, policies: PolicySet::Ten, memory_limit_mib })
+    }
+
+    /// The gateway's memory if nothing else is said; `None` where that is the file's to say.
+    fn memory_limit_mib(&self) -> Option<u64> {
+        match self {
+            Work::Sample(sampling) => Some(sampling.memory_limit_mib),
+            Work::Pass(_) | Work::Discard(_) | Work::Queue(_) => Some(MEMORY_LIMIT_MIB),
+            Work::File(_) => None,
+        }
+    }
+
     /// The exporters a sink is needed for.
     pub(crate) fn exporters(&self) -> Vec<ExporterEndpoint> {
         let otlp = |name: &str| ExporterEndpoint { id: format!("otlp/{name}"), protocol: Protocol::Grpc };
         match self {
-            Work::Sample { .. } => vec![otlp("first"), otlp("second")],
+            Work::Sample(_) => vec![otlp("first"), otlp("second")],
             Work::Pass(PassThrough { out: Out::Otlp, .. }) => vec![otlp("first")],
             Work::Pass(PassThrough { out: Out::RemoteWrite, .. }) => {
                 vec![ExporterEndpoint { id: "prometheusremotewrite".to_owned(), protocol: Protocol::Http }]
@@ -132,7 +180,10 @@ impl Work {
     /// What its tail sampler keeps; `None`: everything arrives.
     pub(crate) fn policies(&self) -> Option<Policies> {
         match self {
-            Work::Sample { decision_wait_s } => Some(speed_policies(*decision_wait_s)),
+            Work::Sample(sampling) => {
+                let policies = read_policies(&sampling.settings());
+                Some(policies.expect("the texts below are understood: a test reads both"))
+            }
             Work::Pass(_) | Work::Discard(_) | Work::Queue(_) => None,
             Work::File(file) => file.policies.clone(),
         }
@@ -197,8 +248,7 @@ impl Configuration {
             format!("service.engine.admin={admin}"),
             format!("service.telemetry.metrics.readers=[{reader}]"),
         ];
-        let work_limit = (!matches!(self.work, Work::File(_))).then_some(MEMORY_LIMIT_MIB);
-        if let Some(limit) = self.memory_limit_mib.or(work_limit) {
+        if let Some(limit) = self.memory_limit_mib.or(self.work.memory_limit_mib()) {
             sets.push(format!("service.engine.memory_limit_mib={limit}"));
         }
         sets
@@ -220,9 +270,10 @@ impl Configuration {
                 let _infallible = before_batch.map(|(id, settings)| writeln!(text, "  {id}: {settings}"));
                 (pass.signal, before_batch.map(|(id, _)| id.as_str()))
             }
-            Work::Sample { decision_wait_s } => {
+            Work::Sample(sampling) => {
                 text.push_str(LIMITED);
-                text.push_str(&SAMPLE.replace("WAIT", &decision_wait_s.to_string()));
+                text.push_str("  tail_sampling:\n");
+                text.push_str(&sampling.settings());
                 (Signal::Traces, Some("tail_sampling"))
             }
             Work::Queue(queue) => {
@@ -231,7 +282,7 @@ impl Configuration {
             }
             Work::File(_) => return text,
         };
-        let limit = self.memory_limit_mib.unwrap_or(MEMORY_LIMIT_MIB);
+        let limit = self.memory_limit_mib.or(work.memory_limit_mib()).unwrap_or(MEMORY_LIMIT_MIB);
         text = text.replace("LIMIT", &limit.to_string()).replace("SPIKE", &(limit / 8).to_string());
         text.push_str("exporters:\n");
         let exporters = work.exporters();
@@ -314,12 +365,25 @@ const LIMITED: &str = "processors:
   batch:
 ";
 
-/// The sampler of the speed targets; must say what [`speed_policies`] says.
-const SAMPLE: &str = "  tail_sampling:
-    decision_wait: WAITs
+impl Sampling {
+    /// What stands under `tail_sampling`. The judge reads the same text.
+    fn settings(&self) -> String {
+        let policies = match self.policies {
+            PolicySet::Three => THREE_POLICIES,
+            PolicySet::Ten => TEN_POLICIES,
+        };
+        SAMPLE.replace("WAIT", &self.decision_wait_s.to_string()) + policies
+    }
+}
+
+/// A sampler's settings, all but its policies.
+const SAMPLE: &str = "    decision_wait: WAITs
     num_traces: 10000000
     policies:
-      - name: errors
+";
+
+/// The policies of the speed targets.
+const THREE_POLICIES: &str = "      - name: errors
         type: status_code
         status_code:
           status_codes: [ERROR]
@@ -333,14 +397,56 @@ const SAMPLE: &str = "  tail_sampling:
           sampling_percentage: 5
 ";
 
-fn speed_policies(decision_wait_s: u64) -> Policies {
-    let policy = |name: &str, rule| Policy { name: name.to_owned(), rule };
-    Policies {
-        decision_wait_ns: decision_wait_s * 1_000_000_000,
-        policies: vec![
-            policy("errors", Rule::Error),
-            policy("slow", Rule::LatencyMs(1_000)),
-            policy("random", Rule::probabilistic(5.0, "")),
-        ],
+/// Each about attributes wants one mark of `traces/content.rs`, about 1 % of traces. The last one keeps 100 spans/s beside
+/// all that: less than 1 % at any rate worth a measurement, and at a rate of which a drain under valgrind sees no effect.
+const TEN_POLICIES: &str = "      - name: errors
+        type: status_code
+        status_code: {status_codes: [ERROR]}
+      - name: slow
+        type: latency
+        latency: {threshold_ms: 1000}
+      - name: refunds
+        type: string_attribute
+        string_attribute: {key: http.route, values: [/api/v1/refunds, /api/v1/chargebacks]}
+      - name: tenants
+        type: string_attribute
+        string_attribute: {key: app.tenant, values: [umbrella, tyrell, cyberdyne]}
+      - name: probers
+        type: string_attribute
+        string_attribute: {key: user_agent.original, values: [prober/2.1]}
+      - name: exports
+        type: string_attribute
+        string_attribute: {key: url.path, values: ['/(exports|imports)/[0-9]+$'], enabled_regex_matching: true}
+      - name: failures
+        type: numeric_attribute
+        numeric_attribute: {key: http.response.status_code, min_value: 500, max_value: 599}
+      - name: large
+        type: numeric_attribute
+        numeric_attribute: {key: app.items.count, min_value: 100}
+      - name: random
+        type: probabilistic
+        probabilistic: {sampling_percentage: 2}
+      - name: trickle
+        type: rate_limiting
+        rate_limiting: {spans_per_second: 100, burst_capacity: 1000}
+";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::traces::Rule;
+
+    #[test]
+    fn the_judge_understands_the_policies_that_the_gateway_is_given() {
+        let three = Work::three_policies(2).policies().unwrap();
+        assert_eq!(three.decision_wait_ns, 2_000_000_000);
+        let rules: Vec<Rule> = three.policies.into_iter().map(|policy| policy.rule).collect();
+        assert_eq!(rules, [Rule::Error, Rule::LatencyMs(1_000), Rule::probabilistic(5.0, "")]);
+        let ten = Work::ten_policies(10).policies().unwrap();
+        assert_eq!(ten.decision_wait_ns, 10_000_000_000);
+        let count = |is_wanted: fn(&Rule) -> bool| ten.policies.iter().filter(|policy| is_wanted(&policy.rule)).count();
+        assert_eq!(ten.policies.len(), 10);
+        assert_eq!(count(|rule| matches!(rule, Rule::Attribute { .. })), 6);
+        assert_eq!(count(|rule| matches!(rule, Rule::Limited { spans_per_second: 100, burst_spans: 1_000 })), 1);
     }
 }

@@ -17,7 +17,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::measure::pin_this_thread;
 
 pub(crate) use build::release_binary;
-pub(crate) use config::{Configuration, ExporterEndpoint, PassThrough, QueueWork, Runtime, Work};
+pub(crate) use config::{Configuration, ExporterEndpoint, PassThrough, PolicySet, QueueWork, Runtime, Work};
 pub(crate) use metrics::{Metrics, scrape};
 pub(crate) use user_file::read_user_file;
 

@@ -9,7 +9,7 @@ use saphyr_parser::{Event, Parser};
 
 use super::config::{ExporterEndpoint, UserFile};
 use crate::load::Protocol;
-use crate::traces::{Policies, Policy, Rule};
+use crate::traces::{Condition, Pattern, Policies, Policy, Rule};
 
 /// Deepest nesting of a configuration.
 const DEPTH_MAX: usize = 64;
@@ -92,6 +92,11 @@ fn exporter(id: &str) -> Option<ExporterEndpoint> {
     Some(ExporterEndpoint { id: id.to_owned(), protocol })
 }
 
+/// Reads the settings of a `tail_sampling` processor.
+pub(super) fn read_policies(settings: &str) -> Result<Policies, String> {
+    policies(&parse(settings)?)
+}
+
 fn policies(settings: &Node) -> Result<Policies, String> {
     let wait = settings.key("decision_wait").and_then(Node::text).unwrap_or(DECISION_WAIT);
     let listed = settings.key("policies").map(Node::items).unwrap_or_default();
@@ -120,9 +125,55 @@ fn policy(node: &Node) -> Result<Policy, String> {
             let percentage = number(&["probabilistic", "sampling_percentage"]).ok_or_else(unknown)?;
             Rule::probabilistic(percentage, text(&["probabilistic", "hash_salt"]).unwrap_or_default())
         }
+        Some("string_attribute") => {
+            let settings = node.key("string_attribute").ok_or_else(unknown)?;
+            attribute(settings, text_condition(settings)).ok_or_else(unknown)?
+        }
+        Some("numeric_attribute") => {
+            let settings = node.key("numeric_attribute").ok_or_else(unknown)?;
+            attribute(settings, number_condition(settings)).ok_or_else(unknown)?
+        }
+        Some("rate_limiting") => {
+            let spans_per_second = number(&["rate_limiting", "spans_per_second"]).ok_or_else(unknown)? as u64;
+            // Without a capacity, the Collector's: twice the rate.
+            let burst_spans = match number(&["rate_limiting", "burst_capacity"]).unwrap_or(0.0) as u64 {
+                0 => 2 * spans_per_second,
+                capacity => capacity,
+            };
+            Rule::Limited { spans_per_second, burst_spans }
+        }
         _ => return Err(unknown()),
     };
     Ok(Policy { name, rule })
+}
+
+/// A rule about an attribute; `None` if it is not understood here.
+fn attribute(settings: &Node, condition: Option<Condition>) -> Option<Rule> {
+    let is_inverted = settings.key("invert_match").and_then(Node::text).is_some_and(|text| text != "false");
+    let key = settings.key("key").and_then(Node::text)?.to_owned();
+    condition.filter(|_| !is_inverted).map(|condition| Rule::Attribute { key, condition })
+}
+
+fn text_condition(settings: &Node) -> Option<Condition> {
+    // An empty text never matches.
+    let values = settings.key("values").map(Node::items)?.iter().map(Node::text);
+    let values = values.filter(|value| *value != Some("")).collect::<Option<Vec<&str>>>()?;
+    match settings.key("enabled_regex_matching").and_then(Node::text).unwrap_or("false") {
+        "true" => {
+            values.into_iter().map(|value| Pattern::new(value).ok()).collect::<Option<_>>().map(Condition::Patterns)
+        }
+        "false" => Some(Condition::Texts(values.into_iter().map(str::to_owned).collect())),
+        _ => None,
+    }
+}
+
+/// Whole bounds only: nothing else is sent.
+fn number_condition(settings: &Node) -> Option<Condition> {
+    let bound = |key: &str, unset: i64| match settings.key(key).and_then(Node::text) {
+        Some(text) => text.parse().ok(),
+        None => Some(unset),
+    };
+    Some(Condition::Integer { min: bound("min_value", i64::MIN)?, max: bound("max_value", i64::MAX)? })
 }
 
 /// One number with one unit; what configurations write for a decision wait.
@@ -228,6 +279,30 @@ service:
     fn a_policy_whose_outcome_cannot_be_foretold_is_named() {
         let node = parse("{name: fast, type: rate_limiting, rate_limiting: {items_per_second: 5}}").unwrap();
         assert!(policy(&node).unwrap_err().contains("fast"));
+    }
+
+    #[test]
+    fn policies_about_attributes_and_rates_are_understood() {
+        let rule = |text: &str| policy(&parse(text).unwrap()).map(|policy| policy.rule);
+        let attribute = |condition| Ok(Rule::Attribute { key: "a".to_owned(), condition });
+        let string = |settings: &str| rule(&format!("{{type: string_attribute, string_attribute: {{{settings}}}}}"));
+        let numeric = |settings: &str| rule(&format!("{{type: numeric_attribute, numeric_attribute: {{{settings}}}}}"));
+        assert_eq!(
+            string("key: a, values: [x, '', y]"),
+            attribute(Condition::Texts(vec!["x".to_owned(), "y".to_owned()]))
+        );
+        assert_eq!(
+            string("key: a, values: ['^x+$'], enabled_regex_matching: true"),
+            attribute(Condition::Patterns(vec![Pattern::new("^x+$").unwrap()]))
+        );
+        assert_eq!(numeric("key: a, min_value: 0"), attribute(Condition::Integer { min: 0, max: i64::MAX }));
+        assert_eq!(
+            rule("{type: rate_limiting, rate_limiting: {spans_per_second: 5}}"),
+            Ok(Rule::Limited { spans_per_second: 5, burst_spans: 10 })
+        );
+        assert!(string("key: a, values: ['('], enabled_regex_matching: true").is_err());
+        assert!(string("key: a, values: [x], invert_match: true").is_err());
+        assert!(numeric("key: a, min_value: 0.5").is_err());
     }
 
     fn tempfile(text: &str) -> std::path::PathBuf {

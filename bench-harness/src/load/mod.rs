@@ -215,6 +215,7 @@ mod tests {
             spans_per_request: 64,
             request_interval_ns: 1_000_000,
             start_unix_ns: START_UNIX_NS,
+            has_marks: false,
         }))
     }
 

@@ -7,7 +7,7 @@ use codecs::otlp::Signal;
 use serde_json::{Map, Value, json};
 
 use super::latency_plot;
-use crate::report::Report;
+use crate::report::{DecisionFaults, Report};
 
 /// The whole report.
 pub(crate) fn report_json(report: &Report) -> Value {
@@ -74,6 +74,16 @@ pub(crate) fn report_json(report: &Report) -> Value {
             "gateway": gateway,
         },
     });
+    if let (Value::Object(keys), Some(reasons)) = (&mut value, report.kept_by_reason()) {
+        let reasons: Map<String, Value> =
+            reasons.into_iter().map(|(policy, traces)| (policy.to_owned(), json!(traces))).collect();
+        let DecisionFaults { missed, wrong, incomplete, over_limit_spans } = report.decision_faults();
+        keys.insert("kept_by_reason".to_owned(), reasons.into());
+        keys.insert("missed".to_owned(), missed.into());
+        keys.insert("wrong".to_owned(), wrong.into());
+        keys.insert("incomplete".to_owned(), incomplete.into());
+        keys.insert("over_limit_spans".to_owned(), over_limit_spans.into());
+    }
     if let Value::Object(keys) = &mut value {
         keys.extend(report.extra.clone());
     }

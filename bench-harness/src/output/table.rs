@@ -5,7 +5,7 @@ use std::io::Write;
 use codecs::otlp::Signal;
 
 use crate::measure::{Latency, Percentiles};
-use crate::report::Report;
+use crate::report::{DecisionFaults, Report};
 use crate::verdict::{ExporterFindings, Word};
 
 /// Lines of the gateway's output under a failed run.
@@ -106,12 +106,29 @@ fn add_ledger(table: &mut Table, report: &Report) {
         let kept = format!("{} to be kept ({} spans)", expected.kept_traces, expected.kept_items);
         table.row("traces", &format!("{}, {kept}", expected.traces));
     }
+    add_decisions(table, report);
     for exporter in &report.findings.exporters {
         table.row(&exporter.id, &arrivals(report, exporter));
     }
     table.row("judged by", &report.judged_by);
     for example in &report.findings.faults.1 {
         table.line(&format!("    {example}"));
+    }
+}
+
+/// Kept traces by reason, and what is wrong with decisions.
+fn add_decisions(table: &mut Table, report: &Report) {
+    let Some(reasons) = report.kept_by_reason() else {
+        return;
+    };
+    let share = report.expectation.kept_traces as f64 / report.expectation.traces.max(1) as f64;
+    let DecisionFaults { missed, wrong, incomplete, over_limit_spans } = report.decision_faults();
+    table.row("kept", &format!("{:.1} %: {missed} missed, {wrong} wrong, {incomplete} incomplete", share * 100.0));
+    for (policy, traces) in reasons {
+        table.row("", &format!("{traces:>9} by {policy}"));
+    }
+    if over_limit_spans > 0 {
+        table.row("", &format!("{over_limit_spans:>9} spans more than rate limits allow"));
     }
 }
 

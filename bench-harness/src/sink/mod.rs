@@ -26,6 +26,7 @@ use tokio::task::JoinHandle;
 
 pub(crate) use arrivals::{Arrivals, Contents, ExporterArrivals};
 pub(crate) use http::WRITE_PATH;
+pub(crate) use reader::{AttributeValue, read_attributes, read_resource_attributes};
 #[cfg(test)]
 pub(crate) use reader::{read_points, read_records, read_spans};
 

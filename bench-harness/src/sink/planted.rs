@@ -3,9 +3,10 @@
 use std::rc::Rc;
 
 use super::{Arrivals, Contents};
+use crate::gateway::Work;
 use crate::load::{Log, Outcome};
 use crate::sent::Sent;
-use crate::traces::{Cycle, CycleSettings, Place, Policies, Policy, Rule};
+use crate::traces::{Cycle, CycleSettings, Place, Policies, Policy, Rule, Votes};
 use crate::verdict::{Expectation, ExporterFindings, compare_traces};
 
 const REQUESTS: u64 = 200;
@@ -19,30 +20,34 @@ struct Run {
 
 impl Run {
     fn new(outcome: impl Fn(u64) -> Outcome) -> Run {
+        let policy = |name: &str, rule| Policy { name: name.to_owned(), rule };
+        let policies = vec![
+            policy("errors", Rule::Error),
+            policy("slow", Rule::LatencyMs(1_000)),
+            policy("random", Rule::probabilistic(5.0, "")),
+        ];
+        Run::with(Policies { decision_wait_ns: 2_000_000_000, policies }, outcome)
+    }
+
+    /// A run of ten policies, in which everything was accepted.
+    fn of_ten() -> Run {
+        Run::with(Work::ten_policies(10).policies().unwrap(), |_| Outcome::Accepted)
+    }
+
+    fn with(policies: Policies, outcome: impl Fn(u64) -> Outcome) -> Run {
         let cycle = Cycle::new(CycleSettings {
             seed: 1,
             spans_per_request: 100,
             request_interval_ns: 2_000_000,
             start_unix_ns: 1_700_000_000_000_000_000,
+            has_marks: policies.policies.len() == 10,
         });
         let log = Log::new();
         for number in 0..REQUESTS {
             log.send(number, number);
             log.answer(number, number + 1, outcome(number));
         }
-        let policy = |name: &str, rule| Policy { name: name.to_owned(), rule };
-        Run {
-            sent: Rc::new(Sent::Traces(cycle)),
-            log: Rc::new(log),
-            policies: Policies {
-                decision_wait_ns: 2_000_000_000,
-                policies: vec![
-                    policy("errors", Rule::Error),
-                    policy("slow", Rule::LatencyMs(1_000)),
-                    policy("random", Rule::probabilistic(5.0, "")),
-                ],
-            },
-        }
+        Run { sent: Rc::new(Sent::Traces(cycle)), log: Rc::new(log), policies }
     }
 
     fn cycle(&self) -> &Cycle {
@@ -52,8 +57,14 @@ impl Run {
         }
     }
 
-    /// Spans that were accepted, by trace: (votes, spans).
+    /// Spans that were accepted, by trace: (whether it must be kept, spans).
     fn traces(&self) -> Vec<(bool, Vec<Place>)> {
+        self.voted().into_iter().map(|(votes, spans)| (votes.kept(), spans)).collect()
+    }
+
+    /// Spans that were accepted, by trace: (votes, spans).
+    fn voted(&self) -> Vec<(Votes, Vec<Place>)> {
+        let judge = self.policies.judge(self.cycle());
         let accepted = |place: &Place| {
             let request = self.cycle().request(*place).and_then(|request| self.log.record(request));
             request.is_some_and(|record| record.outcome == Outcome::Accepted)
@@ -64,8 +75,7 @@ impl Run {
             let spans: Vec<Place> = all.filter(accepted).collect();
             if !spans.is_empty() {
                 let mask = spans.iter().fold(0, |mask, place| mask | 1 << place.span);
-                let kept = self.policies.votes(self.cycle(), sequence, mask).kept();
-                traces.push((kept, spans));
+                traces.push((judge.votes(sequence, mask), spans));
             }
         }
         traces
@@ -77,7 +87,19 @@ impl Run {
 
     /// What a sink finds that is sent these spans, one a request.
     fn deliver(&self, spans: &[Place], change: impl Fn(usize, &mut Vec<u8>)) -> (Expectation, ExporterFindings) {
-        let arrivals = Arrivals::new(self.sent.clone(), self.log.clone(), 1, Contents::Bytes, 2_000_000_000);
+        let arrivals = self.arrivals(1);
+        self.send(&arrivals, 0, spans, change);
+        let ids = ["otlp/first".to_owned()];
+        let (expectation, mut findings) =
+            compare_traces(self.cycle(), &self.log, &arrivals, Some(&self.policies), &ids);
+        (expectation, findings.remove(0))
+    }
+
+    fn arrivals(&self, exporters: usize) -> Arrivals {
+        Arrivals::new(self.sent.clone(), self.log.clone(), exporters, Contents::Bytes, 2_000_000_000)
+    }
+
+    fn send(&self, arrivals: &Arrivals, exporter: usize, spans: &[Place], change: impl Fn(usize, &mut Vec<u8>)) {
         let mut scratch = Vec::new();
         for (number, place) in spans.iter().enumerate() {
             let expected = self.cycle().expected(*place, &mut scratch);
@@ -85,12 +107,8 @@ impl Run {
             request = nest(2, &request, expected.resource_envelope);
             request = nest(1, &request, &[]);
             change(number, &mut request);
-            arrivals.request(0, &request, 10);
+            arrivals.request(exporter, &request, 10);
         }
-        let ids = ["otlp/first".to_owned()];
-        let (expectation, mut findings) =
-            compare_traces(self.cycle(), &self.log, &arrivals, Some(&self.policies), &ids);
-        (expectation, findings.remove(0))
     }
 }
 
@@ -222,4 +240,97 @@ fn a_trace_with_an_unanswered_request_is_not_judged() {
     let (expectation, findings) = run.deliver(&run.kept().concat(), untouched);
     assert!(expectation.uncertain_traces > 0);
     assert_eq!([findings.lost_traces, findings.partial_traces, findings.wrong_traces], [0; 3]);
+}
+
+/// Number of a policy of the ten.
+fn policy(run: &Run, name: &str) -> usize {
+    run.policies.policies.iter().position(|policy| policy.name == name).unwrap()
+}
+
+#[test]
+fn ten_policies_keep_about_ten_percent_and_each_for_a_reason_of_its_own() {
+    let run = Run::of_ten();
+    let (expectation, findings) = run.deliver(&run.kept().concat(), untouched);
+    assert_eq!(faults(&findings), [0; 6]);
+    assert_eq!(findings.items, expectation.kept_items);
+    // This run is so short that most traces are cut at its ends; of whole ones the share is that of a long run.
+    let judge = run.policies.judge(run.cycle());
+    let whole = |sequence: &u64| judge.votes(*sequence, u16::MAX >> (16 - run.cycle().spans(*sequence))).kept();
+    let share = (0..50_000).filter(whole).count() as f64 / 50_000.0;
+    assert!((0.09..0.11).contains(&share), "{share}");
+    assert_eq!(expectation.reasons.iter().sum::<u64>(), expectation.kept_traces);
+    let (limit, others) = expectation.reasons.split_last().unwrap();
+    assert_eq!((*limit, expectation.limited_traces), (0, 0), "no trace came that only the rate limit wants");
+    assert!(others.iter().all(|count| *count > 0), "{others:?}");
+}
+
+#[test]
+fn a_trace_that_one_policy_wants_and_that_does_not_arrive_is_missed() {
+    let run = Run::of_ten();
+    for name in ["refunds", "tenants", "probers", "exports", "failures", "large"] {
+        let wanted = 1 << policy(&run, name);
+        let voted = run.voted();
+        let missed = voted.iter().position(|(votes, _)| votes.certain == wanted).unwrap();
+        let others = voted.iter().enumerate().filter(|(number, (votes, _))| votes.kept() && *number != missed);
+        let spans: Vec<Place> = others.flat_map(|(_, (_, spans))| spans.clone()).collect();
+        let (_, findings) = run.deliver(&spans, untouched);
+        assert_eq!(faults(&findings), [1, 0, 0, 0, 0, 0], "{name}");
+    }
+}
+
+#[test]
+fn a_trace_of_ten_policies_without_one_of_its_spans_is_incomplete() {
+    let run = Run::of_ten();
+    let mut kept = run.kept();
+    kept.iter_mut().find(|spans| spans.len() > 1).unwrap().pop();
+    let (_, findings) = run.deliver(&kept.concat(), untouched);
+    assert_eq!(faults(&findings), [0, 1, 0, 0, 0, 0]);
+}
+
+#[test]
+fn a_trace_without_a_rate_limit_that_no_policy_wants_is_wrong() {
+    let mut run = Run::of_ten();
+    run.policies.policies.pop();
+    let mut kept = run.kept().concat();
+    kept.extend(run.traces().into_iter().find(|(kept, _)| !kept).unwrap().1);
+    let (_, findings) = run.deliver(&kept, untouched);
+    assert_eq!(faults(&findings), [0, 0, 1, 0, 0, 0]);
+}
+
+#[test]
+fn a_trace_that_only_a_rate_limit_wants_may_come_but_whole_and_once() {
+    let run = Run::of_ten();
+    let kept = run.kept().concat();
+    let optional = run.voted().into_iter().find(|(votes, spans)| votes.optional() && spans.len() > 2).unwrap().1;
+    let with = |more: &[Place]| run.deliver(&[&kept[..], more].concat(), untouched);
+
+    let (expectation, findings) = with(&optional);
+    assert_eq!(faults(&findings), [0; 6]);
+    assert_eq!((expectation.limited_traces, expectation.limited_items), (1, optional.len() as u64));
+    assert_eq!(expectation.reasons[policy(&run, "trickle")], 1);
+    assert_eq!(faults(&with(&optional[1..]).1), [0, 1, 0, 0, 0, 0]);
+    let twice = [&optional[..], &optional[..1]].concat();
+    assert_eq!(faults(&with(&twice).1), [0, 0, 0, 1, 0, 0]);
+}
+
+#[test]
+fn a_trace_that_only_a_rate_limit_wants_comes_by_all_exporters_or_by_none() {
+    let run = Run::of_ten();
+    let kept = run.kept().concat();
+    let optional = run.voted().into_iter().find(|(votes, _)| votes.optional()).unwrap().1;
+    let arrivals = run.arrivals(2);
+    run.send(&arrivals, 0, &[&kept[..], &optional].concat(), untouched);
+    run.send(&arrivals, 1, &kept, untouched);
+    let ids = ["otlp/first", "otlp/second"].map(str::to_owned);
+    let (_, findings) = compare_traces(run.cycle(), &run.log, &arrivals, Some(&run.policies), &ids);
+    assert_eq!(faults(&findings[0]), [0; 6]);
+    assert_eq!(faults(&findings[1]), [1, 0, 0, 0, 0, 0]);
+}
+
+#[test]
+fn rate_limits_allow_what_was_there_at_first_and_what_came_since() {
+    let run = Run::of_ten();
+    assert_eq!(run.policies.limited_spans_max(0), Some(1_001));
+    assert_eq!(run.policies.limited_spans_max(2_500_000_000), Some(1_251));
+    assert_eq!(Run::new(|_| Outcome::Accepted).policies.limited_spans_max(0), None);
 }

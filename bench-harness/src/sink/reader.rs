@@ -232,6 +232,49 @@ fn number(text: &[u8]) -> Result<u64, Malformed> {
     std::str::from_utf8(text).ok().and_then(|text| text.parse().ok()).ok_or(Malformed)
 }
 
+/// The value of an attribute, as far as policies ask for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum AttributeValue<'a> {
+    /// `string_value`.
+    Text(&'a str),
+    /// `int_value`.
+    Integer(i64),
+    /// Of another type.
+    Other,
+}
+
+/// Calls `each` for the attributes of a span.
+pub(crate) fn read_attributes(span: &[u8], each: impl FnMut(&[u8], AttributeValue<'_>)) -> Result<(), Malformed> {
+    read_pairs(span, 9, each)
+}
+
+/// Calls `each` for the attributes of the resource in an envelope.
+pub(crate) fn read_resource_attributes(
+    envelope: &[u8],
+    each: impl FnMut(&[u8], AttributeValue<'_>),
+) -> Result<(), Malformed> {
+    read_pairs(field_of(envelope, 1)?, 1, each)
+}
+
+/// Calls `each` for the `KeyValue`s in this field.
+fn read_pairs(message: &[u8], number: u64, mut each: impl FnMut(&[u8], AttributeValue<'_>)) -> Result<(), Malformed> {
+    let mut fields = Fields(message);
+    while let Some(field) = fields.next()? {
+        let Some(attribute) = field.child(number)? else {
+            continue;
+        };
+        let value = match Fields(field_of(attribute, 2)?).next()? {
+            Some(Field { number: 1, value, .. }) => {
+                AttributeValue::Text(std::str::from_utf8(value).map_err(|_| Malformed)?)
+            }
+            Some(Field { number: 3, value, .. }) => AttributeValue::Integer(Fields(value).varint()? as i64),
+            _ => AttributeValue::Other,
+        };
+        each(field_of(attribute, 1)?, value);
+    }
+    Ok(())
+}
+
 /// The value of the first field with this number.
 fn field_of(message: &[u8], number: u64) -> Result<&[u8], Malformed> {
     let mut fields = Fields(message);

@@ -95,6 +95,27 @@ pub(crate) fn describe(service: u8, kind: u8, random: &mut fastrand::Rng) -> (St
 
 type Described = (String, Vec<(&'static str, Value)>);
 
+/// Of this many shapes one has each mark.
+pub(crate) const SHAPES_PER_MARK: usize = 100;
+
+/// Puts a mark on the root of a trace: what one of the ten policies about attributes wants, on one shape of
+/// [`SHAPES_PER_MARK`] each. Values are exchanged or added, so that keys are found on all traces and values on few.
+pub(crate) fn mark(shape: usize, attributes: &mut Vec<(&'static str, Value)>) {
+    let (key, value) = match shape % SHAPES_PER_MARK {
+        0 => ("http.route", Value::Text("/api/v1/refunds".to_owned())),
+        1 => ("app.tenant", Value::Text("umbrella".to_owned())),
+        2 => ("user_agent.original", Value::Text("prober/2.1".to_owned())),
+        3 => ("url.path", Value::Text("/api/v1/exports/4711".to_owned())),
+        4 => ("http.response.status_code", Value::Int(503)),
+        5 => ("app.items.count", Value::Int(500)),
+        _ => return,
+    };
+    match attributes.iter_mut().find(|(found, _)| *found == key) {
+        Some((_, found)) => *found = value,
+        None => attributes.push((key, value)),
+    }
+}
+
 fn served(random: &mut fastrand::Rng, text: impl Fn(&str) -> Value) -> Described {
     let method = METHODS[random.usize(..METHODS.len())];
     let route = ROUTES[random.usize(..ROUTES.len())];

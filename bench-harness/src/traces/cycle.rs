@@ -42,6 +42,8 @@ pub(crate) struct CycleSettings {
     pub(crate) request_interval_ns: u64,
     /// Wall time of the first request, nanoseconds since 1970.
     pub(crate) start_unix_ns: u64,
+    /// Some shapes have an attribute that policies about attributes want, see [`content::mark`].
+    pub(crate) has_marks: bool,
 }
 
 /// Requests to send, and where each span of each trace is.
@@ -200,6 +202,12 @@ impl Cycle {
         u64::from(self.shapes.iter().map(width).max().unwrap_or(0))
     }
 
+    /// How many shapes traces have: those whose sequence numbers differ by a multiple of this are alike but for their
+    /// ids, their times and what their fates say.
+    pub(crate) fn trace_shapes(&self) -> usize {
+        self.shapes.len()
+    }
+
     /// How many spans the trace has.
     pub(crate) fn spans(&self, sequence: u64) -> usize {
         self.shape(sequence).spans.len()
@@ -293,7 +301,7 @@ impl Cycle {
         };
         let mut slots: Vec<&Slot> = slots.iter().collect();
         slots.sort_unstable_by_key(key);
-        let mut writer = TemplateWriter::default();
+        let mut writer = TemplateWriter { has_marks: self.settings.has_marks, ..TemplateWriter::default() };
         for slot in slots {
             let trace = &mut self.shapes[slot.shape];
             let span = &trace.spans[slot.span];
@@ -371,6 +379,7 @@ fn place(shapes: &[TraceShape], requests: usize, interval_ns: u64, random: &mut 
 /// Collects the spans of one template, sorted by service and scope, and nests them.
 #[derive(Default)]
 struct TemplateWriter {
+    has_marks: bool,
     spans: Vec<Vec<u8>>,
     patches: Vec<Patch>,
 }
@@ -378,7 +387,10 @@ struct TemplateWriter {
 impl TemplateWriter {
     /// Writes one span message; its patch's offsets count from the span until [`TemplateWriter::finish`] moves them.
     fn add(&mut self, mut patch: Patch, shape: &SpanShape, random: &mut fastrand::Rng) {
-        let (name, attributes) = content::describe(shape.service, shape.kind, random);
+        let (name, mut attributes) = content::describe(shape.service, shape.kind, random);
+        if self.has_marks && patch.parent == NO_PARENT {
+            content::mark(patch.shape as usize, &mut attributes);
+        }
         let mut span = Vec::with_capacity(512);
         wire::bytes(&mut span, 1, &[0; 16]);
         patch.trace_id = span.len() as u32 - 16;
@@ -480,6 +492,7 @@ mod tests {
             spans_per_request,
             request_interval_ns: spans_per_request as u64 * 1_000_000_000 / spans_per_second,
             start_unix_ns: 1_700_000_000_000_000_000,
+            has_marks: false,
         })
     }
 

@@ -17,6 +17,6 @@ pub(crate) mod wire;
 
 pub(crate) use content::resource_envelope;
 pub(crate) use cycle::{Cycle, CycleSettings, FRAME_PREFIX, Place};
-pub(crate) use expect::{Policies, Policy, Rule, Votes};
+pub(crate) use expect::{Condition, Judge, Pattern, Policies, Policy, Rule, Votes};
 pub(crate) use ids::Identity;
 pub(crate) use shape::SERVICES;
