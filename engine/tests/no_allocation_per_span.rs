@@ -208,8 +208,7 @@ fn receiver() -> (Rc<OtlpReceiver>, Rc<RefCell<Pipelines>>) {
     let nop = ExporterSettings { id, signal: Signal::Traces, kind: ExporterKind::Nop };
     let nop =
         Exporter::new(&nop, None, None, &Authenticators::default(), Rc::default(), OwnExporterSeries::None, 0).unwrap();
-    let queue =
-        QueueSettings { enabled: false, num_consumers: 1, queue_size: 1, block_on_overflow: false, storage: None };
+    let queue = QueueSettings { enabled: false, num_consumers: 1, queue_size: 1, ..QueueSettings::default() };
     let queue = Queue::new(nop, &queue, None, exporter, shard.clone());
     let pipeline = Pipeline::new(
         Signal::Traces,

@@ -15,7 +15,7 @@ use super::component::{self, Kind};
 use super::diagnostic::{Place, Report, nearest, shown};
 use super::section::{Field, Section};
 use super::yaml::Node;
-use super::{Machine, authenticator, client_context, forwards, service, signals, storage, telemetry};
+use super::{Machine, authenticator, client_context, forwards, service, signals, storage, telemetry, waiting};
 use codecs::otlp::Signal;
 
 /// Most pipelines of one file.
@@ -86,6 +86,7 @@ pub(crate) fn check(tree: &Node, machine: &Machine, report: &Report) -> Outcome 
     authenticator::resolve(&mut config, &authenticators, tree, report);
     storage::resolve(&mut config, &storages, tree, report);
     client_context::check(&mut config, tree, report);
+    waiting::check(&config, tree, report);
     Outcome { config: Some(config), fragment: false }
 }
 

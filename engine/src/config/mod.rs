@@ -37,6 +37,7 @@ mod sources;
 mod statements;
 mod storage;
 mod telemetry;
+mod waiting;
 mod yaml;
 
 #[cfg(test)]

@@ -9,6 +9,9 @@
 //! With a durable log ([`log`]) a request is written there between `offer` and `waiting`; its sender is answered by the
 //! commit, and what is delivered or failed for good is marked. A drain that runs out of time leaves the rest in the log.
 //!
+//! Entering the queue answers the sender, unless it asked to wait for the result (`wait_for_result`): then its ack travels
+//! with the request until the export has ended.
+//!
 //! A request that several exporters send is shared: it is encoded once per encoding, by the first that needs it. Space
 //! is freed when an export has ended, as in the Collector. An exporter that several signals use has a queue for each. Nothing leaves the queue uncounted.
 
@@ -16,7 +19,7 @@ pub mod log;
 mod parts;
 pub mod retry;
 
-use crate::config::checked::{ComponentId, QueueSettings, RetrySettings};
+use crate::config::checked::{ComponentId, QueueSettings, RetrySettings, Sizer};
 use crate::exporter::outcome::{ErrorWord, Outcome};
 use crate::exporter::remote_write::RemoteWrite;
 use crate::exporter::{EncodedRequest, Encoding, Exporter};
@@ -137,6 +140,8 @@ struct Item {
     acks: Vec<Ack>,
     /// Its number in the log, once it is there.
     sequence: Option<u64>,
+    /// What it takes of the queue's size.
+    size: usize,
 }
 
 /// What makes a queue durable.
@@ -151,9 +156,17 @@ struct Disk {
 pub struct Queue {
     exporter: Exporter,
     retry: Option<RetrySettings>,
+    /// Whether it is a queue, not only the place where a pipeline waits for the export.
+    enabled: bool,
     /// Whether entering the queue answers the sender.
     owns: bool,
-    requests_max: usize,
+    sizer: Sizer,
+    /// This shard's share, in units of the sizer.
+    size_max: usize,
+    /// Of all shards: what is larger never fits.
+    whole_size_max: usize,
+    /// What all requests here take, in units of the sizer.
+    size: Cell<usize>,
     consumers_max: usize,
     waiting: RefCell<VecDeque<Item>>,
     consumers: Cell<usize>,
@@ -178,8 +191,12 @@ impl Queue {
         let queue = Queue {
             exporter,
             retry,
-            owns: settings.enabled,
-            requests_max: share(settings.queue_size),
+            enabled: settings.enabled,
+            owns: settings.enabled && !settings.wait_for_result,
+            sizer: settings.sizer,
+            size_max: share(settings.queue_size),
+            whole_size_max: settings.queue_size,
+            size: Cell::new(0),
             consumers_max: share(settings.num_consumers),
             waiting: RefCell::new(VecDeque::new()),
             consumers: Cell::new(0),
@@ -189,16 +206,17 @@ impl Queue {
             series,
             shard,
         };
-        queue.shard.cells.set(queue.series.queue_capacity, queue.requests_max as u64);
+        queue.shard.cells.set(queue.series.queue_capacity, queue.size_max as u64);
         Rc::new(queue)
     }
 
-    /// Whether one more request may enter. The pipeline asks before it lets a batch go.
+    /// Whether one more request may enter, whatever its size: the last one may go beyond the bound. The pipeline asks
+    /// before it lets a batch go.
     pub fn has_room(&self) -> bool {
-        self.requests() < self.requests_max && self.disk.get().is_none_or(|disk| disk.log.has_room())
+        self.size.get() < self.size_max && self.disk.get().is_none_or(|disk| disk.log.has_room())
     }
 
-    /// Requests that wait or are under way.
+    /// Requests that wait or are under way, whatever the sizer.
     fn requests(&self) -> usize {
         self.waiting.borrow().len() + self.under_way.get() + self.entering.get()
     }
@@ -222,7 +240,7 @@ impl Queue {
     /// Takes what an earlier life left, one request at a time; the other half of the queue is for what comes in.
     async fn adopt(self: &Rc<Self>, log: &Log, branches: &[Rc<Branch>]) {
         while !self.shard.draining.has_begun() {
-            if self.requests() > self.requests_max / 2 || self.shard.lease.pressure() > ADOPTING_PRESSURE_MAX {
+            if self.size.get() > self.size_max / 2 || self.shard.lease.pressure() > ADOPTING_PRESSURE_MAX {
                 runtime::sleep(ADOPTING_WAIT).await;
                 continue;
             }
@@ -247,22 +265,29 @@ impl Queue {
         let batch = Batch { index, segments: vec![request], ..Batch::default() };
         let request = ExportRequest::new(batch);
         self.shard.cells.add(branch.book.created, request.items());
-        branch.held.set(branch.held.get() + request.items());
-        self.enqueue(Item { request, branch: Rc::clone(branch), acks: Vec::new(), sequence: Some(sequence) });
+        let size = self.measure(&request);
+        let item = Item { request, branch: Rc::clone(branch), acks: Vec::new(), sequence: Some(sequence), size };
+        self.take_in(&item);
+        self.enqueue(item);
     }
 
     /// Takes a request of `branch`. The caller has seen room; an offer beyond it is taken all the same and shows in the size.
     pub fn offer(self: &Rc<Self>, request: Rc<ExportRequest>, branch: &Rc<Branch>, mut acks: Vec<Ack>) {
-        if self.owns && self.disk.get().is_none() {
+        let size = self.measure(&request);
+        let is_refused = self.enabled && size > self.whole_size_max && !acks.is_empty();
+        if self.owns && self.disk.get().is_none() && !is_refused {
             ack::settle_all(acks.drain(..), &ack::Outcome::Taken);
         }
-        let item = Item { request, branch: Rc::clone(branch), acks, sequence: None };
+        let item = Item { request, branch: Rc::clone(branch), acks, sequence: None, size };
+        if is_refused {
+            return self.refuse_too_large(item);
+        }
         if let Some(outcome) = self.exporter.deliver_at_once(&item.request, &self.shard) {
             return self.settle(item, outcome);
         }
         self.shard.cells.observe(self.series.enqueue_size, item.request.items());
         self.shard.cells.observe(self.series.enqueue_size_bytes, item.request.bytes());
-        branch.held.set(branch.held.get() + item.request.items());
+        self.take_in(&item);
         if self.disk.get().is_some() {
             self.entering.set(self.entering.get() + 1);
             let queue = Rc::clone(self);
@@ -294,9 +319,52 @@ impl Queue {
         self.enqueue(item);
     }
 
+    /// What a request takes of the queue's size.
+    fn measure(&self, request: &ExportRequest) -> usize {
+        let size = match self.sizer {
+            Sizer::Requests => 1,
+            Sizer::Items => request.items(),
+            Sizer::Bytes => request.bytes(),
+        };
+        usize::try_from(size).unwrap_or(usize::MAX)
+    }
+
+    /// The request takes its part of the queue from now on.
+    fn take_in(&self, item: &Item) {
+        self.size.set(self.size.get() + item.size);
+        item.branch.held.set(item.branch.held.get() + item.request.items());
+    }
+
+    /// The request has ended, and its part of the queue is free.
+    fn let_go(&self, item: &Item) {
+        self.size.set(self.size.get() - item.size);
+        item.branch.let_go(item);
+    }
+
+    /// Never fits, so its sender must not come back with it. Where somebody before us has answered the sender, nobody
+    /// could be told, and it is taken all the same.
+    fn refuse_too_large(&self, item: Item) {
+        let unit = match self.sizer {
+            Sizer::Requests => "requests",
+            Sizer::Items => "items",
+            Sizer::Bytes => "bytes",
+        };
+        let message = format!(
+            "a request of {} {unit} is larger than the whole queue of the exporter `{}`, which takes {}: send smaller \
+             requests, or raise `sending_queue.queue_size`",
+            item.size,
+            self.exporter.id(),
+            self.whole_size_max
+        );
+        tracing::error!(failed_items = item.request.items(), message, "Refused a request.");
+        self.shard.cells.add(self.series.enqueue_failed, item.request.items());
+        self.shard.cells.add(item.branch.book.failed, item.request.items());
+        ack::settle_all(item.acks, &ack::Outcome::Failed(Status::new(Code::InvalidArgument, message)));
+    }
+
     /// What could not be written goes back to its sender.
     fn refuse(&self, item: Item, error: &AppendError) {
-        item.branch.let_go(&item);
+        self.let_go(&item);
         let message = error.to_string();
         self.settle(item, Outcome::Retry { after: None, reason: ErrorWord::Storage, message });
         self.show_size();
@@ -331,7 +399,7 @@ impl Queue {
             if let (Some(disk), Some(sequence)) = (self.disk.get(), item.sequence) {
                 disk.log.done(sequence).await;
             }
-            item.branch.let_go(&item);
+            self.let_go(&item);
             self.under_way.set(self.under_way.get() - 1);
             self.settle(item, outcome);
             self.show_size();
@@ -347,6 +415,7 @@ impl Queue {
 
     /// The next start sends it. It stays in flight in its book, because nobody else will count it in this life.
     fn leave_on_disk(&self, item: &Item) {
+        self.size.set(self.size.get() - item.size);
         self.shard.cells.raise(item.branch.book.kept, item.request.items());
         self.show_size();
     }
@@ -395,7 +464,7 @@ impl Queue {
 
     /// Books the outcome and answers who waits for it.
     fn settle(&self, item: Item, outcome: Outcome) {
-        let Item { request, branch, acks, sequence: _ } = item;
+        let Item { request, branch, acks, sequence: _, size: _ } = item;
         let items = request.items();
         let book = &branch.book;
         let cells = &self.shard.cells;
@@ -443,9 +512,11 @@ impl Queue {
     fn show_size(&self) {
         let cells = &self.shard.cells;
         cells.set(self.series.in_flight_requests, self.under_way.get() as u64);
-        let requests = self.requests();
-        cells.set(self.series.queue_size, requests as u64);
-        cells.set(self.series.queue_fullest_percent, (100 * requests / self.requests_max) as u64);
+        let size = self.size.get();
+        cells.set(self.series.queue_size, size as u64);
+        // The last request may go beyond the bound.
+        let percent = (size as f64 / self.size_max as f64 * 100.0).min(100.0);
+        cells.set(self.series.queue_fullest_percent, percent as u64);
     }
 
     /// Whether nothing waits and nothing is under way.
@@ -487,7 +558,7 @@ impl Queue {
                 self.leave_on_disk(&item);
                 continue;
             }
-            item.branch.let_go(&item);
+            self.let_go(&item);
             let reason = "the shutdown timeout ended before this request could be delivered".to_owned();
             self.settle(item, Outcome::Permanent { reason: ErrorWord::Shutdown, message: reason });
         }

@@ -697,8 +697,7 @@ fn queue_of(
     let exporter = Exporter::new(settings, tls, file, authenticators, Rc::clone(reasons), own, context.number)?;
     let retry = settings.kind.client().and_then(|client| client.retry.clone());
     // Exporters that deliver at once need no queue, and a file takes a few requests at a time.
-    let without =
-        QueueSettings { enabled: false, num_consumers: 8, queue_size: 64, block_on_overflow: false, storage: None };
+    let without = QueueSettings { enabled: false, num_consumers: 8, queue_size: 64, ..QueueSettings::default() };
     let queue = settings.queue().unwrap_or(&without);
     Ok(Queue::new(exporter, queue, retry, declared.exporters[position].clone(), context.clone()))
 }

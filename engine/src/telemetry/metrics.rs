@@ -244,9 +244,9 @@ metrics! {
         EXPORTER_ENQUEUE_SIZE_BYTES: Kind::Histogram(&REQUEST_BYTES), Detailed, "otelcol_exporter_enqueue_size_bytes",
             "Bytes of a request when it enters the queue, before compression.";
         EXPORTER_QUEUE_SIZE: Kind::Gauge, Basic, "otelcol_exporter_queue_size",
-            "Requests that wait in the queue or are under way.";
+            "What waits in the queue or is under way, in units of its sizer: requests, items or bytes.";
         EXPORTER_QUEUE_CAPACITY: Kind::Gauge, Basic, "otelcol_exporter_queue_capacity",
-            "Requests that may wait in the queue or be under way.";
+            "What may wait in the queue or be under way, in units of its sizer.";
         EXPORTER_QUEUE_FULLEST: Kind::Highest, Normal, "tracegate_exporter_queue_fullest_shard_percent",
             "Fill of the fullest shard's part of the queue, 0 to 100.";
         EXPORTER_IN_FLIGHT_REQUESTS: Kind::Gauge, Normal, "otelcol_exporter_in_flight_requests",

@@ -594,12 +594,42 @@ pub struct QueueSettings {
     pub enabled: bool,
     /// Requests exported at the same time, over all shards.
     pub num_consumers: usize,
-    /// Requests that may wait or be under way, over all shards.
+    /// What may wait or be under way, over all shards, as `sizer` counts.
     pub queue_size: usize,
+    /// What `queue_size` counts; requests where the queue is not enabled.
+    pub sizer: Sizer,
     /// A full queue makes its input wait instead of refusing it.
     pub block_on_overflow: bool,
+    /// The export's outcome is the sender's answer, though the queue holds and retries.
+    pub wait_for_result: bool,
     /// `storage`: the extension whose disk keeps what waits; `None`: memory only. Only where the queue is enabled.
     pub storage: Option<ComponentId>,
+}
+
+impl Default for QueueSettings {
+    /// The Collector's.
+    fn default() -> QueueSettings {
+        QueueSettings {
+            enabled: true,
+            num_consumers: 10,
+            queue_size: 1000,
+            sizer: Sizer::Requests,
+            block_on_overflow: false,
+            wait_for_result: false,
+            storage: None,
+        }
+    }
+}
+
+/// What the size of a queue counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sizer {
+    /// Requests.
+    Requests,
+    /// Spans, data points or log records.
+    Items,
+    /// Bytes of items and their envelopes, before compression.
+    Bytes,
 }
 
 /// `extensions.file_storage`.

@@ -1,17 +1,13 @@
-//! What exporters share: TLS, headers, compression, queue, retry.
+//! What exporters share: TLS, headers, compression, retry. The queue is in [`super::sending_queue`].
 
 use codecs::compression::Compression;
 
-use super::{component_id, tls};
-use crate::config::checked::{ComponentId, QueueSettings, RetrySettings, TlsClientSettings};
+use super::tls;
+use crate::config::checked::{RetrySettings, TlsClientSettings};
 use crate::config::section::{Field, Idle, Section};
 use crate::config::yaml::Value;
 
 const SECOND_NS: u64 = 1_000_000_000;
-const QUEUE_SIZE: u32 = 1000;
-const QUEUE_CONSUMERS: u32 = 10;
-/// Each consumer may hold one request; more than this is a misplaced number.
-const QUEUE_CONSUMERS_MAX: usize = 10_000;
 const RETRY: RetrySettings = RetrySettings {
     initial_interval_ns: 5 * SECOND_NS,
     randomization_factor: 0.5,
@@ -21,60 +17,6 @@ const RETRY: RetrySettings = RetrySettings {
 };
 /// Most headers of one exporter.
 const HEADERS_MAX: usize = 128;
-
-/// `sending_queue`.
-pub(crate) fn queue(exporter: &Section<'_>) -> QueueSettings {
-    let section = exporter.section_or_empty("sending_queue");
-    let enabled = section.boolean("enabled", true);
-    let least = u32::from(enabled);
-    let num_consumers = section.u32("num_consumers", least, QUEUE_CONSUMERS) as usize;
-    if num_consumers > QUEUE_CONSUMERS_MAX
-        && let Some(field) = section.field("num_consumers")
-    {
-        field.error(
-            format!("more than {QUEUE_CONSUMERS_MAX} requests at the same time"),
-            "10 to 100 suit most backends",
-        );
-    }
-    let queue_size = section.u32("queue_size", least, QUEUE_SIZE) as usize;
-    section.unsupported(
-        "sizer",
-        Idle::Text(&["requests"]),
-        "queues measured in items or bytes",
-        "write `sizer: requests` and `queue_size` in requests; bytes are bounded by the budget anyway",
-    );
-    let block_on_overflow = section.boolean("block_on_overflow", false);
-    section.unsupported(
-        "wait_for_result",
-        Idle::Bool(false),
-        "acknowledging after the export",
-        "write `sending_queue: {enabled: false}` and no `batch` processor: then the export's result is the answer",
-    );
-    let storage = storage(&section, enabled);
-    section.no_effect("batch", Idle::Zero, "put a `batch` processor at the end of the pipeline");
-    QueueSettings { enabled, num_consumers, queue_size, block_on_overflow, storage }
-}
-
-/// `storage` of a queue.
-fn storage(queue: &Section<'_>, enabled: bool) -> Option<ComponentId> {
-    let field = queue.field("storage").filter(|field| !field.node.is_null())?;
-    let text = field.text().filter(|text| !text.is_empty())?;
-    match component_id(&text) {
-        Ok(id) if id.kind != "file_storage" => {
-            field.lacking(format!("`{id}` is no storage that is built"), "use `file_storage`");
-            None
-        }
-        Ok(_) if !enabled => {
-            field.warning("has no effect without the queue", "remove `enabled: false`, or the storage");
-            None
-        }
-        Ok(id) => Some(id),
-        Err(message) => {
-            field.error(message, "write the id of an extension, as in `storage: file_storage/queue`");
-            None
-        }
-    }
-}
 
 /// `retry_on_failure`; `None` if it is disabled.
 pub(crate) fn retry(exporter: &Section<'_>) -> Option<RetrySettings> {

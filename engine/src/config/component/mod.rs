@@ -30,6 +30,7 @@ pub(crate) mod properties;
 pub(crate) mod redaction;
 pub(crate) mod remote_write;
 pub(crate) mod resource;
+pub(crate) mod sending_queue;
 pub(crate) mod span_metrics;
 mod stress_relief;
 mod tail_policies;

@@ -97,7 +97,7 @@ fn shared(section: &Section<'_>, timeout_ns: u64, compressions: &[(&str, Compres
         proxy: None,
         timeout_ns: section.duration_ns("timeout", timeout_ns),
         retry: client::retry(section),
-        queue: client::queue(section),
+        queue: super::sending_queue::queue(section),
     }
 }
 

@@ -111,10 +111,7 @@ fn queue(exporter: &Section<'_>) -> (QueueSettings, usize) {
             "5 to 50 suit most backends: see `remote_write_queue.num_consumers`",
         );
     }
-    (
-        QueueSettings { enabled, num_consumers: 1, queue_size, block_on_overflow: false, storage: None },
-        parallel as usize,
-    )
+    (QueueSettings { enabled, num_consumers: 1, queue_size, ..QueueSettings::default() }, parallel as usize)
 }
 
 fn translation(section: &Section<'_>) -> Settings {

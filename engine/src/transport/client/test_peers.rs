@@ -259,13 +259,7 @@ pub(crate) fn exporter_settings(port: u16) -> OtlpExporterSettings {
         proxy: None,
         timeout_ns: 0,
         retry: None,
-        queue: QueueSettings {
-            enabled: false,
-            num_consumers: 1,
-            queue_size: 1,
-            block_on_overflow: false,
-            storage: None,
-        },
+        queue: QueueSettings { enabled: false, num_consumers: 1, queue_size: 1, ..QueueSettings::default() },
     }
 }
 

@@ -1,0 +1,103 @@
+//! `sending_queue` of exporters: how much waits, in what it is counted, who is answered when, what the disk keeps.
+
+use super::component_id;
+use crate::config::checked::{ComponentId, QueueSettings, Sizer};
+use crate::config::section::{Field, Idle, Section};
+
+/// Each consumer may hold one request; more than this is a misplaced number.
+const CONSUMERS_MAX: usize = 10_000;
+/// A queue in items that is smaller than what senders usually put into one request.
+const ITEMS_SUSPICIOUS: usize = 10_000;
+/// The same in bytes: what a gRPC receiver takes by default.
+const BYTES_SUSPICIOUS: usize = 4 << 20;
+const SIZERS: [(&str, Sizer); 3] = [("requests", Sizer::Requests), ("items", Sizer::Items), ("bytes", Sizer::Bytes)];
+
+/// `sending_queue`.
+pub(crate) fn queue(exporter: &Section<'_>) -> QueueSettings {
+    let default = QueueSettings::default();
+    let section = exporter.section_or_empty("sending_queue");
+    let enabled = section.boolean("enabled", default.enabled);
+    let least = usize::from(enabled);
+    let whole = |key: &'static str, default: usize| {
+        let number = section.field(key).and_then(|field| field.int(least as i128..=i128::from(i64::MAX)));
+        number.map_or(default, |number| usize::try_from(number).unwrap_or(usize::MAX))
+    };
+    let num_consumers = whole("num_consumers", default.num_consumers);
+    if num_consumers > CONSUMERS_MAX
+        && let Some(field) = section.field("num_consumers")
+    {
+        field.error(format!("more than {CONSUMERS_MAX} requests at the same time"), "10 to 100 suit most backends");
+    }
+    let queue_size = whole("queue_size", default.queue_size);
+    let sizer = section.choice("sizer", &SIZERS, default.sizer);
+    if enabled {
+        check_size(&section, queue_size, sizer);
+    }
+    let block_on_overflow = section.boolean("block_on_overflow", false);
+    let storage = storage(&section, enabled);
+    let wait_for_result = wait_for_result(&section, enabled, storage.is_some());
+    section.no_effect("batch", Idle::Zero, "put a `batch` processor at the end of the pipeline");
+    QueueSettings {
+        enabled,
+        num_consumers,
+        queue_size,
+        sizer: if enabled { sizer } else { Sizer::Requests },
+        block_on_overflow,
+        wait_for_result,
+        storage,
+    }
+}
+
+/// Warns of a size that a single request may exceed: whoever changes the sizer easily forgets the size.
+fn check_size(section: &Section<'_>, queue_size: usize, sizer: Sizer) {
+    let (least, help) = match sizer {
+        Sizer::Requests => return,
+        Sizer::Items => (ITEMS_SUSPICIOUS, "write `queue_size` in spans, data points or log records"),
+        Sizer::Bytes => (BYTES_SUSPICIOUS, "write `queue_size` in bytes"),
+    };
+    if queue_size >= least {
+        return;
+    }
+    let message = "a single request may be larger than this queue, and is refused then";
+    match section.field("queue_size").or_else(|| section.field("sizer")) {
+        Some(field) => field.warning(message, format!("{help}: {least} or more")),
+        None => section.warning(message, format!("{help}: {least} or more")),
+    }
+}
+
+/// `wait_for_result` of a queue.
+fn wait_for_result(queue: &Section<'_>, enabled: bool, is_stored: bool) -> bool {
+    let Some(field) = queue.field("wait_for_result") else { return false };
+    let wanted = field.boolean().unwrap_or(false);
+    if wanted && !enabled {
+        field.warning("has no effect without the queue: the export's outcome is the answer anyway", "remove it");
+    }
+    if wanted && is_stored {
+        field.error(
+            "a queue with `storage` answers when the request is on disk, and cannot wait for the export as well",
+            "remove it to answer once the request is safe on disk, or remove `storage`",
+        );
+    }
+    wanted && enabled
+}
+
+/// `storage` of a queue.
+fn storage(queue: &Section<'_>, enabled: bool) -> Option<ComponentId> {
+    let field: Field<'_> = queue.field("storage").filter(|field| !field.node.is_null())?;
+    let text = field.text().filter(|text| !text.is_empty())?;
+    match component_id(&text) {
+        Ok(id) if id.kind != "file_storage" => {
+            field.lacking(format!("`{id}` is no storage that is built"), "use `file_storage`");
+            None
+        }
+        Ok(_) if !enabled => {
+            field.warning("has no effect without the queue", "remove `enabled: false`, or the storage");
+            None
+        }
+        Ok(id) => Some(id),
+        Err(message) => {
+            field.error(message, "write the id of an extension, as in `storage: file_storage/queue`");
+            None
+        }
+    }
+}
