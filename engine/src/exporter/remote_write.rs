@@ -90,6 +90,9 @@ pub struct RemoteWriteExporter {
 struct State {
     translator: Translator,
     compressor: Compressor,
+    /// Room for the worst case of a compressed request, megabytes: used again, so that its pages are not cleared by the
+    /// kernel for each request, and a part keeps only what it needs of it.
+    compressed: Vec<u8>,
     /// What was already shown.
     counts: Counts,
     cache_bytes_peak: usize,
@@ -126,8 +129,13 @@ impl RemoteWriteExporter {
         headers.insert(VERSION_HEADER, HeaderValue::from_static(protocol.version()));
         // Names come from clients, who must not know it.
         let translator = Translator::new(settings.translation.clone(), fastrand::u64(..));
-        let state =
-            State { translator, compressor: Compressor::default(), counts: Counts::default(), cache_bytes_peak: 0 };
+        let state = State {
+            translator,
+            compressor: Compressor::default(),
+            compressed: Vec::new(),
+            counts: Counts::default(),
+            cache_bytes_peak: 0,
+        };
         Ok(RemoteWriteExporter {
             id: id.clone(),
             client,
@@ -190,7 +198,7 @@ impl RemoteWriteExporter {
     /// Memory of labels and of what deltas were added up to. A cache that was emptied keeps its tables.
     pub fn cache_bytes(&self) -> u64 {
         let state = self.state.borrow();
-        (state.cache_bytes_peak + state.translator.delta_bytes()) as u64
+        (state.cache_bytes_peak + state.translator.delta_bytes() + state.compressed.capacity()) as u64
     }
 
     /// Closes idle connections; attempts under way finish.
@@ -256,11 +264,12 @@ impl RemoteWriteExporter {
         shard.cells.add(self.series.series, written.iter().map(|request| request.series).sum());
         for request in written {
             yield_now().await;
-            let State { translator, compressor, .. } = &mut *self.state.borrow_mut();
-            let mut body = Vec::new();
-            compressor.compress(Compression::Snappy, None, &request.body, &mut body);
+            let State { translator, compressor, compressed, .. } = &mut *self.state.borrow_mut();
+            compressed.clear();
+            compressor.compress(Compression::Snappy, None, &request.body, compressed);
+            let body = Bytes::copy_from_slice(compressed);
             let WriteRequest { points, samples, histograms, exemplars, .. } = request;
-            parts.push_back(Part { push, body: body.into(), points, samples, histograms, exemplars });
+            parts.push_back(Part { push, body, points, samples, histograms, exemplars });
             translator.recycle(request.body);
         }
     }
