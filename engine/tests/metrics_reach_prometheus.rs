@@ -217,6 +217,28 @@ fn a_backend_that_does_not_answer_stops_the_senders_of_every_shard() {
     assert_eq!(arrived, taken);
 }
 
+/// A backend's time and the gateway's do not add up, and the order stays.
+#[test]
+fn the_next_batch_is_translated_while_the_backend_works_on_the_one_before() {
+    let peer = HttpPeer::answering(&[]);
+    peer.hold(true);
+    let gateway = start(&peer, ", timeout: 80s");
+    let sender = GrpcSender::connect(gateway.grpc);
+    for number in 1..=3 {
+        let call = Call::plain(&ticks(&["cart"], number)).to(Signal::Metrics.grpc_method());
+        assert_eq!(sender.begin(call).wait(), Answer::Taken, "the queue answers, not the backend");
+    }
+    common::wait_for("the second batch to be translated, behind the first that has no answer", || {
+        let name = "otelcol_exporter_prometheusremotewrite_translated_time_series";
+        let translated = gateway.metrics().sum(name, &[]);
+        assert!(translated < 3.0, "one batch ahead, and no more");
+        (translated == 2.0).then_some(())
+    });
+    peer.hold(false);
+    gateway.stop().assert_nothing_lost();
+    assert_eq!(arrivals(&peer.asked())["cart"], [1, 2, 3]);
+}
+
 #[test]
 fn deltas_of_one_series_over_many_connections_are_one_total_where_they_are_added_up() {
     let peer = HttpPeer::answering(&[]);

@@ -75,6 +75,9 @@ fn add_speed(table: &mut Table, report: &Report) {
     if stolen > STOLEN_SHARE * report.window_seconds {
         table.row("stolen", &format!("{stolen:.2} CPU seconds went to other machines: trust no latency"));
     }
+    if cfg!(debug_assertions) {
+        table.row("this harness", "was built without optimisation: its own time is in every latency");
+    }
 }
 
 fn add_latencies(table: &mut Table, report: &Report) {

@@ -7,10 +7,10 @@ use std::rc::Rc;
 
 use codecs::otlp::Signal;
 
-use super::reader::{ArrivedPoint, ArrivedRecord, ArrivedSample, ArrivedSpan};
+use super::reader::{ArrivedPoint, ArrivedRecord, ArrivedSample, ArrivedSpan, WriteSlices};
 use super::reader::{read_points, read_records, read_samples, read_spans};
 use crate::items::{ExpectedItem, ItemCycle};
-use crate::load::Log;
+use crate::load::{Log, Outcome};
 use crate::measure::Latency;
 use crate::sent::Sent;
 use crate::traces::Cycle;
@@ -132,15 +132,20 @@ impl Arrivals {
         }
     }
 
-    /// Checks and notes one remote write request of protocol 1.0.
-    pub(crate) fn write_request(&self, exporter: usize, body: &[u8], now_ns: u64) {
+    /// Checks and notes one remote write request of protocol 1.0, in slices between which the load, on the same thread,
+    /// sends and hears its answers: a request of some megabytes would show as latency of the gateway's acks.
+    pub(crate) async fn write_request(&self, exporter: usize, body: &[u8], now_ns: u64) {
         self.exporters.borrow_mut()[exporter].requests += 1;
         let Sent::Items(cycle) = &*self.sent else {
             self.fault(format!("exporter {exporter} sent a remote write request, and no points were sent"));
             return;
         };
-        if read_samples(body, |sample| self.sample(cycle, exporter, &sample, now_ns)).is_err() {
-            self.fault(format!("exporter {exporter} sent a request that is not remote write 1.0"));
+        for slice in WriteSlices(body) {
+            if read_samples(slice, |sample| self.sample(cycle, exporter, &sample, now_ns)).is_err() {
+                self.fault(format!("exporter {exporter} sent a request that is not remote write 1.0"));
+                return;
+            }
+            tokio::task::yield_now().await;
         }
     }
 
@@ -264,17 +269,25 @@ impl Arrivals {
         self.measure_arrival(exporter, request, now_ns);
     }
 
-    /// Prometheus refuses a sample that is older than one it has.
+    /// Prometheus refuses a sample that is older than one it has. Of two requests that were under way at the same time
+    /// nobody knows which came first.
     fn check_order(&self, cycle: &ItemCycle, exporter: usize, number: u64, name: impl Fn() -> String) {
         let mut exporters = self.exporters.borrow_mut();
         let book = &mut exporters[exporter];
         book.latest.resize(cycle.series() as usize, 0);
         let latest = &mut book.latest[cycle.series_of(number) as usize];
-        if number < *latest {
+        if number < *latest && self.was_answered_before(cycle.request(number), cycle.request(*latest - 1)) {
             book.out_of_order += 1;
             self.fault(format!("exporter {exporter}: {} came behind a later one", name()));
         }
         *latest = (*latest).max(number + 1);
+    }
+
+    /// Whether a request had its answer when the other one left.
+    fn was_answered_before(&self, earlier: u64, later: u64) -> bool {
+        let records = self.log.record(earlier).zip(self.log.record(later));
+        records
+            .is_some_and(|(earlier, later)| earlier.outcome != Outcome::Pending && earlier.answered_ns <= later.sent_ns)
     }
 
     /// Counts an item that arrived; gives its request back if that was sent.

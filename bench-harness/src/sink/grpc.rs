@@ -51,7 +51,7 @@ async fn export(request: Request<RecvStream>, respond: SendResponse<Bytes>, inta
     }
     let encoding = if prefix[0] == 1 { encoding } else { None };
     let body = decompress(encoding.as_ref().map(HeaderValue::as_bytes), body)?;
-    let note = || intake.arrivals.request(intake.exporter, &body, now_ns);
+    let note = async || intake.arrivals.request(intake.exporter, &body, now_ns);
     let status = match intake.switch.handle(&intake.is_cut, note).await {
         Reply::Taken => 0,
         Reply::Status(status) => status,

@@ -58,8 +58,8 @@ async fn take(request: Request<Incoming>, intake: &Intake) -> io::Result<Reply> 
     if is_write {
         check_write_headers(&head.headers)?;
     }
-    let note = || match is_write {
-        true => intake.arrivals.write_request(intake.exporter, &body, now_ns),
+    let note = async || match is_write {
+        true => intake.arrivals.write_request(intake.exporter, &body, now_ns).await,
         false => intake.arrivals.request(intake.exporter, &body, now_ns),
     };
     Ok(intake.switch.handle(&intake.is_cut, note).await)

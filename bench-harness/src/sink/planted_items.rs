@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use codecs::otlp::Signal;
 
+use super::reader::{WriteSlices, read_samples};
 use super::{Arrivals, Contents};
 use crate::items::{ItemCycle, ItemSettings};
 use crate::load::{Log, Outcome};
@@ -23,6 +24,11 @@ struct Run {
 
 impl Run {
     fn new(signal: Signal) -> Run {
+        Run::answered(signal, |number| number + 1)
+    }
+
+    /// Request number n is sent at n ns and answered when `answered` says.
+    fn answered(signal: Signal, answered: impl Fn(u64) -> u64) -> Run {
         let sent = Rc::new(Sent::Items(ItemCycle::new(ItemSettings {
             signal,
             seed: 1,
@@ -35,7 +41,7 @@ impl Run {
         let log = Rc::new(Log::new());
         for number in 0..REQUESTS {
             log.send(number, number);
-            log.answer(number, number + 1, if number == 7 { Outcome::Refused } else { Outcome::Accepted });
+            log.answer(number, answered(number), if number == 7 { Outcome::Refused } else { Outcome::Accepted });
         }
         let arrivals = Arrivals::new(sent.clone(), log.clone(), 1, Contents::Bytes, 0);
         Run { sent, log, arrivals }
@@ -134,31 +140,64 @@ fn an_item_that_was_never_sent_is_foreign() {
     check(Signal::Metrics, point, [1, 0, 0, 1, 0, 0]);
 }
 
+/// Takes a remote write request.
+fn write(run: &Run, request: &[u8]) {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(run.arrivals.write_request(0, request, 10));
+}
+
+#[test]
+fn samples_of_requests_that_were_under_way_together_have_no_order() {
+    let out_of_order = |answered: u64| {
+        let run = Run::answered(Signal::Metrics, |number| if number == 3 { answered } else { number + 1 });
+        let others = (0..REQUESTS).filter(|number| ![3, 7].contains(number));
+        others.chain([3]).for_each(|number| write(&run, &run.samples(number, |_, _| {})));
+        run.faults()[5]
+    };
+    // Request 13, with the same series, leaves at 13.
+    assert_eq!(out_of_order(13), ITEMS);
+    assert_eq!(out_of_order(14), 0);
+}
+
+#[test]
+fn a_request_in_slices_is_whole_and_cut_between_series() {
+    let run = Run::new(Signal::Metrics);
+    let request: Vec<u8> = (0..10).flat_map(|number| run.samples(number, |_, _| {})).collect();
+    let slices: Vec<&[u8]> = WriteSlices(&request).collect();
+    assert!(slices.len() > 1);
+    assert_eq!(slices.concat(), request);
+    assert!(slices.iter().all(|slice| read_samples(slice, |_| {}) == Ok(0)));
+    // The last series ends too early: its slice is there, and cannot be read.
+    let cut = &request[..request.len() - 1];
+    assert_eq!(WriteSlices(cut).collect::<Vec<_>>().concat(), cut);
+    assert!(WriteSlices(cut).any(|slice| read_samples(slice, |_| {}).is_err()));
+}
+
 #[test]
 fn samples_are_checked_for_values_labels_and_order() {
     let check = |steps: &dyn Fn(&Run), expected: [u64; 6]| {
         let run = Run::new(Signal::Metrics);
         (0..REQUESTS).filter(|number| ![3, 7, 13].contains(number)).for_each(|number| {
-            run.arrivals.write_request(0, &run.samples(number, |_, _| {}), 10);
+            write(&run, &run.samples(number, |_, _| {}));
         });
         steps(&run);
         assert_eq!(run.faults(), expected);
     };
-    let write = |run: &Run, number: u64| run.arrivals.write_request(0, &run.samples(number, |_, _| {}), 10);
+    let write_samples = |run: &Run, number: u64| write(run, &run.samples(number, |_, _| {}));
     // Requests 3 and 13 carry the same series.
-    check(&|run| (write(run, 3), write(run, 13)).1, [0; 6]);
-    check(&|run| (write(run, 13), write(run, 3)).1, [0, 0, 0, 0, 0, ITEMS]);
-    check(&|run| write(run, 3), [ITEMS, 0, 0, 0, 0, 0]);
+    check(&|run| (write_samples(run, 3), write_samples(run, 13)).1, [0; 6]);
+    check(&|run| (write_samples(run, 13), write_samples(run, 3)).1, [0, 0, 0, 0, 0, ITEMS]);
+    check(&|run| write_samples(run, 3), [ITEMS, 0, 0, 0, 0, 0]);
     let wrong_value = |run: &Run| {
         let request = run.samples(13, |item, value| *value += f64::from(u8::from(item == 1_305)));
-        (write(run, 3), run.arrivals.write_request(0, &request, 10)).1
+        (write_samples(run, 3), write(run, &request)).1
     };
     check(&wrong_value, [0, 0, 0, 0, 1, 0]);
     let wrong_label = |run: &Run| {
         let mut request = run.samples(13, |_, _| {});
         let at = request.windows(4).position(|window| window == b"shop").unwrap();
         request[at] ^= 1;
-        (write(run, 3), run.arrivals.write_request(0, &request, 10)).1
+        (write_samples(run, 3), write(run, &request)).1
     };
     check(&wrong_label, [0, 0, 0, 0, 1, 0]);
 }

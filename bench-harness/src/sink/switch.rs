@@ -80,7 +80,7 @@ impl Switch {
     }
 
     /// Does with a request what is to be done now; `note` notes it.
-    pub(super) async fn handle(&self, is_cut: &Cell<bool>, note: impl FnOnce()) -> Reply {
+    pub(super) async fn handle(&self, is_cut: &Cell<bool>, note: impl AsyncFnOnce()) -> Reply {
         if is_cut.get() {
             return Reply::Nothing;
         }
@@ -89,13 +89,13 @@ impl Switch {
             self.met.set(self.met.get() + 1);
         }
         match behaviour {
-            Behaviour::Take => note(),
+            Behaviour::Take => note().await,
             Behaviour::TakeSlowly(by) => {
-                note();
+                note().await;
                 tokio::time::sleep(by).await;
             }
             Behaviour::TakeAndCut => {
-                note();
+                note().await;
                 self.cut();
                 return Reply::Nothing;
             }

@@ -201,6 +201,19 @@ impl Exporter {
         }
     }
 
+    /// Whether this kind can work on a request before its attempt, and one consumer attempts one request after the other.
+    pub fn prepares(&self) -> bool {
+        matches!(self.kind, Kind::RemoteWrite(_))
+    }
+
+    /// Does what needs no backend of a request's attempt, in the order of the attempts. Nothing for kinds that have no
+    /// such work.
+    pub async fn prepare(&self, request: &ExportRequest, shard: &ShardContext) {
+        if let Kind::RemoteWrite(remote) = &self.kind {
+            remote.prepare(request, shard).await;
+        }
+    }
+
     /// Finishes what is under way and closes connections.
     pub async fn close(&self) {
         match &self.kind {

@@ -2,11 +2,13 @@
 //!
 //! ```text
 //! batch --translate--> requests (snappy) --post, some at a time--> taken | never | not now: kept for the next attempt
+//! next batch  --translate, while the posts wait for their answers--> kept until its turn
 //! ```
 //!
 //! The one idea: a batch is translated once, and a retry sends only what is left of it. The queue in front has one consumer
-//! on each shard, so a batch is settled before the next one starts, and a series has one shard (`pipeline::Affinity`): its
-//! samples leave in the order in which they came. It never waits or retries itself.
+//! on each shard, so a batch is settled before the next one is sent, and a series has one shard (`pipeline::Affinity`): its
+//! samples leave in the order in which they came. Translating is work of milliseconds, so it is done in slices between which
+//! the shard's other tasks run. It never waits or retries itself.
 
 use super::check_duration;
 use super::outcome::{self, ErrorWord, Outcome};
@@ -16,18 +18,23 @@ use crate::pipeline::batch::Batch;
 use crate::pipeline::client::Client;
 use crate::queue::ExportRequest;
 use crate::shard::ShardContext;
+use crate::shard::runtime::yield_now;
 use crate::telemetry::metrics::{REJECTING_STATUSES, RemoteWriteSeries};
 use crate::transport::client::http1::{HttpClient, HttpResponse};
 use crate::transport::client::{PeerSettings, host_and_port};
 use crate::transport::tls::TlsClient;
 use bytes::Bytes;
 use codecs::compression::{Compression, Compressor};
-use codecs::otlp::{Format, SignalIndex, item_bytes};
+use codecs::otlp::{Format, MetricIndex, SignalIndex, item_bytes};
 use codecs::prometheus::{Counts, DropReason, Translator, WriteRequest};
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::time::{Duration, SystemTime};
+use tokio::sync::Mutex;
+
+/// Points of one slice: below a millisecond of work, and far more than it costs to give way.
+const SLICE_POINTS: u32 = 1024;
 
 const VERSION_HEADER: HeaderName = HeaderName::from_static("x-prometheus-remote-write-version");
 
@@ -54,6 +61,14 @@ struct Part {
     exemplars: u64,
 }
 
+/// A byte of a metric of a batch.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    /// The metric, in the order of the index.
+    number: usize,
+    from: usize,
+}
+
 /// A remote write exporter on one shard.
 #[derive(Debug)]
 pub struct RemoteWriteExporter {
@@ -65,6 +80,8 @@ pub struct RemoteWriteExporter {
     /// Who answers whom, for errors.
     peer: String,
     parallel_requests: usize,
+    /// Held from a batch's first slice to its last; who asks first is first.
+    translating: Mutex<()>,
     state: RefCell<State>,
     series: Box<RemoteWriteSeries>,
 }
@@ -73,6 +90,9 @@ pub struct RemoteWriteExporter {
 struct State {
     translator: Translator,
     compressor: Compressor,
+    /// Room for the worst case of a compressed request, megabytes: used again, so that its pages are not cleared by the
+    /// kernel for each request, and a part keeps only what it needs of it.
+    compressed: Vec<u8>,
     /// What was already shown.
     counts: Counts,
     cache_bytes_peak: usize,
@@ -109,8 +129,13 @@ impl RemoteWriteExporter {
         headers.insert(VERSION_HEADER, HeaderValue::from_static(protocol.version()));
         // Names come from clients, who must not know it.
         let translator = Translator::new(settings.translation.clone(), fastrand::u64(..));
-        let state =
-            State { translator, compressor: Compressor::default(), counts: Counts::default(), cache_bytes_peak: 0 };
+        let state = State {
+            translator,
+            compressor: Compressor::default(),
+            compressed: Vec::new(),
+            counts: Counts::default(),
+            cache_bytes_peak: 0,
+        };
         Ok(RemoteWriteExporter {
             id: id.clone(),
             client,
@@ -118,17 +143,27 @@ impl RemoteWriteExporter {
             shown,
             peer: format!("{sender} to {scheme}://{}{}", host_and_port(&http.endpoint), http.path),
             parallel_requests: settings.parallel_requests.max(1),
+            translating: Mutex::new(()),
             state: RefCell::new(state),
             series,
         })
     }
 
+    /// Translates the request, unless that was done before, so that its attempt only has to send. Requests are prepared in
+    /// the order in which they are attempted: deltas add up in it.
+    pub async fn prepare(&self, request: &ExportRequest, shard: &ShardContext) {
+        let _until_the_last_slice = self.translating.lock().await;
+        if !request.was_translated(&self.id) {
+            let whole = self.translate(request.batch(), shard).await;
+            request.keep_remote_write(&self.id, whole);
+        }
+    }
+
     /// Sends what is left of the request once.
     pub async fn attempt(&self, request: &ExportRequest, shard: &ShardContext) -> Outcome {
-        let mut rest = match request.take_remote_write(&self.id) {
-            Some(rest) => rest,
-            None => self.translate(request.batch(), shard),
-        };
+        self.prepare(request, shard).await;
+        let rest = request.take_remote_write(&self.id);
+        let mut rest = rest.expect("a request comes again only after an attempt that kept what is left of it");
         while let Some(push) = rest.parts.front().map(|part| part.push) {
             let together = rest.parts.iter().take_while(|part| part.push == push);
             let count = together.take(self.parallel_requests).count();
@@ -163,7 +198,7 @@ impl RemoteWriteExporter {
     /// Memory of labels and of what deltas were added up to. A cache that was emptied keeps its tables.
     pub fn cache_bytes(&self) -> u64 {
         let state = self.state.borrow();
-        (state.cache_bytes_peak + state.translator.delta_bytes()) as u64
+        (state.cache_bytes_peak + state.translator.delta_bytes() + state.compressed.capacity()) as u64
     }
 
     /// Closes idle connections; attempts under way finish.
@@ -182,37 +217,61 @@ impl RemoteWriteExporter {
         }
     }
 
-    fn translate(&self, batch: &Batch, shard: &ShardContext) -> RemoteWrite {
+    async fn translate(&self, batch: &Batch, shard: &ShardContext) -> RemoteWrite {
         let SignalIndex::Metrics(index) = &batch.index else {
             unreachable!("the configuration lets metrics only into this exporter");
         };
-        let mut state = self.state.borrow_mut();
-        let State { translator, compressor, .. } = &mut *state;
-        translator.at(shard.clock.now_ns());
-        let (mut written, mut rest, mut push) = (Vec::new(), RemoteWrite::default(), 0);
+        self.state.borrow_mut().translator.at(shard.clock.now_ns());
+        let (mut rest, mut push, mut slice_points) = (RemoteWrite::default(), 0, 0);
         let mut scope = None;
-        for item in &index.items {
-            if scope != Some(item.scope) {
-                translator.resource(index.resource_envelope(item.scope));
-                translator.scope(index.scope_envelope(item.scope));
-                scope = Some(item.scope);
+        for (number, item) in index.items.iter().enumerate() {
+            if slice_points >= SLICE_POINTS {
+                slice_points = 0;
+                yield_now().await;
             }
-            let mut from = 0;
-            while let Some(next) = translator.metric(item_bytes(item, &batch.segments), from) {
-                translator.finish(&mut written);
-                pack(push, &mut written, translator, compressor, &mut rest.parts);
+            slice_points += item.points.max(1);
+            let mut from = self.take_metric(index, batch, Place { number, from: 0 }, &mut scope);
+            while let Some(next) = from {
+                self.pack(push, &mut rest.parts, shard).await;
                 push += 1;
-                from = next;
+                from = self.take_metric(index, batch, Place { number, from: next }, &mut scope);
             }
         }
-        translator.finish(&mut written);
-        shard.cells.add(self.series.series, written.iter().map(|request| request.series).sum());
-        pack(push, &mut written, translator, compressor, &mut rest.parts);
+        self.pack(push, &mut rest.parts, shard).await;
         let points: u64 = rest.parts.iter().map(|part| part.points).sum();
         // A metric without points counts as one item, and becomes none.
         rest.dropped = batch.items().saturating_sub(points);
-        self.show(&mut state, shard);
+        self.show(&mut self.state.borrow_mut(), shard);
         rest
+    }
+
+    /// Gives the translator the points of a metric from a place on. Returns where to go on behind a full push.
+    fn take_metric(&self, index: &MetricIndex, batch: &Batch, at: Place, scope: &mut Option<u32>) -> Option<usize> {
+        let translator = &mut self.state.borrow_mut().translator;
+        let item = &index.items[at.number];
+        if *scope != Some(item.scope) {
+            translator.resource(index.resource_envelope(item.scope));
+            translator.scope(index.scope_envelope(item.scope));
+            *scope = Some(item.scope);
+        }
+        translator.metric(item_bytes(item, &batch.segments), at.from)
+    }
+
+    /// Ends a push: its requests become parts, one compressed at a time.
+    async fn pack(&self, push: u32, parts: &mut VecDeque<Part>, shard: &ShardContext) {
+        let mut written = Vec::new();
+        self.state.borrow_mut().translator.finish(&mut written);
+        shard.cells.add(self.series.series, written.iter().map(|request| request.series).sum());
+        for request in written {
+            yield_now().await;
+            let State { translator, compressor, compressed, .. } = &mut *self.state.borrow_mut();
+            compressed.clear();
+            compressor.compress(Compression::Snappy, None, &request.body, compressed);
+            let body = Bytes::copy_from_slice(compressed);
+            let WriteRequest { points, samples, histograms, exemplars, .. } = request;
+            parts.push_back(Part { push, body, points, samples, histograms, exemplars });
+            translator.recycle(request.body);
+        }
     }
 
     /// Shows what the translator counted since the last time, and names what it dropped.
@@ -259,23 +318,6 @@ impl RemoteWriteExporter {
         shard.cells.add(self.series.rejected[at], part.points);
         rest.failed += part.points;
         rest.message = message;
-    }
-}
-
-/// Compresses requests into parts and gives their buffers back.
-fn pack(
-    push: u32,
-    written: &mut Vec<WriteRequest>,
-    translator: &mut Translator,
-    compressor: &mut Compressor,
-    parts: &mut VecDeque<Part>,
-) {
-    for request in written.drain(..) {
-        let mut body = Vec::new();
-        compressor.compress(Compression::Snappy, None, &request.body, &mut body);
-        let WriteRequest { points, samples, histograms, exemplars, .. } = request;
-        parts.push_back(Part { push, body: body.into(), points, samples, histograms, exemplars });
-        translator.recycle(request.body);
     }
 }
 

@@ -53,7 +53,7 @@ pub struct ExportRequest {
     /// One entry per encoding in use: fan-out never encodes or compresses twice.
     encoded: RefCell<Vec<(Encoding, EncodedRequest)>>,
     /// What exporters that do not speak OTLP made of it and have not delivered yet, by exporter.
-    remote_writes: RefCell<Vec<(ComponentId, RemoteWrite)>>,
+    remote_writes: RefCell<Vec<(ComponentId, Option<RemoteWrite>)>>,
 }
 
 impl ExportRequest {
@@ -79,16 +79,24 @@ impl ExportRequest {
         &self.batch
     }
 
-    /// Takes out what `exporter` put back when it had not delivered everything.
+    /// Takes out what `exporter` has still to deliver, if it was translated and nobody else took it.
     pub fn take_remote_write(&self, exporter: &ComponentId) -> Option<RemoteWrite> {
         let mut all = self.remote_writes.borrow_mut();
-        let at = all.iter().position(|(id, _)| id == exporter)?;
-        Some(all.swap_remove(at).1)
+        all.iter_mut().find(|(id, _)| id == exporter).and_then(|(_, rest)| rest.take())
     }
 
     /// Keeps what `exporter` has still to deliver, for its next attempt.
     pub fn keep_remote_write(&self, exporter: &ComponentId, rest: RemoteWrite) {
-        self.remote_writes.borrow_mut().push((exporter.clone(), rest));
+        let mut all = self.remote_writes.borrow_mut();
+        match all.iter_mut().find(|(id, _)| id == exporter) {
+            Some((_, kept)) => *kept = Some(rest),
+            None => all.push((exporter.clone(), Some(rest))),
+        }
+    }
+
+    /// Whether `exporter` has ever kept something of it.
+    pub fn was_translated(&self, exporter: &ComponentId) -> bool {
+        self.remote_writes.borrow().iter().any(|(id, _)| id == exporter)
     }
 
     /// The request's bytes in one encoding, made at the first call.
@@ -379,13 +387,26 @@ impl Queue {
             self.consumers.set(self.consumers.get() + 1);
             let queue = Rc::clone(self);
             runtime::spawn(async move { queue.consume().await });
+        } else if self.waiting.borrow().len() == 1 {
+            self.prepare_next();
         }
     }
 
+    /// Lets the exporter work on the request whose turn is next, while the backend works on the one before.
+    fn prepare_next(self: &Rc<Self>) {
+        if !self.exporter.prepares() {
+            return;
+        }
+        let Some(next) = self.waiting.borrow().front().map(|item| Rc::clone(&item.request)) else { return };
+        let queue = Rc::clone(self);
+        runtime::spawn(async move { queue.exporter.prepare(&next, &queue.shard).await });
+    }
+
     /// One consumer: sends until nothing waits.
-    async fn consume(&self) {
+    async fn consume(self: &Rc<Self>) {
         loop {
             let Some(item) = self.waiting.borrow_mut().pop_front() else { break };
+            self.prepare_next();
             self.under_way.set(self.under_way.get() + 1);
             let outcome = self.deliver(&item.request).await;
             // A part that was delivered is repeated rather than one that was not, lost.
