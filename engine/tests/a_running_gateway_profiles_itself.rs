@@ -246,7 +246,9 @@ fn there_is_one_profile_at_a_time_and_none_for_a_client_that_has_left() {
     let address = gateway.address_of("pprof");
     let waiting = wait_for("a recording that is under way", || {
         let mut waiting = TcpStream::connect(address).expect("it listens");
-        waiting.write_all(b"GET /debug/pprof/profile?seconds=120 HTTP/1.1\r\nhost: localhost\r\n\r\n").expect("it is open");
+        waiting
+            .write_all(b"GET /debug/pprof/profile?seconds=120 HTTP/1.1\r\nhost: localhost\r\n\r\n")
+            .expect("it is open");
         // Whichever of the two requests comes first is answered.
         let (status, body) = ask(address, "/debug/pprof/heap");
         assert!(status == 200 || String::from_utf8_lossy(&body).contains("another profile is being made"));
