@@ -77,6 +77,23 @@ def _request(spans):
     return request.SerializeToString()
 
 
+def with_attributes(encoded):
+    """The request with attributes that follow from the ids: a trace differs from others, and so do its spans."""
+    request = trace_service_pb2.ExportTraceServiceRequest.FromString(encoded)
+    for resource in request.resource_spans:
+        for scope in resource.scope_spans:
+            for span in scope.spans:
+                of_trace, of_span = span.trace_id, span.span_id
+                span.attributes.add(key="tier").value.string_value = ("gold", "silver", "golden", "")[of_trace[0] % 4]
+                span.attributes.add(key="vip").value.bool_value = of_trace[1] % 3 == 0 and of_span[0] % 4 == 0
+                span.attributes.add(key="http.status").value.int_value = 200 + of_trace[2]
+                route = ("/v12/users", "/vx/users", "/v1/a-b", "/list[1]")[of_trace[3] % 4] if of_span[1] % 4 == 0 else "/"
+                span.attributes.add(key="route").value.string_value = route
+                span.trace_state = ("", "vendor=a", "other=1, vendor=b", "vendor=c", "vendor=a,broken")[of_trace[4] % 5]
+                span.flags = int(of_trace[5] % 2 == 0 and of_span[2] % 4 == 0)
+    return request.SerializeToString()
+
+
 class RawClient:
     """A C-core channel that sends bytes as they are and returns the answer's bytes."""
 

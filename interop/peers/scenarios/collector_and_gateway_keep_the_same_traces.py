@@ -5,8 +5,6 @@ Every decision that depends on data or on the hash of the id; the Collector is t
 
 from contextlib import ExitStack
 
-from opentelemetry.proto.collector.trace.v1 import trace_service_pb2
-
 from parts import load, spans
 from parts.collector import Collector
 from parts.gateway import Gateway
@@ -86,7 +84,7 @@ def check(policies, **more):
         theirs, ours = stack.enter_context(GrpcSink()), stack.enter_context(GrpcSink())
         collector = stack.enter_context(Collector(exporter_to(theirs), {"tail_sampling": settings}))
         gateway = stack.enter_context(Gateway(exporter_to(ours), {"tail_sampling": settings}, engine_settings={"cores": 2}))
-        requests = [with_attributes(request) for request in made.requests]
+        requests = [load.with_attributes(request) for request in made.requests]
         for target in (collector.grpc, gateway.grpc):
             send_over_connections(target, requests, connections=2)
         # Both decide when they are stopped: with all spans, however busy the machine.
@@ -96,23 +94,6 @@ def check(policies, **more):
         differing = kept_by_them ^ kept_by_us
         require(not differing, f"{policies}: {len(differing)} traces decided differently, such as {sorted(differing)[:3]}")
         require_equal(ours.span_count, theirs.span_count, f"{policies}: spans of the kept traces")
-
-
-def with_attributes(encoded):
-    """The request with attributes that follow from the ids: a trace differs from others, and so do its spans."""
-    request = trace_service_pb2.ExportTraceServiceRequest.FromString(encoded)
-    for resource in request.resource_spans:
-        for scope in resource.scope_spans:
-            for span in scope.spans:
-                of_trace, of_span = span.trace_id, span.span_id
-                span.attributes.add(key="tier").value.string_value = ("gold", "silver", "golden", "")[of_trace[0] % 4]
-                span.attributes.add(key="vip").value.bool_value = of_trace[1] % 3 == 0 and of_span[0] % 4 == 0
-                span.attributes.add(key="http.status").value.int_value = 200 + of_trace[2]
-                route = ("/v12/users", "/vx/users", "/v1/a-b", "/list[1]")[of_trace[3] % 4] if of_span[1] % 4 == 0 else "/"
-                span.attributes.add(key="route").value.string_value = route
-                span.trace_state = ("", "vendor=a", "other=1, vendor=b", "vendor=c", "vendor=a,broken")[of_trace[4] % 5]
-                span.flags = int(of_trace[5] % 2 == 0 and of_span[2] % 4 == 0)
-    return request.SerializeToString()
 
 
 def exporter_to(sink):
