@@ -224,8 +224,7 @@ const RULES: &[Rule] = &[
         place: "queue of exporter",
         by: &["exporter"],
         what: "{items} lost because the queue was full",
-        remedy: "a backend that takes more (see its exporter), sending_queue.queue_size for short peaks, or \
-                 block_on_overflow: true",
+        remedy: "a backend that takes more (see its exporter), or sending_queue.queue_size for short peaks",
         ..RECEIVER
     },
     Rule {

@@ -598,8 +598,6 @@ pub struct QueueSettings {
     pub queue_size: usize,
     /// What `queue_size` counts; requests where the queue is not enabled.
     pub sizer: Sizer,
-    /// A full queue makes its input wait instead of refusing it.
-    pub block_on_overflow: bool,
     /// The export's outcome is the sender's answer, though the queue holds and retries.
     pub wait_for_result: bool,
     /// `storage`: the extension whose disk keeps what waits; `None`: memory only. Only where the queue is enabled.
@@ -614,7 +612,6 @@ impl Default for QueueSettings {
             num_consumers: 10,
             queue_size: 1000,
             sizer: Sizer::Requests,
-            block_on_overflow: false,
             wait_for_result: false,
             storage: None,
         }

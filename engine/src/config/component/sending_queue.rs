@@ -33,7 +33,9 @@ pub(crate) fn queue(exporter: &Section<'_>) -> QueueSettings {
     if enabled {
         check_size(&section, queue_size, sizer);
     }
-    let block_on_overflow = section.boolean("block_on_overflow", false);
+    let instead =
+        "remove it: what is in front waits for room, and at last the receiver refuses with a hint to come back";
+    section.no_effect("block_on_overflow", Idle::Bool(false), instead);
     let storage = storage(&section, enabled);
     let wait_for_result = wait_for_result(&section, enabled, storage.is_some());
     section.no_effect("batch", Idle::Zero, "put a `batch` processor at the end of the pipeline");
@@ -42,7 +44,6 @@ pub(crate) fn queue(exporter: &Section<'_>) -> QueueSettings {
         num_consumers,
         queue_size,
         sizer: if enabled { sizer } else { Sizer::Requests },
-        block_on_overflow,
         wait_for_result,
         storage,
     }
