@@ -134,7 +134,7 @@ mod tests {
     fn last_names_get_the_module_of_their_file() {
         for (name, file, expected) in [
             ("poll", "engine/src/shard/run.rs", "engine::shard::run::poll"),
-            ("poll", "/work/engine/src/transport/mod.rs", "engine::transport::poll"),
+            ("poll", "/home/one/tracegate/engine/src/transport/mod.rs", "engine::transport::poll"),
             (
                 "new<u8, bool>",
                 "/root/.cargo/registry/src/index-1/h2-0.4.20/src/proto/go_away.rs",
