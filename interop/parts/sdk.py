@@ -21,7 +21,7 @@ from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode,
 
 from parts.outcome import require
 
-# Full attribute lists and repeated shutdowns are on purpose here; what fails to arrive is found by the scenarios.
+# Full attribute lists are on purpose here; what fails to arrive is found by the scenarios.
 logging.getLogger("opentelemetry").setLevel(logging.ERROR)
 
 MILLISECOND = 1_000_000
@@ -31,39 +31,45 @@ LARGE_SPANS = 2800
 
 
 def grpc_exporter(endpoint, compression="none", credentials=None):
-    """The SDK's gRPC exporter; `compression` is none or gzip, `credentials` C-core's where TLS is spoken."""
+    """Makes the SDK's gRPC exporter when called; `compression` is none or gzip, `credentials` C-core's where TLS is spoken."""
     kinds = {"none": GrpcCompression.NoCompression, "gzip": GrpcCompression.Gzip}
     scheme, plain = ("https", False) if credentials else ("http", True)
-    return GrpcExporter(endpoint=f"{scheme}://{endpoint}", insecure=plain, credentials=credentials,
-                        compression=kinds[compression], timeout=20)
+    return lambda: GrpcExporter(endpoint=f"{scheme}://{endpoint}", insecure=plain, credentials=credentials,
+                                compression=kinds[compression], timeout=20)
 
 
 def http_exporter(base_url, compression="none", authority=None, certificate=None, key=None):
-    """The SDK's HTTP/protobuf exporter; `compression` is none or gzip, the rest are files where TLS is spoken."""
+    """Makes the SDK's HTTP/protobuf exporter when called; `compression` is none or gzip, the rest are files where TLS is
+    spoken."""
     kinds = {"none": HttpCompression.NoCompression, "gzip": HttpCompression.Gzip}
-    session = requests.Session()
-    # Else a REQUESTS_CA_BUNDLE of this machine would win over the file.
-    session.trust_env = False
-    return HttpExporter(endpoint=f"{base_url}/v1/traces", compression=kinds[compression], timeout=20, session=session,
-                        certificate_file=authority, client_certificate_file=certificate, client_key_file=key)
+
+    def make():
+        session = requests.Session()
+        # Else a REQUESTS_CA_BUNDLE of this machine would win over the file.
+        session.trust_env = False
+        return HttpExporter(endpoint=f"{base_url}/v1/traces", compression=kinds[compression], timeout=20, session=session,
+                            certificate_file=authority, client_certificate_file=certificate, client_key_file=key)
+
+    return make
 
 
 @contextmanager
-def tracers(*exporters, batch=7):
+def tracers(*makers, batch=7):
     """One tracer per service, each with a resource of its own; on leaving, all spans have been sent.
 
+    Every service has exporters of its own, as processes have: an exporter that is told UNAVAILABLE closes its channel and
+    opens another, and what a second thread was sending over the first would be lost inside the SDK.
     At most `batch` spans a request; by default several requests per trace, as in production.
     """
-    providers = [_provider(service, exporters, batch) for service in SERVICES]
+    providers = [_provider(service, makers, batch) for service in SERVICES]
     yield [_tracer(provider, service) for provider, service in zip(providers, SERVICES)]
     for provider in providers:
         require(provider.force_flush(30_000), "the SDK did not send everything within 30 s")
-    # Providers share their exporters, and the first shutdown ends an exporter for all.
     for provider in providers:
         provider.shutdown()
 
 
-def _provider(service, exporters, batch):
+def _provider(service, makers, batch):
     attributes = {
         "service.name": service,
         "service.version": "1.2.3",
@@ -76,10 +82,10 @@ def _provider(service, exporters, batch):
     limits = SpanLimits(max_events=4, max_links=4, max_span_attributes=32)
     resource = Resource(attributes, schema_url="https://opentelemetry.io/schemas/1.27.0")
     provider = TracerProvider(resource=resource, span_limits=limits)
-    for exporter in exporters:
+    for make in makers:
         # What fills a large batch must not be sent before it is full.
         delay = 100 if batch < 100 else 60_000
-        provider.add_span_processor(BatchSpanProcessor(exporter, schedule_delay_millis=delay, max_export_batch_size=batch,
+        provider.add_span_processor(BatchSpanProcessor(make(), schedule_delay_millis=delay, max_export_batch_size=batch,
                                                        max_queue_size=max(2048, batch)))
     return provider
 

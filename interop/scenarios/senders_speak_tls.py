@@ -37,8 +37,8 @@ def it_takes_spans_of_the_node_sdk_over_mutual_tls():
 def it_refuses_an_sdk_without_a_certificate_and_says_why():
     """The spans stay with the SDK; the gateway's log names the reason, once."""
     with Authority() as authority, GrpcSink() as sink, gateway_with(authority, True, sink) as gateway:
-        exporter = sdk.grpc_exporter(f"localhost:{gateway.grpc_port}", credentials=authority.grpc_client(mutual=False))
-        with sdk.tracers(exporter) as tracers:
+        exporter = sdk.grpc_exporter(f"localhost:{gateway.grpc_port}", credentials=authority.grpc_client(mutual=False))()
+        with sdk.tracers(lambda: exporter) as tracers:
             sdk.shop_trace(tracers, "ordinary")
             gateway.wait_for_metric(FAILED, 2, receiver="otlp", transport="grpc", reason="no_certificate")
             exporter.shutdown()
