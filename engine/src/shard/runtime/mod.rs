@@ -7,6 +7,7 @@
 mod epoll;
 mod stream;
 pub mod tasks;
+mod timers;
 mod uring;
 
 pub use stream::{Socket, Stream};

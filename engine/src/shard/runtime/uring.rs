@@ -3,6 +3,7 @@
 //! Each executor wants locked memory for its rings; where the limit is low its creation fails, so a start-up asks
 //! [`probe`] before it promises io_uring to anybody.
 
+use super::timers;
 use std::future::Future;
 use std::time::Duration;
 
@@ -35,7 +36,12 @@ pub(super) fn probe() -> Result<(), String> {
 }
 
 pub(super) fn run<T: 'static>(future: impl Future<Output = T> + 'static) -> Result<T, String> {
-    Ok(executor()?.run(future))
+    let result = executor()?.run(async {
+        glommio::spawn_local(timers::watch(glommio::timer::Timer::new)).detach();
+        future.await
+    });
+    timers::forget();
+    Ok(result)
 }
 
 pub(super) fn spawn(future: impl Future<Output = ()> + 'static) {
@@ -43,7 +49,7 @@ pub(super) fn spawn(future: impl Future<Output = ()> + 'static) {
 }
 
 pub(super) async fn sleep(duration: Duration) {
-    glommio::timer::sleep(duration).await;
+    timers::sleep(duration).await;
 }
 
 pub(super) fn busy() -> Duration {
