@@ -61,9 +61,12 @@ pub(super) fn is_plain_key_value(body: &[u8]) -> bool {
     let [0x12, value_length, value @ ..] = value_field else {
         return false;
     };
-    if value.len() != usize::from(*value_length) {
-        return false;
-    }
+    value.len() == usize::from(*value_length) && is_plain_value(value)
+}
+
+/// Whether `value`, shorter than 128 bytes, is an AnyValue as described at [`is_plain_key_value`].
+#[inline(always)]
+fn is_plain_value(value: &[u8]) -> bool {
     match value {
         [0x0a, length, text @ ..] => text.len() == usize::from(*length),
         [0x10, number] => *number < 0x80,
@@ -71,6 +74,32 @@ pub(super) fn is_plain_key_value(body: &[u8]) -> bool {
         [0x21, double @ ..] => double.len() == 8,
         [] => true,
         _ => false,
+    }
+}
+
+/// Steps over an AnyValue whose length and body begin `field`, if it is plain: as in an attribute, or a text of up to
+/// 16 KiB, as bodies of log records are. `None`: it may have another shape.
+#[inline(always)]
+pub(super) fn take_plain_body(field: &[u8]) -> Option<&[u8]> {
+    if let Some((value, rest)) = split_short(field) {
+        return is_plain_value(value).then_some(rest);
+    }
+    let (value, rest) = split_long(field)?;
+    let [0x0a, text @ ..] = value else {
+        return None;
+    };
+    let (_, behind) = split_short(text).or_else(|| split_long(text))?;
+    behind.is_empty().then_some(rest)
+}
+
+/// The body and the rest of a length-delimited field whose length takes two bytes.
+#[inline(always)]
+fn split_long(field: &[u8]) -> Option<(&[u8], &[u8])> {
+    match field {
+        [low @ 0x80..=0xff, high @ 0..0x80, after @ ..] => {
+            after.split_at_checked(usize::from(*low & 0x7f) | usize::from(*high) << 7)
+        }
+        _ => None,
     }
 }
 
@@ -93,7 +122,7 @@ pub(super) fn check_attribute(reader: &mut Reader<'_>, tag: Tag) -> Result<(), M
 }
 
 /// As [`check_attribute`], and steps over those that follow it as long as they are plain.
-fn check_attributes(reader: &mut Reader<'_>, tag: Tag) -> Result<(), Malformed> {
+pub(super) fn check_attributes(reader: &mut Reader<'_>, tag: Tag) -> Result<(), Malformed> {
     debug_assert!(tag.number < 16, "its tag is one byte");
     check_attribute(reader, tag)?;
     reader.continue_with(take_plain_attributes(reader.rest(), (tag.number << 3 | 2) as u8));
@@ -274,10 +303,17 @@ mod tests {
     }
 
     #[test]
-    fn short_texts_and_numbers_of_every_size_but_negative_ones_are_plain() {
+    fn texts_and_numbers_of_usual_sizes_are_plain() {
         assert!((0..110).all(|length| is_plain_key_value(&key_value(9, &text(length)))));
         assert!((0..63).all(|bit| is_plain_key_value(&key_value(9, &number(1 << bit)))));
         assert!(!is_plain_key_value(&key_value(9, &number(u64::MAX))));
+        let is_plain_body = |length| {
+            let mut field = Vec::new();
+            write_length_field(&mut field, 5, &text(length));
+            take_plain_body(&field[1..]).is_some_and(<[u8]>::is_empty)
+        };
+        assert!([0, 125, 126, 127, 128, 300, 16_380].into_iter().all(is_plain_body));
+        assert!(!is_plain_body(16_384));
     }
 
     proptest! {
@@ -296,6 +332,29 @@ mod tests {
             }
             if is_plain_key_value(&body) {
                 prop_assert_eq!(check_key_value(Reader::new("attribute", &body), 0), Ok(()));
+            }
+        }
+
+        /// The same for bodies of log records, with what follows them.
+        #[test]
+        fn a_body_that_looks_plain_is_well_formed(
+            value in prop_oneof![(0..140usize).prop_map(text), (16_300..16_500usize).prop_map(text), any::<u64>().prop_map(number)],
+            changes in prop::collection::vec((0..20usize, prop_oneof![any::<u8>(), 0..20u8]), 0..3),
+        ) {
+            let mut field = Vec::new();
+            write_length_field(&mut field, 5, &value);
+            field.extend_from_slice(b"behind");
+            for (at, byte) in changes {
+                if let Some(place) = field.get_mut(at + 1) {
+                    *place = byte;
+                }
+            }
+            if let Some(rest) = take_plain_body(&field[1..]) {
+                let mut reader = Reader::new("record", &field);
+                let tag = reader.tag().unwrap().unwrap();
+                let range = reader.length_field(tag, "body").unwrap();
+                prop_assert_eq!(reader.rest(), rest);
+                prop_assert_eq!(check_any_value(reader.nested("body", range), 0), Ok(()));
             }
         }
     }
