@@ -40,6 +40,9 @@ pub(crate) enum Action {
     Instructions(InstructionsArguments),
     /// A backend that misbehaves, a gateway that is stopped and killed: the books balance, what was promised is kept.
     Faults(FaultsArguments),
+    /// What spans cost the application that makes them, with the SDK of Rust: nanoseconds, bytes and allocations of a span,
+    /// a span with attributes, and a batch exported to a gateway. Needs a harness built with `--features sdk`.
+    Sdk(SdkArguments),
     /// What the harness itself can offer: closed loop into a target of its own that acks and discards.
     Offer(RunArguments),
 }
@@ -197,6 +200,21 @@ pub(crate) struct FaultsArguments {
     #[arg(long, default_value_t = 1)]
     pub(crate) seed: u64,
     /// Writes what came of each scenario.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+}
+
+/// Settings of `sdk`.
+#[derive(Args, Clone, Debug)]
+#[cfg_attr(not(feature = "sdk"), allow(dead_code, reason = "read only with the SDK"))]
+pub(crate) struct SdkArguments {
+    /// A gateway binary instead of the release build of this workspace.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) gateway: Option<PathBuf>,
+    /// The gateway's runtime.
+    #[arg(long, default_value = "auto", value_enum)]
+    pub(crate) runtime: Runtime,
+    /// Writes the figures.
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
 }

@@ -26,8 +26,14 @@ use std::process::ExitCode;
 use clap::Parser;
 
 /// Large requests come and go; the system's allocator would return their pages each time.
+#[cfg(not(feature = "sdk"))]
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Counts what the system's gives: `sdk` shows it.
+#[cfg(feature = "sdk")]
+#[global_allocator]
+static ALLOCATOR: &stats_alloc::StatsAlloc<std::alloc::System> = &stats_alloc::INSTRUMENTED_SYSTEM;
 
 fn main() -> ExitCode {
     let arguments = cli::Arguments::parse();

@@ -12,6 +12,7 @@ mod plan;
 mod rate;
 mod run;
 mod saturate;
+mod sdk;
 mod window;
 
 use std::io;
@@ -40,6 +41,7 @@ pub(crate) fn run(arguments: &Arguments) -> io::Result<ExitCode> {
         Some(Action::Offer(run)) => offer::run(run),
         Some(Action::Compare(compare)) => compare::run(compare),
         Some(Action::Faults(faults)) => faults::run(faults),
+        Some(Action::Sdk(sdk)) => sdk::run(sdk),
         Some(Action::Instructions(instructions)) => instructions::run(instructions),
     }
 }

@@ -10,6 +10,7 @@
 //!           analyze TRACE_ID|FILE                       where the time of a trace went
 //!           capacity                                    cores, memory and storage for a load
 //!           explain TRACE_ID                            ask it what each policy said of a trace, kept or dropped
+//!           demo                                        a gateway with load and backend, to look at and to break
 //!           doctor [--url URL]                          what is wrong on this machine, or in a running gateway
 //! ```
 
@@ -17,6 +18,7 @@ pub mod analyze;
 pub mod banner;
 pub mod capacity;
 pub mod components;
+pub mod demo;
 pub mod doctor;
 pub mod explain;
 mod logs_on_disk;
@@ -84,6 +86,8 @@ pub enum Command {
     Capacity(capacity::Arguments),
     /// Shows what each policy of a running gateway said of a trace, kept or dropped.
     Explain(explain::Arguments),
+    /// Shows a gateway at work, with a load and a backend of its own, that keys can fail, double and kill.
+    Demo(demo::Arguments),
     /// Looks for what is wrong on this machine for this configuration, or where a running gateway loses spans.
     Doctor(doctor::Arguments),
 }
@@ -160,6 +164,10 @@ pub fn main() -> ExitCode {
         Some(Command::Analyze(arguments)) => analyze::run(&arguments).tell(),
         Some(Command::Capacity(arguments)) => capacity::run(&arguments).tell(),
         Some(Command::Explain(arguments)) => explain::run(&arguments),
+        Some(Command::Demo(arguments)) => match arguments.gateway_of {
+            Some(parent) => demo::run_gateway(parent, sources, machine),
+            None => demo::run(&sources, &arguments),
+        },
         Some(Command::Doctor(arguments)) => doctor::run(&sources, &arguments, &config::look_up, &machine, color).tell(),
     }
 }

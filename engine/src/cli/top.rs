@@ -12,7 +12,7 @@ use std::collections::VecDeque;
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Read, Write as _};
 use std::process::ExitCode;
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::time::Duration;
 
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
@@ -32,7 +32,8 @@ pub struct Arguments {
     pub once: bool,
 }
 
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Between two looks.
+pub(super) const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Looks that are remembered: rates are over five seconds, so that a number can be read before it changes.
 const LOOKS_MAX: usize = 6;
 /// Characters of a bar.
@@ -53,7 +54,8 @@ pub fn run(arguments: &Arguments) -> ExitCode {
     }
 }
 
-fn look(url: &str) -> Result<Overview, String> {
+/// Asks a gateway once.
+pub(super) fn look(url: &str) -> Result<Overview, String> {
     ask(url, "/overview")
 }
 
@@ -74,28 +76,37 @@ fn watch(url: &str) -> Result<(), String> {
     // The first look comes before the screen is taken, so that an error stays readable.
     let mut looks = VecDeque::from([look(url)?]);
     let terminal = Terminal::enter().map_err(|error| format!("the terminal cannot be used: {error}"))?;
-    let keys = keys();
+    let (sender, keys) = mpsc::channel();
+    read_keys(sender);
     loop {
         let (before, now) = (&looks[0], &looks[looks.len() - 1]);
-        let drawn = terminal.show(&screen(before, now));
+        let drawn = terminal.show(&screen(before, now), "q ends; more at the admin page");
         if drawn.is_err() || wants_to_leave(&keys) {
             return Ok(());
         }
-        let next = look(url)?;
-        if next.gateway.uptime_ms < looks[looks.len() - 1].gateway.uptime_ms {
-            // Another process answers now; its counts have nothing to do with the old ones.
-            looks.clear();
-        }
-        looks.push_back(next);
-        if looks.len() > LOOKS_MAX {
-            looks.pop_front();
-        }
+        remember(&mut looks, look(url)?);
     }
 }
 
-/// Bytes typed, read by a thread of their own: it ends with the process.
-fn keys() -> Receiver<u8> {
-    let (sender, receiver) = mpsc::channel();
+/// Adds a look to the last few of the same process.
+pub(super) fn remember(looks: &mut VecDeque<Overview>, next: Overview) {
+    if looks.back().is_some_and(|last| next.gateway.uptime_ms < last.gateway.uptime_ms) {
+        // Another process answers now; its counts have nothing to do with the old ones.
+        looks.clear();
+    }
+    looks.push_back(next);
+    if looks.len() > LOOKS_MAX {
+        looks.pop_front();
+    }
+}
+
+/// What a terminal sends for its end, and we for the end of any other input.
+pub(super) const CONTROL_D: u8 = 4;
+/// What a terminal in our mode sends instead of a signal.
+pub(super) const CONTROL_C: u8 = 3;
+
+/// Bytes typed, read by a thread of their own: it ends with the process, or after [`CONTROL_D`] with the input.
+pub(super) fn read_keys(sender: Sender<u8>) {
     std::thread::spawn(move || {
         let mut input = io::stdin().lock();
         let mut typed = [0; 16];
@@ -105,14 +116,13 @@ fn keys() -> Receiver<u8> {
                 return;
             }
         }
+        // Whoever took them is gone: then so is the reason to read.
+        let _ = sender.send(CONTROL_D);
     });
-    receiver
 }
 
 /// Waits for the time of the next look; true if somebody asked to end.
 fn wants_to_leave(keys: &Receiver<u8>) -> bool {
-    const CONTROL_C: u8 = 3;
-    const CONTROL_D: u8 = 4;
     match keys.recv_timeout(LOOK_EVERY) {
         Ok(key) => matches!(key, b'q' | b'Q' | CONTROL_C | CONTROL_D),
         Err(RecvTimeoutError::Timeout) => false,
@@ -121,12 +131,12 @@ fn wants_to_leave(keys: &Receiver<u8>) -> bool {
 }
 
 /// A terminal whose keys come one by one; given back as it was when dropped.
-struct Terminal {
+pub(super) struct Terminal {
     before: Termios,
 }
 
 impl Terminal {
-    fn enter() -> io::Result<Terminal> {
+    pub(super) fn enter() -> io::Result<Terminal> {
         let before = tcgetattr(io::stdin())?;
         let mut modes = before.clone();
         modes.local_modes -= LocalModes::ICANON | LocalModes::ECHO | LocalModes::ISIG;
@@ -143,7 +153,8 @@ impl Terminal {
         output.flush()
     }
 
-    fn show(&self, lines: &[Line]) -> io::Result<()> {
+    /// Draws the lines that fit, and under them one that says which keys there are.
+    pub(super) fn show(&self, lines: &[Line], keys: &str) -> io::Result<()> {
         let size = tcgetwinsize(io::stdout())?;
         let (rows, columns) = (usize::from(size.ws_row).max(2), usize::from(size.ws_col).max(20));
         let mut text = "\x1b[H".to_owned();
@@ -156,7 +167,7 @@ impl Terminal {
             };
             write!(text, "{begin}{cut}{end}\x1b[K\r\n").expect("writing to a string cannot fail");
         }
-        text.push_str("\x1b[2mq ends; more at the admin page\x1b[0m\x1b[K\x1b[J");
+        write!(text, "\x1b[2m{keys}\x1b[0m\x1b[K\x1b[J").expect("writing to a string cannot fail");
         self.write(&text)
     }
 }
@@ -171,7 +182,7 @@ impl Drop for Terminal {
 
 /// How a line looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Tone {
+pub(super) enum Tone {
     Plain,
     Head,
     Bad,
@@ -179,13 +190,13 @@ enum Tone {
 
 /// A line without control characters, whatever the answer held.
 #[derive(Clone, Debug)]
-struct Line {
-    text: String,
+pub(super) struct Line {
+    pub(super) text: String,
     tone: Tone,
 }
 
 impl Line {
-    fn new(tone: Tone, text: &str) -> Line {
+    pub(super) fn new(tone: Tone, text: &str) -> Line {
         let text = text.chars().map(|character| if character.is_control() { '?' } else { character }).collect();
         Line { text, tone }
     }
@@ -198,7 +209,8 @@ struct Looks<'a> {
     now: &'a Overview,
 }
 
-fn screen(before: &Overview, now: &Overview) -> Vec<Line> {
+/// What two looks say, line by line.
+pub(super) fn screen(before: &Overview, now: &Overview) -> Vec<Line> {
     let looks = Looks { before, now };
     let mut lines = looks.head();
     let views: [(&str, Vec<Line>); 7] = [
