@@ -556,7 +556,7 @@ struct Replacement<'v> {
     text: Text<'v>,
     function: Option<&'static Function>,
     format: Option<Text<'v>>,
-    now_unix_ns: i64,
+    environment: &'v Environment,
 }
 
 impl<'v> Replacement<'v> {
@@ -573,7 +573,7 @@ impl<'v> Replacement<'v> {
             return Err(Fault::invalid("the replacement format must hold %s once and no other verb"));
         }
         let text = editor.text(index, item, environment)?;
-        Ok(Self { text, function: editor.function, format, now_unix_ns: environment.now_unix_ns })
+        Ok(Self { text, function: editor.function, format, environment })
     }
 
     /// The replacement for a whole text.
@@ -610,7 +610,7 @@ impl<'v> Replacement<'v> {
         };
         let mut values: [Value<'_>; crate::program::ARGUMENTS_MAX] = Default::default();
         values[0] = function.parameters[0].kind.admit(Value::Text(Cow::Owned(text)))?;
-        let mut arguments = Arguments { values, prepared: &Prepared::Nothing, now_unix_ns: self.now_unix_ns };
+        let mut arguments = Arguments { values, prepared: &Prepared::Nothing, environment: self.environment };
         let text = match (function.run)(&mut arguments)? {
             Value::Text(text) => text.into_owned(),
             other => return Err(Fault::wrong("a function that gives a string", &other)),

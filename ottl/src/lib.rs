@@ -13,6 +13,7 @@
 
 mod action;
 mod attributes;
+mod chance;
 mod check;
 mod diagnostic;
 mod digest;
@@ -29,6 +30,7 @@ mod path;
 mod pattern;
 mod program;
 mod redaction;
+mod sender;
 mod syntax;
 mod time;
 mod value;
@@ -36,6 +38,7 @@ mod view;
 
 pub use action::{Action, Extraction, Keys, Source, Target, When, apply};
 pub use attributes::{AttributeList, Child, EditPart, Written, field, rewrite_children, rewrite_parts};
+pub use chance::Chance;
 pub use check::{
     NOT_SUPPORTED, Paths, check_condition, check_statement, check_syntax, infer_context, infer_group_context,
 };
@@ -51,5 +54,6 @@ pub use path::{Context, Field};
 pub use pattern::{PATTERN_BYTES_MAX, Pattern};
 pub use program::{Condition, Environment, Outcome, Statement};
 pub use redaction::{HmacKey, Mask, Redaction, Summary};
+pub use sender::{Ask, Sender};
 pub use value::{Entries, Text, Value};
 pub use view::{Edit, View};

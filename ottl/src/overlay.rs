@@ -508,6 +508,16 @@ impl<'a> Message<'a> {
         }
     }
 
+    /// Part number `index` as it is after earlier edits, also where parts were not indexed.
+    fn current_part(&self, index: u32) -> &[u8] {
+        if self.are_parts_indexed {
+            return self.part(index);
+        }
+        let (message, number) = self.parts_in();
+        let mut parts = Fields::of(message).filter(|field| field.tag.number == number);
+        parts.nth(index as usize).map_or(&[], |field| field.body)
+    }
+
     /// Gives part number `index`, which was asked for before, the bytes that `write` appends.
     fn set_part(&mut self, index: u32, write: impl FnOnce(&mut Vec<u8>)) {
         let start = self.arena.len() as u32;
@@ -1038,6 +1048,19 @@ impl View for WireItem<'_> {
     fn attribute(&self, level: Context, key: &[u8]) -> Option<Value<'_>> {
         self.message(level).attribute(key)
     }
+
+    fn first_point_attribute(&self, key: &[u8]) -> Option<Value<'_>> {
+        let layout = layout::points_of(self.item.data.number).filter(|_| self.item.layout.has_data)?;
+        (0..self.item.parts_count()).find_map(|index| attribute_in(self.item.current_part(index), layout.attributes, key))
+    }
+}
+
+/// The value of the first attribute called `key` of a message whose attributes are the field `number`.
+fn attribute_in<'m>(message: &'m [u8], number: u32, key: &[u8]) -> Option<Value<'m>> {
+    let fields = Fields::of(message)
+        .filter(|field| field.tag.number == number && field.tag.wire_type == WireType::Length);
+    let found = fields.map(|field| Attribute::read(field.body)).find(|attribute| attribute.key == key)?;
+    Some(read_any(found.value))
 }
 
 impl Edit for WireItem<'_> {

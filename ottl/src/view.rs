@@ -13,6 +13,11 @@ pub trait View {
 
     /// The value of the first attribute of `level` called `key`; an attribute without a value is [`Value::Nil`].
     fn attribute(&self, level: Context, key: &[u8]) -> Option<Value<'_>>;
+
+    /// Of a metric, the value of the attribute called `key` of the first data point that has one.
+    fn first_point_attribute(&self, _key: &[u8]) -> Option<Value<'_>> {
+        None
+    }
 }
 
 /// Changes the item. Where a key occurs more than once (OTLP forbids it), a change applies to each.

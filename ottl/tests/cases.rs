@@ -375,7 +375,16 @@ fn run(statement: &str, context: Context, kind: &str) -> String {
     item.begin_scope(&scope_bytes);
     item.begin_item(&item_bytes);
     item.begin_part(0);
-    let mut environment = Environment { now_unix_ns: 1_700_000_002_000_000_000, ..Environment::default() };
+    let mut environment = Environment {
+        now_unix_ns: 1_700_000_002_000_000_000,
+        chance: ottl::Chance::of([7; 32]),
+        sender: ottl::Sender {
+            metadata: vec![("x-tenant".to_owned(), vec![b"blue".to_vec(), b"green".to_vec()])],
+            auth: vec![("subject".to_owned(), "ann".to_owned())],
+            address: Some("10.0.0.7".to_owned()),
+        },
+        ..Environment::default()
+    };
     let outcome = checked.run(&mut item, &mut environment);
     item.finish_part();
     let mut out = match outcome {

@@ -16,6 +16,7 @@
 //! answer before, its items are counted as failed.
 
 use super::Turn;
+use super::context::{asked, environment, tell_sender};
 use crate::config::checked::{ErrorMode, StatementGroup, TransformSettings};
 use crate::pipeline::ack::Outcome as Answer;
 use crate::pipeline::batch::Batch;
@@ -25,7 +26,7 @@ use crate::telemetry::cells::Counter;
 use crate::telemetry::metrics::TransformSeries;
 use codecs::grpc::{Code, Status};
 use codecs::otlp::{LogItem, MetricItem, Signal, SpanItem, item_bytes};
-use ottl::{Condition, Context, Environment, Fault, Outcome, Statement, WireItem};
+use ottl::{Ask, Condition, Context, Environment, Fault, Outcome, Statement, WireItem};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// A statement's failures are logged at most this often.
@@ -37,6 +38,8 @@ pub struct Transform {
     id: String,
     passes: Vec<Vec<Group>>,
     environment: Environment,
+    /// What the statements ask of a batch's sender.
+    asks: Vec<Ask>,
     tallies: Vec<Tally>,
     /// Reused between batches.
     item: WireItem<'static>,
@@ -112,10 +115,17 @@ impl Transform {
         let tallies = names.map(tally).collect();
         let mut next = 0;
         let groups = settings.groups.iter().map(|group| Group::new(group, &mut next));
+        let passes = passes(groups);
+        let of_group = |group: &'_ Group| {
+            let conditions = group.conditions.iter().map(Condition::asks);
+            asked(conditions.chain(group.statements.iter().map(|(_, statement)| statement.asks())))
+        };
+        let asks: Vec<Vec<Ask>> = passes.iter().flatten().map(of_group).collect();
         Transform {
             id,
-            passes: passes(groups),
-            environment: Environment { keeps_unmasked: settings.keeps_unmasked, ..Environment::default() },
+            passes,
+            environment: Environment { keeps_unmasked: settings.keeps_unmasked, ..environment() },
+            asks: asked(asks.iter().map(Vec::as_slice)),
             tallies,
             item: WireItem::new(signal),
             order: Order::default(),
@@ -130,6 +140,7 @@ impl Transform {
     /// Edits the batch and passes it on.
     pub fn take(&mut self, turn: Turn<'_>, mut batch: Batch, out: &mut Vec<Batch>) {
         self.environment.now_unix_ns = turn.clock.unix_ns();
+        tell_sender(&mut self.environment.sender, &self.asks, batch.client.as_deref());
         let result = self.run(turn.buffers, &mut batch);
         self.show(turn);
         match result {
