@@ -12,6 +12,9 @@
 //!
 //! An item may hold *parts*, which have attributes of their own: events of a span, data points of a metric.
 
+mod aggregate;
+mod derive;
+
 use std::borrow::Cow;
 use std::ops::Range;
 
@@ -21,7 +24,9 @@ use codecs::wire::{WireType, write_length_field, write_length_prefix, write_tag,
 
 use crate::fault::Fault;
 use crate::layout::{self, DATA_POINTS, EVENTS, Kind, LINKS, Layout, Lies, METRIC_SETTINGS, STATUS, Shape, plain};
+use crate::metric::{Aggregation, Derivation};
 use crate::path::{Context, Field, level_of};
+pub use derive::{CREATED_BYTES_MAX, CREATED_MAX, CreatedMetric};
 use crate::value::{Entries, Value};
 use crate::view::{Edit, View};
 
@@ -88,6 +93,12 @@ struct Data<'a> {
     is_changed: bool,
 }
 
+impl Data<'_> {
+    fn into_owned<'b>(self) -> Data<'b> {
+        Data { number: self.number, body: Cow::Owned(self.body.into_owned()), is_changed: self.is_changed }
+    }
+}
+
 /// A part of an item.
 #[derive(Clone, Debug)]
 struct Part {
@@ -150,6 +161,7 @@ impl<'a> Message<'a> {
         self.is_changed_beside_attributes = false;
         self.data = match &bytes {
             Cow::Borrowed(bytes) if self.layout.has_data => data_of(bytes),
+            Cow::Owned(bytes) if self.layout.has_data => data_of(bytes).into_owned(),
             _ => Data::default(),
         };
         self.inner = match (self.layout.inner, &bytes) {
@@ -508,14 +520,19 @@ impl<'a> Message<'a> {
         }
     }
 
-    /// Part number `index` as it is after earlier edits, also where parts were not indexed.
-    fn current_part(&self, index: u32) -> &[u8] {
-        if self.are_parts_indexed {
-            return self.part(index);
-        }
+    /// All parts as they are after earlier edits, whether they were indexed or not.
+    fn current_parts(&self) -> impl Iterator<Item = &[u8]> {
         let (message, number) = self.parts_in();
-        let mut parts = Fields::of(message).filter(|field| field.tag.number == number);
-        parts.nth(index as usize).map_or(&[], |field| field.body)
+        let parts = Fields::of(message).filter(move |field| field.tag.number == number).enumerate();
+        parts.map(|(place, field)| match self.parts.get(place) {
+            Some(Part { changed: Some(range), .. }) => self.arena(range),
+            _ => field.body,
+        })
+    }
+
+    /// Whether a plain field is there, be it 0.
+    fn has(&self, field: Field) -> bool {
+        plain(self.layout.kind, field).is_some_and(|(number, _, lies)| self.last(number, lies).is_some())
     }
 
     /// Gives part number `index`, which was asked for before, the bytes that `write` appends.
@@ -920,6 +937,7 @@ pub struct WireItem<'a> {
     item: Message<'a>,
     part: Message<'a>,
     part_index: u32,
+    created: derive::Created,
 }
 
 impl Default for WireItem<'_> {
@@ -939,6 +957,7 @@ impl<'a> WireItem<'a> {
             item: Message::new(layout::of_items(signal)),
             part: Message::new(&layout::EVENT),
             part_index: 0,
+            created: derive::Created::default(),
         }
     }
 
@@ -955,6 +974,11 @@ impl<'a> WireItem<'a> {
     /// Starts over with a span, metric or log record.
     pub fn begin_item(&mut self, message: &'a [u8]) {
         self.item.begin(Cow::Borrowed(message));
+    }
+
+    /// As [`Self::begin_item`], with a message that the item keeps.
+    pub fn begin_owned_item(&mut self, message: Vec<u8>) {
+        self.item.begin(Cow::Owned(message));
     }
 
     /// Parts of the item: events of a span, data points of a metric, none of a log record.
@@ -1015,6 +1039,7 @@ impl<'a> WireItem<'a> {
             item: self.item.recycle(),
             part: self.part.recycle(),
             part_index: 0,
+            created: derive::Created::default(),
         }
     }
 
@@ -1051,7 +1076,7 @@ impl View for WireItem<'_> {
 
     fn first_point_attribute(&self, key: &[u8]) -> Option<Value<'_>> {
         let layout = layout::points_of(self.item.data.number).filter(|_| self.item.layout.has_data)?;
-        (0..self.item.parts_count()).find_map(|index| attribute_in(self.item.current_part(index), layout.attributes, key))
+        self.item.current_parts().find_map(|part| attribute_in(part, layout.attributes, key))
     }
 }
 
@@ -1093,6 +1118,14 @@ impl Edit for WireItem<'_> {
             self.finish_part();
         }
         Ok(())
+    }
+
+    fn derive(&mut self, derivation: &Derivation) -> Result<(), Fault> {
+        self.derived(derivation)
+    }
+
+    fn aggregate(&mut self, aggregation: &Aggregation) -> Result<(), Fault> {
+        self.item.merge_points(aggregation)
     }
 
     fn replace_attributes(&mut self, level: Context, entries: &Entries<'_>) {
