@@ -285,7 +285,8 @@ impl Checker {
         if !SENDER_PATHS.contains(&&*name) {
             return Err(unknown(at, "what is known of a sender", &name, SENDER_PATHS.iter().copied()));
         }
-        let (last, parents) = path.segments.split_last().map_or((None, &[][..]), |(last, parents)| (Some(last), parents));
+        let (last, parents) =
+            path.segments.split_last().map_or((None, &[][..]), |(last, parents)| (Some(last), parents));
         if let Some(key) = parents.iter().find_map(|segment| segment.keys.first()) {
             return Err(Diagnostic::expected(key.at.clone(), "`.`", "a key", "only the last part of a path has keys"));
         }
@@ -645,12 +646,8 @@ pub const NOT_SUPPORTED: &[&str] = &[
 ];
 
 /// What can be asked of a sender.
-const SENDER_PATHS: &[&str] = &[
-    "otelcol.client.addr",
-    "otelcol.client.auth.attributes",
-    "otelcol.client.metadata",
-    "otelcol.grpc.metadata",
-];
+const SENDER_PATHS: &[&str] =
+    &["otelcol.client.addr", "otelcol.client.auth.attributes", "otelcol.client.metadata", "otelcol.grpc.metadata"];
 
 fn is_of_sender(path: &syntax::Path) -> bool {
     path.segments.len() > 1 && path.segments[0].name == "otelcol" && path.segments[0].keys.is_empty()

@@ -112,11 +112,7 @@ pub(crate) const TABLE: &[Row] = &[
         ],
     ),
     of_metrics("convert_sum_to_gauge", Verb::ConvertSumToGauge, &[]),
-    of_points(
-        "convert_summary_count_val_to_sum",
-        Verb::ConvertSummaryCount,
-        &[TEMPORALITY, MONOTONIC, SUFFIX],
-    ),
+    of_points("convert_summary_count_val_to_sum", Verb::ConvertSummaryCount, &[TEMPORALITY, MONOTONIC, SUFFIX]),
     of_metrics(
         "convert_summary_quantile_val_to_gauge",
         Verb::ConvertSummaryQuantile,

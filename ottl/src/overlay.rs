@@ -26,9 +26,9 @@ use crate::fault::Fault;
 use crate::layout::{self, DATA_POINTS, EVENTS, Kind, LINKS, Layout, Lies, METRIC_SETTINGS, STATUS, Shape, plain};
 use crate::metric::{Aggregation, Derivation};
 use crate::path::{Context, Field, level_of};
-pub use derive::{CREATED_BYTES_MAX, CREATED_MAX, CreatedMetric};
 use crate::value::{Entries, Value};
 use crate::view::{Edit, View};
+pub use derive::{CREATED_BYTES_MAX, CREATED_MAX, CreatedMetric};
 
 /// An attribute: where it came, and where it is now.
 #[derive(Clone, Copy, Debug)]
@@ -1082,8 +1082,8 @@ impl View for WireItem<'_> {
 
 /// The value of the first attribute called `key` of a message whose attributes are the field `number`.
 fn attribute_in<'m>(message: &'m [u8], number: u32, key: &[u8]) -> Option<Value<'m>> {
-    let fields = Fields::of(message)
-        .filter(|field| field.tag.number == number && field.tag.wire_type == WireType::Length);
+    let fields =
+        Fields::of(message).filter(|field| field.tag.number == number && field.tag.wire_type == WireType::Length);
     let found = fields.map(|field| Attribute::read(field.body)).find(|attribute| attribute.key == key)?;
     Some(read_any(found.value))
 }

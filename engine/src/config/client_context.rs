@@ -10,7 +10,8 @@
 
 use super::authenticator::{AuthenticatorKind, HeaderSource, Wanted};
 use super::checked::{
-    ActionSettings, ComponentId, Config, ContextSource, FilterSettings, PipelineSettings, ProcessorKind, TransformSettings,
+    ActionSettings, ComponentId, Config, ContextSource, FilterSettings, PipelineSettings, ProcessorKind,
+    TransformSettings,
 };
 use super::conflicts;
 use super::diagnostic::Report;
@@ -191,7 +192,9 @@ impl Walk<'_> {
     fn statements(&mut self, id: &ComponentId, signal: Signal, settings: &TransformSettings) {
         for group in settings.groups.iter().filter(|group| group.signal == signal) {
             let statements = group.statements.iter();
-            for asks in statements.map(|statement| statements::asks_of_statement(&statement.text, group.context, group.paths)) {
+            for asks in
+                statements.map(|statement| statements::asks_of_statement(&statement.text, group.context, group.paths))
+            {
                 self.ask_all(id, &asks);
             }
             for text in &group.conditions {

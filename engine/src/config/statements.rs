@@ -50,6 +50,19 @@ pub(crate) fn asks_of_condition(text: &str, context: Context, paths: Paths) -> V
     ottl::check_condition(text, context, paths).map_or(Vec::new(), |condition| condition.asks().to_vec())
 }
 
+/// As [`condition`] without context prefixes, where items of several senders are put together.
+pub(crate) fn senderless_condition(field: &Field<'_>, context: Context) -> Option<String> {
+    let text = condition(field, context, Paths::Bare)?;
+    if asks_of_condition(&text, context, Paths::Bare).is_empty() {
+        return Some(text);
+    }
+    field.error(
+        "the condition asks who sent a span, and a trace has several senders",
+        "set an attribute from `otelcol.` in a `transform` before it, and ask for that",
+    );
+    None
+}
+
 /// Reports a mistake in the text of `field`.
 pub(crate) fn wrong<T>(field: &Field<'_>, text: &str, mistake: &ottl::Diagnostic) -> Option<T> {
     let help = match mistake.help.as_str() {

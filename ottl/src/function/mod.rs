@@ -144,10 +144,9 @@ impl Kind {
             (Self::BoolLike, value) => convert::to_bool(value),
             (Self::BytesLike, value) => convert::to_bytes(value),
             (Self::Text | Self::Pattern | Self::Glob, value @ Value::Text(_)) => Ok(value),
-            (
-                Self::Choice(_) | Self::TimeFormat | Self::TextLiteral | Self::LetterLiteral,
-                value @ Value::Text(_),
-            ) => Ok(value),
+            (Self::Choice(_) | Self::TimeFormat | Self::TextLiteral | Self::LetterLiteral, value @ Value::Text(_)) => {
+                Ok(value)
+            }
             (Self::Int, value @ Value::Int(_)) => Ok(value),
             (Self::CountLiteral, Value::Int(value)) if value >= 0 => Ok(Value::Int(value)),
             (Self::BoolLiteral, value @ Value::Bool(_)) => Ok(value),
@@ -301,5 +300,9 @@ pub(crate) fn find(name: &str) -> Option<&'static Function> {
 
 /// Names of all converters.
 pub fn converter_names() -> impl Iterator<Item = &'static str> {
-    tables().into_iter().flatten().map(|function| function.name).chain(["HasAttrKeyOnDatapoint", "HasAttrOnDatapoint", "IsRootSpan"])
+    tables().into_iter().flatten().map(|function| function.name).chain([
+        "HasAttrKeyOnDatapoint",
+        "HasAttrOnDatapoint",
+        "IsRootSpan",
+    ])
 }

@@ -54,7 +54,8 @@ fn community_id<'v>(arguments: &mut Arguments<'v>) -> Result<Value<'v>, Fault> {
 
 /// Address and port at `index` and behind it.
 fn endpoint(arguments: &mut Arguments<'_>, index: usize) -> Result<(Vec<u8>, u16), Fault> {
-    let address: IpAddr = arguments.letters(index).parse().map_err(|_| Fault::invalid("the string is no IP address"))?;
+    let address: IpAddr =
+        arguments.letters(index).parse().map_err(|_| Fault::invalid("the string is no IP address"))?;
     let bytes = match address.to_canonical() {
         IpAddr::V4(address) => address.octets().to_vec(),
         IpAddr::V6(address) => address.octets().to_vec(),

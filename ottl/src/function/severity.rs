@@ -52,14 +52,20 @@ impl Criteria {
         let mut criteria = Criteria::default();
         for item in items {
             let Value::Map(item) = item else {
-                return Err(format!("expected a map with `equals` or `range` for \"{name}\", found {}", item.type_name()));
+                return Err(format!(
+                    "expected a map with `equals` or `range` for \"{name}\", found {}",
+                    item.type_name()
+                ));
             };
             match entry(item, b"equals") {
                 None => {}
                 Some(Value::List(texts)) => {
                     for text in texts {
                         let Value::Text(text) = text else {
-                            return Err(format!("expected strings in `equals` of \"{name}\", found {}", text.type_name()));
+                            return Err(format!(
+                                "expected strings in `equals` of \"{name}\", found {}",
+                                text.type_name()
+                            ));
                         };
                         criteria.texts.push(text.to_vec());
                     }

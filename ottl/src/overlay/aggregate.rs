@@ -80,7 +80,8 @@ impl Message<'_> {
             Relabel::Keep => {}
             Relabel::Only(keys) => self.retain(&mut |key| keys.iter().any(|kept| kept == key)),
             Relabel::Replace { key, values, value } => {
-                let is_one = matches!(self.attribute(key), Some(Value::Text(found)) if values.iter().any(|one| **one == *found));
+                let is_one =
+                    matches!(self.attribute(key), Some(Value::Text(found)) if values.iter().any(|one| **one == *found));
                 if is_one {
                     self.set_attribute(key, &Value::Text(Cow::Borrowed(value)));
                 }
@@ -103,7 +104,12 @@ impl Message<'_> {
             fields.push(START);
         }
         if self.layout.kind != Kind::Number {
-            fields.extend([Field::Flags(Context::DataPoint), Field::ExplicitBounds, Field::Scale, Field::ZeroThreshold]);
+            fields.extend([
+                Field::Flags(Context::DataPoint),
+                Field::ExplicitBounds,
+                Field::Scale,
+                Field::ZeroThreshold,
+            ]);
             for field in [Field::Min, Field::Max] {
                 out.push(u8::from(self.has(field)));
             }
@@ -123,7 +129,11 @@ impl Message<'_> {
     fn number(&self) -> Option<Number> {
         let (double, int) = layout::number_fields(self.layout.kind)?;
         let last = Fields::of(self.body()).filter(|field| [double, int].contains(&field.tag.number)).last()?;
-        Some(if last.tag.number == int { Number::Int(last.number as i64) } else { Number::Double(f64::from_bits(last.number)) })
+        Some(if last.tag.number == int {
+            Number::Int(last.number as i64)
+        } else {
+            Number::Double(f64::from_bits(last.number))
+        })
     }
 
     fn count_of(&self, field: Field) -> u64 {
@@ -216,8 +226,7 @@ fn add_histograms(first: &mut Message<'_>, others: &[Message<'_>]) -> Result<(),
         first.write_field(field, &Value::Int(total as i64));
     }
     type Fold = fn(f64, f64) -> f64;
-    let folds: [(Field, Fold); 3] =
-        [(Field::Sum, |a, b| a + b), (Field::Min, f64::min), (Field::Max, f64::max)];
+    let folds: [(Field, Fold); 3] = [(Field::Sum, |a, b| a + b), (Field::Min, f64::min), (Field::Max, f64::max)];
     for (field, fold) in folds {
         let values = std::iter::once(&*first).chain(others).filter_map(|point| point.double_of(field));
         if let Some(value) = values.reduce(fold) {
