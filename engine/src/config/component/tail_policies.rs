@@ -5,7 +5,7 @@
 
 use sampling::settings::{AttributeTest, CompositePart, Goal, Number, Pattern, Rule};
 
-use ottl::{Context, Paths};
+use ottl::Context;
 
 use crate::config::checked::ErrorMode;
 use crate::config::diagnostic::{nearest, shown};
