@@ -57,22 +57,8 @@ impl Criteria {
                     item.type_name()
                 ));
             };
-            match entry(item, b"equals") {
-                None => {}
-                Some(Value::List(texts)) => {
-                    for text in texts {
-                        let Value::Text(text) = text else {
-                            return Err(format!(
-                                "expected strings in `equals` of \"{name}\", found {}",
-                                text.type_name()
-                            ));
-                        };
-                        criteria.texts.push(text.to_vec());
-                    }
-                }
-                Some(other) => {
-                    return Err(format!("expected a list as `equals` of \"{name}\", found {}", other.type_name()));
-                }
+            if let Some(texts) = entry(item, b"equals") {
+                criteria.texts.extend(texts_of(name, texts)?);
             }
             if let Some(range) = entry(item, b"range") {
                 criteria.ranges.push(range_of(range).ok_or_else(|| {
@@ -82,6 +68,17 @@ impl Criteria {
         }
         Ok(criteria)
     }
+}
+
+fn texts_of(name: &str, equals: &Value<'_>) -> Result<Vec<Vec<u8>>, String> {
+    let Value::List(texts) = equals else {
+        return Err(format!("expected a list as `equals` of \"{name}\", found {}", equals.type_name()));
+    };
+    let text = |item: &Value<'_>| match item {
+        Value::Text(text) => Ok(text.to_vec()),
+        other => Err(format!("expected strings in `equals` of \"{name}\", found {}", other.type_name())),
+    };
+    texts.iter().map(text).collect()
 }
 
 fn range_of(range: &Value<'_>) -> Option<(i64, i64)> {

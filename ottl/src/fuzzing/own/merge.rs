@@ -128,68 +128,10 @@ impl Own {
                 numbers(&mut data.data_points, relabel, *reduction, data.aggregation_temporality == 1);
             }
             Some(Data::Histogram(data)) => {
-                let is_delta = data.aggregation_temporality == 1;
-                let mut out: Vec<proto::HistogramDataPoint> = Vec::new();
-                for mut point in std::mem::take(&mut data.data_points) {
-                    relabeled(&mut point.attributes, relabel);
-                    let same = out.iter_mut().find(|it| {
-                        same_attributes(&it.attributes, &point.attributes)
-                            && it.time_unix_nano == point.time_unix_nano
-                            && (!is_delta || it.start_time_unix_nano == point.start_time_unix_nano)
-                            && it.explicit_bounds == point.explicit_bounds
-                            && it.bucket_counts.len() == point.bucket_counts.len()
-                            && (it.min.is_some(), it.max.is_some()) == (point.min.is_some(), point.max.is_some())
-                            && it.flags == point.flags
-                    });
-                    let Some(sum) = same else {
-                        out.push(point);
-                        continue;
-                    };
-                    if point.count == 0 {
-                        continue;
-                    }
-                    sum.count += point.count;
-                    sum.sum = added(sum.sum, point.sum);
-                    sum.min = sum.min.zip(point.min).map(|(a, b)| a.min(b));
-                    sum.max = sum.max.zip(point.max).map(|(a, b)| a.max(b));
-                    sum.bucket_counts.iter_mut().zip(point.bucket_counts).for_each(|(a, b)| *a += b);
-                    sum.exemplars.extend(point.exemplars);
-                    sum.start_time_unix_nano = sum.start_time_unix_nano.min(point.start_time_unix_nano);
-                }
-                data.data_points = out;
+                histograms(&mut data.data_points, relabel, data.aggregation_temporality == 1);
             }
             Some(Data::ExponentialHistogram(data)) => {
-                let is_delta = data.aggregation_temporality == 1;
-                let mut out: Vec<proto::ExponentialHistogramDataPoint> = Vec::new();
-                for mut point in std::mem::take(&mut data.data_points) {
-                    relabeled(&mut point.attributes, relabel);
-                    let same = out.iter_mut().find(|it| {
-                        same_attributes(&it.attributes, &point.attributes)
-                            && it.time_unix_nano == point.time_unix_nano
-                            && (!is_delta || it.start_time_unix_nano == point.start_time_unix_nano)
-                            && it.scale == point.scale
-                            && it.zero_threshold.to_bits() == point.zero_threshold.to_bits()
-                            && (it.min.is_some(), it.max.is_some()) == (point.min.is_some(), point.max.is_some())
-                            && it.flags == point.flags
-                    });
-                    let Some(sum) = same else {
-                        out.push(point);
-                        continue;
-                    };
-                    if point.count == 0 {
-                        continue;
-                    }
-                    sum.count += point.count;
-                    sum.zero_count += point.zero_count;
-                    sum.sum = added(sum.sum, point.sum);
-                    sum.min = sum.min.zip(point.min).map(|(a, b)| a.min(b));
-                    sum.max = sum.max.zip(point.max).map(|(a, b)| a.max(b));
-                    sum.positive = with_buckets(sum.positive.take(), point.positive);
-                    sum.negative = with_buckets(sum.negative.take(), point.negative);
-                    sum.exemplars.extend(point.exemplars);
-                    sum.start_time_unix_nano = sum.start_time_unix_nano.min(point.start_time_unix_nano);
-                }
-                data.data_points = out;
+                exponential_histograms(&mut data.data_points, relabel, data.aggregation_temporality == 1);
             }
         }
         Ok(())
@@ -348,4 +290,68 @@ fn double(values: Vec<f64>, reduction: Reduction) -> f64 {
         Reduction::Median if count % 2 == 1 => in_order[count / 2],
         Reduction::Median => (in_order[count / 2 - 1] + in_order[count / 2]) / 2.0,
     }
+}
+
+fn histograms(points: &mut Vec<proto::HistogramDataPoint>, relabel: &Relabel, is_delta: bool) {
+    let mut out: Vec<proto::HistogramDataPoint> = Vec::new();
+    for mut point in std::mem::take(points) {
+        relabeled(&mut point.attributes, relabel);
+        let same = out.iter_mut().find(|it| {
+            same_attributes(&it.attributes, &point.attributes)
+                && it.time_unix_nano == point.time_unix_nano
+                && (!is_delta || it.start_time_unix_nano == point.start_time_unix_nano)
+                && it.explicit_bounds == point.explicit_bounds
+                && it.bucket_counts.len() == point.bucket_counts.len()
+                && (it.min.is_some(), it.max.is_some()) == (point.min.is_some(), point.max.is_some())
+                && it.flags == point.flags
+        });
+        let Some(sum) = same else {
+            out.push(point);
+            continue;
+        };
+        if point.count == 0 {
+            continue;
+        }
+        sum.count += point.count;
+        sum.sum = added(sum.sum, point.sum);
+        sum.min = sum.min.zip(point.min).map(|(a, b)| a.min(b));
+        sum.max = sum.max.zip(point.max).map(|(a, b)| a.max(b));
+        sum.bucket_counts.iter_mut().zip(point.bucket_counts).for_each(|(a, b)| *a += b);
+        sum.exemplars.extend(point.exemplars);
+        sum.start_time_unix_nano = sum.start_time_unix_nano.min(point.start_time_unix_nano);
+    }
+    *points = out;
+}
+
+fn exponential_histograms(points: &mut Vec<proto::ExponentialHistogramDataPoint>, relabel: &Relabel, is_delta: bool) {
+    let mut out: Vec<proto::ExponentialHistogramDataPoint> = Vec::new();
+    for mut point in std::mem::take(points) {
+        relabeled(&mut point.attributes, relabel);
+        let same = out.iter_mut().find(|it| {
+            same_attributes(&it.attributes, &point.attributes)
+                && it.time_unix_nano == point.time_unix_nano
+                && (!is_delta || it.start_time_unix_nano == point.start_time_unix_nano)
+                && it.scale == point.scale
+                && it.zero_threshold.to_bits() == point.zero_threshold.to_bits()
+                && (it.min.is_some(), it.max.is_some()) == (point.min.is_some(), point.max.is_some())
+                && it.flags == point.flags
+        });
+        let Some(sum) = same else {
+            out.push(point);
+            continue;
+        };
+        if point.count == 0 {
+            continue;
+        }
+        sum.count += point.count;
+        sum.zero_count += point.zero_count;
+        sum.sum = added(sum.sum, point.sum);
+        sum.min = sum.min.zip(point.min).map(|(a, b)| a.min(b));
+        sum.max = sum.max.zip(point.max).map(|(a, b)| a.max(b));
+        sum.positive = with_buckets(sum.positive.take(), point.positive);
+        sum.negative = with_buckets(sum.negative.take(), point.negative);
+        sum.exemplars.extend(point.exemplars);
+        sum.start_time_unix_nano = sum.start_time_unix_nano.min(point.start_time_unix_nano);
+    }
+    *points = out;
 }
