@@ -418,12 +418,12 @@ fn metrics_that_statements_make_and_points_that_they_merge_are_in_the_books() {
             &[(
                 "transform",
                 "{error_mode: propagate, metric_statements: [\
-                 'copy_metric(name = \"orders.by.region\") where metric.name == \"orders\"', \
-                 'aggregate_on_attributes(\"sum\", [\"region\"]) where metric.name == \"orders.by.region\"', \
+                 'copy_metric(name = \"orders.by.host\") where metric.name == \"orders\"', \
+                 'aggregate_on_attributes(\"sum\", [\"region\"]) where metric.name == \"orders\"', \
                  'extract_count_metric(true) where metric.type == METRIC_DATA_TYPE_HISTOGRAM', \
                  'convert_summary_quantile_val_to_gauge() where metric.name == \"latency\"', \
                  'convert_summary_sum_val_to_sum(\"cumulative\", true) where metric.name == \"latency\"', \
-                 'set(datapoint.attributes[\"made\"], true) where IsMatch(metric.name, \"(count|sum|region|quantiles)$\")', \
+                 'set(datapoint.attributes[\"made\"], true) where IsMatch(metric.name, \"(count|sum|host|quantiles)$\")', \
                  'set(datapoint.attributes[\"mail\"], SHA256(datapoint.attributes[\"mail\"]))']}",
             )],
         );
@@ -458,7 +458,7 @@ fn metrics_that_statements_make_and_points_that_they_merge_are_in_the_books() {
         wait_until_empty(&gateway, &["otlp"]);
         let ledger = gateway.ledger();
         assert!(ledger.is_balanced());
-        // Three copied points of which one is merged away, a count, four quantiles and two sums.
+        // Three copied points, a count, four quantiles and two sums; one of the points that came is merged away.
         let terms = ["accepted", "created", "dropped", "delivered"].map(|term| ledger.account("otlp", term));
         assert_eq!(terms, [6, 10, 1, 15], "{shards} shards");
         gateway.stop().assert_nothing_lost();
@@ -468,7 +468,7 @@ fn metrics_that_statements_make_and_points_that_they_merge_are_in_the_books() {
         let arrived = ExportMetricsServiceRequest::decode(&*arrived).unwrap();
         let metrics = &arrived.resource_metrics[0].scope_metrics[0].metrics;
         let names: Vec<_> = metrics.iter().map(|metric| String::from_utf8_lossy(&metric.name)).collect();
-        let made = ["orders.by.region", "sizes_count", "latency.quantiles", "latency_sum"];
+        let made = ["orders.by.host", "sizes_count", "latency.quantiles", "latency_sum"];
         assert_eq!(names, [&["orders", "sizes", "latency"][..], &made].concat());
         let numbers = |metric: &Metric| match metric.data.clone() {
             Some(MetricData::Sum(Sum { data_points, .. }) | MetricData::Gauge(Gauge { data_points })) => {
@@ -477,7 +477,8 @@ fn metrics_that_statements_make_and_points_that_they_merge_are_in_the_books() {
             _ => Vec::new(),
         };
         let (int, double) = (|value| Some(NumberValue::AsInt(value)), |value| Some(NumberValue::AsDouble(value)));
-        assert_eq!(numbers(&metrics[3]), [(int(101), 2), (int(10), 2)]);
+        assert_eq!(numbers(&metrics[0]), [(int(101), 1), (int(10), 1)]);
+        assert_eq!(numbers(&metrics[3]), [(int(1), 4), (int(10), 4), (int(100), 4)]);
         assert_eq!(numbers(&metrics[4]), [(int(5), 1)]);
         assert_eq!(numbers(&metrics[5]), [(double(2.0), 2), (double(8.0), 2), (double(2.0), 2), (double(8.0), 2)]);
         assert_eq!(numbers(&metrics[6]), [(double(1.5), 1), (double(2.5), 1)]);
