@@ -110,8 +110,7 @@ impl Reader<'_> {
     }
 
     fn plain(&mut self) -> Result<(String, End), Fault> {
-        let delimiter = self.delimiter;
-        let length = self.rest.find(|letter| letter == delimiter || letter == '\n').unwrap_or(self.rest.len());
+        let length = self.rest.find([self.delimiter, '\n']).unwrap_or(self.rest.len());
         let (field, rest) = self.rest.split_at(length);
         if !self.is_lazy && field.contains('"') {
             return Err(Fault::invalid("a quote stands in a field that does not start with one"));
