@@ -6,9 +6,10 @@ mod common;
 use codecs::grpc::Code;
 use codecs::otlp::Signal;
 use codecs::otlp::proto::{
-    AnyValue, ExportLogsServiceRequest, ExportMetricsServiceRequest, ExportTraceServiceRequest, Gauge,
-    InstrumentationScope, KeyValue, LogRecord, Metric, MetricData, NumberDataPoint, NumberValue, Resource,
-    ResourceLogs, ResourceMetrics, ResourceSpans, ScopeLogs, ScopeMetrics, ScopeSpans, Span, SpanEvent, Sum, Value,
+    AnyValue, ExportLogsServiceRequest, ExportMetricsServiceRequest, ExportTraceServiceRequest, Gauge, Histogram,
+    HistogramDataPoint, InstrumentationScope, KeyValue, LogRecord, Metric, MetricData, NumberDataPoint, NumberValue,
+    Resource, ResourceLogs, ResourceMetrics, ResourceSpans, ScopeLogs, ScopeMetrics, ScopeSpans, Span, SpanEvent, Sum,
+    Summary, SummaryDataPoint, Value, ValueAtQuantile,
 };
 use common::gateway::wait_until_empty;
 use common::grpc::Call;
@@ -404,4 +405,120 @@ fn metrics_and_data_points_are_dropped_edited_and_masked_and_the_books_balance()
     assert_eq!(shown(&us.attributes), ["region=us", "card=****", "env=prod", "of=shop.orders"]);
     let data_points = vec![point(4, vec![text("tmp", "kept"), text("of", "level")])];
     assert_eq!(level.data, Some(MetricData::Gauge(Gauge { data_points })));
+}
+
+#[test]
+fn metrics_that_statements_make_and_points_that_they_merge_are_in_the_books() {
+    for shards in [1, 2] {
+        let sink = Sink::start();
+        let gateway = start_for(
+            Signal::Metrics,
+            shards,
+            &sink,
+            &[(
+                "transform",
+                "{error_mode: propagate, metric_statements: [\
+                 'copy_metric(name = \"orders.by.host\") where metric.name == \"orders\"', \
+                 'aggregate_on_attributes(\"sum\", [\"region\"]) where metric.name == \"orders\"', \
+                 'extract_count_metric(true) where metric.type == METRIC_DATA_TYPE_HISTOGRAM', \
+                 'convert_summary_quantile_val_to_gauge() where metric.name == \"latency\"', \
+                 'convert_summary_sum_val_to_sum(\"cumulative\", true) where metric.name == \"latency\"', \
+                 'set(datapoint.attributes[\"made\"], true) where IsMatch(metric.name, \"(count|sum|host|quantiles)$\")', \
+                 'set(datapoint.attributes[\"mail\"], SHA256(datapoint.attributes[\"mail\"]))']}",
+            )],
+        );
+        let orders = |region: &str, host: &str, value| NumberDataPoint {
+            time_unix_nano: 7,
+            value: Some(NumberValue::AsInt(value)),
+            attributes: vec![text("region", region), text("host", host), text("mail", "ann@example.com")],
+            ..NumberDataPoint::default()
+        };
+        let named = |name: &str, data| Metric { name: name.into(), data: Some(data), ..Metric::default() };
+        let data_points = vec![orders("eu", "a", 1), orders("us", "b", 10), orders("eu", "c", 100)];
+        let histogram = HistogramDataPoint { count: 5, time_unix_nano: 7, ..HistogramDataPoint::default() };
+        let quantile_values =
+            [(0.5, 2.0), (0.99, 8.0)].map(|(quantile, value)| ValueAtQuantile { quantile, value }).to_vec();
+        let summary =
+            |sum| SummaryDataPoint { sum, quantile_values: quantile_values.clone(), ..SummaryDataPoint::default() };
+        let metrics = vec![
+            named("orders", MetricData::Sum(Sum { data_points, aggregation_temporality: 2, is_monotonic: true })),
+            named(
+                "sizes",
+                MetricData::Histogram(Histogram { data_points: vec![histogram], aggregation_temporality: 1 }),
+            ),
+            named("latency", MetricData::Summary(Summary { data_points: vec![summary(1.5), summary(2.5)] })),
+        ];
+        let message = ExportMetricsServiceRequest {
+            resource_metrics: vec![ResourceMetrics {
+                scope_metrics: vec![ScopeMetrics { metrics, ..ScopeMetrics::default() }],
+                ..ResourceMetrics::default()
+            }],
+        };
+        send_to(&gateway, Signal::Metrics, &message.encode_to_vec());
+        wait_until_empty(&gateway, &["otlp"]);
+        let ledger = gateway.ledger();
+        assert!(ledger.is_balanced());
+        // Three copied points, a count, four quantiles and two sums; one of the points that came is merged away.
+        let terms = ["accepted", "created", "dropped", "delivered"].map(|term| ledger.account("otlp", term));
+        assert_eq!(terms, [6, 10, 1, 15], "{shards} shards");
+        gateway.stop().assert_nothing_lost();
+
+        let arrived = sink.requests_of(Signal::Metrics.grpc_method()).concat();
+        assert!(!arrived.windows(3).any(|window| window == b"ann"), "a copy is masked like what it is made of");
+        let arrived = ExportMetricsServiceRequest::decode(&*arrived).unwrap();
+        let metrics = &arrived.resource_metrics[0].scope_metrics[0].metrics;
+        let names: Vec<_> = metrics.iter().map(|metric| String::from_utf8_lossy(&metric.name)).collect();
+        let made = ["orders.by.host", "sizes_count", "latency.quantiles", "latency_sum"];
+        assert_eq!(names, [&["orders", "sizes", "latency"][..], &made].concat());
+        let numbers = |metric: &Metric| match metric.data.clone() {
+            Some(MetricData::Sum(Sum { data_points, .. }) | MetricData::Gauge(Gauge { data_points })) => {
+                data_points.into_iter().map(|point| (point.value, shown(&point.attributes).len())).collect()
+            }
+            _ => Vec::new(),
+        };
+        let (int, double) = (|value| Some(NumberValue::AsInt(value)), |value| Some(NumberValue::AsDouble(value)));
+        assert_eq!(numbers(&metrics[0]), [(int(101), 1), (int(10), 1)]);
+        assert_eq!(numbers(&metrics[3]), [(int(1), 4), (int(10), 4), (int(100), 4)]);
+        assert_eq!(numbers(&metrics[4]), [(int(5), 1)]);
+        assert_eq!(numbers(&metrics[5]), [(double(2.0), 2), (double(8.0), 2), (double(2.0), 2), (double(8.0), 2)]);
+        assert_eq!(numbers(&metrics[6]), [(double(1.5), 1), (double(2.5), 1)]);
+    }
+}
+
+#[test]
+fn statements_ask_who_sent_a_span_and_give_each_an_id_of_its_own() {
+    let sink = Sink::start();
+    let statements = "{traces: ['set(attributes[\"tenant\"], otelcol.client.metadata[\"X-Tenant\"][0])', \
+                      'set(attributes[\"from\"], otelcol.client.addr)', 'set(attributes[\"id\"], UUID())']}";
+    let drops = "{trace_conditions: ['otelcol.grpc.metadata[\"x-drop\"][0] == span.name']}";
+    let gateway = start(2, &sink, &[("filter", drops), ("transform", statements)]);
+    let sender = GrpcSender::connect(gateway.grpc);
+    for (id, tenant) in [(1, "blue"), (2, "green"), (3, "")] {
+        let spans = vec![span(id, "kept", vec![]), span(id, "gone", vec![])];
+        let message = ExportTraceServiceRequest { resource_spans: vec![resource("shop", spans)] }.encode_to_vec();
+        let call = Call::plain(&message).with("x-drop", "gone");
+        let call = if tenant.is_empty() { call } else { call.with("x-tenant", tenant) };
+        assert_eq!(sender.begin(call).wait(), Answer::Taken);
+    }
+    wait_until_empty(&gateway, &["otlp"]);
+    gateway.stop().assert_nothing_lost();
+    let mut ids = std::collections::BTreeSet::new();
+    let mut found: Vec<Vec<String>> = Vec::new();
+    for message in sink.requests() {
+        for span in
+            ExportTraceServiceRequest::decode(&*message).unwrap().resource_spans.remove(0).scope_spans.remove(0).spans
+        {
+            let mut attributes = shown(&span.attributes);
+            let id = attributes.pop().unwrap();
+            assert!(id.starts_with("id=") && id.len() == 39, "{id}");
+            ids.insert(id);
+            found.push(attributes);
+        }
+    }
+    found.sort();
+    assert_eq!(
+        found,
+        [&["from=127.0.0.1"][..], &["tenant=blue", "from=127.0.0.1"], &["tenant=green", "from=127.0.0.1"]]
+    );
+    assert_eq!(ids.len(), 3, "each id is given once");
 }

@@ -2,6 +2,7 @@
 //!
 //! What comes out cannot name anything unknown; what is wrong is told with its place and the nearest right name.
 
+use std::cell::RefCell;
 use std::ops::Range;
 
 use codecs::otlp::Signal;
@@ -9,11 +10,12 @@ use codecs::otlp::Signal;
 use crate::diagnostic::{Diagnostic, nearest};
 use crate::editor::{self, Editor};
 use crate::fault::Fault;
-use crate::function::{self, Function, Kind, Parameter, Prepared, converter_names};
+use crate::function::{self, Function, Kind, Parameter, Prepared, Severities, converter_names};
 use crate::parser::{parse_condition, parse_statement};
 use crate::path::{Context, Field, Form, Path, Root, field, field_names};
 use crate::pattern;
 use crate::program::{ARGUMENTS_MAX, Call, Condition, Expr, Statement, Test};
+use crate::sender::Ask;
 use crate::syntax::{self, ExprKind};
 use crate::time;
 use crate::value::Value;
@@ -33,12 +35,13 @@ pub enum Paths {
 /// The first mistake, with its place.
 pub fn check_statement(text: &str, context: Context, paths: Paths) -> Result<Statement, Diagnostic> {
     let parsed = parse_statement(text)?;
-    let checker = Checker { context, paths };
+    let checker = Checker { context, paths, asks: RefCell::default() };
     let editor = checker.editor(&parsed.editor)?;
     let condition = parsed.condition.as_ref().map(|condition| checker.test(condition)).transpose()?;
     let value = editor.arguments.first().and_then(Option::as_ref);
     let masks = editor.row.verb == editor::Verb::Set && value.is_some_and(|value| value.masks(&editor.target));
-    Ok(Statement { text: text.to_owned(), editor, condition, masks })
+    let asks = checker.asks.into_inner();
+    Ok(Statement { text: text.to_owned(), editor, condition, masks, asks })
 }
 
 /// Checks a lone condition for `context`.
@@ -47,8 +50,9 @@ pub fn check_statement(text: &str, context: Context, paths: Paths) -> Result<Sta
 /// The first mistake, with its place.
 pub fn check_condition(text: &str, context: Context, paths: Paths) -> Result<Condition, Diagnostic> {
     let parsed = parse_condition(text)?;
-    let test = Checker { context, paths }.test(&parsed)?;
-    Ok(Condition { text: text.to_owned(), test })
+    let checker = Checker { context, paths, asks: RefCell::default() };
+    let test = checker.test(&parsed)?;
+    Ok(Condition { text: text.to_owned(), test, asks: checker.asks.into_inner() })
 }
 
 /// Whether a statement can be read at all: for contexts whose names are not known here.
@@ -128,6 +132,8 @@ fn paths_of(expr: &syntax::Expr, visit: &mut impl FnMut(&syntax::Path)) {
 struct Checker {
     context: Context,
     paths: Paths,
+    /// What was found that the sender is asked for.
+    asks: RefCell<Vec<Ask>>,
 }
 
 /// A call's arguments, checked, and what was made of them.
@@ -199,6 +205,7 @@ impl Checker {
             ExprKind::Text(text) => literal(Value::Text(text.clone().into())),
             ExprKind::Bytes(bytes) => literal(Value::Bytes(bytes.clone().into())),
             ExprKind::Name(name) => Ok(Expr::Literal(Value::Int(enumeration(name, &expr.at)?))),
+            ExprKind::Path(path) if is_of_sender(path) => self.sender(path, &expr.at),
             ExprKind::Path(path) => Ok(Expr::Path(self.path(path, &expr.at)?)),
             ExprKind::Call(call) => self.call(call),
             ExprKind::List(items) => {
@@ -207,7 +214,7 @@ impl Checker {
             }
             ExprKind::Map(entries) => {
                 let entry = |(key, value): &(Vec<u8>, syntax::Expr)| Ok((key.clone(), self.value(value)?));
-                Ok(Expr::Map(entries.iter().map(entry).collect::<Result<_, _>>()?))
+                Ok(folded_map(entries.iter().map(entry).collect::<Result<_, _>>()?))
             }
             ExprKind::Negate(inner) => Ok(Expr::Negate(Box::new(self.value(inner)?))),
             ExprKind::Math(first, rest) => {
@@ -243,12 +250,66 @@ impl Checker {
                 ))
             };
         }
+        if let "HasAttrKeyOnDatapoint" | "HasAttrOnDatapoint" = &*call.name {
+            return self.point_attribute(call);
+        }
         let Some(function) = function::find(&call.name) else {
             return Err(unknown(&call.name_at, "a converter", &call.name, converter_names()));
         };
         let checked = self.arguments(call, function.parameters)?;
         let keys = call.keys.iter().map(|key| self.key(key)).collect::<Result<_, _>>()?;
         Ok(Expr::Call(Box::new(Call { function, arguments: checked.arguments, prepared: checked.prepared, keys })))
+    }
+
+    /// The converters that ask the points of a metric.
+    fn point_attribute(&self, call: &syntax::Call) -> Result<Expr, Diagnostic> {
+        const KEY: Parameter = function::needed("key", Kind::TextLiteral);
+        const EXPECTED: Parameter = function::needed("expected_val", Kind::TextLiteral);
+        let takes_value = call.name == "HasAttrOnDatapoint";
+        let checked = self.arguments(call, if takes_value { &[KEY, EXPECTED] } else { &[KEY] })?;
+        if self.context != Context::Metric {
+            let found = format!("the context {}", self.context);
+            let help = "use the context `metric`; in `datapoint`, write `attributes[\"key\"] != nil`";
+            return Err(Diagnostic::expected(call.name_at.clone(), "the context metric", &found, help));
+        }
+        let mut texts = checked.arguments.into_iter().map(|argument| match argument {
+            Some(Expr::Literal(Value::Text(text))) => text.into_owned(),
+            _ => Vec::new(),
+        });
+        Ok(Expr::HasPointAttribute(texts.next().unwrap_or_default(), texts.next()))
+    }
+
+    /// A path below `otelcol.`.
+    fn sender(&self, path: &syntax::Path, at: &Range<usize>) -> Result<Expr, Diagnostic> {
+        let name = path.segments.iter().map(|segment| segment.name.as_str()).collect::<Vec<_>>().join(".");
+        if !SENDER_PATHS.contains(&&*name) {
+            return Err(unknown(at, "what is known of a sender", &name, SENDER_PATHS.iter().copied()));
+        }
+        let (last, parents) =
+            path.segments.split_last().map_or((None, &[][..]), |(last, parents)| (Some(last), parents));
+        if let Some(key) = parents.iter().find_map(|segment| segment.keys.first()) {
+            return Err(Diagnostic::expected(key.at.clone(), "`.`", "a key", "only the last part of a path has keys"));
+        }
+        let mut keys = last.map_or(&[][..], |last| &last.keys).iter();
+        let ask = if name == "otelcol.client.addr" {
+            Ask::Address
+        } else {
+            let key = keys.next().map(|key| (&key.at, &key.kind));
+            let Some((_, ExprKind::Text(key))) = key else {
+                let help = format!("write `{name}[\"key\"]`: nothing is kept of a sender but what is named");
+                let (place, found) = key.map_or((at, "none"), |(place, kind)| (place, kind.describe()));
+                return Err(Diagnostic::expected(place.clone(), "a key in quotes", found, help));
+            };
+            let key = String::from_utf8_lossy(key);
+            if name == "otelcol.client.auth.attributes" {
+                Ask::Auth(key.into_owned())
+            } else {
+                Ask::Metadata(key.to_ascii_lowercase())
+            }
+        };
+        let keys = keys.map(|key| self.key(key)).collect::<Result<_, _>>()?;
+        self.asks.borrow_mut().push(ask.clone());
+        Ok(Expr::Sender(ask, keys))
     }
 
     fn arguments(&self, call: &syntax::Call, parameters: &'static [Parameter]) -> Result<Checked, Diagnostic> {
@@ -314,6 +375,9 @@ impl Checker {
                 return Ok(());
             }
             (Kind::Function, other) => return wrong(other.describe(), "write its name alone: `SHA256`".to_owned()),
+            (Kind::Target | Kind::MapTarget, ExprKind::Path(path)) if is_of_sender(path) => {
+                return wrong("one that can only be read", "who sent an item cannot be changed".to_owned());
+            }
             (Kind::Target | Kind::MapTarget, ExprKind::Path(path)) => {
                 checked.target = Some(self.target(path, &value.at, parameter.kind)?);
                 return Ok(());
@@ -436,7 +500,7 @@ impl Checker {
             }
             return Ok((context, rest));
         }
-        if let ("otelcol" | "exemplar" | "profile", true) = (&*first.name, !rest.is_empty()) {
+        if let ("exemplar" | "profile", true) = (&*first.name, !rest.is_empty()) {
             let found = format!("`{}`", first.name);
             let help = "see docs/ottl-parity.md for what is supported";
             let seen: Vec<String> =
@@ -466,6 +530,19 @@ fn folded(items: Vec<Expr>) -> Expr {
     Expr::Literal(Value::List(values.collect()))
 }
 
+/// A map of literals is a literal.
+fn folded_map(entries: Vec<(Vec<u8>, Expr)>) -> Expr {
+    let is_literal = entries.iter().all(|(_, value)| matches!(value, Expr::Literal(_)));
+    if !is_literal {
+        return Expr::Map(entries);
+    }
+    let values = entries.into_iter().map(|(key, value)| match value {
+        Expr::Literal(value) => (key.into(), value),
+        _ => (key.into(), Value::Nil),
+    });
+    Expr::Literal(Value::Map(values.collect()))
+}
+
 /// Compiles and checks what a literal can be checked for; the error is a message and what to do.
 fn prepare(kind: Kind, literal: &Value<'static>, checked: &mut Checked) -> Result<(), (String, String)> {
     match (kind, literal) {
@@ -487,6 +564,16 @@ fn prepare(kind: Kind, literal: &Value<'static>, checked: &mut Checked) -> Resul
             let help = nearest(&found, choices.iter().copied()).filter(|near| !near.is_empty());
             let help = help.map_or(String::new(), |near| format!("did you mean \"{near}\"?"));
             return Err((format!("expected one of {listed}, found \"{found}\""), help));
+        }
+        (Kind::LetterLiteral, Value::Text(text)) => {
+            let letters = String::from_utf8_lossy(text).chars().count();
+            if letters != 1 {
+                return Err((format!("expected a single character, found {letters}"), String::new()));
+            }
+        }
+        (Kind::Severities, Value::Map(mapping)) => {
+            let help = "such as {\"info\": [{\"equals\": [\"inf\"]}, {\"range\": {\"min\": 200, \"max\": 299}}]}";
+            checked.prepared = Prepared::Severities(Severities::of(mapping).map_err(|why| (why, help.to_owned()))?);
         }
         (Kind::TimeFormat, Value::Text(text)) => {
             time::check_format(&String::from_utf8_lossy(text)).map_err(|directive| {
@@ -543,36 +630,28 @@ fn unknown<'n>(at: &Range<usize>, expected: &str, name: &str, names: impl Iterat
 
 /// Functions of the Collector that are not here, each with its reason in `docs/ottl-parity.md`.
 pub const NOT_SUPPORTED: &[&str] = &[
-    "CommunityID",
     "ConvertAttributesToElementsXML",
     "ConvertTextToElementsXML",
     "ExtractGrokPatterns",
     "GetXML",
     "InsertXML",
-    "Murmur3Hash128",
-    "ParseCSV",
-    "ParseSeverity",
     "ParseSimplifiedXML",
     "ParseXML",
     "RemoveXML",
-    "UUID",
-    "UUIDv7",
     "UserAgent",
-    "XXH128",
-    "XXH3",
-    "aggregate_on_attribute_value",
-    "aggregate_on_attributes",
     "convert_exponential_histogram_to_histogram",
-    "convert_summary_count_val_to_sum",
-    "convert_summary_quantile_val_to_gauge",
-    "convert_summary_sum_val_to_sum",
-    "copy_metric",
-    "extract_count_metric",
     "extract_percentile_metric",
-    "extract_sum_metric",
     "merge_histogram_buckets",
     "set_semconv_span_name",
 ];
+
+/// What can be asked of a sender.
+const SENDER_PATHS: &[&str] =
+    &["otelcol.client.addr", "otelcol.client.auth.attributes", "otelcol.client.metadata", "otelcol.grpc.metadata"];
+
+fn is_of_sender(path: &syntax::Path) -> bool {
+    path.segments.len() > 1 && path.segments[0].name == "otelcol" && path.segments[0].keys.is_empty()
+}
 
 /// The number of an enum (values of opentelemetry-proto).
 fn enumeration(name: &str, at: &Range<usize>) -> Result<i64, Diagnostic> {

@@ -24,12 +24,20 @@ const LIST_LENGTH_MAX: usize = 1024;
 /// What an editor does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verb {
+    AggregateOnAttributeValue,
+    AggregateOnAttributes,
     Append,
     ConvertGaugeToSum,
     ConvertSumToGauge,
+    ConvertSummaryCount,
+    ConvertSummaryQuantile,
+    ConvertSummarySum,
+    CopyMetric,
     DeleteIndex,
     DeleteKey,
     DeleteMatchingKeys,
+    ExtractCount,
+    ExtractSum,
     Flatten,
     KeepKeys,
     KeepMatchingKeys,
@@ -64,12 +72,36 @@ const fn of_metrics(name: &'static str, verb: Verb, parameters: &'static [Parame
     Row { name, verb, parameters, context: Some(Context::Metric) }
 }
 
+/// A row of an editor of data points that makes metrics of them.
+const fn of_points(name: &'static str, verb: Verb, parameters: &'static [Parameter]) -> Row {
+    Row { name, verb, parameters, context: Some(Context::DataPoint) }
+}
+
+const REDUCTION: Parameter = needed("aggregation_function", Kind::Choice(crate::metric::REDUCTIONS));
+const MONOTONIC: Parameter = needed("monotonic", Kind::BoolLiteral);
+const SUFFIX: Parameter = optional("suffix", Kind::TextLiteral);
+const TEMPORALITY: Parameter = needed("string_agg_temp", Kind::Choice(&["delta", "cumulative"]));
 const MAP: Parameter = needed("target", Kind::MapTarget);
 const ANY: Parameter = needed("target", Kind::Target);
 const FUNCTION: Parameter = optional("function", Kind::Function);
 const FORMAT: Parameter = optional("replacement_format", Kind::Text);
 
 pub(crate) const TABLE: &[Row] = &[
+    of_metrics(
+        "aggregate_on_attribute_value",
+        Verb::AggregateOnAttributeValue,
+        &[
+            REDUCTION,
+            needed("attribute", Kind::TextLiteral),
+            needed("values", Kind::TextListLiteral),
+            needed("new_value", Kind::TextLiteral),
+        ],
+    ),
+    of_metrics(
+        "aggregate_on_attributes",
+        Verb::AggregateOnAttributes,
+        &[REDUCTION, optional("attributes", Kind::TextListLiteral)],
+    ),
     row("append", Verb::Append, &[ANY, optional("value", Kind::Any), optional("values", Kind::List)]),
     of_metrics(
         "convert_gauge_to_sum",
@@ -80,9 +112,23 @@ pub(crate) const TABLE: &[Row] = &[
         ],
     ),
     of_metrics("convert_sum_to_gauge", Verb::ConvertSumToGauge, &[]),
+    of_points("convert_summary_count_val_to_sum", Verb::ConvertSummaryCount, &[TEMPORALITY, MONOTONIC, SUFFIX]),
+    of_metrics(
+        "convert_summary_quantile_val_to_gauge",
+        Verb::ConvertSummaryQuantile,
+        &[optional("attribute_key", Kind::TextLiteral), SUFFIX],
+    ),
+    of_points("convert_summary_sum_val_to_sum", Verb::ConvertSummarySum, &[TEMPORALITY, MONOTONIC, SUFFIX]),
+    of_metrics(
+        "copy_metric",
+        Verb::CopyMetric,
+        &[optional("name", Kind::Text), optional("description", Kind::Text), optional("unit", Kind::Text)],
+    ),
     row("delete_index", Verb::DeleteIndex, &[ANY, needed("start_index", Kind::Int), optional("end_index", Kind::Int)]),
     row("delete_key", Verb::DeleteKey, &[MAP, needed("key", Kind::Text)]),
     row("delete_matching_keys", Verb::DeleteMatchingKeys, &[MAP, needed("pattern", Kind::Pattern)]),
+    of_metrics("extract_count_metric", Verb::ExtractCount, &[MONOTONIC, SUFFIX]),
+    of_metrics("extract_sum_metric", Verb::ExtractSum, &[MONOTONIC, SUFFIX]),
     row(
         "flatten",
         Verb::Flatten,
@@ -212,6 +258,14 @@ pub(crate) fn run<E: Edit>(
         }
         Verb::ConvertGaugeToSum | Verb::ConvertSumToGauge => convert_metric(editor, item, environment),
         Verb::ScaleMetric => scale_metric(editor, item, environment),
+        Verb::AggregateOnAttributeValue
+        | Verb::AggregateOnAttributes
+        | Verb::ConvertSummaryCount
+        | Verb::ConvertSummaryQuantile
+        | Verb::ConvertSummarySum
+        | Verb::CopyMetric
+        | Verb::ExtractCount
+        | Verb::ExtractSum => crate::metric::run(editor, item, environment),
         Verb::Append | Verb::DeleteIndex => edit_list(editor, item, environment),
         Verb::ReplaceMatch | Verb::ReplacePattern => replace_text(editor, item, environment),
         _ => edit_map(editor, item, environment),
@@ -220,7 +274,7 @@ pub(crate) fn run<E: Edit>(
 
 impl Editor {
     /// The argument behind the target at `index`, converted; nil if it was left out.
-    fn argument<'v, V: View>(
+    pub(crate) fn argument<'v, V: View>(
         &'v self,
         index: usize,
         item: &'v V,
@@ -230,6 +284,11 @@ impl Editor {
             Some(Some(argument)) => self.kind(index).admit(argument.evaluate(item, environment)?),
             _ => Ok(Value::Nil),
         }
+    }
+
+    /// Whether the argument at `index` was given.
+    pub(crate) fn is_given(&self, index: usize) -> bool {
+        self.arguments.get(index).is_some_and(Option::is_some)
     }
 
     /// What the argument behind the target at `index` takes.
@@ -297,7 +356,8 @@ fn scale_metric<E: Edit>(editor: &Editor, item: &mut E, environment: &Environmen
     Ok(())
 }
 
-fn texts(value: Value<'_>) -> Vec<Vec<u8>> {
+/// The texts of a list.
+pub(crate) fn texts(value: Value<'_>) -> Vec<Vec<u8>> {
     let Value::List(items) = value else { return Vec::new() };
     let text = |item| match item {
         Value::Text(text) => Some(Text::into_owned(text)),
@@ -556,7 +616,7 @@ struct Replacement<'v> {
     text: Text<'v>,
     function: Option<&'static Function>,
     format: Option<Text<'v>>,
-    now_unix_ns: i64,
+    environment: &'v Environment,
 }
 
 impl<'v> Replacement<'v> {
@@ -573,7 +633,7 @@ impl<'v> Replacement<'v> {
             return Err(Fault::invalid("the replacement format must hold %s once and no other verb"));
         }
         let text = editor.text(index, item, environment)?;
-        Ok(Self { text, function: editor.function, format, now_unix_ns: environment.now_unix_ns })
+        Ok(Self { text, function: editor.function, format, environment })
     }
 
     /// The replacement for a whole text.
@@ -610,7 +670,7 @@ impl<'v> Replacement<'v> {
         };
         let mut values: [Value<'_>; crate::program::ARGUMENTS_MAX] = Default::default();
         values[0] = function.parameters[0].kind.admit(Value::Text(Cow::Owned(text)))?;
-        let mut arguments = Arguments { values, prepared: &Prepared::Nothing, now_unix_ns: self.now_unix_ns };
+        let mut arguments = Arguments { values, prepared: &Prepared::Nothing, environment: self.environment };
         let text = match (function.run)(&mut arguments)? {
             Value::Text(text) => text.into_owned(),
             other => return Err(Fault::wrong("a function that gives a string", &other)),

@@ -140,6 +140,14 @@ fn check_run(mut twin: TwinItem, texts: &[String], context: Context) {
         resource: proto::ResourceSpans::decode(&*written(Context::Resource)).expect("a written envelope decodes"),
         scope: proto::ScopeSpans::decode(&*written(Context::Scope)).expect("a written envelope decodes"),
         own: twin.own.decoded(&written(context.item())),
+        created: item
+            .take_created()
+            .map(|created| {
+                let mut bytes = Vec::new();
+                created.write(&mut bytes);
+                proto::Metric::decode(&*bytes).expect("a metric that was made decodes")
+            })
+            .collect(),
     };
     // As text, so that a float that is no number equals itself.
     assert_eq!(format!("{:#?}", found.normal()), format!("{:#?}", twin.normal()), "{texts:#?}");
@@ -268,6 +276,8 @@ struct TwinItem {
     resource: proto::ResourceSpans,
     scope: proto::ScopeSpans,
     own: Own,
+    /// What statements have made.
+    created: Vec<proto::Metric>,
 }
 
 impl TwinItem {
@@ -281,7 +291,7 @@ impl TwinItem {
             let attributes = choices.entries(0);
             scope.scope = Some(proto::InstrumentationScope { attributes, ..proto::InstrumentationScope::default() });
         }
-        Self { resource, scope, own: Own::chosen(choices, context) }
+        Self { resource, scope, own: Own::chosen(choices, context), created: Vec::new() }
     }
 
     /// An empty resource or scope means the same as none.
@@ -371,6 +381,12 @@ impl View for TwinItem {
         }
     }
 
+    fn first_point_attribute(&self, key: &[u8]) -> Option<Value<'_>> {
+        let mut points = self.own.attributes_of_points().into_iter();
+        let entry = points.find_map(|attributes| attributes.iter().find(|entry| entry.key == key))?;
+        Some(to_value(entry.value.as_ref()))
+    }
+
     fn attribute(&self, level: Context, key: &[u8]) -> Option<Value<'_>> {
         let entry = self.entries(level).iter().find(|entry| entry.key == key)?;
         Some(to_value(entry.value.as_ref()))
@@ -394,6 +410,16 @@ impl Edit for TwinItem {
 
     fn scale_points(&mut self, factor: f64) -> Result<(), Fault> {
         self.own.scale_points(factor)
+    }
+
+    fn derive(&mut self, derivation: &crate::Derivation) -> Result<(), Fault> {
+        let made = self.own.derive(derivation)?;
+        self.created.extend(made);
+        Ok(())
+    }
+
+    fn aggregate(&mut self, aggregation: &crate::Aggregation) -> Result<(), Fault> {
+        self.own.aggregate(aggregation)
     }
 
     fn set_attribute(&mut self, level: Context, key: &[u8], value: &Value<'_>) {

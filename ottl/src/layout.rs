@@ -234,8 +234,10 @@ pub(crate) fn points_of(number: u32) -> Option<&'static Layout> {
     })
 }
 
-const GAUGE: u32 = 5;
-const SUM: u32 = 7;
+/// The data of a gauge.
+pub(crate) const GAUGE: u32 = 5;
+/// The data of a sum.
+pub(crate) const SUM: u32 = 7;
 
 /// Whether a metric's data field called `number` may have the setting called `setting`.
 pub(crate) fn has_setting(number: u32, setting: u32) -> bool {

@@ -13,6 +13,7 @@
 
 mod action;
 mod attributes;
+mod chance;
 mod check;
 mod diagnostic;
 mod digest;
@@ -23,12 +24,14 @@ pub mod fuzzing;
 mod layout;
 mod lexer;
 mod matching;
+mod metric;
 mod overlay;
 mod parser;
 mod path;
 mod pattern;
 mod program;
 mod redaction;
+mod sender;
 mod syntax;
 mod time;
 mod value;
@@ -36,6 +39,7 @@ mod view;
 
 pub use action::{Action, Extraction, Keys, Source, Target, When, apply};
 pub use attributes::{AttributeList, Child, EditPart, Written, field, rewrite_children, rewrite_parts};
+pub use chance::Chance;
 pub use check::{
     NOT_SUPPORTED, Paths, check_condition, check_statement, check_syntax, infer_context, infer_group_context,
 };
@@ -45,11 +49,13 @@ pub use fault::Fault;
 pub use function::converter_names;
 pub use lexer::STATEMENT_BYTES_MAX;
 pub use matching::{AttributeTest, LibraryTest, Properties, Selection, SeverityTest, Texts, ValueTest};
-pub use overlay::WireItem;
+pub use metric::{Aggregation, Derivation, Extract, Extracted, Reduction, Relabel};
+pub use overlay::{CREATED_BYTES_MAX, CREATED_MAX, CreatedMetric, WireItem};
 pub use parser::DEPTH_MAX;
 pub use path::{Context, Field};
 pub use pattern::{PATTERN_BYTES_MAX, Pattern};
 pub use program::{Condition, Environment, Outcome, Statement};
 pub use redaction::{HmacKey, Mask, Redaction, Summary};
+pub use sender::{Ask, Sender};
 pub use value::{Entries, Text, Value};
 pub use view::{Edit, View};

@@ -12,6 +12,9 @@
 //!
 //! An item may hold *parts*, which have attributes of their own: events of a span, data points of a metric.
 
+mod aggregate;
+mod derive;
+
 use std::borrow::Cow;
 use std::ops::Range;
 
@@ -21,9 +24,11 @@ use codecs::wire::{WireType, write_length_field, write_length_prefix, write_tag,
 
 use crate::fault::Fault;
 use crate::layout::{self, DATA_POINTS, EVENTS, Kind, LINKS, Layout, Lies, METRIC_SETTINGS, STATUS, Shape, plain};
+use crate::metric::{Aggregation, Derivation};
 use crate::path::{Context, Field, level_of};
 use crate::value::{Entries, Value};
 use crate::view::{Edit, View};
+pub use derive::{CREATED_BYTES_MAX, CREATED_MAX, CreatedMetric};
 
 /// An attribute: where it came, and where it is now.
 #[derive(Clone, Copy, Debug)]
@@ -88,6 +93,12 @@ struct Data<'a> {
     is_changed: bool,
 }
 
+impl Data<'_> {
+    fn into_owned<'b>(self) -> Data<'b> {
+        Data { number: self.number, body: Cow::Owned(self.body.into_owned()), is_changed: self.is_changed }
+    }
+}
+
 /// A part of an item.
 #[derive(Clone, Debug)]
 struct Part {
@@ -150,6 +161,7 @@ impl<'a> Message<'a> {
         self.is_changed_beside_attributes = false;
         self.data = match &bytes {
             Cow::Borrowed(bytes) if self.layout.has_data => data_of(bytes),
+            Cow::Owned(bytes) if self.layout.has_data => data_of(bytes).into_owned(),
             _ => Data::default(),
         };
         self.inner = match (self.layout.inner, &bytes) {
@@ -506,6 +518,21 @@ impl<'a> Message<'a> {
             Some(Part { came, .. }) => &self.parts_in().0[came.start as usize..came.end as usize],
             None => &[],
         }
+    }
+
+    /// All parts as they are after earlier edits, whether they were indexed or not.
+    fn current_parts(&self) -> impl Iterator<Item = &[u8]> {
+        let (message, number) = self.parts_in();
+        let parts = Fields::of(message).filter(move |field| field.tag.number == number).enumerate();
+        parts.map(|(place, field)| match self.parts.get(place) {
+            Some(Part { changed: Some(range), .. }) => self.arena(range),
+            _ => field.body,
+        })
+    }
+
+    /// Whether a plain field is there, be it 0.
+    fn has(&self, field: Field) -> bool {
+        plain(self.layout.kind, field).is_some_and(|(number, _, lies)| self.last(number, lies).is_some())
     }
 
     /// Gives part number `index`, which was asked for before, the bytes that `write` appends.
@@ -910,6 +937,7 @@ pub struct WireItem<'a> {
     item: Message<'a>,
     part: Message<'a>,
     part_index: u32,
+    created: derive::Created,
 }
 
 impl Default for WireItem<'_> {
@@ -929,6 +957,7 @@ impl<'a> WireItem<'a> {
             item: Message::new(layout::of_items(signal)),
             part: Message::new(&layout::EVENT),
             part_index: 0,
+            created: derive::Created::default(),
         }
     }
 
@@ -945,6 +974,11 @@ impl<'a> WireItem<'a> {
     /// Starts over with a span, metric or log record.
     pub fn begin_item(&mut self, message: &'a [u8]) {
         self.item.begin(Cow::Borrowed(message));
+    }
+
+    /// As [`Self::begin_item`], with a message that the item keeps.
+    pub fn begin_owned_item(&mut self, message: Vec<u8>) {
+        self.item.begin(Cow::Owned(message));
     }
 
     /// Parts of the item: events of a span, data points of a metric, none of a log record.
@@ -1005,6 +1039,7 @@ impl<'a> WireItem<'a> {
             item: self.item.recycle(),
             part: self.part.recycle(),
             part_index: 0,
+            created: derive::Created::default(),
         }
     }
 
@@ -1038,6 +1073,19 @@ impl View for WireItem<'_> {
     fn attribute(&self, level: Context, key: &[u8]) -> Option<Value<'_>> {
         self.message(level).attribute(key)
     }
+
+    fn first_point_attribute(&self, key: &[u8]) -> Option<Value<'_>> {
+        let layout = layout::points_of(self.item.data.number).filter(|_| self.item.layout.has_data)?;
+        self.item.current_parts().find_map(|part| attribute_in(part, layout.attributes, key))
+    }
+}
+
+/// The value of the first attribute called `key` of a message whose attributes are the field `number`.
+fn attribute_in<'m>(message: &'m [u8], number: u32, key: &[u8]) -> Option<Value<'m>> {
+    let fields =
+        Fields::of(message).filter(|field| field.tag.number == number && field.tag.wire_type == WireType::Length);
+    let found = fields.map(|field| Attribute::read(field.body)).find(|attribute| attribute.key == key)?;
+    Some(read_any(found.value))
 }
 
 impl Edit for WireItem<'_> {
@@ -1070,6 +1118,14 @@ impl Edit for WireItem<'_> {
             self.finish_part();
         }
         Ok(())
+    }
+
+    fn derive(&mut self, derivation: &Derivation) -> Result<(), Fault> {
+        self.derived(derivation)
+    }
+
+    fn aggregate(&mut self, aggregation: &Aggregation) -> Result<(), Fault> {
+        self.item.merge_points(aggregation)
     }
 
     fn replace_attributes(&mut self, level: Context, entries: &Entries<'_>) {

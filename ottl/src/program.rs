@@ -9,10 +9,12 @@
 
 use std::borrow::Cow;
 
+use crate::chance::Chance;
 use crate::editor::{self, Editor};
 use crate::fault::Fault;
 use crate::function::{Arguments, Function, Kind, Prepared};
 use crate::path::{Context, Field, Form, Path, Root, level_of, show, trace_state_value};
+use crate::sender::{Ask, Sender};
 use crate::syntax::{Comparison, MathOperator};
 use crate::value::{Entries, Value, calculate, compare, entry};
 use crate::view::{Edit, View};
@@ -25,6 +27,10 @@ pub(crate) const ARGUMENTS_MAX: usize = 6;
 pub struct Environment {
     /// What `Now()` gives: nanoseconds since 1970.
     pub now_unix_ns: i64,
+    /// Where `UUID()` and `UUIDv7()` take their bits from.
+    pub chance: Chance,
+    /// What `otelcol.` paths give.
+    pub sender: Sender,
     /// Keep a value that could not be masked, instead of deleting it.
     pub keeps_unmasked: bool,
     /// The `cache` paths. The caller clears it between items.
@@ -55,9 +61,16 @@ pub struct Statement {
     pub(crate) condition: Option<Test>,
     /// It replaces a value by a masked or hashed form of itself.
     pub(crate) masks: bool,
+    pub(crate) asks: Vec<Ask>,
 }
 
 impl Statement {
+    /// What it asks of the sender of its items.
+    #[must_use]
+    pub fn asks(&self) -> &[Ask] {
+        &self.asks
+    }
+
     /// Whether a failure on an existing value deletes it: the statement is `set(X, f(..X..))` with `f` a hash or `Mask`.
     #[must_use]
     pub fn masks(&self) -> bool {
@@ -114,9 +127,16 @@ pub struct Condition {
     /// The text it was made from.
     pub text: String,
     pub(crate) test: Test,
+    pub(crate) asks: Vec<Ask>,
 }
 
 impl Condition {
+    /// What it asks of the sender of its items.
+    #[must_use]
+    pub fn asks(&self) -> &[Ask] {
+        &self.asks
+    }
+
     /// Whether the condition is true of `item`.
     ///
     /// # Errors
@@ -190,8 +210,12 @@ pub(crate) enum Expr {
     List(Vec<Expr>),
     /// `{"a": b}`.
     Map(Vec<(Vec<u8>, Expr)>),
-    /// `IsRootSpan()`: the only converter that asks the item itself.
+    /// `IsRootSpan()`, which asks the item itself.
     IsRootSpan,
+    /// `HasAttrKeyOnDatapoint(key)`, and `HasAttrOnDatapoint(key, value)`: they ask the points of a metric.
+    HasPointAttribute(Vec<u8>, Option<Vec<u8>>),
+    /// A path of who sent the item.
+    Sender(Ask, Vec<Expr>),
 }
 
 /// A checked call of a converter.
@@ -241,6 +265,17 @@ impl Expr {
                 let parent = item.read(Field::ParentSpanId);
                 Ok(Value::Bool(matches!(parent, Value::Bytes(id) if id.iter().all(|byte| *byte == 0))))
             }
+            Self::HasPointAttribute(key, expected) => {
+                Ok(Value::Bool(item.first_point_attribute(key).is_some_and(|found| match (expected, found) {
+                    (None, _) => true,
+                    (Some(expected), Value::Text(found)) => *found == **expected,
+                    _ => false,
+                })))
+            }
+            Self::Sender(ask, keys) => match environment.sender.value(ask) {
+                Value::Nil => Ok(Value::Nil),
+                value => index(value, keys, item, environment),
+            },
         }
     }
 
@@ -259,7 +294,8 @@ impl Expr {
     /// Whether the expression asks for `path`, or for a part or the whole of it.
     pub(crate) fn mentions(&self, path: &Path) -> bool {
         match self {
-            Self::Literal(_) | Self::IsRootSpan => false,
+            Self::Literal(_) | Self::IsRootSpan | Self::HasPointAttribute(..) => false,
+            Self::Sender(_, keys) => keys.iter().any(|key| key.mentions(path)),
             Self::Path(other) => other.root.is_same_place(path.root) && keys_overlap(&other.keys, &path.keys),
             Self::Call(call) => call.arguments.iter().flatten().chain(&call.keys).any(|part| part.mentions(path)),
             Self::Negate(inner) => inner.mentions(path),
@@ -313,7 +349,7 @@ impl Call {
                 return Err(Fault::Nil);
             }
         }
-        let mut arguments = Arguments { values, prepared: &self.prepared, now_unix_ns: environment.now_unix_ns };
+        let mut arguments = Arguments { values, prepared: &self.prepared, environment };
         let value = (self.function.run)(&mut arguments)?;
         if self.keys.is_empty() { Ok(value) } else { index(value, &self.keys, item, environment) }
     }

@@ -3,6 +3,7 @@
 //! Two implementations: the overlay over protobuf bytes, which runs in the gateway, and structs, its naive twin.
 
 use crate::fault::Fault;
+use crate::metric::{Aggregation, Derivation};
 use crate::path::{Context, Field};
 use crate::value::{Entries, Value};
 
@@ -13,6 +14,11 @@ pub trait View {
 
     /// The value of the first attribute of `level` called `key`; an attribute without a value is [`Value::Nil`].
     fn attribute(&self, level: Context, key: &[u8]) -> Option<Value<'_>>;
+
+    /// Of a metric, the value of the attribute called `key` of the first data point that has one.
+    fn first_point_attribute(&self, _key: &[u8]) -> Option<Value<'_>> {
+        None
+    }
 }
 
 /// Changes the item. Where a key occurs more than once (OTLP forbids it), a change applies to each.
@@ -37,6 +43,22 @@ pub trait Edit: View {
     /// It is no metric, or one whose points cannot be scaled; nothing changed.
     fn scale_points(&mut self, _factor: f64) -> Result<(), Fault> {
         Err(Fault::invalid("only metrics are scaled"))
+    }
+
+    /// Makes a metric of the metric, beside it; nothing if the derivation is of other kinds of points.
+    ///
+    /// # Errors
+    /// It is no metric, or one of which nothing like it can be made, or too many were made; nothing was made.
+    fn derive(&mut self, _derivation: &Derivation) -> Result<(), Fault> {
+        Err(Fault::invalid("only metrics are made of"))
+    }
+
+    /// Makes one of those points of a metric that differ in nothing but their values.
+    ///
+    /// # Errors
+    /// It is no metric, or its points cannot become one; nothing changed.
+    fn aggregate(&mut self, _aggregation: &Aggregation) -> Result<(), Fault> {
+        Err(Fault::invalid("only points of metrics are put together"))
     }
 
     /// Replaces all attributes.

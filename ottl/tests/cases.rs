@@ -158,6 +158,38 @@ fn metric(kind: &str) -> proto::Metric {
             }],
             aggregation_temporality: 1,
         }),
+        "several histograms" => proto::MetricData::Histogram(proto::Histogram {
+            data_points: (0..3)
+                .map(|number| proto::HistogramDataPoint {
+                    attributes: vec![entry("region", text("eu")), entry("host", int(number))],
+                    start_time_unix_nano: start_time_unix_nano - number as u64,
+                    time_unix_nano,
+                    count: 1 + number as u64,
+                    sum: Some(number as f64),
+                    bucket_counts: vec![number as u64, 1],
+                    explicit_bounds: vec![if number < 2 { 1.0 } else { 2.0 }],
+                    min: Some(number as f64),
+                    max: Some(9.0 + number as f64),
+                    ..Default::default()
+                })
+                .collect(),
+            aggregation_temporality: 2,
+        }),
+        "several exponentials" => proto::MetricData::ExponentialHistogram(proto::ExponentialHistogram {
+            data_points: [(-2, vec![1, 2]), (1, vec![3]), (0, vec![])]
+                .into_iter()
+                .map(|(offset, bucket_counts)| proto::ExponentialHistogramDataPoint {
+                    attributes: vec![entry("region", text("eu")), entry("host", int(i64::from(offset)))],
+                    time_unix_nano,
+                    count: 2,
+                    scale: 3,
+                    zero_count: 1,
+                    positive: Some(proto::Buckets { offset, bucket_counts }),
+                    ..Default::default()
+                })
+                .collect(),
+            aggregation_temporality: 2,
+        }),
         "exponential" => proto::MetricData::ExponentialHistogram(proto::ExponentialHistogram {
             data_points: vec![proto::ExponentialHistogramDataPoint {
                 attributes: attributes(),
@@ -176,6 +208,9 @@ fn metric(kind: &str) -> proto::Metric {
                 time_unix_nano,
                 count: 5,
                 sum: 12.5,
+                quantile_values: [(0.5, 2.0), (0.99, 8.0)]
+                    .map(|(quantile, value)| proto::ValueAtQuantile { quantile, value })
+                    .to_vec(),
                 ..Default::default()
             }],
         }),
@@ -289,6 +324,7 @@ fn metric_paths(metric: &proto::Metric) -> BTreeMap<String, String> {
                     ("scale", it.scale.to_string()),
                     ("zero_count", it.zero_count.to_string()),
                     ("zero_threshold", format!("{:?}", it.zero_threshold)),
+                    ("positive", format!("{:?}", it.positive)),
                 ];
                 point(place, &it.attributes, &fields);
             }
@@ -375,7 +411,16 @@ fn run(statement: &str, context: Context, kind: &str) -> String {
     item.begin_scope(&scope_bytes);
     item.begin_item(&item_bytes);
     item.begin_part(0);
-    let mut environment = Environment { now_unix_ns: 1_700_000_002_000_000_000, ..Environment::default() };
+    let mut environment = Environment {
+        now_unix_ns: 1_700_000_002_000_000_000,
+        chance: ottl::Chance::of([7; 32]),
+        sender: ottl::Sender {
+            metadata: vec![("x-tenant".to_owned(), vec![b"blue".to_vec(), b"green".to_vec()])],
+            auth: vec![("subject".to_owned(), "ann".to_owned())],
+            address: Some("10.0.0.7".to_owned()),
+        },
+        ..Environment::default()
+    };
     let outcome = checked.run(&mut item, &mut environment);
     item.finish_part();
     let mut out = match outcome {
@@ -385,6 +430,14 @@ fn run(statement: &str, context: Context, kind: &str) -> String {
         Outcome::Deleted(fault) => format!("deleted: {fault}\n"),
         Outcome::Failed(fault) => format!("failed: {fault}\n"),
     };
+    let created: Vec<_> = item.take_created().collect();
+    for (number, created) in created.into_iter().enumerate() {
+        let mut bytes = Vec::new();
+        created.write(&mut bytes);
+        for (path, value) in metric_paths(&proto::Metric::decode(&*bytes).expect("decodes")) {
+            let _ = writeln!(out, "* made.{number}.{path} = {value}");
+        }
+    }
     let written = |level| {
         let mut bytes = Vec::new();
         item.write(level, &mut bytes);

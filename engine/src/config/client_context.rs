@@ -9,10 +9,16 @@
 //! ```
 
 use super::authenticator::{AuthenticatorKind, HeaderSource, Wanted};
-use super::checked::{ActionSettings, ComponentId, Config, ContextSource, PipelineSettings, ProcessorKind};
+use super::checked::{
+    ActionSettings, ComponentId, Config, ContextSource, FilterSettings, PipelineSettings, ProcessorKind,
+    TransformSettings,
+};
 use super::conflicts;
 use super::diagnostic::Report;
+use super::statements;
 use super::yaml::Node;
+use codecs::otlp::Signal;
+use ottl::Ask;
 use std::collections::BTreeSet;
 
 /// Fills in what each receiver keeps, and warns of values that will always be empty.
@@ -146,6 +152,8 @@ impl Walk<'_> {
                 ProcessorKind::Batch { metadata_keys, .. } => self.batch(id, metadata_keys),
                 ProcessorKind::Resource(actions) => self.actions(id, "attributes", actions),
                 ProcessorKind::Attributes { actions, .. } => self.actions(id, "actions", actions),
+                ProcessorKind::Transform(settings) => self.statements(id, pipeline.signal, settings),
+                ProcessorKind::Filter(settings) => self.conditions(id, pipeline.signal, settings),
                 ProcessorKind::TailSampling(_) => self.held.lose_all(&Loss {
                     why: format!("`{id}` before it puts traces together whose spans came from several clients"),
                     help:
@@ -153,8 +161,6 @@ impl Walk<'_> {
                             .to_owned(),
                 }),
                 ProcessorKind::MemoryLimiter { .. }
-                | ProcessorKind::Transform(_)
-                | ProcessorKind::Filter(_)
                 | ProcessorKind::Redaction(_)
                 | ProcessorKind::GroupByTrace
                 | ProcessorKind::ProbabilisticSampler(_) => {}
@@ -180,6 +186,39 @@ impl Walk<'_> {
     fn actions(&mut self, id: &ComponentId, key: &str, settings: &ActionSettings) {
         for source in &settings.from_context {
             self.ask(source, &["processors", &id.to_string(), key]);
+        }
+    }
+
+    fn statements(&mut self, id: &ComponentId, signal: Signal, settings: &TransformSettings) {
+        for group in settings.groups.iter().filter(|group| group.signal == signal) {
+            let statements = group.statements.iter();
+            for asks in
+                statements.map(|statement| statements::asks_of_statement(&statement.text, group.context, group.paths))
+            {
+                self.ask_all(id, &asks);
+            }
+            for text in &group.conditions {
+                self.ask_all(id, &statements::asks_of_condition(text, group.context, group.paths));
+            }
+        }
+    }
+
+    fn conditions(&mut self, id: &ComponentId, signal: Signal, settings: &FilterSettings) {
+        for group in settings.groups.iter().filter(|group| group.signal == signal) {
+            for text in &group.conditions {
+                self.ask_all(id, &statements::asks_of_condition(text, group.context, group.paths));
+            }
+        }
+    }
+
+    fn ask_all(&mut self, id: &ComponentId, asks: &[Ask]) {
+        for ask in asks {
+            let source = match ask {
+                Ask::Metadata(key) => ContextSource::Metadata(key.clone()),
+                Ask::Auth(name) => ContextSource::Auth(name.clone()),
+                Ask::Address => ContextSource::Address,
+            };
+            self.ask(&source, &["processors", &id.to_string()]);
         }
     }
 

@@ -7,7 +7,7 @@
 
 use std::ops::Range;
 
-use ottl::{Context, Paths};
+use ottl::{Ask, Context, Paths};
 
 use super::checked::ErrorMode;
 use super::diagnostic::{Place, shown};
@@ -38,6 +38,29 @@ pub(crate) fn condition(field: &Field<'_>, context: Context, paths: Paths) -> Op
         Ok(_) => Some(text),
         Err(mistake) => wrong(field, &text, &mistake),
     }
+}
+
+/// What a statement that passed asks of the sender of its items.
+pub(crate) fn asks_of_statement(text: &str, context: Context, paths: Paths) -> Vec<Ask> {
+    ottl::check_statement(text, context, paths).map_or(Vec::new(), |statement| statement.asks().to_vec())
+}
+
+/// What a condition that passed asks of the sender of its items.
+pub(crate) fn asks_of_condition(text: &str, context: Context, paths: Paths) -> Vec<Ask> {
+    ottl::check_condition(text, context, paths).map_or(Vec::new(), |condition| condition.asks().to_vec())
+}
+
+/// As [`condition`] without context prefixes, where items of several senders are put together.
+pub(crate) fn senderless_condition(field: &Field<'_>, context: Context) -> Option<String> {
+    let text = condition(field, context, Paths::Bare)?;
+    if asks_of_condition(&text, context, Paths::Bare).is_empty() {
+        return Some(text);
+    }
+    field.error(
+        "the condition asks who sent a span, and a trace has several senders",
+        "set an attribute from `otelcol.` in a `transform` before it, and ask for that",
+    );
+    None
 }
 
 /// Reports a mistake in the text of `field`.

@@ -51,6 +51,8 @@ pub struct Pipeline {
     affinity: Option<Affinity>,
     /// Items dropped by policy that the books already know of.
     dropped_booked: u64,
+    /// The same of what nodes made.
+    created_booked: u64,
     /// The same of those shed, by node.
     shed_booked: Vec<u64>,
     /// The same of spans that failed in a node.
@@ -95,6 +97,7 @@ impl Pipeline {
             crossing,
             affinity: None,
             dropped_booked: 0,
+            created_booked: 0,
             shed_booked,
             failed_booked: 0,
         }
@@ -116,6 +119,7 @@ impl Pipeline {
         self.book_dropped(turn);
         change(&mut self.nodes[position]);
         self.dropped_booked = self.nodes.iter().map(Processor::items_dropped).sum();
+        self.created_booked = self.nodes.iter().map(Processor::items_created).sum();
         self.failed_booked = self.nodes.iter().map(Processor::spans_failed).sum();
     }
 
@@ -350,19 +354,23 @@ impl Pipeline {
         last.queue.offer(request, last, std::mem::take(&mut acks));
     }
 
-    /// Books what policies dropped, what was shed, and what failed in a node, since the last time, for each exporter that will never see
+    /// Books what policies dropped, what nodes made, what was shed, and what failed in a node, since the last time, for each exporter that will never see
     /// it.
     fn book_dropped(&mut self, turn: Turn<'_>) {
         let dropped: u64 = self.nodes.iter().map(Processor::items_dropped).sum();
         let news = dropped - self.dropped_booked;
         self.dropped_booked = dropped;
+        let created: u64 = self.nodes.iter().map(Processor::items_created).sum();
+        let created_news = created - self.created_booked;
+        self.created_booked = created;
         let shed_news = self.book_shed(turn);
         let failed: u64 = self.nodes.iter().map(Processor::spans_failed).sum();
         let failed_news = failed - self.failed_booked;
         self.failed_booked = failed;
-        if news > 0 || shed_news > 0 || failed_news > 0 {
+        if news > 0 || created_news > 0 || shed_news > 0 || failed_news > 0 {
             for book in self.books() {
                 turn.cells.add(book.dropped, news);
+                turn.cells.add(book.created, created_news);
                 turn.cells.add(book.shed, shed_news);
                 turn.cells.add(book.failed, failed_news);
             }

@@ -36,6 +36,8 @@ pub struct Rewriter<I> {
     scopes: Vec<(u32, ByteRange)>,
     /// Numbers of changed items, and what they become; `segment` counts from the first new segment.
     items: Vec<(u32, I)>,
+    /// New items, whose `segment` counts in the same way.
+    added: Vec<I>,
     dropped: Vec<u32>,
     segments: Vec<Bytes>,
     /// The new segment that is being filled.
@@ -104,6 +106,31 @@ impl<I: Item> Rewriter<I> {
         self.push(number, item);
     }
 
+    /// Adds an item to scope number `scope` of `batch`: the message that `write` appends. Returns how many data points (or
+    /// spans, or log records) that is.
+    ///
+    /// # Errors
+    /// What was written is no such message; nothing became of it.
+    pub fn add_item(
+        &mut self,
+        buffers: &Buffers,
+        batch: &Batch,
+        scope: u32,
+        write: impl FnOnce(&mut Vec<u8>),
+    ) -> Result<u64, Malformed> {
+        let (open, place) = self.write(buffers, batch, Place { scope, ..I::default().place() }, write);
+        let mut item = I::default();
+        item.set_place(place);
+        if let Err(malformed) = item.read(open, place.offset as usize) {
+            open.truncate(place.offset as usize);
+            return Err(malformed);
+        }
+        let count = item.count();
+        self.added.push(item);
+        self.close_if_full();
+        Ok(count)
+    }
+
     /// Appends a message to the open segment, and says where it lies.
     fn write(
         &mut self,
@@ -122,6 +149,10 @@ impl<I: Item> Rewriter<I> {
 
     fn push(&mut self, number: u32, item: I) {
         self.items.push((number, item));
+        self.close_if_full();
+    }
+
+    fn close_if_full(&mut self) {
         if self.open.as_ref().is_some_and(|open| open.len() >= SEGMENT_BYTES_MAX) {
             self.close();
         }
@@ -132,19 +163,20 @@ impl<I: Item> Rewriter<I> {
         self.dropped.push(number);
     }
 
-    /// Makes it so. Returns how many spans, data points or log records are there no more; the caller counts them under the
+    /// Makes it so. Returns how many spans, data points or log records are there no more, of those that came and those that
+    /// were added; the caller counts them under the
     /// word that fits.
     pub fn apply(&mut self, batch: &mut Batch) -> u64 {
         self.close();
         self.place_envelopes(batch.index_of_mut());
-        if self.items.is_empty() && self.dropped.is_empty() {
+        if self.items.is_empty() && self.dropped.is_empty() && self.added.is_empty() {
             return 0;
         }
         assert!(
             batch.segments.len() + self.segments.len() <= SEGMENTS_MAX,
             "batches stop growing at half as many segments, and a new one has {SEGMENT_BYTES_MAX} bytes"
         );
-        let before = batch.items();
+        let before = batch.items() + self.added.iter().map(Item::count).sum::<u64>();
         let first = segment(batch.segments.len());
         let index = batch.index_of_mut::<I>();
         for (number, mut item) in self.items.drain(..) {
@@ -153,6 +185,11 @@ impl<I: Item> Rewriter<I> {
             index.items[number as usize] = item;
         }
         self.take_out(index);
+        index.items.extend(self.added.drain(..).map(|mut item| {
+            let place = item.place();
+            item.set_place(Place { segment: place.segment + first, ..place });
+            item
+        }));
         batch.segments.append(&mut self.segments);
         let_go_of_segments::<I>(batch, &mut self.numbers);
         before.saturating_sub(batch.items())
@@ -164,6 +201,7 @@ impl<I: Item> Rewriter<I> {
         self.resources.clear();
         self.scopes.clear();
         self.items.clear();
+        self.added.clear();
         self.dropped.clear();
         self.segments.clear();
         self.open = None;
@@ -174,6 +212,7 @@ impl<I: Item> Rewriter<I> {
         self.envelopes.capacity()
             + (self.resources.capacity() + self.scopes.capacity()) * size_of::<(u32, ByteRange)>()
             + self.items.capacity() * size_of::<(u32, I)>()
+            + self.added.capacity() * size_of::<I>()
             + self.dropped.capacity() * size_of::<u32>()
             + self.numbers.capacity() * size_of::<u16>()
     }

@@ -6,6 +6,7 @@
 //! points) that were dropped are seen as gone by later groups. A metric that loses its last point goes with it.
 
 use super::Turn;
+use super::context::{asked, environment, tell_sender};
 use super::failure::{Failure, Failures, guarded, no_item};
 use crate::config::checked::{ConditionGroup, ErrorMode, FilterSettings};
 use crate::pipeline::batch::Batch;
@@ -13,7 +14,7 @@ use crate::pipeline::rewrite::{Order, Rewriter, Rewriters, Rewritten, pass_on};
 use crate::shard::buffers::Buffers;
 use crate::telemetry::metrics::FilterSeries;
 use codecs::otlp::{LogItem, MetricItem, Signal, SpanItem, item_bytes};
-use ottl::{Child, Condition, Context, Environment, Fault, Selection, WireItem, rewrite_parts};
+use ottl::{Ask, Child, Condition, Context, Environment, Fault, Selection, WireItem, rewrite_parts};
 
 /// A condition's failures are logged at most this often.
 const LOGGED_EVERY_NS: u64 = 10_000_000_000;
@@ -25,6 +26,8 @@ pub struct Filter {
     /// Items that it does not select are dropped.
     keeps: Option<Selection>,
     environment: Environment,
+    /// What the conditions ask of a batch's sender.
+    asks: Vec<Ask>,
     /// Reused between batches.
     item: WireItem<'static>,
     order: Order,
@@ -59,10 +62,13 @@ struct Faults {
 impl Filter {
     /// Reads the conditions again, which are for pipelines of `signal`: what they become belongs to one shard.
     pub fn new(signal: Signal, settings: &FilterSettings, series: FilterSeries, failures: Failures) -> Filter {
+        let groups: Vec<Group> = settings.groups.iter().map(Group::new).collect();
+        let asks = asked(groups.iter().flat_map(|group| &group.conditions).map(Condition::asks));
         Filter {
-            groups: settings.groups.iter().map(Group::new).collect(),
+            groups,
+            asks,
             keeps: settings.keeps_of(signal).cloned(),
-            environment: Environment::default(),
+            environment: environment(),
             item: WireItem::new(signal),
             order: Order::default(),
             rewriters: Rewriters::default(),
@@ -77,6 +83,7 @@ impl Filter {
     /// Drops what the conditions say and passes on what is left.
     pub fn take(&mut self, turn: Turn<'_>, mut batch: Batch, out: &mut Vec<Batch>) {
         self.environment.now_unix_ns = turn.clock.unix_ns();
+        tell_sender(&mut self.environment.sender, &self.asks, batch.client.as_deref());
         let walk = guarded(|| match batch.index.signal() {
             Signal::Traces => self.walk::<SpanItem>(turn.buffers, &batch),
             Signal::Metrics => self.walk::<MetricItem>(turn.buffers, &batch),

@@ -110,6 +110,15 @@ impl Processor {
             Processor::ProbabilisticSampler(node) => node.items_dropped(),
             Processor::TailSampling(node) => node.spans_dropped(),
             Processor::Filter(node) => node.items_dropped(),
+            Processor::Transform(node) => node.items_dropped(),
+            _ => 0,
+        }
+    }
+
+    /// Spans, data points or log records it has made, ever.
+    pub fn items_created(&self) -> u64 {
+        match self {
+            Processor::Transform(node) => node.items_created(),
             _ => 0,
         }
     }

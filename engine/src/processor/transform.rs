@@ -16,6 +16,7 @@
 //! answer before, its items are counted as failed.
 
 use super::Turn;
+use super::context::{asked, environment, tell_sender};
 use crate::config::checked::{ErrorMode, StatementGroup, TransformSettings};
 use crate::pipeline::ack::Outcome as Answer;
 use crate::pipeline::batch::Batch;
@@ -25,7 +26,8 @@ use crate::telemetry::cells::Counter;
 use crate::telemetry::metrics::TransformSeries;
 use codecs::grpc::{Code, Status};
 use codecs::otlp::{LogItem, MetricItem, Signal, SpanItem, item_bytes};
-use ottl::{Condition, Context, Environment, Fault, Outcome, Statement, WireItem};
+use ottl::{Ask, Condition, Context, CreatedMetric, Environment, Fault, Outcome, Statement, WireItem};
+use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// A statement's failures are logged at most this often.
@@ -37,6 +39,8 @@ pub struct Transform {
     id: String,
     passes: Vec<Vec<Group>>,
     environment: Environment,
+    /// What the statements ask of a batch's sender.
+    asks: Vec<Ask>,
     tallies: Vec<Tally>,
     /// Reused between batches.
     item: WireItem<'static>,
@@ -47,6 +51,19 @@ pub struct Transform {
     lost_items: Counter,
     caught_panics: Counter,
     spans_failed: u64,
+    /// Data points of metrics that statements have made, and those that went where several became one.
+    items_created: u64,
+    items_dropped: u64,
+}
+
+/// A metric that a statement has made, until the walk is through with the scope it lies in.
+#[derive(Debug)]
+struct Made {
+    metric: CreatedMetric,
+    /// Groups before this one have had their chance.
+    group: usize,
+    /// The statements that made it, and what it is made of: none of them runs on it again.
+    by: Vec<usize>,
 }
 
 /// Statements that run together on each item of their context.
@@ -112,10 +129,17 @@ impl Transform {
         let tallies = names.map(tally).collect();
         let mut next = 0;
         let groups = settings.groups.iter().map(|group| Group::new(group, &mut next));
+        let passes = passes(groups);
+        let of_group = |group: &'_ Group| {
+            let conditions = group.conditions.iter().map(Condition::asks);
+            asked(conditions.chain(group.statements.iter().map(|(_, statement)| statement.asks())))
+        };
+        let asks: Vec<Vec<Ask>> = passes.iter().flatten().map(of_group).collect();
         Transform {
             id,
-            passes: passes(groups),
-            environment: Environment { keeps_unmasked: settings.keeps_unmasked, ..Environment::default() },
+            passes,
+            environment: Environment { keeps_unmasked: settings.keeps_unmasked, ..environment() },
+            asks: asked(asks.iter().map(Vec::as_slice)),
             tallies,
             item: WireItem::new(signal),
             order: Order::default(),
@@ -124,12 +148,15 @@ impl Transform {
             lost_items: losses.items,
             caught_panics: losses.caught_panics,
             spans_failed: 0,
+            items_created: 0,
+            items_dropped: 0,
         }
     }
 
     /// Edits the batch and passes it on.
     pub fn take(&mut self, turn: Turn<'_>, mut batch: Batch, out: &mut Vec<Batch>) {
         self.environment.now_unix_ns = turn.clock.unix_ns();
+        tell_sender(&mut self.environment.sender, &self.asks, batch.client.as_deref());
         let result = self.run(turn.buffers, &mut batch);
         self.show(turn);
         match result {
@@ -155,23 +182,45 @@ impl Transform {
 
     fn run_on<I: Rewritten>(&mut self, buffers: &Buffers, batch: &mut Batch) -> Result<(), Stop> {
         let Transform { passes, environment, tallies, item, order, rewriters, .. } = self;
+        let (mut created, mut dropped) = (0, 0);
         let rewriter = I::rewriter(rewriters);
         for pass in passes {
             let order = order.of(batch.index_of::<I>());
             let walk = catch_unwind(AssertUnwindSafe(|| {
-                let mut walk =
-                    Walk { pass, batch, buffers, item: std::mem::take(item).recycle(), environment, tallies, rewriter };
-                let result = walk.run(order);
+                let item_now = std::mem::take(item).recycle();
+                let (made, made_by) = (VecDeque::new(), Vec::new());
+                let mut walk = Walk {
+                    pass,
+                    batch,
+                    buffers,
+                    item: item_now,
+                    environment,
+                    tallies,
+                    rewriter,
+                    made,
+                    made_before: 0,
+                    made_by,
+                    items_created: 0,
+                };
+                let result = walk.run(order).map(|()| walk.items_created);
                 *item = walk.item.recycle();
                 result
             }));
             let result = walk.unwrap_or_else(|_| Err(Stop::Defect("a statement panicked".to_owned())));
-            if result.is_err() {
-                rewriter.abandon();
-                return result;
+            match result {
+                Ok(items) => created += items,
+                Err(stop) => {
+                    rewriter.abandon();
+                    // What earlier passes have made is in the batch that fails, and what they have merged is not.
+                    self.items_created += created;
+                    self.items_dropped += dropped;
+                    return Err(stop);
+                }
             }
-            rewriter.apply(batch);
+            dropped += rewriter.apply(batch);
         }
+        self.items_created += created;
+        self.items_dropped += dropped;
         Ok(())
     }
 
@@ -220,6 +269,16 @@ impl Transform {
     /// Items of batches that went no further, ever.
     pub fn spans_failed(&self) -> u64 {
         self.spans_failed
+    }
+
+    /// Data points of metrics that its statements have made, ever.
+    pub fn items_created(&self) -> u64 {
+        self.items_created
+    }
+
+    /// Data points that went where its statements made one of several, ever.
+    pub fn items_dropped(&self) -> u64 {
+        self.items_dropped
     }
 
     /// Memory that is kept from batch to batch.
@@ -285,6 +344,14 @@ struct Walk<'w, 'b, I> {
     environment: &'w mut Environment,
     tallies: &'w mut [Tally],
     rewriter: &'w mut Rewriter<I>,
+    /// Metrics that statements have made in this scope.
+    made: VecDeque<Made>,
+    /// How many there were before the group that runs.
+    made_before: usize,
+    /// Of the item that the walk stands on, if statements made it.
+    made_by: Vec<usize>,
+    /// Data points of what was made.
+    items_created: u64,
 }
 
 impl<I: Rewritten> Walk<'_, '_, I> {
@@ -296,6 +363,7 @@ impl<I: Rewritten> Walk<'_, '_, I> {
             let item = &index.items[number as usize];
             let of_item = item.place().scope;
             if scope != Some(of_item) {
+                self.made_items(scope)?;
                 self.finish_scope(scope);
                 let entry = &index.scopes[of_item as usize];
                 if resource != Some(entry.resource) {
@@ -310,8 +378,29 @@ impl<I: Rewritten> Walk<'_, '_, I> {
             }
             self.item(number, item)?;
         }
+        self.made_items(scope)?;
         self.finish_scope(scope);
         self.finish_resource(resource);
+        Ok(())
+    }
+
+    /// Runs the groups on the metrics that statements made in this scope, and on what is made of those, and adds them.
+    /// That ends, because no statement runs on what it had a part in.
+    fn made_items(&mut self, scope: Option<u32>) -> Result<(), Stop> {
+        let Some(scope) = scope else { return Ok(()) };
+        while let Some(Made { metric, group, by }) = self.made.pop_front() {
+            let mut message = Vec::new();
+            metric.write(&mut message);
+            self.item.begin_owned_item(message);
+            self.made_by = by;
+            let result = self.groups(group);
+            self.made_by.clear();
+            result?;
+            let level = Context::of_items(I::SIGNAL);
+            let added = self.rewriter.add_item(self.buffers, self.batch, scope, |out| self.item.write(level, out));
+            self.items_created +=
+                added.map_err(|malformed| Stop::Defect(format!("a {level} was made that is none: {malformed}")))?;
+        }
         Ok(())
     }
 
@@ -334,22 +423,10 @@ impl<I: Rewritten> Walk<'_, '_, I> {
     }
 
     fn item(&mut self, number: u32, item: &I) -> Result<(), Stop> {
-        let (pass, batch) = (self.pass, self.batch);
+        let batch = self.batch;
         let level = Context::of_items(I::SIGNAL);
         self.item.begin_item(item_bytes(item, &batch.segments));
-        for group in pass {
-            match group.context {
-                context if context == level => self.group(group)?,
-                context if context.item() == level => {
-                    for part in 0..self.item.parts_count() {
-                        self.item.begin_part(part);
-                        self.group(group)?;
-                        self.item.finish_part();
-                    }
-                }
-                _ => {}
-            }
-        }
+        self.groups(0)?;
         if !self.item.is_changed(level) {
             return Ok(());
         }
@@ -361,12 +438,52 @@ impl<I: Rewritten> Walk<'_, '_, I> {
         written.map_err(|malformed| Stop::Defect(format!("a {level} was written that is none: {malformed}")))
     }
 
+    /// Runs the groups of the item's level from number `first` on, on the item or on each of its parts.
+    fn groups(&mut self, first: usize) -> Result<(), Stop> {
+        let pass = self.pass;
+        let level = Context::of_items(I::SIGNAL);
+        for (number, group) in pass.iter().enumerate().skip(first) {
+            self.made_before = self.made.len();
+            match group.context {
+                context if context == level => self.group(group)?,
+                context if context.item() == level => {
+                    for part in 0..self.item.parts_count() {
+                        self.item.begin_part(part);
+                        self.group(group)?;
+                        self.item.finish_part();
+                    }
+                }
+                _ => {}
+            }
+            self.made.range_mut(self.made_before..).for_each(|made| made.group = number);
+        }
+        Ok(())
+    }
+
+    /// Notes the metrics that a statement has just made. Points that it made of one metric one by one are one metric's.
+    fn note_made(&mut self, statement: usize) {
+        for metric in self.item.take_created() {
+            let last = self.made.range_mut(self.made_before..).rev().find(|made| made.by.last() == Some(&statement));
+            let rest = match last {
+                Some(last) => last.metric.absorb(metric),
+                None => Err(metric),
+            };
+            if let Err(metric) = rest {
+                let by = self.made_by.iter().copied().chain([statement]).collect();
+                self.made.push_back(Made { metric, group: 0, by });
+            }
+        }
+    }
+
     fn group(&mut self, group: &Group) -> Result<(), Stop> {
         self.environment.cache.clear();
         if !self.applies(group)? {
             return Ok(());
         }
         for (number, statement) in &group.statements {
+            if I::SIGNAL == Signal::Metrics && self.made_by.contains(number) {
+                continue;
+            }
             match statement.run(&mut self.item, self.environment) {
                 Outcome::Applied => self.tallies[*number].applied += 1,
                 Outcome::NotMatched => self.tallies[*number].not_matched += 1,
@@ -377,6 +494,9 @@ impl<I: Rewritten> Walk<'_, '_, I> {
                     tally.note(fault, group.error_mode);
                 }
                 Outcome::Failed(fault) => self.failed(*number, fault, group.error_mode)?,
+            }
+            if I::SIGNAL == Signal::Metrics && self.item.has_created() {
+                self.note_made(*number);
             }
         }
         Ok(())

@@ -26,7 +26,7 @@ pub(super) const TABLE: &[Function] = &[
     converter("Month", TIME, |arguments| Ok(Value::Int(civil(arguments).month))),
     converter("Nanosecond", TIME, |arguments| Ok(Value::Int(civil(arguments).nanosecond))),
     converter("Nanoseconds", DURATION, |arguments| Ok(Value::Int(arguments.int(0)))),
-    converter("Now", &[], |arguments| Ok(Value::Time(arguments.now_unix_ns))),
+    converter("Now", &[], |arguments| Ok(Value::Time(arguments.environment.now_unix_ns))),
     converter("Second", TIME, |arguments| Ok(Value::Int(civil(arguments).second))),
     converter("Seconds", DURATION, |arguments| Ok(Value::Double(arguments.int(0) as f64 / 1e9))),
     converter(

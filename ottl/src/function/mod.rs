@@ -2,11 +2,16 @@
 //!
 //! Parameters say what they take; the evaluator converts before it calls, so that a function never meets another type.
 
+mod chance;
 mod clock;
 mod container;
 mod convert;
+mod csv;
 mod hash;
+mod hash128;
+mod network;
 mod parse;
+mod severity;
 mod text;
 
 use std::borrow::Cow;
@@ -15,8 +20,9 @@ use regex::bytes::Regex;
 
 use crate::fault::Fault;
 use crate::pattern;
-use crate::program::ARGUMENTS_MAX;
+use crate::program::{ARGUMENTS_MAX, Environment};
 use crate::value::{Text, Value};
+pub(crate) use severity::Severities;
 
 /// A converter.
 #[derive(Debug)]
@@ -63,10 +69,14 @@ pub(crate) enum Kind {
     TimeFormat,
     /// A literal string.
     TextLiteral,
+    /// A literal string of one character.
+    LetterLiteral,
     /// A literal integer, not negative.
     CountLiteral,
     /// A literal bool.
     BoolLiteral,
+    /// A literal map of severities.
+    Severities,
     /// A list of literal strings.
     TextListLiteral,
     /// The name of a converter with one parameter.
@@ -97,9 +107,11 @@ impl Kind {
             Self::Pattern => "a regular expression in quotes",
             Self::Glob => "a glob in quotes",
             Self::Choice(_) | Self::TextLiteral => "a literal string",
+            Self::LetterLiteral => "a single character in quotes",
             Self::TimeFormat => "a format of times in quotes",
             Self::CountLiteral => "a literal integer of 0 or more",
             Self::BoolLiteral => "true or false",
+            Self::Severities => "a literal map of severities and their criteria",
             Self::TextListLiteral => "a list of literal strings",
             Self::Function => "the name of a converter",
             Self::Target => "a path that can be set",
@@ -114,8 +126,10 @@ impl Kind {
             Self::Choice(_)
                 | Self::TimeFormat
                 | Self::TextLiteral
+                | Self::LetterLiteral
                 | Self::CountLiteral
                 | Self::BoolLiteral
+                | Self::Severities
                 | Self::TextListLiteral
         )
     }
@@ -130,14 +144,16 @@ impl Kind {
             (Self::BoolLike, value) => convert::to_bool(value),
             (Self::BytesLike, value) => convert::to_bytes(value),
             (Self::Text | Self::Pattern | Self::Glob, value @ Value::Text(_)) => Ok(value),
-            (Self::Choice(_) | Self::TimeFormat | Self::TextLiteral, value @ Value::Text(_)) => Ok(value),
+            (Self::Choice(_) | Self::TimeFormat | Self::TextLiteral | Self::LetterLiteral, value @ Value::Text(_)) => {
+                Ok(value)
+            }
             (Self::Int, value @ Value::Int(_)) => Ok(value),
             (Self::CountLiteral, Value::Int(value)) if value >= 0 => Ok(Value::Int(value)),
             (Self::BoolLiteral, value @ Value::Bool(_)) => Ok(value),
             (Self::Time, value @ Value::Time(_)) => Ok(value),
             (Self::Duration, value @ Value::Duration(_)) => Ok(value),
             (Self::List, value @ Value::List(_)) => Ok(value),
-            (Self::Map, value @ Value::Map(_)) => Ok(value),
+            (Self::Map | Self::Severities, value @ Value::Map(_)) => Ok(value),
             (Self::TextList | Self::TextListLiteral, Value::List(items)) => admit_all(Self::Text, items),
             (Self::TextLikeList, Value::List(items)) => admit_all(Self::TextLike, items),
             (kind, other) => Err(Fault::wrong(kind.describe(), &other)),
@@ -154,6 +170,7 @@ fn admit_all<'v>(kind: Kind, items: Vec<Value<'v>>) -> Result<Value<'v>, Fault> 
 pub(crate) enum Prepared {
     Nothing,
     Pattern(Regex),
+    Severities(Severities),
 }
 
 /// Arguments of one call, converted; what was left out is nil.
@@ -161,7 +178,7 @@ pub(crate) enum Prepared {
 pub(crate) struct Arguments<'v> {
     pub(crate) values: [Value<'v>; ARGUMENTS_MAX],
     pub(crate) prepared: &'v Prepared,
-    pub(crate) now_unix_ns: i64,
+    pub(crate) environment: &'v Environment,
 }
 
 impl<'v> Arguments<'v> {
@@ -217,7 +234,7 @@ impl<'v> Arguments<'v> {
         let text = self.text(index);
         match self.prepared {
             Prepared::Pattern(regex) => Ok(Cow::Borrowed(regex)),
-            Prepared::Nothing => pattern::compile(&text).map(Cow::Owned).map_err(Fault::invalid),
+            _ => pattern::compile(&text).map(Cow::Owned).map_err(Fault::invalid),
         }
     }
 }
@@ -260,8 +277,20 @@ pub(crate) const fn optional(name: &'static str, kind: Kind) -> Parameter {
     Parameter { name, kind, optional: true }
 }
 
-fn tables() -> [&'static [Function]; 6] {
-    [clock::TABLE, container::TABLE, convert::TABLE, hash::TABLE, parse::TABLE, text::TABLE]
+fn tables() -> [&'static [Function]; 11] {
+    [
+        chance::TABLE,
+        clock::TABLE,
+        container::TABLE,
+        convert::TABLE,
+        csv::TABLE,
+        hash::TABLE,
+        hash128::TABLE,
+        network::TABLE,
+        parse::TABLE,
+        severity::TABLE,
+        text::TABLE,
+    ]
 }
 
 /// The converter called `name`.
@@ -271,5 +300,9 @@ pub(crate) fn find(name: &str) -> Option<&'static Function> {
 
 /// Names of all converters.
 pub fn converter_names() -> impl Iterator<Item = &'static str> {
-    tables().into_iter().flatten().map(|function| function.name).chain(["IsRootSpan"])
+    tables().into_iter().flatten().map(|function| function.name).chain([
+        "HasAttrKeyOnDatapoint",
+        "HasAttrOnDatapoint",
+        "IsRootSpan",
+    ])
 }

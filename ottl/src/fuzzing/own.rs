@@ -1,5 +1,7 @@
 //! The twin's item itself: a span, a log record or a metric as structs, and the statements that only such items take.
 
+mod merge;
+
 use codecs::otlp::proto;
 use prost::Message;
 
@@ -66,6 +68,8 @@ pub(super) const POINT_TEMPLATES: &[&str] = &[
     r#"set(metric.name, attributes["KEY"])"#,
     r#"set(metric.description, "d") where metric.type == METRIC_DATA_TYPE_SUM"#,
     r#"set(resource.attributes["KEY"], value_int)"#,
+    r#"convert_summary_count_val_to_sum("delta", true)"#,
+    r#"convert_summary_sum_val_to_sum("cumulative", false, "KEY")"#,
 ];
 
 /// Statements with holes on metrics.
@@ -82,6 +86,17 @@ pub(super) const METRIC_TEMPLATES: &[&str] = &[
     r#"convert_gauge_to_sum("cumulative", true)"#,
     r#"scale_metric(2.0)"#,
     r#"scale_metric(0.5, "s")"#,
+    r#"copy_metric()"#,
+    r#"copy_metric(name = "KEY", unit = "u") where HasAttrKeyOnDatapoint("KEY")"#,
+    r#"extract_count_metric(true)"#,
+    r#"extract_sum_metric(false, "KEY") where HasAttrOnDatapoint("KEY", "t")"#,
+    r#"convert_summary_quantile_val_to_gauge("KEY")"#,
+    r#"aggregate_on_attributes("sum")"#,
+    r#"aggregate_on_attributes("mean", ["KEY"])"#,
+    r#"aggregate_on_attributes("median", [])"#,
+    r#"aggregate_on_attributes("count", ["KEY"])"#,
+    r#"aggregate_on_attributes("max", ["KEY", "a"])"#,
+    r#"aggregate_on_attribute_value("min", "KEY", ["t", "te"], "T")"#,
 ];
 
 /// A span, a log record, or a metric with the number of the point that statements stand on.
@@ -345,11 +360,18 @@ fn metric(choices: &mut Choices<'_>) -> proto::Metric {
             Some(Data::Histogram(proto::Histogram { data_points, aggregation_temporality: temporality }))
         }
         4 => {
+            let buckets = |choices: &mut Choices<'_>| proto::Buckets {
+                offset: choices.below(9) as i32 - 4,
+                bucket_counts: vec![2; choices.below(4)],
+            };
             let point = |choices: &mut Choices<'_>| proto::ExponentialHistogramDataPoint {
                 attributes: choices.entries(0),
                 time_unix_nano: time,
-                scale: choices.below(40) as i32 - 20,
+                scale: choices.below(3) as i32 - 20,
+                count: choices.below(3) as u64,
                 zero_count: choices.below(3) as u64,
+                positive: (choices.below(2) == 1).then(|| buckets(choices)),
+                negative: (choices.below(4) == 1).then(|| buckets(choices)),
                 max: (choices.below(2) == 1).then_some(9.0),
                 ..Default::default()
             };
@@ -363,6 +385,7 @@ fn metric(choices: &mut Choices<'_>) -> proto::Metric {
                 time_unix_nano: time,
                 count: 3,
                 sum: choices.below(9) as f64,
+                quantile_values: vec![proto::ValueAtQuantile { quantile: 0.5, value: 7.0 }; choices.below(3)],
                 ..Default::default()
             };
             Some(Data::Summary(proto::Summary { data_points: (0..points).map(|_| point(choices)).collect() }))

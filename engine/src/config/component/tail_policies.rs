@@ -5,7 +5,7 @@
 
 use sampling::settings::{AttributeTest, CompositePart, Goal, Number, Pattern, Rule};
 
-use ottl::{Context, Paths};
+use ottl::Context;
 
 use crate::config::checked::ErrorMode;
 use crate::config::diagnostic::{nearest, shown};
@@ -297,7 +297,7 @@ fn ottl_condition(settings: &Section<'_>) -> Option<Rule> {
             return None;
         }
         // Not one by one: what is wrong with each of them is to be said.
-        let checked: Vec<_> = items.iter().map(|item| statements::condition(item, context, Paths::Bare)).collect();
+        let checked: Vec<_> = items.iter().map(|item| statements::senderless_condition(item, context)).collect();
         checked.into_iter().collect::<Option<Vec<String>>>()
     };
     let (spans, span_events) = (conditions("span", Context::Span), conditions("spanevent", Context::SpanEvent));
