@@ -7,11 +7,13 @@ mod item_twin;
 mod json_twin;
 #[allow(missing_docs, reason = "names and meaning are those of the .proto files")]
 pub mod metrics_proto;
+mod records;
 pub mod remote_write;
 mod schema;
 mod segment;
 mod twin;
 
+pub use records::fuzz_records;
 pub use item_twin::{check_cut, check_logs, check_metrics};
 pub use json_twin::{check_json, json_from};
 pub use schema::{ANY_VALUE, FieldKind, KEY_VALUE, MESSAGES, Message, REQUEST, SPAN, request_from, request_of, wrap};
