@@ -45,7 +45,7 @@ fn reading(id: &str, path: &Path, more: &str) -> String {
     format!("  {id}: {{include: ['{}'], start_at: beginning, poll_interval: 5ms, {more}}}\n", path.display())
 }
 
-fn traces(number: u32) -> Vec<u8> {
+fn traces(number: u64) -> Vec<u8> {
     request_of(&[Trace { number, spans: 3, kind: Kind::Plain }]).to_vec()
 }
 
@@ -81,7 +81,7 @@ fn line(signal: Signal, message: &[u8]) -> Vec<u8> {
     text
 }
 
-fn spans_line(number: u32) -> Vec<u8> {
+fn spans_line(number: u64) -> Vec<u8> {
     line(Signal::Traces, &traces(number))
 }
 
@@ -94,7 +94,7 @@ fn append(path: &Path, bytes: &[u8]) {
 }
 
 /// Waits until the sink has these requests of traces, in this order and no others.
-fn wait_for_traces(sink: &Sink, numbers: &[u32]) {
+fn wait_for_traces(sink: &Sink, numbers: &[u64]) {
     wait_for("replayed requests", || (sink.requests().len() >= numbers.len()).then_some(()));
     assert_eq!(sink.requests(), numbers.iter().map(|number| traces(*number)).collect::<Vec<_>>());
 }
@@ -249,7 +249,7 @@ fn broken_records_are_counted_named_with_their_line_and_left_behind() {
 fn a_record_that_is_refused_is_tried_again_until_it_is_taken_and_the_next_waits() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("lines");
-    let numbers: Vec<u32> = (1..=20).collect();
+    let numbers: Vec<u64> = (1..=20).collect();
     append(&path, &numbers.iter().flat_map(|number| spans_line(*number)).collect::<Vec<u8>>());
     let sink = Sink::start();
     sink.refuse(Code::Unavailable);
