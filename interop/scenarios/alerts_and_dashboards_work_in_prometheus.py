@@ -19,7 +19,8 @@ from parts.sinks import GrpcSink, Refusal
 OBJECTIVES = {"SLOAvailabilityBreach", "SLOErrorRateBreach", "SLOLatencyBreach"}
 JOB = "otel-collector"
 # What the alerts on memory and CPU compare with, as deployed: a gateway of 4 GiB, and one of a core.
-MEMORY_LIMIT, CPU_LIMIT = "> 3.5e9", "> 0.9"
+MEMORY_LIMIT = 'process_resident_memory_bytes{job="otel-collector"} > 3.5e9'
+CPU_LIMIT = 'rate(process_cpu_seconds_total{job="otel-collector"}[5m]) > 0.9'
 SPANS_A_ROUND = 400
 
 
@@ -112,7 +113,7 @@ def it_fires_on_memory_beyond_its_limit_and_clears():
                               "retry_on_failure": quick, "sending_queue": {"queue_size": 1000}}}
         with Gateway(exporters, {}, grpc={"max_recv_msg_size_mib": 64}) as gateway:
             limit = gateway.resident_bytes() + 100_000_000
-            with watching(gateway, {MEMORY_LIMIT: f"> {limit}"}) as prometheus:
+            with watching(gateway, {MEMORY_LIMIT: limit}) as prometheus:
                 with load.RawClient(gateway.grpc) as client:
                     sent = 0
                     # The same bytes again and again: it is the queue that keeps them.
@@ -135,7 +136,7 @@ def it_fires_on_cores_that_are_used_up_and_clears():
     requests = load.make(traces=400, spans_per_request=400, seed=1, padding_bytes=1000).requests
     with GrpcSink() as sink:
         exporters = {"otlp": {"endpoint": sink.endpoint, "compression": "gzip", "tls": {"insecure": True}}}
-        with Gateway(exporters, {}) as gateway, watching(gateway, {CPU_LIMIT: "> 0.05"}) as prometheus:
+        with Gateway(exporters, {}) as gateway, watching(gateway, {CPU_LIMIT: 0.05}) as prometheus:
             with load.RawClient(gateway.grpc) as client:
                 def fires():
                     for request in requests:
@@ -173,12 +174,13 @@ def counting_gateway(sink):
 
 
 def watching(gateway, limits=()):
-    """A Prometheus that scrapes this gateway and evaluates the rules that are deployed; `limits` maps comparisons to others."""
+    """A Prometheus that scrapes this gateway and evaluates the rules that are deployed; `limits` maps comparisons to smaller numbers."""
     manifest = yaml.safe_load((REPOSITORY / "configs/k8s/collector/rules.yaml").read_text(encoding="utf-8"))
     rules = yaml.safe_dump({"groups": manifest["spec"]["groups"]}, width=1000)
-    for deployed, here in dict(limits).items():
+    for deployed, limit in dict(limits).items():
         require(rules.count(deployed + "\n") == 1, f"not one rule has {deployed}")
-        rules = rules.replace(deployed + "\n", here + "\n")
+        expression, _ = deployed.split(" > ")
+        rules = rules.replace(deployed + "\n", f"{expression} > {limit}\n")
     return Prometheus({JOB: gateway.metrics_port}, shortened(rules))
 
 
