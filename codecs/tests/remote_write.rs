@@ -565,9 +565,15 @@ fn deltas_of_exponential_histograms_are_added_up_at_a_scale_that_all_have() {
     let two = vec![exponential_news(2, 0, &[1, 2, 0, 3], 5), exponential_news(2, 2, &[4, 0, 5], 6)];
     assert_eq!(
         send(two),
-        ["2: 7 sum 1.5 zero 1 {1: 1, 2: 2, 4: 3} {} since 1", "2: 17 sum 3 zero 2 {1: 1, 2: 2, 3: 4, 4: 3, 5: 5} {} since 1"]
+        [
+            "2: 7 sum 1.5 zero 1 {1: 1, 2: 2, 4: 3} {} since 1",
+            "2: 17 sum 3 zero 2 {1: 1, 2: 2, 3: 4, 4: 3, 5: 5} {} since 1"
+        ]
     );
-    assert_eq!(send(vec![exponential_news(1, -1, &[7], 7)]), ["1: 25 sum 4.5 zero 3 {0: 7, 1: 3, 2: 7, 3: 5} {} since 1"]);
+    assert_eq!(
+        send(vec![exponential_news(1, -1, &[7], 7)]),
+        ["1: 25 sum 4.5 zero 3 {0: 7, 1: 3, 2: 7, 3: 5} {} since 1"]
+    );
     let negative = Some(Buckets { offset: -3, bucket_counts: vec![2] });
     let finer = ExponentialPoint { negative, count: 4, ..exponential_news(9, 0, &[1], 8) };
     assert_eq!(
@@ -592,7 +598,11 @@ fn deltas_of_exponential_histograms_are_added_up_at_a_scale_that_all_have() {
         "320 buckets at most, so it is coarser"
     );
     let wider = ExponentialPoint { zero_threshold: 0.5, ..exponential_news(1, 0, &[1], 12) };
-    assert_eq!(send(vec![wider]), ["1: 2 sum 1.5 zero 1 {1: 1} {} since 1"], "another zero bucket is another histogram");
+    assert_eq!(
+        send(vec![wider]),
+        ["1: 2 sum 1.5 zero 1 {1: 1} {} since 1"],
+        "another zero bucket is another histogram"
+    );
     let counts = translator.counts();
     assert_eq!(counts.dropped[DropReason::DeltaOrder as usize], 1);
     assert_eq!((counts.dropped[DropReason::Buckets as usize], counts.dropped[DropReason::Scale as usize]), (1, 1));

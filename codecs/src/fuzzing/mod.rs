@@ -13,9 +13,9 @@ mod schema;
 mod segment;
 mod twin;
 
-pub use records::fuzz_records;
 pub use item_twin::{check_cut, check_logs, check_metrics};
 pub use json_twin::{check_json, json_from};
+pub use records::fuzz_records;
 pub use schema::{ANY_VALUE, FieldKind, KEY_VALUE, MESSAGES, Message, REQUEST, SPAN, request_from, request_of, wrap};
 pub use segment::{check_segment_damage, fuzz_segment, segment_of};
 pub use twin::{check_merge, check_request, check_subset};

@@ -306,7 +306,9 @@ impl Cache {
         let drop = match (&name, kind, header.temporality) {
             (None, _, _) => Some(DropReason::Name),
             (_, Kind::Gauge | Kind::Summary, _) | (_, _, Temporality::Cumulative) => None,
-            (_, Kind::Sum | Kind::Histogram | Kind::Exponential, Temporality::Delta) if settings.delta.is_some() => None,
+            (_, Kind::Sum | Kind::Histogram | Kind::Exponential, Temporality::Delta) if settings.delta.is_some() => {
+                None
+            }
             (_, _, Temporality::Delta) => Some(DropReason::Delta),
             (_, _, Temporality::Unspecified) => Some(DropReason::Temporality),
         };

@@ -86,8 +86,7 @@ impl Total {
             (Self::Exponential(total), _) if kind == Kind::Exponential => return total.add(point, lists),
             (Self::Number(total), Some(value)) => *total += value,
             (Self::Histogram { count, sum, bounds, counts }, None)
-                if kind != Kind::Exponential
-                    && **bounds == lists.bounds[..] && counts.len() == lists.counts.len() =>
+                if kind != Kind::Exponential && **bounds == lists.bounds[..] && counts.len() == lists.counts.len() =>
             {
                 *count = count.saturating_add(point.count);
                 *sum = sum.zip(finite(point.sum)).map(|(sum, more)| sum + more);

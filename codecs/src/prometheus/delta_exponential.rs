@@ -59,9 +59,8 @@ impl Exponential {
         if point.zero_threshold.to_bits() != self.zero_threshold.to_bits() {
             return Ok(false);
         }
-        let in_buckets = lists.counts.iter().chain(&lists.negative).try_fold(point.zero_count, |sum, more| {
-            sum.checked_add(*more)
-        });
+        let in_buckets =
+            lists.counts.iter().chain(&lists.negative).try_fold(point.zero_count, |sum, more| sum.checked_add(*more));
         let Some(count) = in_buckets.and_then(|more| self.count.checked_add(more)) else { return Ok(false) };
         let scale = self.scale_with(point, lists).ok_or(DropReason::Buckets)?;
         let (own, theirs) = (shift(self.scale, scale), shift(point.scale, scale));

@@ -40,7 +40,10 @@ fn check_files(config: &Config, tree: &Node, report: &Report) {
             report.error(
                 place(tree, &keys),
                 &keys.join("."),
-                format!("pipelines of {} read these files, and `proto` does not say what a record is", names.join(", ")),
+                format!(
+                    "pipelines of {} read these files, and `proto` does not say what a record is",
+                    names.join(", ")
+                ),
                 "write each signal into files of its own, and give each a receiver of its own",
             );
         }

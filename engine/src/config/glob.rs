@@ -134,9 +134,7 @@ fn match_name(pattern: &str, name: &str) -> bool {
                 continue;
             }
             (Some('?'), Some(_)) => true,
-            (Some('['), Some(character)) => {
-                Class::read(&mut pattern).is_some_and(|class| class.has(character))
-            }
+            (Some('['), Some(character)) => Class::read(&mut pattern).is_some_and(|class| class.has(character)),
             (Some('\\'), Some(character)) => pattern.next() == Some(character),
             (Some(expected), Some(character)) => expected == character,
             (None, Some(_)) | (Some(_), None) => false,
@@ -291,7 +289,8 @@ mod tests {
 
     #[test]
     fn patterns_that_mean_nothing_are_refused_with_the_reason() {
-        for (pattern, word) in [("", "no file"), ("/var/", "no file"), ("a[b", "`]`"), ("{a", "`}`"), ("a\\", "`\\`"), ("a**", "alone")]
+        for (pattern, word) in
+            [("", "no file"), ("/var/", "no file"), ("a[b", "`]`"), ("{a", "`}`"), ("a\\", "`\\`"), ("a**", "alone")]
         {
             let error = Pattern::read(pattern).unwrap_err();
             assert!(error.contains(word), "{pattern}: {error}");

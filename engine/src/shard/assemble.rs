@@ -162,9 +162,10 @@ impl Declared {
             transports_of(receiver).map(declare)
         });
         let receivers = receivers.collect();
-        let complaints = config.receivers.iter().map(|receiver| {
-            transports_of(receiver).map(|kind| Complaints::new(receiver.id.to_string(), kind))
-        });
+        let complaints = config
+            .receivers
+            .iter()
+            .map(|receiver| transports_of(receiver).map(|kind| Complaints::new(receiver.id.to_string(), kind)));
         let complaints = complaints.collect();
         let handshakes = handshake_series(config, &mut schema);
         let processors = config.processors.iter().map(|processor| {

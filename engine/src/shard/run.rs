@@ -277,7 +277,8 @@ impl Shard {
             DrainStep::Requests => {
                 self.context.draining.begin();
                 // A record of a file has no connection.
-                let left = |shard: &Shard| shard.open_connections().load(Ordering::Relaxed) as u64 + shard.balance.in_hand();
+                let left =
+                    |shard: &Shard| shard.open_connections().load(Ordering::Relaxed) as u64 + shard.balance.in_hand();
                 self.until(|shard| left(shard) == 0).await;
             }
             DrainStep::Mesh => self.until(|shard| shard.balance.is_quiet()).await,
