@@ -55,7 +55,8 @@ def it_answers_for_every_kind_of_metric():
 
         require_equal(prometheus.value('pause_seconds{quantile="0.5"}'), 2, "a quantile")
         require_equal(prometheus.value("pause_seconds_count"), 3, "count of a summary")
-        require_equal(prometheus.value('count(target_info{job="shop/orders",instance="one"})'), 1, "target_info")
+        require_equal(prometheus.value('count(target_info{job="shop/orders",instance="one",host_name="host"})'), 1,
+                      "target_info")
 
         seen = prometheus.exemplars("orders_total")
         require([one["labels"].get("trace_id") for one in seen] == [TRACE.hex()], f"no exemplar of {TRACE.hex()}: {seen}")
@@ -106,7 +107,8 @@ def request_of(now, start):
     """An empty request, and a function that adds a metric of one point to it."""
     request = ExportMetricsServiceRequest()
     group = request.resource_metrics.add()
-    for key, value in (("service.name", "orders"), ("service.namespace", "shop"), ("service.instance.id", "one")):
+    for key, value in (("service.name", "orders"), ("service.namespace", "shop"), ("service.instance.id", "one"),
+                       ("host.name", "host")):
         group.resource.attributes.add(key=key).value.string_value = value
     scope = group.scope_metrics.add()
 
