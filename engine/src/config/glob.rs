@@ -213,7 +213,7 @@ impl Look {
     fn walk(&mut self, directory: &Path, names: &[String], depth: usize) {
         let Some((first, rest)) = names.split_first() else { return };
         if first == "**" {
-            self.walk_all(directory, names, rest, depth);
+            self.walk_all(directory, rest, depth);
         } else if first.contains(['*', '?', '[', '\\']) {
             for name in self.list(directory).into_iter().filter(|name| match_name(first, name)) {
                 self.step(&directory.join(name), rest, depth);
@@ -232,7 +232,7 @@ impl Look {
     }
 
     /// `**`: here, and in every directory below.
-    fn walk_all(&mut self, directory: &Path, names: &[String], rest: &[String], depth: usize) {
+    fn walk_all(&mut self, directory: &Path, rest: &[String], depth: usize) {
         if depth > DEPTH_MAX {
             return;
         }
@@ -241,7 +241,7 @@ impl Look {
         for name in self.list(directory) {
             let path = directory.join(name);
             if path.symlink_metadata().is_ok_and(|metadata| metadata.is_dir()) {
-                self.walk_all(&path, names, rest, depth + 1);
+                self.walk_all(&path, rest, depth + 1);
             }
         }
     }
