@@ -76,7 +76,7 @@ fn logs(records: u64) -> Vec<u8> {
 
 fn line(signal: Signal, message: &[u8]) -> Vec<u8> {
     let mut text = Vec::new();
-    json::write_request(signal, message, &mut text).unwrap();
+    json::write_request(signal, message, &mut text).expect("a request");
     text.push(b'\n');
     text
 }
@@ -86,11 +86,12 @@ fn spans_line(number: u64) -> Vec<u8> {
 }
 
 fn length_and(record: &[u8]) -> Vec<u8> {
-    [&u32::try_from(record.len()).unwrap().to_be_bytes()[..], record].concat()
+    [&u32::try_from(record.len()).expect("a short record").to_be_bytes()[..], record].concat()
 }
 
 fn append(path: &Path, bytes: &[u8]) {
-    OpenOptions::new().append(true).create(true).open(path).unwrap().write_all(bytes).unwrap();
+    let mut file = OpenOptions::new().append(true).create(true).open(path).expect("a file can be made");
+    file.write_all(bytes).expect("a file can be written");
 }
 
 /// Requests of traces at the sink, as lines: their fields may have come in another order.
