@@ -16,5 +16,6 @@ pub mod grpc;
 pub mod json;
 pub mod otlp;
 pub mod prometheus;
+pub mod records;
 pub mod segment;
 pub mod wire;

@@ -52,6 +52,11 @@ fn zlib_bodies() {
 }
 
 #[test]
+fn files_of_records() {
+    replay("records", codecs::fuzzing::fuzz_records);
+}
+
+#[test]
 fn snappy_bodies() {
     replay("snappy", codecs::fuzzing::fuzz_snappy);
 }

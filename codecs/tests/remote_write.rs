@@ -530,6 +530,102 @@ fn deltas_of_histograms_are_added_up_bucket_by_bucket_until_their_bounds_change(
     assert_eq!(send(8, &[1.0], &[1, 0]), ["bucket,le=+Inf 1", "bucket,le=1 1", "count 1", "sum 1.5"]);
 }
 
+/// A delta of these milliseconds with buckets from `offset` on, and their counts as its count.
+fn exponential_news(scale: i32, offset: i32, counts: &[u64], end_ms: u64) -> ExponentialPoint {
+    ExponentialPoint {
+        start_time_unix_nano: 1_000_000,
+        time_unix_nano: end_ms * 1_000_000,
+        scale,
+        count: counts.iter().sum::<u64>() + 1,
+        sum: Some(1.5),
+        zero_count: 1,
+        positive: Some(Buckets { offset, bucket_counts: counts.into() }),
+        ..ExponentialPoint::default()
+    }
+}
+
+/// The native histograms of one push of deltas of one metric.
+fn natives(translator: &mut Translator, data_points: Vec<ExponentialPoint>, protocol: Protocol) -> Vec<Native> {
+    let data = Data::Exponential(Exponentials { data_points, aggregation_temporality: 1 });
+    let requests = push(translator, &request(vec![metric("h", "", data)]).encode_to_vec());
+    decode_requests(&requests, protocol).into_values().flat_map(|series| series.histograms).collect()
+}
+
+#[test]
+fn deltas_of_exponential_histograms_are_added_up_at_a_scale_that_all_have() {
+    let mut translator = Translator::new(adding_up(10, Protocol::V2), 1);
+    let mut send = |points: Vec<ExponentialPoint>| -> Vec<String> {
+        let line = |native: Native| {
+            let (count, zero, sum) = (native.count, native.zero_count, f64::from_bits(native.sum));
+            let (schema, positive, negative) = (native.schema, native.positive, native.negative);
+            format!("{schema}: {count} sum {sum} zero {zero} {positive:?} {negative:?} since {}", native.start_ms)
+        };
+        natives(&mut translator, points, Protocol::V2).into_iter().map(line).collect()
+    };
+    let two = vec![exponential_news(2, 0, &[1, 2, 0, 3], 5), exponential_news(2, 2, &[4, 0, 5], 6)];
+    assert_eq!(
+        send(two),
+        [
+            "2: 7 sum 1.5 zero 1 {1: 1, 2: 2, 4: 3} {} since 1",
+            "2: 17 sum 3 zero 2 {1: 1, 2: 2, 3: 4, 4: 3, 5: 5} {} since 1"
+        ]
+    );
+    assert_eq!(
+        send(vec![exponential_news(1, -1, &[7], 7)]),
+        ["1: 25 sum 4.5 zero 3 {0: 7, 1: 3, 2: 7, 3: 5} {} since 1"]
+    );
+    let negative = Some(Buckets { offset: -3, bucket_counts: vec![2] });
+    let finer = ExponentialPoint { negative, count: 4, ..exponential_news(9, 0, &[1], 8) };
+    assert_eq!(
+        send(vec![finer]),
+        ["1: 29 sum 6 zero 4 {0: 7, 1: 4, 2: 7, 3: 5} {0: 2} since 1"],
+        "scale 9 counts as 8 and becomes 1"
+    );
+    let late = exponential_news(1, 0, &[9], 8);
+    let wrong = ExponentialPoint { count: 50, ..exponential_news(1, 0, &[9], 9) };
+    let coarse = exponential_news(-5, 0, &[9], 9);
+    assert_eq!(send(vec![late, wrong, coarse]), [""; 0], "what is dropped is in no total");
+    let nan = ExponentialPoint { sum: Some(f64::NAN), count: 3, ..exponential_news(1, 0, &[1], 10) };
+    assert_eq!(
+        send(vec![nan]),
+        ["1: 31 sum 0 zero 5 {0: 7, 1: 5, 2: 7, 3: 5} {0: 2} since 1"],
+        "what is no number is in no bucket, and leaves no sum"
+    );
+    let far = exponential_news(1, 3000, &[1], 11);
+    assert_eq!(
+        send(vec![far]),
+        ["-3: 33 sum 0 zero 6 {0: 7, 1: 17, 188: 1} {0: 2} since 1"],
+        "320 buckets at most, so it is coarser"
+    );
+    let wider = ExponentialPoint { zero_threshold: 0.5, ..exponential_news(1, 0, &[1], 12) };
+    assert_eq!(
+        send(vec![wider]),
+        ["1: 2 sum 1.5 zero 1 {1: 1} {} since 1"],
+        "another zero bucket is another histogram"
+    );
+    let counts = translator.counts();
+    assert_eq!(counts.dropped[DropReason::DeltaOrder as usize], 1);
+    assert_eq!((counts.dropped[DropReason::Buckets as usize], counts.dropped[DropReason::Scale as usize]), (1, 1));
+    assert_eq!(counts.points, counts.written + counts.dropped_total());
+}
+
+#[test]
+fn buckets_too_far_apart_for_any_scale_are_dropped_and_leave_the_total_as_it_was() {
+    let mut translator = Translator::new(adding_up(10, Protocol::V1), 1);
+    let first = exponential_news(0, 0, &[1], 5);
+    assert_eq!(natives(&mut translator, vec![first.clone()], Protocol::V1).len(), 1);
+    for (offset, time) in [(i32::MAX - 1, 6), (i32::MIN, 7)] {
+        assert!(natives(&mut translator, vec![exponential_news(0, offset, &[1], time)], Protocol::V1).is_empty());
+    }
+    let after = natives(&mut translator, vec![exponential_news(0, 0, &[1], 8)], Protocol::V1);
+    assert_eq!((after[0].count, after[0].positive.clone()), (4, BTreeMap::from([(1, 2)])));
+    let huge = ExponentialPoint { count: u64::MAX, zero_count: u64::MAX, positive: None, ..first };
+    let huge = ExponentialPoint { time_unix_nano: 9_000_000, ..huge };
+    let after = natives(&mut translator, vec![huge], Protocol::V1);
+    assert_eq!(after[0].count, u64::MAX, "a count beyond 64 bits begins anew");
+    assert_eq!(translator.counts().dropped[DropReason::Buckets as usize], 2);
+}
+
 #[test]
 fn series_of_deltas_are_bounded_and_make_room_with_their_age() {
     let mut translator = Translator::new(adding_up(2, Protocol::V1), 1);
@@ -595,6 +691,55 @@ proptest! {
         }
         let counts = translator.counts();
         prop_assert_eq!(counts.points, counts.written + counts.dropped_total());
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    /// Against the simplest way: every bucket ever sent is kept as it was, and counted where the total says it belongs.
+    #[test]
+    fn any_deltas_of_exponential_histograms_are_added_up_as_the_simplest_way_adds_them_up(
+        points in prop::collection::vec(
+            (0..12_i32, -600..600_i32, prop::collection::vec(0..4_u64, 0..12), any::<bool>()), 1..12),
+        second_protocol in any::<bool>(),
+    ) {
+        let protocol = if second_protocol { Protocol::V2 } else { Protocol::V1 };
+        let mut translator = Translator::new(adding_up(10, protocol), 1);
+        let mut sent: Vec<(i32, i64, u64, bool)> = Vec::new();
+        let mut finest = 8;
+        for (round, (scale, offset, counts, is_negative)) in points.into_iter().enumerate() {
+            let mut point = exponential_news(scale, offset, &counts, 5 + round as u64);
+            if is_negative {
+                std::mem::swap(&mut point.positive, &mut point.negative);
+            }
+            let buckets = counts.iter().enumerate().map(|(at, count)| (i64::from(offset) + at as i64, *count));
+            sent.extend(buckets.map(|(number, count)| (scale, number, count, is_negative)));
+            let found = natives(&mut translator, vec![point], protocol);
+            prop_assert_eq!(found.len(), 1);
+            prop_assert!(found[0].schema <= finest.min(scale), "never finer than anything in it");
+            finest = found[0].schema;
+            let expected = |negative: bool| {
+                let mut buckets: BTreeMap<i32, i64> = BTreeMap::new();
+                for (scale, number, count, _) in sent.iter().filter(|one| one.3 == negative && one.2 > 0) {
+                    let number = number.div_euclid(1 << (scale - finest)) + 1;
+                    *buckets.entry(number as i32).or_default() += *count as i64;
+                }
+                buckets
+            };
+            prop_assert_eq!(&found[0].positive, &expected(false));
+            prop_assert_eq!(&found[0].negative, &expected(true));
+            let rounds = round as u64 + 1;
+            prop_assert_eq!(found[0].count, sent.iter().map(|one| one.2).sum::<u64>() + rounds);
+            prop_assert_eq!((found[0].zero_count, f64::from_bits(found[0].sum)), (rounds, 1.5 * rounds as f64));
+            // Spread no further than a total may be, and coarser only where it had to be.
+            for buckets in [&found[0].positive, &found[0].negative] {
+                if let (Some((first, _)), Some((last, _))) = (buckets.first_key_value(), buckets.last_key_value()) {
+                    prop_assert!(last - first < 320);
+                }
+            }
+        }
+        prop_assert_eq!(translator.counts().dropped_total(), 0);
     }
 }
 

@@ -31,10 +31,11 @@ def program():
 class Prometheus(Child):
     """One server with an empty database; a context manager."""
 
-    def __init__(self, scrapes=None, rules=None):
-        """`scrapes` maps names of jobs to ports on loopback, `rules` is the text of a rule file."""
+    def __init__(self, scrapes=None, rules=None, path=None, features=("native-histograms", "exemplar-storage")):
+        """`scrapes` maps names of jobs to ports on loopback, `rules` is the text of a rule file, `path` another program."""
         super().__init__("Prometheus")
-        self._program = program()
+        self._program = path or program()
+        self._features = features
         self.port = free_port()
         jobs = [{"job_name": job, "static_configs": [{"targets": [f"127.0.0.1:{port}"]}]}
                 for job, port in (scrapes or {}).items()]
@@ -48,7 +49,7 @@ class Prometheus(Child):
     def __enter__(self):
         self.launch([self._program, "--config.file=prometheus.yaml", "--storage.tsdb.path=data", "--log.level=warn",
                      f"--web.listen-address=127.0.0.1:{self.port}", "--web.enable-remote-write-receiver",
-                     "--enable-feature=native-histograms,exemplar-storage"])
+                     f"--enable-feature={','.join(self._features)}"])
         self.wait_until(lambda: fetch(f"{self._url}/-/ready")[0] == 200, READY_SECONDS)
         return self
 
@@ -63,7 +64,7 @@ class Prometheus(Child):
 
     def query(self, expression):
         """(labels, value) of each series that an expression gives now."""
-        result = self._ask("query", query=expression)["result"]
+        result = self.ask("query", query=expression)["result"]
         return [(series["metric"], float(series["value"][1])) for series in result]
 
     def value(self, expression):
@@ -78,14 +79,15 @@ class Prometheus(Child):
 
     def exemplars(self, selector):
         """All exemplars of the series that a selector names, in the last hour."""
-        series = self._ask("query_exemplars", query=selector, start="0", end="9999999999")
+        series = self.ask("query_exemplars", query=selector, start="0", end="9999999999")
         return [exemplar for one in series for exemplar in one["exemplars"]]
 
     def firing(self):
         """Names of alerts that fire."""
-        return {alert["labels"]["alertname"] for alert in self._ask("alerts")["alerts"] if alert["state"] == "firing"}
+        return {alert["labels"]["alertname"] for alert in self.ask("alerts")["alerts"] if alert["state"] == "firing"}
 
-    def _ask(self, path, **parameters):
+    def ask(self, path, **parameters):
+        """What the API answers below /api/v1/."""
         status, text = fetch(f"{self._url}/api/v1/{path}?{urllib.parse.urlencode(parameters)}")
         require(status == 200, f"Prometheus answers {status} to {path} {parameters}: {text}")
         return json.loads(text)["data"]

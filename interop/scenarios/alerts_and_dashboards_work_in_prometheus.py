@@ -1,6 +1,6 @@
 """The alerts, objectives and the dashboard that are deployed, in a real Prometheus that scrapes a real gateway.
 
-Windows are seconds instead of minutes; thresholds and expressions are as deployed. Nothing waits for time to pass: load
+Windows are seconds instead of minutes, and limits of memory and CPU are small; the rest is as deployed. Nothing waits for time to pass: load
 goes on until Prometheus says what it has to say.
 """
 
@@ -10,7 +10,7 @@ import re
 import yaml
 from opentelemetry.trace import SpanKind, Status, StatusCode
 
-from parts import sdk
+from parts import load, sdk
 from parts.gateway import REPOSITORY, Gateway
 from parts.outcome import poll, require
 from parts.prometheus import WINDOW, Prometheus, shortened
@@ -18,6 +18,9 @@ from parts.sinks import GrpcSink, Refusal
 
 OBJECTIVES = {"SLOAvailabilityBreach", "SLOErrorRateBreach", "SLOLatencyBreach"}
 JOB = "otel-collector"
+# What the alerts on memory and CPU compare with, as deployed: a gateway of 4 GiB, and one of a core.
+MEMORY_LIMIT = 'process_resident_memory_bytes{job="otel-collector"} > 3.5e9'
+CPU_LIMIT = 'rate(process_cpu_seconds_total{job="otel-collector"}[5m]) > 0.9'
 SPANS_A_ROUND = 400
 
 
@@ -93,6 +96,58 @@ def it_fires_on_a_queue_that_fills_and_clears():
             gateway.stop()
 
 
+def it_fires_on_memory_beyond_its_limit_and_clears():
+    """A backend that is away while a queue takes hundreds of megabytes, then there: what the alert on memory sees.
+
+    The limit is moved to 100 MB above what this gateway needs when it has nothing to do.
+    """
+    away = {"yes": True}
+
+    def answer(_):
+        return Refusal("UNAVAILABLE") if away["yes"] else None
+
+    quick = {"initial_interval": "50ms", "max_interval": "100ms", "max_elapsed_time": 0}
+    requests = load.make(traces=1000, spans_per_request=2000, seed=1, padding_bytes=2000).requests
+    with GrpcSink(answer) as sink:
+        exporters = {"otlp": {"endpoint": sink.endpoint, "compression": "none", "tls": {"insecure": True},
+                              "retry_on_failure": quick, "sending_queue": {"queue_size": 1000}}}
+        with Gateway(exporters, {}, grpc={"max_recv_msg_size_mib": 64}) as gateway:
+            limit = gateway.resident_bytes() + 100_000_000
+            with watching(gateway, {MEMORY_LIMIT: limit}) as prometheus:
+                with load.RawClient(gateway.grpc) as client:
+                    sent = 0
+                    # The same bytes again and again: it is the queue that keeps them.
+                    while sent < 300_000_000:
+                        for request in requests:
+                            load.require_taken(client.export(request))
+                            sent += len(request)
+                poll(lambda: "OTELCollectorHighMemory" in prometheus.firing(), "OTELCollectorHighMemory", 120.0, 0.2)
+                away["yes"] = False
+                poll(lambda: "OTELCollectorHighMemory" not in prometheus.firing(), "it to clear", 150.0, 0.2)
+            gateway.stop()
+
+
+def it_fires_on_cores_that_are_used_up_and_clears():
+    """Load without a pause, then none: what the alert on CPU sees.
+
+    The limit is moved to a twentieth of a core, which a gateway that compresses has also on a machine that is busy with
+    other things, and which one without work stays below.
+    """
+    requests = load.make(traces=400, spans_per_request=400, seed=1, padding_bytes=1000).requests
+    with GrpcSink() as sink:
+        exporters = {"otlp": {"endpoint": sink.endpoint, "compression": "gzip", "tls": {"insecure": True}}}
+        with Gateway(exporters, {}) as gateway, watching(gateway, {CPU_LIMIT: 0.05}) as prometheus:
+            with load.RawClient(gateway.grpc) as client:
+                def fires():
+                    for request in requests:
+                        load.require_taken(client.export(request))
+                    return "OTELCollectorHighCPU" in prometheus.firing()
+
+                poll(fires, "OTELCollectorHighCPU", 120.0, 0.01)
+            poll(lambda: "OTELCollectorHighCPU" not in prometheus.firing(), "it to clear", 120.0, 0.2)
+            gateway.stop()
+
+
 def it_shows_data_in_every_panel_of_the_dashboard():
     """Each expression of the dashboard gives at least one series for a gateway that samples."""
     dashboard = json.loads((REPOSITORY / "configs/grafana/tracegate.json").read_text(encoding="utf-8"))
@@ -118,10 +173,15 @@ def counting_gateway(sink):
     return gateway
 
 
-def watching(gateway):
-    """A Prometheus that scrapes this gateway and evaluates the rules that are deployed."""
+def watching(gateway, limits=()):
+    """A Prometheus that scrapes this gateway and evaluates the rules that are deployed; `limits` maps comparisons to smaller numbers."""
     manifest = yaml.safe_load((REPOSITORY / "configs/k8s/collector/rules.yaml").read_text(encoding="utf-8"))
-    return Prometheus({JOB: gateway.metrics_port}, shortened(yaml.safe_dump({"groups": manifest["spec"]["groups"]})))
+    rules = yaml.safe_dump({"groups": manifest["spec"]["groups"]}, width=1000)
+    for deployed, limit in dict(limits).items():
+        require(rules.count(deployed + "\n") == 1, f"not one rule has {deployed}")
+        expression, _ = deployed.split(" > ")
+        rules = rules.replace(deployed + "\n", f"{expression} > {limit}\n")
+    return Prometheus({JOB: gateway.metrics_port}, shortened(rules))
 
 
 def serve(tracer, failing, milliseconds, name="GET /orders"):

@@ -7,6 +7,7 @@ mod item_twin;
 mod json_twin;
 #[allow(missing_docs, reason = "names and meaning are those of the .proto files")]
 pub mod metrics_proto;
+mod records;
 pub mod remote_write;
 mod schema;
 mod segment;
@@ -14,6 +15,7 @@ mod twin;
 
 pub use item_twin::{check_cut, check_logs, check_metrics};
 pub use json_twin::{check_json, json_from};
+pub use records::fuzz_records;
 pub use schema::{ANY_VALUE, FieldKind, KEY_VALUE, MESSAGES, Message, REQUEST, SPAN, request_from, request_of, wrap};
 pub use segment::{check_segment_damage, fuzz_segment, segment_of};
 pub use twin::{check_merge, check_request, check_subset};

@@ -306,7 +306,9 @@ impl Cache {
         let drop = match (&name, kind, header.temporality) {
             (None, _, _) => Some(DropReason::Name),
             (_, Kind::Gauge | Kind::Summary, _) | (_, _, Temporality::Cumulative) => None,
-            (_, Kind::Sum | Kind::Histogram, Temporality::Delta) if settings.delta.is_some() => None,
+            (_, Kind::Sum | Kind::Histogram | Kind::Exponential, Temporality::Delta) if settings.delta.is_some() => {
+                None
+            }
             (_, _, Temporality::Delta) => Some(DropReason::Delta),
             (_, _, Temporality::Unspecified) => Some(DropReason::Temporality),
         };
@@ -330,7 +332,7 @@ impl Cache {
             help_symbol: 0,
             unit_symbol: 0,
             has_start: !is_gauge,
-            is_delta: header.temporality == Temporality::Delta && matches!(kind, Kind::Sum | Kind::Histogram),
+            is_delta: header.temporality == Temporality::Delta,
             stamp: 0,
             told: 0,
         };

@@ -12,7 +12,8 @@
 use std::collections::HashMap;
 
 use super::counts::DropReason;
-use super::point::{Lists, Point};
+use super::delta_exponential::Exponential;
+use super::point::{Kind, Lists, Point};
 
 /// How deltas become totals.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,41 +55,52 @@ enum Total {
         bounds: Box<[f64]>,
         counts: Box<[u64]>,
     },
+    Exponential(Box<Exponential>),
 }
 
 impl Total {
     /// Of the first point.
-    fn of(point: &Point, lists: &Lists) -> Self {
-        match point.value {
-            Some(value) => Self::Number(value),
-            None => Self::Histogram {
+    fn of(kind: Kind, point: &Point, lists: &Lists) -> Result<Self, DropReason> {
+        Ok(match (kind, point.value) {
+            (Kind::Exponential, _) => {
+                let mut total = Exponential::like(point);
+                // What no total may count is no point of one either.
+                if !total.add(point, lists)? {
+                    return Err(DropReason::Buckets);
+                }
+                Self::Exponential(Box::new(total))
+            }
+            (_, Some(value)) => Self::Number(value),
+            (_, None) => Self::Histogram {
                 count: point.count,
                 sum: finite(point.sum),
                 bounds: lists.bounds.as_slice().into(),
                 counts: lists.counts.as_slice().into(),
             },
-        }
+        })
     }
 
     /// Adds a point. Returns whether it could: a histogram with other bounds is another one.
-    fn add(&mut self, point: &Point, lists: &Lists) -> bool {
+    fn add(&mut self, kind: Kind, point: &Point, lists: &Lists) -> Result<bool, DropReason> {
         match (self, point.value) {
+            (Self::Exponential(total), _) if kind == Kind::Exponential => return total.add(point, lists),
             (Self::Number(total), Some(value)) => *total += value,
             (Self::Histogram { count, sum, bounds, counts }, None)
-                if **bounds == lists.bounds[..] && counts.len() == lists.counts.len() =>
+                if kind != Kind::Exponential && **bounds == lists.bounds[..] && counts.len() == lists.counts.len() =>
             {
                 *count = count.saturating_add(point.count);
                 *sum = sum.zip(finite(point.sum)).map(|(sum, more)| sum + more);
                 counts.iter_mut().zip(&lists.counts).for_each(|(count, more)| *count = count.saturating_add(*more));
             }
-            _ => return false,
+            _ => return Ok(false),
         }
-        true
+        Ok(true)
     }
 
     fn write(&self, point: &mut Point, lists: &mut Lists) {
         match self {
             Self::Number(total) => point.value = Some(*total),
+            Self::Exponential(total) => total.write(point, lists),
             Self::Histogram { count, sum, counts, .. } => {
                 (point.count, point.sum) = (*count, *sum);
                 lists.counts.clear();
@@ -100,6 +112,7 @@ impl Total {
     fn bytes(&self) -> usize {
         match self {
             Self::Number(_) => 0,
+            Self::Exponential(total) => size_of::<Exponential>() + total.bytes(),
             Self::Histogram { bounds, counts, .. } => 8 * (bounds.len() + counts.len()),
         }
     }
@@ -135,28 +148,38 @@ impl Streams {
     /// Adds a point that was checked, with finite numbers, to its series and makes it say everything so far.
     ///
     /// # Errors
-    /// The point is not newer than the one before, or there is no room for another series.
-    pub(super) fn add(&mut self, series: &[u8], point: &mut Point, lists: &mut Lists) -> Result<(), DropReason> {
+    /// The point is not newer than the one before, there is no room for another series, or its buckets are too far apart.
+    pub(super) fn add(
+        &mut self,
+        series: &[u8],
+        kind: Kind,
+        point: &mut Point,
+        lists: &mut Lists,
+    ) -> Result<(), DropReason> {
         let start_ns = if point.start_ns == 0 { point.time_ns } else { point.start_ns };
-        let anew = || Stream { start_ns, last_ns: point.time_ns, used_ns: self.now_ns, total: Total::of(point, lists) };
+        let used_ns = self.now_ns;
+        let anew = || {
+            let total = Total::of(kind, point, lists)?;
+            Ok(Stream { start_ns, last_ns: point.time_ns, used_ns, total })
+        };
         let is_full = self.streams.len() >= self.settings.streams_max;
         let stream = match self.streams.get_mut(series) {
             Some(stream) if point.time_ns <= stream.last_ns || start_ns < stream.start_ns => {
                 return Err(DropReason::DeltaOrder);
             }
             Some(stream) => {
-                if stream.total.add(point, lists) {
-                    (stream.last_ns, stream.used_ns) = (point.time_ns, self.now_ns);
+                let before = stream.total.bytes();
+                if stream.total.add(kind, point, lists)? {
+                    (stream.last_ns, stream.used_ns) = (point.time_ns, used_ns);
                 } else {
-                    let before = stream.total.bytes();
-                    *stream = anew();
-                    self.bytes = self.bytes - before + stream.total.bytes();
+                    *stream = anew()?;
                 }
+                self.bytes = self.bytes - before + stream.total.bytes();
                 stream
             }
             None if is_full => return Err(DropReason::DeltaLimit),
             None => {
-                let stream = anew();
+                let stream = anew()?;
                 self.bytes += held_bytes(series, &stream);
                 self.streams.entry(series.into()).or_insert(stream)
             }

@@ -10,6 +10,7 @@
 mod cache;
 mod counts;
 mod delta;
+mod delta_exponential;
 mod intern;
 mod labels;
 mod names;

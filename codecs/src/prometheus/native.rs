@@ -10,8 +10,8 @@ use super::request::STALE;
 use crate::wire::{WireType, write_length_field, write_length_prefix, write_tag, write_varint, write_varint_field};
 
 /// The finest and coarsest schema of Prometheus (prompb/types.proto).
-const SCHEMA_MAX: i32 = 8;
-const SCHEMA_MIN: i32 = -4;
+pub(super) const SCHEMA_MAX: i32 = 8;
+pub(super) const SCHEMA_MIN: i32 = -4;
 /// More empty buckets in a row than this start a new span: a span costs about as much as two empty buckets.
 const GAP_MAX: i64 = 2;
 /// Width of the zero bucket if the point says nothing, as the Collector has it.

@@ -309,7 +309,7 @@ impl Translator {
             return Err(DropReason::Labels);
         }
         if is_delta {
-            self.add_up(class, &mut point)?;
+            self.add_up(class, kind, &mut point)?;
         }
         let (cumulative, values, natives) = (self.cumulative.len(), self.values.len(), self.natives.len());
         let group = self.value(class, &point).and_then(|value| Ok((self.group()?, value)));
@@ -346,12 +346,14 @@ impl Translator {
     }
 
     /// Makes a point that says what is new say everything so far.
-    fn add_up(&mut self, class: Class, point: &mut Point) -> Result<(), DropReason> {
+    fn add_up(&mut self, class: Class, kind: Kind, point: &mut Point) -> Result<(), DropReason> {
         if !point.has_no_value {
             // Nothing that is dropped later may be in a total.
-            let before = self.cumulative.len();
-            self.value(class, point)?;
-            self.cumulative.truncate(before);
+            let (cumulative, natives) = (self.cumulative.len(), self.natives.len());
+            let checked = self.value(class, point);
+            self.cumulative.truncate(cumulative);
+            self.natives.truncate(natives);
+            checked?;
             if class == Class::Number && !point.value.is_some_and(f64::is_finite) {
                 return Err(DropReason::Empty);
             }
@@ -364,7 +366,7 @@ impl Translator {
             streams.end(&self.identity);
             return Ok(());
         }
-        streams.add(&self.identity, point, &mut self.lists)
+        streams.add(&self.identity, kind, point, &mut self.lists)
     }
 
     /// Checks a point's value and keeps its lists.

@@ -20,6 +20,7 @@ use crate::config::checked::{Config, ExporterKind, ExporterSettings, ProcessorKi
 use crate::exporter::Exporter;
 use crate::exporter::file::{FileWriter, Files};
 use crate::queue::log::Log;
+use crate::receiver::file::reader::{Feed, Readers};
 use crate::shard::assemble::{Declared, ShardSeed};
 use crate::shard::budget::Budget;
 use crate::shard::clock::Clock;
@@ -118,7 +119,9 @@ fn start_and_serve(config: Config, origin: Origin, reading: Reading) -> Result<(
         authenticators: authenticators.clone(),
         logs: logs_on_disk.shared(),
     };
-    let fleet = Rc::new(start_shards(&config, &declared, &decided, &connections, given)?);
+    let (mut readers, feeds) = Readers::new(&config);
+    let fleet = Rc::new(start_shards(&config, &declared, &decided, &connections, given, feeds)?);
+    readers.start(&config)?;
     let control = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let control = control.map_err(|error| format!("the control thread cannot start: {error}"))?;
     let gateway = Gateway {
@@ -138,6 +141,7 @@ fn start_and_serve(config: Config, origin: Origin, reading: Reading) -> Result<(
     if let Ok(fleet) = Rc::try_unwrap(fleet) {
         fleet.end();
     }
+    readers.close();
     files.close();
     logs_on_disk.close();
     logs.flush();
@@ -222,12 +226,17 @@ fn start_shards(
     decided: &Decided,
     connections: &Arc<Vec<AtomicUsize>>,
     given: Given,
+    feeds: Vec<Feed>,
 ) -> Result<Fleet, String> {
     let shards = decided.plan.shards;
     let (limit_bytes, spike_bytes) = decided.budget;
     let budget = Budget::new(limit_bytes, spike_bytes, shards);
     let clock = Clock::start();
     let hash_seed = fastrand::u64(..);
+    let mut feeds_of: Vec<Vec<Feed>> = (0..shards).map(|_| Vec::new()).collect();
+    for feed in feeds {
+        feeds_of[feed.receiver % shards].push(feed);
+    }
     let seeds = mesh(shards, RING_BYTES).into_iter().enumerate().map(|(number, mesh)| ShardSeed {
         number,
         shards,
@@ -238,6 +247,7 @@ fn start_shards(
         mesh,
         tls: Arc::clone(&given.tls),
         files: Arc::clone(&given.files),
+        feeds: std::mem::take(&mut feeds_of[number]),
         gates: Arc::clone(&given.gates),
         authenticators: given.authenticators.clone(),
         logs: Arc::clone(&given.logs),

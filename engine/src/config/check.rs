@@ -266,6 +266,7 @@ fn receiver(field: &Field<'_>) -> Option<OtlpReceiverSettings> {
     match component_type(field) {
         "otlp" => component::otlp_receiver::check(field),
         "nop" => component::nop::check_receiver(field),
+        "otlpjsonfile" | "otlp_json_file" => component::file_receiver::check(field),
         other => unreachable!("the table says that the receiver {other} is built"),
     }
 }

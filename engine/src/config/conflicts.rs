@@ -1,9 +1,10 @@
-//! What is wrong only when parts are seen together: two listeners on one address.
+//! What is wrong only when parts are seen together: two listeners on one address; files whose signal nobody can tell.
 
 use super::checked::{Config, Endpoint, ExtensionKind};
 use super::component::endpoint;
 use super::diagnostic::{Place, Report};
 use super::yaml::Node;
+use codecs::otlp::Format;
 
 /// Where something listens, and the keys that say so.
 struct Listener {
@@ -11,8 +12,9 @@ struct Listener {
     endpoint: Endpoint,
 }
 
-/// Reports listeners that would take each other's port.
+/// Reports listeners that would take each other's port, and files that cannot be read.
 pub(crate) fn check(config: &Config, tree: &Node, report: &Report) {
+    check_files(config, tree, report);
     let listeners = listeners(config);
     for (index, listener) in listeners.iter().enumerate() {
         let taken = listeners[..index].iter().find(|other| overlap(&listener.endpoint, &other.endpoint));
@@ -22,6 +24,27 @@ pub(crate) fn check(config: &Config, tree: &Node, report: &Report) {
                 &listener.keys.join("."),
                 format!("port {} is taken by {}", listener.endpoint.port, first.keys.join(".")),
                 "give one of them another port",
+            );
+        }
+    }
+}
+
+/// A request in protobuf does not say of which signal it is.
+fn check_files(config: &Config, tree: &Node, report: &Report) {
+    for (number, receiver) in config.receivers.iter().enumerate() {
+        let signals = config.signals_of(number);
+        let is_proto = receiver.otlp.files.as_ref().is_some_and(|files| files.format == Format::Protobuf);
+        if is_proto && signals.len() > 1 {
+            let keys = ["receivers".to_owned(), receiver.id.to_string(), "format".to_owned()];
+            let names: Vec<&str> = signals.iter().map(|signal| signal.name()).collect();
+            report.error(
+                place(tree, &keys),
+                &keys.join("."),
+                format!(
+                    "pipelines of {} read these files, and `proto` does not say what a record is",
+                    names.join(", ")
+                ),
+                "write each signal into files of its own, and give each a receiver of its own",
             );
         }
     }

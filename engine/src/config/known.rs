@@ -39,6 +39,8 @@ pub(crate) const DIFFERENCES: &[(Kind, &str, &str)] = &[
         "`timeout` is of each attempt and not of all, 429 is retried, and points that cannot be samples are counted by \
          reason and named in the log",
     ),
+    (Kind::Receiver, "otlpjsonfile", FILES),
+    (Kind::Receiver, "otlp_json_file", FILES),
     (Kind::Connector, "spanmetrics", SPAN_METRICS),
     (Kind::Connector, "span_metrics", SPAN_METRICS),
     (
@@ -50,6 +52,9 @@ pub(crate) const DIFFERENCES: &[(Kind, &str, &str)] = &[
     (Kind::Exporter, "memory", "ours: the Collector has no such exporter"),
 ];
 
+const FILES: &str = "a request that is refused is tried again until it is taken, what is broken is named with file and \
+                     line, and half a line waits for its rest";
+const ONLY_LINES: &str = "the Collector reads lines of JSON only";
 const SPAN_METRICS: &str = "series are on /metrics too, summed over resources and bounded in number";
 
 /// A step of a path into a configuration.
@@ -131,6 +136,8 @@ pub(crate) const OURS: &[(&[Step], &str)] = &[
         &[Key("exporters"), Type(&["prometheusremotewrite", "prometheus_remote_write"]), Key("delta_to_cumulative")],
         "the Collector has the processor `deltatocumulative` for it",
     ),
+    (&[Key("receivers"), Type(&["otlpjsonfile", "otlp_json_file"]), Key("format")], ONLY_LINES),
+    (&[Key("receivers"), Type(&["otlpjsonfile", "otlp_json_file"]), Key("compression")], ONLY_LINES),
     (&[Key("exporters"), Type(&["memory"])], "the Collector keeps no traces to look at"),
 ];
 

@@ -23,6 +23,7 @@ mod expand;
 pub(crate) mod fetch;
 mod forwards;
 pub mod fuzzing;
+pub mod glob;
 mod known;
 mod merge;
 pub mod otelcol;

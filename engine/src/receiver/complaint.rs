@@ -120,6 +120,10 @@ impl Complaints {
 
     /// A request was not taken. `what`: what its sender was told, if that says more than the reason.
     pub fn note(&self, reason: Reason, what: Option<&str>, peer: Option<IpAddr>, now_ns: u64) {
+        if self.0.transport == Transport::File {
+            // Whoever reads the file names each record with its line; a refused one is tried again.
+            return;
+        }
         let Some(unsaid) = self.turn_to_say(reason, now_ns) else { return };
         let what = one_line(what.unwrap_or_else(|| reason.what()));
         let peer = peer.map_or_else(|| "unknown".to_owned(), |peer| peer.to_string());

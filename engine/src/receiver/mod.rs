@@ -2,4 +2,5 @@
 
 pub mod complaint;
 pub mod door;
+pub mod file;
 pub mod otlp;

@@ -171,7 +171,9 @@ impl OtlpReceiver {
     fn decompress_status(&self, signal: Signal, compression: Compression, error: &DecompressError) -> Status {
         let (reason, code) = match (error, self.transport) {
             (DecompressError::TooLarge { .. }, Transport::Grpc) => (RejectReason::TooLarge, Code::ResourceExhausted),
-            (DecompressError::TooLarge { .. }, Transport::Http) => (RejectReason::TooLarge, Code::InvalidArgument),
+            (DecompressError::TooLarge { .. }, Transport::Http | Transport::File) => {
+                (RejectReason::TooLarge, Code::InvalidArgument)
+            }
             (DecompressError::Broken(_), _) => (RejectReason::Compression, Code::InvalidArgument),
         };
         self.reject(signal, reason, Status::new(code, format!("{} body: {error}", compression.name())))

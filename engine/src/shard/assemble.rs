@@ -12,10 +12,11 @@ use super::mesh::MeshEnd;
 use super::pipelines::{BySignal, Feed, Pipelines};
 use super::reconfigure::Reconfiguration;
 use super::run::{Gates, Server, Shard};
+use super::runtime;
 use crate::auth::Authenticators;
 use crate::config::checked::{
     Config, ExporterKind, ExporterSettings, FlushSettings, HeadSettings, PipelineSettings, ProcessorKind,
-    QueueSettings, SpanMetricsConnector,
+    QueueSettings, ReceiverSettings, SpanMetricsConnector,
 };
 use crate::connector::span_metrics::{Flusher, Plan, SpanMetrics};
 use crate::exporter::file::FileWriter;
@@ -32,6 +33,8 @@ use crate::queue::log::Log;
 use crate::queue::{Branch, Queue};
 use crate::receiver::complaint::Complaints;
 use crate::receiver::door::Door;
+use crate::receiver::file::FileIntake;
+use crate::receiver::file::reader::Feed as FileFeed;
 use crate::receiver::otlp::OtlpReceiver;
 use crate::telemetry::cells::{Cells, Counter, Schema};
 use crate::telemetry::metrics::{
@@ -156,12 +159,13 @@ impl Declared {
         let receivers = config.receivers.iter().enumerate().map(|(number, receiver)| {
             let (id, signals) = (receiver.id.to_string(), config.signals_of(number));
             let declare = |kind: Transport| ReceiverSeries::declare(&mut schema, &id, kind.label(), &signals);
-            [Transport::Grpc, Transport::Http].map(declare)
+            transports_of(receiver).map(declare)
         });
         let receivers = receivers.collect();
-        let complaints = config.receivers.iter().map(|receiver| {
-            [Transport::Grpc, Transport::Http].map(|kind| Complaints::new(receiver.id.to_string(), kind))
-        });
+        let complaints = config
+            .receivers
+            .iter()
+            .map(|receiver| transports_of(receiver).map(|kind| Complaints::new(receiver.id.to_string(), kind)));
         let complaints = complaints.collect();
         let handshakes = handshake_series(config, &mut schema);
         let processors = config.processors.iter().map(|processor| {
@@ -298,6 +302,14 @@ impl Declared {
     }
 }
 
+/// How requests come to a receiver; to one of files in one way only.
+fn transports_of(receiver: &ReceiverSettings) -> [Transport; 2] {
+    match receiver.otlp.files {
+        None => [Transport::Grpc, Transport::Http],
+        Some(_) => [Transport::File; 2],
+    }
+}
+
 fn policies_of(kind: &ProcessorKind) -> &[sampling::settings::Policy] {
     match kind {
         ProcessorKind::TailSampling(settings) => &settings.policies,
@@ -340,6 +352,8 @@ pub struct ShardSeed {
     pub tls: Arc<Vec<Option<TlsClient>>>,
     /// Where `file` exporters write, by the exporter's number.
     pub files: Arc<Vec<Option<FileWriter>>>,
+    /// What receivers of files read, where this shard takes it.
+    pub feeds: Vec<FileFeed>,
     /// What senders' connections pass first, by the listener's number.
     pub gates: Arc<Vec<Gate>>,
     /// Who may send, and what backends are shown.
@@ -355,7 +369,7 @@ pub struct ShardSeed {
 /// Puts a shard together, on its own thread. Errors name the component and what it needs.
 pub fn assemble(seed: ShardSeed) -> Result<Rc<Shard>, String> {
     let ShardSeed { number, shards, config, declared, clock, lease, mesh, tls, gates, .. } = seed;
-    let ShardSeed { authenticators, files, logs, hash_seed, connections, .. } = seed;
+    let ShardSeed { authenticators, files, logs, hash_seed, connections, feeds: file_feeds, .. } = seed;
     let cells = Cells::new(&declared.schema);
     let share = lease.budget().limit_bytes() / KEPT_BUFFERS_PART / shards as u64;
     let kept_bytes_max = usize::try_from(share.min(KEPT_BUFFER_BYTES_MAX)).expect("64 MiB fit");
@@ -407,6 +421,7 @@ pub fn assemble(seed: ShardSeed) -> Result<Rc<Shard>, String> {
     let pipelines = Rc::new(RefCell::new(pipelines));
     let balance = Balance::new(mesh, news, declared.gauges.clone(), context.clone());
     let servers = servers_of(&config, &declared, &authenticators, &pipelines, &balance, &context);
+    take_from_files(file_feeds, &config, &declared, &authenticators, &pipelines, &balance, &context);
     let gates = Gates { gates, series: declared.handshakes.clone() };
     let reconfiguration = Reconfiguration { context: context.clone(), hash_seed, reasons };
     Ok(Shard::new(context, gates, servers, pipelines, balance, declared.gauges.clone(), connections, reconfiguration))
@@ -767,4 +782,38 @@ fn servers_of(
         }
     }
     servers
+}
+
+/// Follows what receivers of files read, for those whose shard this is.
+fn take_from_files(
+    feeds: Vec<FileFeed>,
+    config: &Config,
+    declared: &Declared,
+    authenticators: &Authenticators,
+    pipelines: &Rc<RefCell<Pipelines>>,
+    balance: &Rc<Balance>,
+    context: &ShardContext,
+) {
+    for FileFeed { receiver: number, arrivals } in feeds {
+        let receiver = &config.receivers[number];
+        let bytes_max = receiver.otlp.files.as_ref().map_or(0, |files| files.record_bytes_max);
+        let door = Door::new(&HeadSettings::default(), &receiver.wanted, authenticators, Clients::default());
+        let intake = FileIntake::new(Rc::new(OtlpReceiver {
+            number,
+            // No other shard is ever given a record: a file has an order.
+            handler: usize::MAX,
+            transport: Transport::File,
+            bytes_max,
+            series: declared.receivers[number][0].clone(),
+            door: Rc::new(door),
+            complaints: declared.complaints[number][0].clone(),
+            peer: None,
+            caught_panics: declared.gauges.shard.caught_panics,
+            pipelines: Rc::clone(pipelines),
+            balance: Rc::clone(balance),
+            decompressor: Rc::default(),
+            shard: context.clone(),
+        }));
+        runtime::spawn(intake.follow(arrivals));
+    }
 }

@@ -97,6 +97,11 @@ impl Balance {
         InHand(self)
     }
 
+    /// Requests that wait for their answer on this shard.
+    pub fn in_hand(&self) -> u64 {
+        self.in_hand.get()
+    }
+
     fn count_in_hand(&self, requests: u64) {
         self.in_hand.set(requests);
         self.mesh.borrow_mut().loads().publish_in_hand(requests);

@@ -276,7 +276,10 @@ impl Shard {
         match step {
             DrainStep::Requests => {
                 self.context.draining.begin();
-                self.until(|shard| shard.open_connections().load(Ordering::Relaxed) == 0).await;
+                // A record of a file has no connection.
+                let left =
+                    |shard: &Shard| shard.open_connections().load(Ordering::Relaxed) as u64 + shard.balance.in_hand();
+                self.until(|shard| left(shard) == 0).await;
             }
             DrainStep::Mesh => self.until(|shard| shard.balance.is_quiet()).await,
             DrainStep::Nodes => {

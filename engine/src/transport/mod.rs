@@ -34,6 +34,8 @@ pub enum Transport {
     Grpc,
     /// OTLP/HTTP.
     Http,
+    /// Requests in a file.
+    File,
 }
 
 impl Transport {
@@ -42,6 +44,7 @@ impl Transport {
         match self {
             Transport::Grpc => "grpc",
             Transport::Http => "http",
+            Transport::File => "file",
         }
     }
 }

@@ -2,26 +2,53 @@
 //! [`super`]. Durations are nanoseconds, sizes bytes.
 
 use super::*;
-use codecs::otlp::Signal;
+use crate::config::glob::Pattern;
+use codecs::compression::Compression;
+use codecs::otlp::{Format, Signal};
 
 /// A receiver.
 #[derive(Clone, Debug)]
 pub struct ReceiverSettings {
     /// Its id.
     pub id: ComponentId,
-    /// OTLP is the only kind that listens; `nop` is one without protocols.
+    /// OTLP is the only kind that listens; `nop` is one without protocols, and a receiver of files reads instead.
     pub otlp: OtlpReceiverSettings,
     /// What its pipelines ask of a request's sender.
     pub wanted: Wanted,
 }
 
-/// `otlp` receiver with at least one protocol, or `nop` without any.
+/// `otlp` receiver with at least one protocol, `otlp_json_file` with files, or `nop` without any.
 #[derive(Clone, Debug)]
 pub struct OtlpReceiverSettings {
     /// `protocols.grpc`.
     pub grpc: Option<GrpcServerSettings>,
     /// `protocols.http`.
     pub http: Option<HttpServerSettings>,
+    /// What a receiver of files reads; it has no protocol then.
+    pub files: Option<Box<FileReceiverSettings>>,
+}
+
+/// `otlp_json_file`.
+#[derive(Clone, Debug)]
+pub struct FileReceiverSettings {
+    /// Which files; at least one pattern.
+    pub include: Vec<Pattern>,
+    /// And which of them not.
+    pub exclude: Vec<Pattern>,
+    /// `start_at: end`: what files hold at the start is left out.
+    pub starts_at_end: bool,
+    /// `replay_file`: files are read again from their beginning at each look.
+    pub replays: bool,
+    /// How requests are written.
+    pub format: Format,
+    /// How each is compressed; with a compression, and in protobuf, a length stands in front of it.
+    pub compression: Compression,
+    /// `max_log_size`: larger requests are left out, also once decompressed.
+    pub record_bytes_max: usize,
+    /// The pause between two looks; at least a millisecond.
+    pub poll_interval_ns: u64,
+    /// `exclude_older_than`: files that were not changed for longer are not begun.
+    pub age_ns_max: Option<u64>,
 }
 
 /// `protocols.grpc`.

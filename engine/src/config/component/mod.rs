@@ -14,6 +14,7 @@ pub(crate) mod client;
 pub(crate) mod debug;
 pub(crate) mod endpoint;
 pub(crate) mod file;
+pub(crate) mod file_receiver;
 pub(crate) mod file_storage;
 pub(crate) mod filter;
 pub(crate) mod group_by_trace;
@@ -121,6 +122,8 @@ const NO_AUTH: &str = "`bearertokenauth` and `basicauth` work on both sides; for
 pub(crate) const COMPONENTS: &[Component] = &[
     component(Receiver, "otlp", Built),
     component(Receiver, "nop", Built),
+    component(Receiver, "otlpjsonfile", Built),
+    component(Receiver, "otlp_json_file", Built),
     component(Receiver, "kafka", Later("let the senders speak OTLP")),
     component(Receiver, "jaeger", Elsewhere(SEND_OTLP)),
     component(Receiver, "zipkin", Elsewhere(SEND_OTLP)),
@@ -260,8 +263,8 @@ const FOREIGN: &[(Kind, &str, &str)] = &[
         Receiver,
         "activedirectoryds aerospike apache apachespark awscontainerinsightreceiver awsecscontainermetrics bigip \
          chrony collectd couchdb elasticsearch expvar file_stats filestats flinkmetrics haproxy iis jmx \
-         k8s_objects kafkametrics kubelet_stats memcached mongodb namedpipe nginx ntp oracledb otlpjsonfile \
-         otlp_json_file podman_stats prometheus_simple rabbitmq receiver_creator riak saphana simpleprometheus \
+         k8s_objects kafkametrics kubelet_stats memcached mongodb namedpipe nginx ntp oracledb \
+         podman_stats prometheus_simple rabbitmq receiver_creator riak saphana simpleprometheus \
          snmp snowflake sqlquery sql_query sqlserver sshcheck systemd tcpcheck tlscheck udplog vcenter \
          windowseventlog windowsperfcounters windowsservice zookeeper",
         AGENT,

@@ -12,5 +12,5 @@ pub(crate) fn check(field: &Field<'_>) -> Option<ExporterKind> {
 /// Reads the receiver's settings; there are none. A receiver that listens to no protocol receives nothing.
 pub(crate) fn check_receiver(field: &Field<'_>) -> Option<OtlpReceiverSettings> {
     field.section()?;
-    Some(OtlpReceiverSettings { grpc: None, http: None })
+    Some(OtlpReceiverSettings { grpc: None, http: None, files: None })
 }

@@ -40,7 +40,7 @@ pub(crate) fn check(field: &Field<'_>) -> Option<OtlpReceiverSettings> {
         protocols.error("no protocol is given", "add `grpc:` or `http:` below this key; both may be empty");
         return None;
     }
-    Some(OtlpReceiverSettings { grpc, http })
+    Some(OtlpReceiverSettings { grpc, http, files: None })
 }
 
 fn grpc(field: &Field<'_>) -> Option<GrpcServerSettings> {
