@@ -20,6 +20,7 @@ mod latency;
 mod ottl_condition;
 mod probabilistic;
 mod questions;
+mod searched;
 mod span_count;
 mod status_code;
 pub(crate) mod trace_state;
@@ -235,7 +236,7 @@ impl Rules {
     pub(crate) fn look_into(&self, span: &SpanItem, bytes: &[u8], answered: Conditions) -> Conditions {
         let is_flagged = span.flags & FLAG_SAMPLED != 0;
         let flag = if is_flagged { FLAG_SAMPLED_CONDITION } else { 0 };
-        Conditions(flag | self.questions.ask_span(bytes, answered.0))
+        Conditions(flag | self.questions.ask_span(span, bytes, answered.0))
     }
 
     /// Whether spans are asked conditions of the transformation language.
@@ -257,6 +258,11 @@ impl Rules {
     /// How often conditions failed since this was asked last.
     pub(crate) fn take_evaluation_errors(&self) -> u64 {
         self.questions.conditions().take_errors()
+    }
+
+    /// Memory of what was found in texts lately, in bytes.
+    pub(crate) fn bytes(&self) -> usize {
+        self.questions.bytes()
     }
 
     /// Whether resources have answers: if not, they need not be asked.
@@ -421,15 +427,25 @@ impl Compiled {
     }
 
     /// Whether it wants the trace; for a policy that drops: whether it wants it dropped.
-    #[inline]
+    #[inline(always)]
     fn wants(&self, facts: &Facts) -> bool {
+        // Most policies are masks: they are tested where they are asked, all others are called.
         match self {
-            Self::AlwaysSample(policy) => policy.samples(facts),
-            Self::Latency(policy) => policy.samples(facts),
-            Self::Probabilistic(policy) => policy.samples(facts),
+            Self::StatusCode(policy) => policy.samples(facts),
+            Self::Some(condition) => facts.conditions.0 & condition != 0,
+            other => other.wants_by_other_facts(facts),
+        }
+    }
+
+    #[inline(never)]
+    fn wants_by_other_facts(&self, facts: &Facts) -> bool {
+        match self {
             Self::StatusCode(policy) => policy.samples(facts),
             Self::Some(condition) => facts.conditions.0 & condition != 0,
             Self::None(condition) => facts.conditions.0 & condition == 0,
+            Self::AlwaysSample(policy) => policy.samples(facts),
+            Self::Latency(policy) => policy.samples(facts),
+            Self::Probabilistic(policy) => policy.samples(facts),
             Self::SpanCount(policy) => policy.samples(facts),
             Self::RateLimiting(bucket) => bucket.take(facts.now_ns, facts.spans.into()),
             Self::BytesLimiting(bucket) => bucket.take(facts.now_ns, facts.bytes),
