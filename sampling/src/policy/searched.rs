@@ -74,11 +74,10 @@ impl Searched {
 /// By the length and 16 bytes from the middle and the end: many texts of one attribute begin alike.
 #[inline]
 fn place_of(text: &[u8]) -> usize {
-    let eight_from = |at: usize| text.get(at..at + 8).and_then(|bytes| bytes.first_chunk().copied());
-    let bits = match eight_from(text.len().wrapping_sub(8)) {
+    let bits = match text.last_chunk() {
         Some(end) => {
-            let middle = eight_from(text.len() / 2 - 4).unwrap_or_default();
-            u64::from_le_bytes(end) ^ u64::from_le_bytes(middle).rotate_left(23)
+            let middle = text[text.len() / 2 - 4..].first_chunk().copied().unwrap_or_default();
+            u64::from_le_bytes(*end) ^ u64::from_le_bytes(middle).rotate_left(23)
         }
         None => text.iter().fold(0, |bits, byte| bits << 8 | u64::from(*byte)),
     };
