@@ -382,7 +382,7 @@ fn contains(sorted: &[Box<[u8]>], text: &[u8]) -> bool {
 
 /// The whole numbers from `min` to `max`: settings bound them by doubles, too, and to compare the two is slow.
 fn whole_numbers_between(min: Option<Number>, max: Option<Number>) -> RangeInclusive<i64> {
-    const NONE: RangeInclusive<i64> = 1..=0;
+    const NONE: RangeInclusive<i64> = RangeInclusive::new(1, 0);
     let least = match min {
         None => i128::from(i64::MIN),
         Some(Number::Int(min)) => i128::from(min),
