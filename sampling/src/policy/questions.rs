@@ -402,6 +402,8 @@ fn whole_numbers_between(min: Option<Number>, max: Option<Number>) -> RangeInclu
     }
 }
 
+/// A call of its own: the conversions of a double count as free of effects, and were made for every value, asked or not.
+#[inline(never)]
 fn is_between(number: Number, min: Option<Number>, max: Option<Number>) -> bool {
     min.is_none_or(|min| is_at_most(min, number)) && max.is_none_or(|max| is_at_most(number, max))
 }
