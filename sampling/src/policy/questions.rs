@@ -19,7 +19,7 @@
 
 use std::ops::RangeInclusive;
 
-use codecs::otlp::attributes::{Attribute, PlainAttribute, PlainAttributes, Value};
+use codecs::otlp::attributes::{Attribute, PlainAttributes, Value};
 use codecs::otlp::{SpanItem, resource_attributes, span_attributes, span_trace_state};
 
 use super::ottl_condition::OttlConditions;
@@ -232,9 +232,9 @@ impl Questions {
 
     /// Asks attributes that lie together: values are not touched before somebody asks.
     #[inline]
-    fn ask_plain(&self, mut attributes: PlainAttributes<'_>, asked: u64) -> u64 {
+    fn ask_plain(&self, attributes: PlainAttributes<'_>, asked: u64) -> u64 {
         let mut asking = Asking { asked, answers: 0 };
-        while let Some(attribute) = self.names.next_possible(&mut attributes) {
+        for attribute in attributes {
             if let Some(key) = self.names.find(attribute.key, asking.asked) {
                 asking.ask(key, attribute.value());
                 if asking.asked == 0 {
@@ -316,13 +316,6 @@ impl Names {
         let key = &mut self.keys[number];
         key.conditions |= condition;
         key.tests.push((condition, test));
-    }
-
-    /// The next attribute whose name may be asked for. A loop of its own, so that what it needs stays in registers:
-    /// together with what is done with an attribute that is found it took twice as many instructions.
-    #[inline(never)]
-    fn next_possible<'a>(&self, attributes: &mut PlainAttributes<'a>) -> Option<PlainAttribute<'a>> {
-        attributes.find(|attribute| self.places[place_of(attribute.key)] != NOBODYS)
     }
 
     /// The key of this name, if any of its conditions is `asked` for.
