@@ -37,6 +37,8 @@ struct Load {
 
 impl Load {
     fn new() -> Self {
+        let span = span();
+        let attributes_at = SpanItem::of_message(&span).expect("a span message").attributes_at;
         let index = |service: usize| {
             let mut index = SpanIndex { envelopes: vec![b'a' + service as u8; 400], ..SpanIndex::default() };
             index.resources.push(ByteRange { start: 0, end: 340 });
@@ -50,6 +52,7 @@ impl Load {
                     length: SPAN_BYTES as u32,
                     kind: SpanKind(2),
                     has_parent: position % SPANS_TOGETHER != 0,
+                    attributes_at,
                     ..SpanItem::default()
                 });
             }
@@ -57,7 +60,7 @@ impl Load {
         };
         Self {
             requests: (0..SERVICES).map(index).collect(),
-            segments: vec![Bytes::from([b"tag".as_slice(), &span()].concat().repeat(SPANS_PER_REQUEST))],
+            segments: vec![Bytes::from([b"tag".as_slice(), &span].concat().repeat(SPANS_PER_REQUEST))],
             traces: 0,
         }
     }

@@ -118,6 +118,9 @@ impl Generation {
     }
 
     pub(crate) fn bytes(&self) -> usize {
-        self.sizes.bytes() + self.keys.bytes() + self.resources.capacity() * size_of::<Conditions>()
+        self.sizes.bytes()
+            + self.keys.bytes()
+            + self.rules.bytes()
+            + self.resources.capacity() * size_of::<Conditions>()
     }
 }

@@ -4,7 +4,7 @@
 //! bytes. All bytes lie in one segment, so every item's `segment` is 0. Each interned scope appears once, however many
 //! traces name it: the table remembers beside each envelope where it stands in the release being filled.
 
-use codecs::otlp::{ByteRange, ScopeEntry, SpanIndex, SpanItem, TraceId};
+use codecs::otlp::{ByteRange, Item, ScopeEntry, SpanIndex, SpanItem, TraceId};
 
 use crate::table::{EnvelopePair, Envelopes, ScopeHandle, SpanScope};
 
@@ -102,11 +102,13 @@ impl Release {
     pub(crate) fn mark_cut(&mut self) {
         let last = self.index.items.last_mut().expect("called for the span that was just added");
         last.length += CUT_MARK.len() as u32;
+        last.forget_attributes();
         self.bytes.extend_from_slice(CUT_MARK);
     }
 
     /// As [`Release::push`], of a span whose bytes `write` appends.
-    pub(crate) fn push_written(&mut self, item: SpanItem, scope: u32, write: impl FnOnce(&mut Vec<u8>)) {
+    pub(crate) fn push_written(&mut self, mut item: SpanItem, scope: u32, write: impl FnOnce(&mut Vec<u8>)) {
+        item.forget_attributes();
         let start = self.bytes.len();
         let offset = u32::try_from(start).expect("a release is cleared long before it has 4 GiB");
         write(&mut self.bytes);

@@ -6,8 +6,9 @@
 use bytes::Bytes;
 use prost::{DecodeError, Message};
 
+use crate::otlp::attributes::Attribute;
 use crate::otlp::proto::{ExportTraceServiceRequest, ResourceSpans, ScopeSpans, Span};
-use crate::otlp::{Encoder, Selection, Signal, SpanIndex, SpanItem, StatusCode, TraceId, span_bytes};
+use crate::otlp::{Encoder, Selection, Signal, SpanIndex, SpanItem, StatusCode, TraceId, span_attributes, span_bytes};
 use crate::wire::{Fault, Reader, Tag, WireType, write_length_field};
 
 /// Checks that the index accepts `bytes` exactly if the twin does, finds the same spans with the same fields, keeps
@@ -135,6 +136,7 @@ fn check_index(index: &SpanIndex, segments: &[Bytes], bytes: &[u8], request: &Ex
                 let item = &index.items[number];
                 check_span(item, decoded);
                 assert_eq!(span_bytes(item, segments), *span);
+                check_attributes(item, span);
                 assert_eq!(index.scope_envelope(item.scope), scope.envelope);
                 assert_eq!(index.resource_envelope(item.scope), resource.envelope);
                 number += 1;
@@ -172,6 +174,14 @@ fn check_span(item: &SpanItem, span: &Span) {
     assert_eq!(*item, expected);
     let kind = if (0..=255).contains(&span.kind) { span.kind } else { 255 };
     assert_eq!(i32::from(item.kind.0), kind);
+}
+
+/// Where attributes were noted to lie together, all of them are found there, and read as they are anywhere else.
+fn check_attributes(item: &SpanItem, span: &[u8]) {
+    if let Some(noted) = item.attributes_at.in_span(span) {
+        let noted = noted.map(|attribute| Attribute { key: attribute.key, value: attribute.value() });
+        assert_eq!(noted.collect::<Vec<_>>(), span_attributes(span).collect::<Vec<_>>());
+    }
 }
 
 /// A resource as its raw parts.

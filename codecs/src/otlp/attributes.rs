@@ -84,7 +84,28 @@ pub enum Value<'a> {
 impl<'a> Value<'a> {
     /// Reads the bytes of an AnyValue; if several values are set, the last one counts.
     #[must_use]
+    #[inline]
     pub fn read(any_value: &'a [u8]) -> Self {
+        Self::read_plain(any_value).unwrap_or_else(|| Self::read_any(any_value))
+    }
+
+    /// One value of a scalar type, which nearly all are.
+    #[inline]
+    fn read_plain(any_value: &'a [u8]) -> Option<Self> {
+        match any_value {
+            [0x0a, length @ 0..0x80, text @ ..] if text.len() == usize::from(*length) => Some(Self::String(text)),
+            [0x10, number @ 0..0x80] => Some(Self::Bool(*number != 0)),
+            [0x18, number @ 0..0x80] => Some(Self::Int(i64::from(*number))),
+            [0x18, low @ 0x80..=0xff, high @ 0..0x80] => {
+                Some(Self::Int(i64::from(*low & 0x7f) | i64::from(*high) << 7))
+            }
+            [0x21, double @ ..] => Some(Self::Double(f64::from_le_bytes(double.try_into().ok()?))),
+            _ => None,
+        }
+    }
+
+    #[inline(never)]
+    fn read_any(any_value: &'a [u8]) -> Self {
         let mut value = Self::Empty;
         for field in Fields::of(any_value) {
             value = match field.tag.number {
@@ -112,6 +133,86 @@ pub fn span_attributes(span: &[u8]) -> impl Iterator<Item = Attribute<'_>> {
     SpanAttributes { rest: span }
 }
 
+/// Where the attributes of a span lie, if all of them follow each other in the plain shape and begin among its first
+/// bytes: what reads them then need not walk over the span to find them. Nothing is known until the span was checked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AttributesAt(u8);
+
+impl AttributesAt {
+    /// Not together, not plain, or too far behind.
+    const SCATTERED: Self = Self(u8::MAX);
+
+    /// A run of plain attributes begins `offset` bytes behind the start of the span.
+    #[inline(always)]
+    pub(super) fn note_run(&mut self, offset: usize) {
+        let is_known = *self == Self::default() && (1..usize::from(u8::MAX)).contains(&offset);
+        *self = if is_known { Self(offset as u8) } else { Self::SCATTERED };
+    }
+
+    /// There is an attribute in another shape.
+    pub(super) fn note_other(&mut self) {
+        *self = Self::SCATTERED;
+    }
+
+    /// The attributes of the span message, in order; `None` if they do not lie together: [`span_attributes`] finds them.
+    ///
+    /// `span` must be the message that was checked.
+    #[must_use]
+    #[inline]
+    pub fn in_span(self, span: &[u8]) -> Option<PlainAttributes<'_>> {
+        let is_known = self != Self::default() && self != Self::SCATTERED;
+        let rest = if is_known { span.get(usize::from(self.0)..)? } else { return None };
+        Some(PlainAttributes { rest })
+    }
+}
+
+/// Attributes of a span that follow each other in the plain shape: key, then value, each once, with lengths of one byte.
+#[derive(Clone, Debug)]
+pub struct PlainAttributes<'a> {
+    rest: &'a [u8],
+}
+
+/// One of them: its value is read only if its key is of interest.
+#[derive(Clone, Copy, Debug)]
+pub struct PlainAttribute<'a> {
+    /// The name, usually UTF-8.
+    pub key: &'a [u8],
+    /// The field of the value: its tag, its length, and the bytes of the AnyValue.
+    value_field: &'a [u8],
+}
+
+impl<'a> PlainAttribute<'a> {
+    /// The bytes of the AnyValue, see [`Value::read`].
+    #[must_use]
+    #[inline]
+    pub fn value(self) -> &'a [u8] {
+        self.value_field.get(2..).unwrap_or_default()
+    }
+}
+
+impl<'a> Iterator for PlainAttributes<'a> {
+    type Item = PlainAttribute<'a>;
+
+    /// Their shape was proved when the span was checked, so nothing is looked at but the two lengths.
+    #[inline(always)]
+    fn next(&mut self) -> Option<PlainAttribute<'a>> {
+        let [ATTRIBUTES, length @ 0..0x80, rest @ ..] = self.rest else { return None };
+        let (body, rest) = rest.split_at_checked(usize::from(*length))?;
+        self.rest = rest;
+        let [_, key_length, body @ ..] = body else { return None };
+        let (key, value_field) = body.split_at_checked(usize::from(*key_length))?;
+        Some(PlainAttribute { key, value_field })
+    }
+}
+
+/// The tag of a span's attributes as it stands on the wire.
+const ATTRIBUTES: u8 = (SPAN_ATTRIBUTES << 3 | 2) as u8;
+const _: () = assert!(SPAN_ATTRIBUTES < 16, "its tag is one byte");
+
+/// The two bytes of the tag of `flags`, field 16 of 4 bytes: 16 << 3 | 5 = 133.
+const FLAGS_LOW: u8 = 133;
+const FLAGS_HIGH: u8 = 1;
+
 /// The W3C trace state of a span message; empty if it has none.
 #[must_use]
 pub fn span_trace_state(span: &[u8]) -> &[u8] {
@@ -135,12 +236,12 @@ impl<'a> Iterator for SpanAttributes<'a> {
 
     #[inline]
     fn next(&mut self) -> Option<Attribute<'a>> {
-        const ATTRIBUTES: u8 = (SPAN_ATTRIBUTES << 3 | 2) as u8;
-        const _: () = assert!(SPAN_ATTRIBUTES < 16, "its tag is one byte");
         loop {
             let (tag, field) = self.rest.split_first()?;
             // By the wire type: varint, 8 bytes, length-delimited, 4 bytes.
             let size = match (*tag, field) {
+                // The only field of a span whose tag takes two bytes; nearly every span has it.
+                (FLAGS_LOW, [FLAGS_HIGH, ..]) => Some(1 + 4),
                 (0..8 | 0x80.., _) => None,
                 (tag, [length @ 0..0x80, ..]) if tag & 7 == 2 => Some(1 + usize::from(*length)),
                 (tag, [0..0x80, ..]) if tag & 7 == 0 => Some(1),

@@ -64,6 +64,9 @@ pub trait Item: Copy + Debug + Default + PartialEq + 'static {
     /// Takes over from `old`, whose bytes were written anew, what is known of it beside its bytes.
     fn take_over(&mut self, _old: &Self) {}
 
+    /// Forgets where its attributes lie, because they were changed; all other facts still hold.
+    fn forget_attributes(&mut self) {}
+
     /// The index of these items, if `index` is of their signal.
     fn index_in(index: &SignalIndex) -> Option<&Index<Self>>;
 

@@ -24,7 +24,9 @@ mod span;
 mod span_parts;
 pub mod write_metrics;
 
-pub use attributes::{resource_attribute, resource_attributes, span_attributes, span_parent_id, span_trace_state};
+pub use attributes::{
+    AttributesAt, resource_attribute, resource_attributes, span_attributes, span_parent_id, span_trace_state,
+};
 pub use encode::{Encoder, Selection};
 pub use format::Format;
 pub use index::{ByteRange, EnvelopeMap, Index, LogIndex, MetricIndex, ScopeEntry, SpanIndex, item_bytes, span_bytes};

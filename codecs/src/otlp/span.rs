@@ -3,6 +3,7 @@
 //! [`read_span`] is the hottest loop of the gateway: every byte of every span passes it once, before anything else is
 //! known. It checks a span message completely and notes what [`SpanItem`] holds.
 
+use super::attributes::AttributesAt;
 use super::index::Index;
 use super::item::{FrameNames, Item, Place};
 use super::message::{
@@ -80,6 +81,8 @@ pub struct SpanItem {
     pub kind: SpanKind,
     /// Whether `parent_span_id` is present and not all zero.
     pub has_parent: bool,
+    /// Where its attributes lie together, if they do. Not known of an item that was put together by hand.
+    pub attributes_at: AttributesAt,
 }
 
 const _: () = assert!(size_of::<SpanItem>() == 64, "a span item fills one cache line");
@@ -132,6 +135,10 @@ impl Item for SpanItem {
         self.reason = old.reason;
     }
 
+    fn forget_attributes(&mut self) {
+        self.attributes_at = AttributesAt::default();
+    }
+
     fn index_in(index: &SignalIndex) -> Option<&Index<Self>> {
         if let SignalIndex::Spans(index) = index { Some(index) } else { None }
     }
@@ -166,7 +173,8 @@ impl Item for SpanItem {
 pub(super) fn read_span(bytes: &[u8], start: usize, item: &mut SpanItem) -> Result<(), Malformed> {
     let mut rest = &bytes[start..];
     while let [tag, field @ ..] = rest {
-        rest = match read_plain_field(*tag, field, item) {
+        let position = bytes.len() - start - rest.len();
+        rest = match read_plain_field(*tag, field, position, item) {
             Some(rest) => rest,
             None => read_any_field(bytes, bytes.len() - rest.len(), item)?,
         };
@@ -175,11 +183,14 @@ pub(super) fn read_span(bytes: &[u8], start: usize, item: &mut SpanItem) -> Resu
 }
 
 /// Takes the field that goes on with `field` after its first tag byte, if it has a plain shape, and returns what is
-/// behind it.
+/// behind it. It begins at `position` of the message.
 #[inline(always)]
-fn read_plain_field<'a>(tag: u8, field: &'a [u8], item: &mut SpanItem) -> Option<&'a [u8]> {
+fn read_plain_field<'a>(tag: u8, field: &'a [u8], position: usize, item: &mut SpanItem) -> Option<&'a [u8]> {
     match tag {
-        ATTRIBUTES => take_plain_attribute(field).map(|rest| take_plain_attributes(rest, ATTRIBUTES)),
+        ATTRIBUTES => take_plain_attribute(field).map(|rest| {
+            item.attributes_at.note_run(position);
+            take_plain_attributes(rest, ATTRIBUTES)
+        }),
         NAME | TRACE_STATE => split_short(field).map(|(_, rest)| rest),
         TRACE_ID => take(field, |[length, id @ ..]: [u8; 17]| {
             item.trace_id = TraceId(id);
@@ -247,7 +258,10 @@ fn read_any_field<'a>(bytes: &'a [u8], position: usize, item: &mut SpanItem) -> 
         6 => item.kind = SpanKind::from_wire(reader.varint_field(tag, "kind")?),
         7 => item.start_ns = reader.fixed64_field(tag, "start_time_unix_nano")?,
         8 => item.end_ns = reader.fixed64_field(tag, "end_time_unix_nano")?,
-        9 => check_attribute(&mut reader, tag)?,
+        9 => {
+            item.attributes_at.note_other();
+            check_attribute(&mut reader, tag)?;
+        }
         10 => reader.check_field(tag, "dropped_attributes_count", WireType::Varint)?,
         11 => {
             let range = reader.length_field(tag, "events")?;

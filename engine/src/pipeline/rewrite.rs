@@ -90,8 +90,8 @@ impl<I: Item> Rewriter<I> {
         Ok(())
     }
 
-    /// As [`Self::item`], of an item that got other attributes and nothing else: what the index noted of it still holds, and
-    /// is not noted anew. The caller vouches for what `write` appends; tests look.
+    /// As [`Self::item`], of an item that got other attributes and nothing else: what the index noted of it still holds, but
+    /// for where its attributes lie, and is not noted anew. The caller vouches for what `write` appends; tests look.
     pub fn item_with_other_attributes(
         &mut self,
         buffers: &Buffers,
@@ -102,6 +102,7 @@ impl<I: Item> Rewriter<I> {
         let mut item = batch.index_of::<I>().items[number as usize];
         let (open, place) = self.write(buffers, batch, item.place(), write);
         item.set_place(place);
+        item.forget_attributes();
         debug_assert_eq!(noted_anew(&item, open), Ok(item), "other attributes change nothing that the index notes");
         self.push(number, item);
     }
@@ -261,12 +262,13 @@ fn expected_bytes<I: Item>(batch: &Batch) -> usize {
     (bytes + bytes / 8).min(SEGMENT_BYTES_MAX)
 }
 
-/// What the index would note of an item in `bytes`.
+/// What the index would note of an item in `bytes`, but for where its attributes lie.
 fn noted_anew<I: Item>(item: &I, bytes: &[u8]) -> Result<I, Malformed> {
     let mut anew = I::default();
     anew.set_place(item.place());
     anew.take_over(item);
     anew.read(bytes, item.place().offset as usize)?;
+    anew.forget_attributes();
     Ok(anew)
 }
 

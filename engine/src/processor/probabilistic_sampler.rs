@@ -76,6 +76,7 @@ impl ProbabilisticSampler {
                 let position = |at: usize| u32::try_from(at).expect("a batch is admitted far below 4 GiB");
                 let (offset, length) = (position(start), position(bytes.len() - start));
                 item.set_place(Place { segment: 0, offset, length, ..item.place() });
+                item.forget_attributes();
                 batch.index_of_mut::<I>().items[kept] = item;
                 kept += 1;
             }

@@ -15,7 +15,7 @@
 //! Most rules can never be certain, or only if one condition is met. `Triggers` says which, so that all other spans cost
 //! one mask.
 
-use super::{Compiled, Decision, Facts, Rules};
+use super::{Asked, Compiled, Decision, Facts, Rules};
 
 /// What a policy will have said when its trace is decided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,12 +68,12 @@ impl Rules {
     /// When to ask [`Rules::foresee`]. `may_keep`: whether traces may be kept early.
     pub(crate) fn triggers(&self, may_keep: bool) -> Triggers {
         // A policy that runs dry is counted on whole traces, or its count says nothing.
-        if self.policies.iter().any(|(_, policy)| matches!(policy, Compiled::DryRun(_))) {
+        if self.policies.iter().any(|asked| asked.is_dry) {
             return Triggers::default();
         }
         let may_keep = may_keep && (self.stop_at_first_match || !self.spend());
         let prospects: Vec<(bool, Prospects)> =
-            self.policies.iter().map(|(_, policy)| (matches!(policy, Compiled::Drop(_)), policy.prospects())).collect();
+            self.policies.iter().map(|asked| (asked.drops, asked.policy.prospects())).collect();
         // Policies up to here may all be certain not to want the trace; the one here is the first that cannot be.
         let open = prospects.iter().position(|(_, prospects)| !prospects.no).unwrap_or(prospects.len());
         let keeps_at = |at: usize| {
@@ -93,8 +93,7 @@ impl Rules {
     /// The decision, if nothing can change it any more: neither the outcome nor the reason. `may_keep` as above.
     pub(crate) fn foresee(&self, facts: &Facts, may_keep: bool) -> Option<Decision> {
         let mut is_open = false;
-        for (position, policy) in &self.policies {
-            let drops = matches!(policy, Compiled::Drop(_));
+        for Asked { position, drops, policy, .. } in &self.policies {
             if is_open && !drops {
                 return None;
             }
@@ -102,7 +101,7 @@ impl Rules {
                 Foresight::No => {}
                 Foresight::Open if policy.spends() => return None,
                 Foresight::Open => is_open = true,
-                Foresight::Yes if drops => return Some(Decision::Dropped),
+                Foresight::Yes if *drops => return Some(Decision::Dropped),
                 Foresight::Yes => {
                     let may_keep = may_keep && (self.stop_at_first_match || !self.spend());
                     return may_keep.then_some(Decision::Sampled { policy: *position });
@@ -113,7 +112,7 @@ impl Rules {
     }
 
     fn spend(&self) -> bool {
-        self.policies.iter().any(|(_, policy)| policy.spends())
+        self.policies.iter().any(|asked| asked.policy.spends())
     }
 }
 

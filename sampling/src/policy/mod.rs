@@ -20,6 +20,7 @@ mod latency;
 mod ottl_condition;
 mod probabilistic;
 mod questions;
+mod searched;
 mod span_count;
 mod status_code;
 pub(crate) mod trace_state;
@@ -112,8 +113,8 @@ pub(crate) enum Decision {
 /// All policies of a sampler, ready to be asked.
 #[derive(Clone, Debug)]
 pub(crate) struct Rules {
-    /// Those that run dry first, then those that drop, then the others; with each its position in the settings.
-    policies: Vec<(u16, Compiled)>,
+    /// Those that run dry first, then those that drop, then the others.
+    policies: Vec<Asked>,
     /// By position in the settings: under which number a policy is counted and remembered.
     numbers: Vec<u16>,
     stop_at_first_match: bool,
@@ -129,6 +130,19 @@ pub(crate) struct Rules {
     /// Any question is about more than a span's item.
     looks_into_spans: bool,
     asks_for_bytes: bool,
+}
+
+/// A policy, with all that is needed to combine its verdict with others.
+#[derive(Clone, Debug)]
+struct Asked {
+    /// In the settings.
+    position: u16,
+    /// What it is counted under.
+    number: u16,
+    is_dry: bool,
+    /// What it wants, it wants dropped; or would, if it did not run dry.
+    drops: bool,
+    policy: Compiled,
 }
 
 #[derive(Clone, Debug)]
@@ -179,14 +193,17 @@ impl Rules {
             hash: None,
             compares: settings.write_threshold || settings.stress_relief.shed.is_some(),
         };
-        let policies = settings.policies.iter().enumerate();
-        let policies = policies.map(|(position, policy)| (position as u16, compiler.compile(&policy.rule)));
+        let policies = settings.policies.iter().zip(numbers).enumerate().map(|(position, (policy, number))| {
+            let policy = compiler.compile(&policy.rule);
+            let is_dry = matches!(policy, Compiled::DryRun(_));
+            Asked { position: position as u16, number: *number, is_dry, drops: policy.drops(), policy }
+        });
         let mut policies: Vec<_> = policies.collect();
         // The sort is stable: each kind stays in the order of the settings.
-        policies.sort_by_key(|(_, policy)| match policy {
-            Compiled::DryRun(_) => 0,
-            Compiled::Drop(_) => 1,
-            _ => 2,
+        policies.sort_by_key(|asked| match (asked.is_dry, asked.drops) {
+            (true, _) => 0,
+            (false, true) => 1,
+            (false, false) => 2,
         });
         Self {
             policies,
@@ -235,7 +252,7 @@ impl Rules {
     pub(crate) fn look_into(&self, span: &SpanItem, bytes: &[u8], answered: Conditions) -> Conditions {
         let is_flagged = span.flags & FLAG_SAMPLED != 0;
         let flag = if is_flagged { FLAG_SAMPLED_CONDITION } else { 0 };
-        Conditions(flag | self.questions.ask_span(bytes, answered.0))
+        Conditions(flag | self.questions.ask_span(span, bytes, answered.0))
     }
 
     /// Whether spans are asked conditions of the transformation language.
@@ -257,6 +274,11 @@ impl Rules {
     /// How often conditions failed since this was asked last.
     pub(crate) fn take_evaluation_errors(&self) -> u64 {
         self.questions.conditions().take_errors()
+    }
+
+    /// Memory of what was found in texts lately, in bytes.
+    pub(crate) fn bytes(&self) -> usize {
+        self.questions.bytes()
     }
 
     /// Whether resources have answers: if not, they need not be asked.
@@ -281,22 +303,21 @@ impl Rules {
     fn judge(&self, facts: &Facts, mut counts: Option<&mut [Verdicts]>) -> Decision {
         let mut decision = Decision::NotSampled;
         let mut answers = Answers::default();
-        for (position, policy) in &self.policies {
-            let drops = policy.drops();
-            let wanted = policy.wants(facts);
-            answers.note(*position, wanted);
+        for asked in &self.policies {
+            let wanted = asked.policy.wants(facts);
+            answers.note(asked.position, wanted);
             if let Some(counts) = counts.as_deref_mut() {
-                counts[usize::from(self.number_of(*position))].count(wanted, drops);
+                counts[usize::from(asked.number)].count(wanted, asked.drops);
             }
-            if matches!(policy, Compiled::DryRun(_)) {
+            if !wanted || asked.is_dry {
                 continue;
             }
-            if wanted && drops {
+            if asked.drops {
                 decision = Decision::Dropped;
                 break;
             }
-            if wanted && decision == Decision::NotSampled {
-                decision = Decision::Sampled { policy: *position };
+            if decision == Decision::NotSampled {
+                decision = Decision::Sampled { policy: asked.position };
                 if self.stop_at_first_match {
                     break;
                 }
@@ -421,15 +442,25 @@ impl Compiled {
     }
 
     /// Whether it wants the trace; for a policy that drops: whether it wants it dropped.
-    #[inline]
+    #[inline(always)]
     fn wants(&self, facts: &Facts) -> bool {
+        // Most policies are masks: they are tested where they are asked, all others are called.
         match self {
-            Self::AlwaysSample(policy) => policy.samples(facts),
-            Self::Latency(policy) => policy.samples(facts),
-            Self::Probabilistic(policy) => policy.samples(facts),
+            Self::StatusCode(policy) => policy.samples(facts),
+            Self::Some(condition) => facts.conditions.0 & condition != 0,
+            other => other.wants_by_other_facts(facts),
+        }
+    }
+
+    #[inline(never)]
+    fn wants_by_other_facts(&self, facts: &Facts) -> bool {
+        match self {
             Self::StatusCode(policy) => policy.samples(facts),
             Self::Some(condition) => facts.conditions.0 & condition != 0,
             Self::None(condition) => facts.conditions.0 & condition == 0,
+            Self::AlwaysSample(policy) => policy.samples(facts),
+            Self::Latency(policy) => policy.samples(facts),
+            Self::Probabilistic(policy) => policy.samples(facts),
             Self::SpanCount(policy) => policy.samples(facts),
             Self::RateLimiting(bucket) => bucket.take(facts.now_ns, facts.spans.into()),
             Self::BytesLimiting(bucket) => bucket.take(facts.now_ns, facts.bytes),

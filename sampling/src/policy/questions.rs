@@ -8,13 +8,23 @@
 //! The idea: all questions about one attribute name are asked when the name is met, so that a span's attributes are
 //! walked once however many policies there are. Equal questions share a bit. A question that a trace has answered with
 //! yes is not asked again, and a span of a trace that has answered all is not looked into.
+//!
+//! ```text
+//! for each attribute:                                  from where the index saw them, if they lie together
+//!     length and last byte of its name: nobody's?      next one                       (nearly all end here)
+//!     the name itself, compared with the one or two that are possible
+//!     its value: each question about it that is still open
+//! until the names of all open questions were met
+//! ```
 
-use codecs::otlp::attributes::{Attribute, Value};
-use codecs::otlp::{resource_attributes, span_attributes, span_trace_state};
+use std::ops::RangeInclusive;
+
+use codecs::otlp::attributes::{Attribute, PlainAttributes, Value};
+use codecs::otlp::{SpanItem, resource_attributes, span_attributes, span_trace_state};
 
 use super::ottl_condition::OttlConditions;
+use super::searched::Searched;
 use super::trace_state;
-use crate::pattern::Pattern;
 use crate::settings::{AttributeTest, Number, Rule, Settings};
 
 /// Bits of [`super::Conditions`] below it belong to statuses and flags.
@@ -91,28 +101,54 @@ impl<'a> Question<'a> {
 /// The questions, arranged for asking.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Questions {
-    keys: Vec<Key>,
-    /// Bit `n`: a key has `n` bytes; the last bit: 63 or more. Most attributes are nobody's question and end here.
-    key_lengths: u64,
+    names: Names,
     about_attributes: u64,
     trace_states: Vec<WantedState>,
     about_trace_states: u64,
     conditions: OttlConditions,
 }
 
+/// The attribute names that are asked about, and which of them a name may be.
+#[derive(Clone, Debug)]
+struct Names {
+    /// By [`place_of`] a name: where to begin in `keys`, or [`NOBODYS`].
+    places: [u8; NAME_PLACES],
+    keys: Vec<Key>,
+}
+
 /// An attribute name and all that is asked of it.
 #[derive(Clone, Debug)]
 struct Key {
     name: Box<[u8]>,
+    /// All its conditions.
+    conditions: u64,
     tests: Vec<(u64, Test)>,
+    /// Another one with the same place, or [`NOBODYS`].
+    next: u8,
+}
+
+/// So many that a name which nobody asks for seldom has the place of one that somebody does.
+const NAME_PLACES: usize = 256;
+
+/// There are fewer names than questions.
+const NOBODYS: u8 = u8::MAX;
+const _: () = assert!(QUESTIONS_MAX < NOBODYS as usize, "each name has a number");
+
+/// Names of one place are few: many begin alike, so their last byte and their length tell them apart.
+#[inline(always)]
+fn place_of(name: &[u8]) -> usize {
+    let last = name.last().copied().unwrap_or(0);
+    usize::from((name.len() as u8).wrapping_mul(37) ^ last)
 }
 
 #[derive(Clone, Debug)]
 enum Test {
     /// Sorted.
     Text(Vec<Box<[u8]>>),
-    Pattern(Vec<Pattern>),
+    Pattern(Searched),
     Number {
+        /// The whole numbers that pass.
+        whole: RangeInclusive<i64>,
         min: Option<Number>,
         max: Option<Number>,
     },
@@ -143,14 +179,8 @@ impl Questions {
     }
 
     fn add_attribute(&mut self, condition: u64, key: &str, test: &AttributeTest) {
-        let name = key.as_bytes();
         self.about_attributes |= condition;
-        self.key_lengths |= length_bit(name);
-        let position = self.keys.iter().position(|key| *key.name == *name).unwrap_or_else(|| {
-            self.keys.push(Key { name: name.into(), tests: Vec::new() });
-            self.keys.len() - 1
-        });
-        self.keys[position].tests.push((condition, Test::new(test)));
+        self.names.add(condition, key.as_bytes(), Test::new(test));
     }
 
     fn add_trace_state(&mut self, condition: u64, key: &str, values: &[String]) {
@@ -167,6 +197,12 @@ impl Questions {
         self.about_attributes != 0
     }
 
+    /// Memory of what was found in texts, in bytes.
+    pub(super) fn bytes(&self) -> usize {
+        let tests = self.names.keys.iter().flat_map(|key| &key.tests);
+        tests.map(|(_, test)| if let Test::Pattern(patterns) = test { patterns.bytes() } else { 0 }).sum()
+    }
+
     /// What a resource answers.
     pub(super) fn ask_resource(&self, envelope: &[u8]) -> u64 {
         self.ask_attributes(resource_attributes(envelope), self.about_attributes)
@@ -174,11 +210,18 @@ impl Questions {
 
     /// What a span answers to questions that are not `answered` yet.
     #[inline]
-    pub(super) fn ask_span(&self, span: &[u8], answered: u64) -> u64 {
+    pub(super) fn ask_span(&self, item: &SpanItem, span: &[u8], answered: u64) -> u64 {
         let mut answers = 0;
         let asked = self.about_attributes & !answered;
         if asked != 0 {
-            answers |= self.ask_attributes(span_attributes(span), asked);
+            answers |= match item.attributes_at.in_span(span) {
+                Some(attributes) => {
+                    let answers = self.ask_plain(attributes, asked);
+                    debug_assert_eq!(answers, self.ask_attributes(span_attributes(span), asked), "one span, two walks");
+                    answers
+                }
+                None => self.ask_attributes(span_attributes(span), asked),
+            };
         }
         let asked = self.about_trace_states & !answered;
         if asked != 0 {
@@ -187,30 +230,33 @@ impl Questions {
         answers
     }
 
+    /// Asks attributes that lie together: values are not touched before somebody asks.
     #[inline]
-    fn ask_attributes<'a>(&self, attributes: impl Iterator<Item = Attribute<'a>>, asked: u64) -> u64 {
-        let mut answers = 0;
-        // Of several attributes of one name the first counts. Keys are not more than questions, which are below 64.
-        let mut met = 0u64;
+    fn ask_plain(&self, attributes: PlainAttributes<'_>, asked: u64) -> u64 {
+        let mut asking = Asking { asked, answers: 0 };
         for attribute in attributes {
-            if self.key_lengths & length_bit(attribute.key) == 0 {
-                continue;
-            }
-            let Some(position) = self.keys.iter().position(|key| *key.name == *attribute.key) else {
-                continue;
-            };
-            if met & 1 << position != 0 {
-                continue;
-            }
-            met |= 1 << position;
-            let value = Value::read(attribute.value);
-            for (condition, test) in &self.keys[position].tests {
-                if asked & condition != 0 && test.passes(value) {
-                    answers |= condition;
+            if let Some(key) = self.names.find(attribute.key, asking.asked) {
+                asking.ask(key, attribute.value());
+                if asking.asked == 0 {
+                    break;
                 }
             }
         }
-        answers
+        asking.answers
+    }
+
+    #[inline(never)]
+    fn ask_attributes<'a>(&self, attributes: impl Iterator<Item = Attribute<'a>>, asked: u64) -> u64 {
+        let mut asking = Asking { asked, answers: 0 };
+        for attribute in attributes {
+            if let Some(key) = self.names.find(attribute.key, asking.asked) {
+                asking.ask(key, attribute.value);
+                if asking.asked == 0 {
+                    break;
+                }
+            }
+        }
+        asking.answers
     }
 
     #[cold]
@@ -232,9 +278,59 @@ impl Questions {
     }
 }
 
-#[inline]
-fn length_bit(name: &[u8]) -> u64 {
-    1 << name.len().min(63)
+/// One walk over attributes: the conditions that are still to be asked for, and those that were met.
+struct Asking {
+    asked: u64,
+    answers: u64,
+}
+
+impl Asking {
+    /// Asks the value of the first attribute of this name; of several the first counts.
+    #[inline]
+    fn ask(&mut self, key: &Key, value: &[u8]) {
+        let value = Value::read(value);
+        for (condition, test) in &key.tests {
+            if self.asked & condition != 0 && test.passes(value) {
+                self.answers |= condition;
+            }
+        }
+        self.asked &= !key.conditions;
+    }
+}
+
+impl Default for Names {
+    fn default() -> Self {
+        Self { places: [NOBODYS; NAME_PLACES], keys: Vec::new() }
+    }
+}
+
+impl Names {
+    fn add(&mut self, condition: u64, name: &[u8], test: Test) {
+        let number = self.keys.iter().position(|key| *key.name == *name).unwrap_or_else(|| {
+            let number = self.keys.len();
+            let place = &mut self.places[place_of(name)];
+            let next = std::mem::replace(place, number as u8);
+            self.keys.push(Key { name: name.into(), conditions: 0, tests: Vec::new(), next });
+            number
+        });
+        let key = &mut self.keys[number];
+        key.conditions |= condition;
+        key.tests.push((condition, test));
+    }
+
+    /// The key of this name, if any of its conditions is `asked` for.
+    #[inline(always)]
+    fn find(&self, name: &[u8], asked: u64) -> Option<&Key> {
+        let mut number = self.places[place_of(name)];
+        // Nearly always ends at once. Each key has the number of one that was there before it, so it ends.
+        while let Some(key) = self.keys.get(usize::from(number)) {
+            if asked & key.conditions != 0 && *key.name == *name {
+                return Some(key);
+            }
+            number = key.next;
+        }
+        None
+    }
 }
 
 impl Test {
@@ -245,8 +341,10 @@ impl Test {
                 values.sort_unstable();
                 Self::Text(values)
             }
-            AttributeTest::Pattern(patterns) => Self::Pattern(patterns.clone()),
-            AttributeTest::Number { min, max } => Self::Number { min: *min, max: *max },
+            AttributeTest::Pattern(patterns) => Self::Pattern(Searched::new(patterns)),
+            AttributeTest::Number { min, max } => {
+                Self::Number { whole: whole_numbers_between(*min, *max), min: *min, max: *max }
+            }
             AttributeTest::Bool(value) => Self::Bool(*value),
         }
     }
@@ -255,16 +353,50 @@ impl Test {
     fn passes(&self, value: Value<'_>) -> bool {
         match (self, value) {
             (Self::Text(_) | Self::Pattern(_), Value::String(b"")) => false,
-            (Self::Text(values), Value::String(text)) => values.binary_search_by(|value| (**value).cmp(text)).is_ok(),
-            (Self::Pattern(patterns), Value::String(text)) => patterns.iter().any(|pattern| pattern.is_found_in(text)),
-            (Self::Number { min, max }, Value::Int(number)) => is_between(Number::Int(number), *min, *max),
-            (Self::Number { min, max }, Value::Double(number)) => is_between(Number::Double(number), *min, *max),
+            (Self::Text(values), Value::String(text)) => contains(values, text),
+            (Self::Pattern(patterns), Value::String(text)) => patterns.is_any_found_in(text),
+            (Self::Number { whole, .. }, Value::Int(number)) => whole.contains(&number),
+            (Self::Number { min, max, .. }, Value::Double(number)) => is_between(Number::Double(number), *min, *max),
             (Self::Bool(wanted), Value::Bool(value)) => *wanted == value,
             _ => false,
         }
     }
 }
 
+/// Lengths are compared before bytes: a few values are sooner looked through than searched.
+#[inline]
+fn contains(sorted: &[Box<[u8]>], text: &[u8]) -> bool {
+    const FEW: usize = 8;
+    if sorted.len() <= FEW {
+        return sorted.iter().any(|value| **value == *text);
+    }
+    sorted.binary_search_by(|value| (**value).cmp(text)).is_ok()
+}
+
+/// The whole numbers from `min` to `max`: settings bound them by doubles, too, and to compare the two is slow.
+fn whole_numbers_between(min: Option<Number>, max: Option<Number>) -> RangeInclusive<i64> {
+    const NONE: RangeInclusive<i64> = RangeInclusive::new(1, 0);
+    let least = match min {
+        None => i128::from(i64::MIN),
+        Some(Number::Int(min)) => i128::from(min),
+        Some(Number::Double(min)) if min.is_nan() => return NONE,
+        // A cast of what is too large for 128 bits is the largest.
+        Some(Number::Double(min)) => (min.ceil() as i128).max(i128::from(i64::MIN)),
+    };
+    let most = match max {
+        None => i128::from(i64::MAX),
+        Some(Number::Int(max)) => i128::from(max),
+        Some(Number::Double(max)) if max.is_nan() => return NONE,
+        Some(Number::Double(max)) => (max.floor() as i128).min(i128::from(i64::MAX)),
+    };
+    match (i64::try_from(least), i64::try_from(most)) {
+        (Ok(least), Ok(most)) => least..=most,
+        _ => NONE,
+    }
+}
+
+/// A call of its own: the conversions of a double count as free of effects, and were made for every value, asked or not.
+#[inline(never)]
 fn is_between(number: Number, min: Option<Number>, max: Option<Number>) -> bool {
     min.is_none_or(|min| is_at_most(min, number)) && max.is_none_or(|max| is_at_most(number, max))
 }
@@ -283,6 +415,7 @@ fn is_at_most(a: Number, b: Number) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn whole_numbers_and_doubles_compare_exactly() {
@@ -304,6 +437,31 @@ mod tests {
             (Double(0.0), Double(-0.0), true),
         ] {
             assert_eq!(is_at_most(a, b), expected, "{a:?} <= {b:?}");
+        }
+    }
+
+    fn any_number() -> impl Strategy<Value = Option<Number>> {
+        prop_oneof![
+            Just(None),
+            (-4..4i64).prop_map(|number| Some(Number::Int(number))),
+            any::<i64>().prop_map(|number| Some(Number::Int(number))),
+            (-8..8i32).prop_map(|halves| Some(Number::Double(f64::from(halves) / 2.0))),
+            any::<i64>().prop_map(|number| Some(Number::Double(number as f64))),
+            any::<f64>().prop_map(|number| Some(Number::Double(number))),
+            prop::sample::select(vec![f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 2f64.powi(63), -(2f64.powi(63))])
+                .prop_map(|number| Some(Number::Double(number))),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn the_whole_numbers_between_two_bounds_are_those_that_compare_so(
+            min in any_number(),
+            max in any_number(),
+            number in prop_oneof![-5..5i64, any::<i64>(), Just(i64::MIN), Just(i64::MAX)],
+        ) {
+            let expected = is_between(Number::Int(number), min, max);
+            prop_assert_eq!(whole_numbers_between(min, max).contains(&number), expected);
         }
     }
 }

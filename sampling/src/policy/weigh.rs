@@ -11,7 +11,7 @@
 //!
 //! `not` and `drop` turn content round and never chance: of what chance did not keep there is no threshold.
 
-use super::{Compiled, Decision, Facts, Rules};
+use super::{Asked, Compiled, Decision, Facts, Rules};
 use crate::consistent::Threshold;
 use crate::counters::Verdicts;
 use crate::journal::Answers;
@@ -22,8 +22,7 @@ impl Rules {
         let mut decision = Decision::NotSampled;
         let mut least = Threshold::NEVER;
         let mut answers = Answers::default();
-        for (position, policy) in &self.policies {
-            let drops = policy.drops();
+        for Asked { position, number, is_dry, drops, policy } in &self.policies {
             let threshold = policy.threshold(facts);
             let wanted = threshold.admits(facts.randomness);
             if self.stop_at_first_match && decision != Decision::NotSampled {
@@ -34,12 +33,12 @@ impl Rules {
             policy.note(facts, wanted);
             answers.note(*position, wanted);
             if let Some(counts) = counts.as_deref_mut() {
-                counts[usize::from(self.number_of(*position))].count(wanted, drops);
+                counts[usize::from(*number)].count(wanted, *drops);
             }
-            if matches!(policy, Compiled::DryRun(_)) {
+            if *is_dry {
                 continue;
             }
-            if drops {
+            if *drops {
                 if wanted {
                     decision = Decision::Dropped;
                     break;

@@ -17,7 +17,7 @@
 
 use std::collections::VecDeque;
 
-use codecs::otlp::{SpanItem, SpanKind, StatusCode, TraceId};
+use codecs::otlp::{AttributesAt, SpanItem, SpanKind, StatusCode, TraceId};
 
 use super::envelopes::{EnvelopePair, Envelopes, ScopeHandle, SpanScope};
 use super::packed::{Packed, Packer, open_max};
@@ -604,6 +604,7 @@ fn read(stored: &[u8]) -> StoredSpan<'_> {
         },
         kind: SpanKind(header[41]),
         has_parent: header[42] != 0,
+        attributes_at: AttributesAt::default(),
     };
     let handle = u32_at(32);
     let (scope, envelope_bytes) =

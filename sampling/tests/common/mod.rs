@@ -120,6 +120,7 @@ pub fn request(spans: &[Span]) -> (SpanIndex, Vec<Bytes>) {
             status: [StatusCode::Unset, StatusCode::Ok, StatusCode::Error][usize::from(span.status)],
             kind: SpanKind(span.kind),
             has_parent: span.has_parent,
+            attributes_at: SpanItem::of_message(&span.bytes).map(|item| item.attributes_at).unwrap_or_default(),
         });
         segments[segment].extend_from_slice(&span.bytes);
     }
