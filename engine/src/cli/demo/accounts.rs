@@ -233,7 +233,7 @@ mod tests {
         accounts.killed();
         let balance = accounts.balance();
         assert_eq!((balance.kept_missing, balance.undecided_at_kill), (0, trace.half(Half::Second).len() as u64));
-        assert_eq!(balance.missing, trace.spans().into());
+        assert_eq!(balance.missing, u64::from(trace.spans()));
     }
 
     #[test]

@@ -232,7 +232,7 @@ mod tests {
         let earlier = begin(600);
         assert_eq!(count.0.load(Ordering::Relaxed), 2);
         turn();
-        let seconds: Vec<_> = alarms.borrow().iter().map(|alarm| (alarm.as_secs() + 59) / 60).collect();
+        let seconds: Vec<_> = alarms.borrow().iter().map(|alarm| alarm.as_secs().div_ceil(60)).collect();
         assert_eq!(seconds, [60, 10]);
         drop((hour, later, earlier));
         turn();
