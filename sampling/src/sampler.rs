@@ -637,7 +637,7 @@ impl Sampler {
         record.first_start_ns = record.first_start_ns.min(start_of(item));
         record.last_end_ns = record.last_end_ns.max(item.end_ns);
         let met = record.conditions & !met_before;
-        let may_be_giant = self.at.sizes.may_be_giant(record, bytes.len());
+        let mut may_be_giant = self.at.sizes.may_be_giant(record, bytes.len());
         if self.at.keys.are_kept() {
             self.at.keys.add(slot, index, item, bytes);
         }
@@ -647,8 +647,13 @@ impl Sampler {
         if self.at.asks_for_root && !item.has_parent {
             self.note_root(slot);
         }
-        if self.at.sizes.are_kept() && self.at.sizes.add(slot, bytes.len()) > self.at.trace_bytes_max {
-            return self.drop_too_large(slot, hash);
+        if self.at.sizes.are_kept() {
+            let sum = self.at.sizes.add(slot, bytes.len());
+            if sum > self.at.trace_bytes_max {
+                return self.drop_too_large(slot, hash);
+            }
+            // The span that makes it one may be small.
+            may_be_giant |= sum > self.giant_bytes;
         }
         let may_be_certain = met & self.at.triggers.conditions != 0 || self.at.triggers.any_span;
         if may_be_certain && self.decide_if_certain(slot, hash) {

@@ -741,3 +741,11 @@ fn whatever_happens_traces_are_decided_once_and_leave_whole_or_not_at_all() {
         assert!(numbers.iter().all(|number| *number > 20), "something hardly happened: {summary:?}");
     }
 }
+
+/// Seeds that once did not end well.
+#[test]
+fn what_once_ended_badly_ends_well() {
+    for seed in [110_711] {
+        run(seed..seed + 1, 1);
+    }
+}
