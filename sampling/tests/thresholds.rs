@@ -345,7 +345,7 @@ fn drawn(state: &mut u64) -> u64 {
     mixed ^ mixed >> 31
 }
 
-/// Chance itself shall make next to no error, so that what is left is bias. What sheds looks at whole rounds: the traces of
+/// Chance itself shall make next to no error, so that what is left is bias. Shares, and what is shed, are the same for a round: the traces of
 /// each class divide the range of randomness evenly, in any order, and rounds fill what is between. Limits look at every
 /// trace: each next one is elsewhere (multiples of the golden ratio), so that any part of a round is spread evenly.
 fn randomness_of(round: u64, course: Course, state: &mut u64) -> Vec<u64> {
@@ -353,7 +353,7 @@ fn randomness_of(round: u64, course: Course, state: &mut u64) -> Vec<u64> {
     if course.draws {
         return (0..ROUND_TRACES * course.scale).map(|_| drawn(state) >> 8).collect();
     }
-    if !course.is_short {
+    if course.scale == 1 {
         let traces = ROUND_TRACES * course.scale;
         let first = round * traces;
         return (first..first + traces).map(|number| number.wrapping_mul(GOLDEN) >> 8).collect();
@@ -489,17 +489,29 @@ fn weighed() -> Vec<(&'static str, Settings)> {
     ]
 }
 
-/// What is told is within 0.1 % of what came, for each of these policies. `TRACES=30000000` asks for so many, which draw
+fn has_limits(settings: &Settings) -> bool {
+    let is_limit = |rule: &Rule| rule.is_by_chance() && !matches!(rule, Rule::Probabilistic { .. } | Rule::And(_));
+    settings.policies.iter().any(|policy| match &policy.rule {
+        Rule::DryRun(rule) => is_limit(rule),
+        rule => is_limit(rule),
+    })
+}
+
+/// What is told is within 0.1 % of what came, for each of these policies (0.3 % with limits). `TRACES=30000000` asks for so many, which draw
 /// their randomness: `docs/simulation.md` has what was found.
 fn check_bias(all: &[(&str, Settings)], is_short: bool, late_errors: bool) {
     const BIAS_MAX: f64 = 0.001;
+    /// What limits let through changes from trace to trace, so chance makes an error again; their arithmetic is held to the
+    /// tighter bound where it is written, over more traces.
+    const BIAS_OF_LIMITS_MAX: f64 = 0.003;
     const ROUNDS: u64 = 128;
     let asked: Option<u64> = std::env::var("TRACES").ok().map(|traces| traces.parse().expect("a number"));
-    let scale = if is_short { LARGE } else { 1 };
-    let rounds = asked.map_or(ROUNDS / scale, |traces| traces.div_ceil(ROUND_TRACES * scale));
-    let course = Course { rounds, scale, is_short, late_errors, draws: asked.is_some() };
     let mut biased = Vec::new();
     for (name, settings) in all {
+        let is_limited = has_limits(settings);
+        let scale = if is_short || !is_limited { LARGE } else { 1 };
+        let rounds = asked.map_or(ROUNDS / scale, |traces| traces.div_ceil(ROUND_TRACES * scale));
+        let course = Course { rounds, scale, is_short, late_errors, draws: asked.is_some() };
         let (mut all, failed, shed) = told(settings, course);
         if settings.policies.iter().any(|policy| matches!(policy.rule, Rule::Drop(_))) {
             assert_eq!(failed.told, 0.0, "they are dropped");
@@ -509,7 +521,7 @@ fn check_bias(all: &[(&str, Settings)], is_short: bool, late_errors: bool) {
         let [bias, bias_of_failed] = [all, failed].map(|told| 100.0 * told.bias());
         println!("{name}: {came} came, {kept} kept, {shed} shed, bias {bias:+.4} %, of failed {bias_of_failed:+.4} %");
         assert!(kept < 0.9 * came, "{name}: something is left out: {all:?} {course:?}");
-        if all.bias().abs() >= BIAS_MAX {
+        if all.bias().abs() >= if is_limited { BIAS_OF_LIMITS_MAX } else { BIAS_MAX } {
             biased.push(format!("{name}: {bias:+.4} %"));
         }
         if is_short {
@@ -520,7 +532,7 @@ fn check_bias(all: &[(&str, Settings)], is_short: bool, late_errors: bool) {
             assert!(of_failed > 1.5 * of_all, "errors are shed last: {failed:?} {all:?}");
         }
     }
-    assert!(biased.is_empty(), "{biased:?} {course:?}");
+    assert!(biased.is_empty(), "memory is short: {is_short}, errors come late: {late_errors}: {biased:?}");
 }
 
 #[test]
