@@ -178,9 +178,9 @@ fn input_that_waits_for_room_goes_on_when_there_may_be_more_traces() {
     gateway.rewrite(&text(8));
     wait_for_generation(&gateway, 2);
     send(&sender, &traces[4..], 0);
-    let metrics = gateway.metrics();
-    assert_eq!(metrics.sum("otelcol_processor_tail_sampling_sampling_traces_on_memory", &[]), 8.0);
-    assert_eq!(metrics.sum("tracegate_tail_sampling_traces_decided_early", &[]), 0.0);
+    let pending = "otelcol_processor_tail_sampling_sampling_traces_on_memory";
+    wait_for("eight traces that wait", || (gateway.metrics().sum(pending, &[]) == 8.0).then_some(()));
+    assert_eq!(gateway.metrics().sum("tracegate_tail_sampling_traces_decided_early", &[]), 0.0);
     gateway.stop().assert_nothing_lost();
     assert_eq!(sink.spans_count(), 8);
 }
