@@ -50,6 +50,19 @@ fn pending_traces_are_decided_and_waiting_batches_leave() {
 }
 
 #[test]
+fn pending_traces_are_dropped_and_counted_where_that_was_asked() {
+    let sink = Sink::start();
+    let drops = tail_sampling("1h").replacen('{', "{drop_pending_traces_on_shutdown: true, ", 1);
+    let gateway = Setup::new(Engine::epoll(2)).processor("tail_sampling", drops).otlp("otlp", sink.address, "").start();
+    let sender = GrpcSender::connect(gateway.grpc);
+    assert_eq!(sender.send(&request_of(&traces(0, 30))), Answer::Taken);
+    let ending = gateway.stop();
+    ending.assert_nothing_lost();
+    assert_eq!(sink.spans_count(), 0);
+    assert_eq!(ending.number_before(" dropped by policy"), 30 * 4);
+}
+
+#[test]
 fn whatever_was_acknowledged_while_it_stopped_arrives() {
     let sink = Sink::start();
     let gateway = Setup::new(Engine::epoll(2))

@@ -122,6 +122,69 @@ fn reasons_and_explanations_name_the_rules_under_which_a_trace_began() {
     gateway.stop().assert_nothing_lost();
 }
 
+/// The number of traces, the memory of decisions, and what is written to spans.
+#[test]
+fn what_belongs_to_the_sampler_changes_while_traces_wait() {
+    let sink = Sink::start();
+    let text = |more: &str| setup(Engine::epoll(2), sampling("1h", more, ALL), &sink);
+    let gateway = Gateway::start(&text(""), &[]);
+    let sender = GrpcSender::connect(gateway.grpc);
+    let traces: Vec<Trace> = (0..50).map(|number| Trace { number, spans: 2, kind: Kind::Plain }).collect();
+    let (before, after) = traces.split_at(40);
+    send(&sender, before, 0);
+
+    let more = "num_traces: 10, write_threshold: true, write_reason: true, stress_relief: {shed: {enabled: true}}, \
+                decision_cache: {sampled_cache_size: 5000, non_sampled_cache_size: 5000},";
+    gateway.rewrite(&text(more));
+    wait_for_generation(&gateway, 2);
+    let pending = "otelcol_processor_tail_sampling_sampling_traces_on_memory";
+    wait_for("no more pending traces than there may be", || {
+        (gateway.metrics().sum(pending, &[]) == 10.0).then_some(())
+    });
+    // Late spans of thirty traces, and second ones of ten that wait; then the others make room for new ones.
+    send(&sender, before, 1);
+    send(&sender, after, 0);
+    send(&sender, after, 1);
+    let metrics = gateway.metrics();
+    // A shard that has no trace of its own to decide may begin one.
+    assert!((10.0..=11.0).contains(&metrics.sum(pending, &[])), "{}", metrics.sum(pending, &[]));
+    gateway.stop().assert_nothing_lost();
+
+    let expected: BTreeMap<_, usize> = traces.iter().flat_map(Trace::span_ids).map(|id| (id, 1)).collect();
+    assert_eq!(sink.spans(), expected, "every trace was decided, none thrown away");
+    let requests = sink.requests();
+    let requests = requests.iter().map(|request| ExportTraceServiceRequest::decode(&request[..]).expect("sound"));
+    let scopes = requests.flat_map(|request| request.resource_spans).flat_map(|resource| resource.scope_spans);
+    let new: Vec<[u8; 16]> = after.iter().map(Trace::id).collect();
+    for span in scopes.flat_map(|scope| scope.spans) {
+        let is_new = new.iter().any(|id| id[..] == span.trace_id[..]);
+        assert_eq!(span.trace_state.ends_with(b"th:0"), is_new, "a trace is marked as its rules say");
+    }
+}
+
+#[test]
+fn input_that_waits_for_room_goes_on_when_there_may_be_more_traces() {
+    let sink = Sink::start();
+    let text = |traces_max: u32| {
+        let more = format!("num_traces: {traces_max}, block_on_overflow: true,");
+        setup(Engine::epoll(1), sampling("1h", &more, ALL), &sink)
+    };
+    let gateway = Gateway::start(&text(4), &[]);
+    let sender = GrpcSender::connect(gateway.grpc);
+    let traces: Vec<Trace> = (0..8).map(|number| trace(number, Kind::Plain)).collect();
+    send(&sender, &traces[..4], 0);
+    let refused = sender.send(&request_of(&traces[4..5]));
+    assert!(matches!(refused, Answer::Status(_)), "a fifth trace is to come again: {refused:?}");
+    gateway.rewrite(&text(8));
+    wait_for_generation(&gateway, 2);
+    send(&sender, &traces[4..], 0);
+    let pending = "otelcol_processor_tail_sampling_sampling_traces_on_memory";
+    wait_for("eight traces that wait", || (gateway.metrics().sum(pending, &[]) == 8.0).then_some(()));
+    assert_eq!(gateway.metrics().sum("tracegate_tail_sampling_traces_decided_early", &[]), 0.0);
+    gateway.stop().assert_nothing_lost();
+    assert_eq!(sink.spans_count(), 8);
+}
+
 fn trace(number: u64, kind: Kind) -> Trace {
     Trace { number, spans: 1, kind }
 }
@@ -138,9 +201,9 @@ fn a_bad_file_changes_nothing_and_says_where() {
     assert!(message.contains("processors.tail_sampling.policies[0].type"), "{message}");
     assert!(message.contains(".yaml:"), "it says in which file and line: {message}");
 
-    gateway.rewrite(&text("num_traces: 7,", ERRORS));
+    gateway.rewrite(&text("", ERRORS).replace("pin: false", "pin: true"));
     let message = wait_for_state(&gateway, "refused");
-    assert!(message.contains("`processors.tail_sampling.num_traces`"), "{message}");
+    assert!(message.contains("`service.engine.pin`"), "{message}");
     assert!(message.contains("restart to apply"), "{message}");
 
     let metrics = gateway.metrics();

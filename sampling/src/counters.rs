@@ -11,8 +11,8 @@ pub struct Counters {
     pub spans_kept: u64,
     /// Spans dropped by policy or shed, late ones and those without a trace id included.
     pub spans_dropped: u64,
-    /// Of the dropped: their trace was shed while they were pending, or because of them. Late ones of such traces are not
-    /// told from those of others.
+    /// Of the dropped: their trace was shed, whether they came before that, because of it or later. Later ones are told from
+    /// those of other dropped traces as long as the memory of decisions is.
     pub spans_shed: u64,
     /// Of the kept: arrived after their trace was decided when it was due.
     pub late_spans_kept: u64,
@@ -20,7 +20,7 @@ pub struct Counters {
     pub late_spans_dropped: u64,
     /// Of the kept: arrived after their trace was decided before its deadline because its decision was certain.
     pub early_spans_kept: u64,
-    /// The same of the dropped.
+    /// The same of the dropped, and of those whose trace had been shed.
     pub early_spans_dropped: u64,
     /// Of the kept: had no trace id and were decided alone.
     pub idless_spans_kept: u64,
@@ -41,7 +41,8 @@ pub struct Counters {
     /// Of the certainly sampled, and of those certainly not sampled or dropped: decided early only because memory was
     /// short.
     pub traces_certain_under_stress: u64,
-    /// Of the decided: before their deadline, because the table held `traces_max` traces.
+    /// Of the decided: before their deadline, because the table held `traces_max` traces, or more than
+    /// a new `traces_max`.
     pub traces_decided_early: u64,
     /// Of the decided: before their deadline, because the caller asked for everything (drain).
     pub traces_decided_by_drain: u64,

@@ -12,6 +12,7 @@
 use codecs::otlp::SpanIndex;
 
 use crate::keys::Keys;
+use crate::marks::Writes;
 use crate::policy::{Conditions, Rules, Triggers};
 use crate::rates::SharedRates;
 use crate::settings::Settings;
@@ -50,6 +51,8 @@ pub(crate) struct Generation {
     triggers_early: Triggers,
     pub(crate) always_early: bool,
     pub(crate) may_keep_early: bool,
+    /// What kept spans are marked with.
+    pub(crate) writes: Writes,
     pub(crate) sizes: Sizes,
     pub(crate) keys: Keys,
     /// What each resource of the request that is being inserted answers, if policies ask about resources.
@@ -78,6 +81,7 @@ impl Generation {
             triggers_early,
             always_early,
             may_keep_early,
+            writes: Writes::of(settings),
             sizes: Sizes::new(settings.trace_bytes_max.is_some() || rules.ask_for_bytes(), giant_bytes),
             keys: Keys::new(settings),
             resources: Vec::new(),

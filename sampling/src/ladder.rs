@@ -71,6 +71,8 @@ impl Ladder {
             let reached = now.max(still.min(before.shed + before.shed_errors));
             self.steps.shed = reached.min(halvings);
             self.steps.shed_errors = reached - self.steps.shed;
+        } else {
+            (self.steps.shed, self.steps.shed_errors) = (0, 0);
         }
         let rises = self.steps.certain && !before.certain
             || self.steps.shed > before.shed
@@ -170,6 +172,16 @@ mod tests {
             (0.79, [0, 0, 0, 0]),
         ]);
         check(&[(0.97, [1, 1, 2, 1]), (0.95, [1, 1, 2, 1]), (0.92, [1, 1, 2, 0]), (0.89, [1, 1, 1, 0])]);
+    }
+
+    #[test]
+    fn a_step_that_is_no_longer_asked_for_ends() {
+        let mut ladder = ladder();
+        ladder.press(1.0);
+        ladder.change(StressRelief::default());
+        ladder.press(1.0);
+        assert_eq!(ladder.steps(), Steps::default());
+        assert!(!ladder.is_sweeping() && ladder.threshold(false).is_none());
     }
 
     #[test]

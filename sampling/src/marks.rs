@@ -6,7 +6,9 @@
 //! span leaves:     copied with `ot=rv:...;th:...`, and the root with its reason
 //! ```
 //!
-//! For settings that ask for none of it nothing is kept, and spans are copied as they came.
+//! For settings that ask for none of it nothing is kept, and spans are copied as they came. Whether a trace is marked is a
+//! matter of the rules under which it began; what a late span of it is marked with, of its decision, and its reason of the
+//! rules in force.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -61,19 +63,38 @@ struct Weight {
     threshold: Threshold,
 }
 
+/// What kept spans are marked with, by settings.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Writes {
+    pub(crate) threshold: bool,
+    pub(crate) reason: bool,
+}
+
+impl Writes {
+    pub(crate) fn of(settings: &Settings) -> Self {
+        Self { threshold: settings.write_threshold, reason: settings.write_reason }
+    }
+
+    pub(crate) fn is_any(self) -> bool {
+        self.threshold || self.reason
+    }
+}
+
 /// What the spans of one decided trace are marked with.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Mark {
     /// `None`: not known, or not asked for.
     weight: Option<Weight>,
-    policy: u16,
+    /// `None`: not asked for.
+    policy: Option<u16>,
 }
 
 /// The marks of one sampler.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Marks {
-    writes_threshold: bool,
-    /// Name and type of each policy, by its number, if they are written.
+    /// Any rules that have traces, or are in force, write thresholds.
+    are_kept: bool,
+    /// Name and type of each policy, by its number, if they were ever written.
     reasons: Vec<(Box<[u8]>, &'static str)>,
     /// By slot.
     pending: Vec<Pending>,
@@ -85,19 +106,9 @@ pub(crate) struct Marks {
 }
 
 impl Marks {
-    pub(crate) fn new(settings: &Settings) -> Self {
-        Self {
-            writes_threshold: settings.write_threshold,
-            reasons: Vec::new(),
-            pending: Vec::new(),
-            remembered: HashMap::new(),
-            order: VecDeque::new(),
-            trace_state: Vec::new(),
-        }
-    }
-
-    /// Learns the names of these policies, which have these numbers.
+    /// These settings come into force, and their policies have these numbers.
     pub(crate) fn learn(&mut self, settings: &Settings, numbers: &[u16]) {
+        self.are_kept |= settings.write_threshold;
         for (policy, number) in settings.policies.iter().zip(numbers).filter(|_| settings.write_reason) {
             let place = usize::from(*number);
             if place >= self.reasons.len() {
@@ -107,16 +118,21 @@ impl Marks {
         }
     }
 
-    /// Whether spans leave otherwise than they came.
-    #[inline]
-    pub(crate) fn are_written(&self) -> bool {
-        self.writes_threshold || !self.reasons.is_empty()
+    /// No rules that have traces, or are in force, write thresholds any more.
+    pub(crate) fn rest(&mut self) {
+        (self.are_kept, self.pending) = (false, Vec::new());
     }
 
-    /// Whether decisions have thresholds that are written.
+    /// Whether [`Marks::begin`] is to be called for each trace, whatever its rules write.
     #[inline]
-    pub(crate) fn write_threshold(&self) -> bool {
-        self.writes_threshold
+    pub(crate) fn are_kept(&self) -> bool {
+        self.are_kept
+    }
+
+    /// Whether a late span may be marked whatever is written now.
+    #[inline]
+    pub(crate) fn remember_any(&self) -> bool {
+        !self.remembered.is_empty()
     }
 
     /// A trace begins in this slot.
@@ -155,12 +171,6 @@ impl Marks {
         Some(randomness)
     }
 
-    /// The randomness that arrived with this span, if anybody asks.
-    pub(crate) fn arrived_with(&self, item: &SpanItem, bytes: &[u8]) -> Option<Randomness> {
-        let (randomness, _) = if self.writes_threshold { carried(item, bytes) } else { None }?;
-        Some(randomness)
-    }
-
     /// The trace in this slot was kept; `hashed` is its randomness if none arrived.
     pub(crate) fn decide(&mut self, slot: u32, trace_id: &TraceId, threshold: Threshold, hashed: Randomness) {
         let pending = &mut self.pending[slot as usize];
@@ -176,37 +186,47 @@ impl Marks {
         }
     }
 
+    /// The trace was kept under rules that write no threshold.
+    pub(crate) fn forget(&mut self, trace_id: &TraceId) {
+        if self.remembered.remove(trace_id).is_some() {
+            self.order.retain(|known| known != trace_id);
+        }
+    }
+
     /// What spans of the kept trace in this slot leave with; `hashed` is its randomness if none arrived.
-    pub(crate) fn of(&self, slot: u32, policy: u16, hashed: Randomness) -> Mark {
-        Mark { weight: self.pending.get(slot as usize).map(|pending| pending.weight(hashed)), policy }
+    pub(crate) fn of(&self, slot: u32, policy: u16, hashed: Randomness, writes: Writes) -> Mark {
+        let pending = self.pending.get(slot as usize).filter(|_| writes.threshold);
+        Mark { weight: pending.map(|pending| pending.weight(hashed)), policy: Some(policy).filter(|_| writes.reason) }
     }
 
     /// What a late span leaves with.
-    pub(crate) fn of_late(&self, trace_id: &TraceId, policy: u16) -> Mark {
-        Mark { weight: self.remembered.get(trace_id).copied(), policy }
+    pub(crate) fn of_late(&self, trace_id: &TraceId, policy: u16, writes: Writes) -> Mark {
+        let weight = self.remembered.get(trace_id).copied();
+        Mark { weight, policy: Some(policy).filter(|_| writes.reason) }
     }
 
     /// What a span without a trace id leaves with, which was decided alone. Without randomness of its own all such spans
     /// have the same, so of those that chance kept nobody knows what they stand for.
-    pub(crate) fn of_lone(&self, item: &SpanItem, bytes: &[u8], policy: u16, threshold: Threshold) -> Mark {
+    pub(crate) fn of_lone(item: &SpanItem, bytes: &[u8], policy: u16, threshold: Threshold, writes: Writes) -> Mark {
         let arrived = carried(item, bytes).filter(|(_, source)| *source == Source::Explicit);
         let certain = Some((Randomness::MAX, Source::TraceId)).filter(|_| threshold == Threshold::ALWAYS);
-        let weight = arrived.or(certain).map(|(randomness, source)| Weight { randomness, source, threshold });
-        Mark { weight, policy }
+        let known = arrived.or(certain).filter(|_| writes.threshold);
+        let weight = known.map(|(randomness, source)| Weight { randomness, source, threshold });
+        Mark { weight, policy: Some(policy).filter(|_| writes.reason) }
     }
 
     /// Appends the span to `out` with its mark.
     pub(crate) fn write(&mut self, mark: &Mark, item: &SpanItem, bytes: &[u8], out: &mut Vec<u8>) {
-        let weight = mark.weight.filter(|_| self.writes_threshold);
+        let weight = mark.weight;
         let state = weight.and_then(|_| TraceState::read(span_trace_state(bytes)));
         self.trace_state.clear();
         if let Some((weight, state)) = weight.zip(state) {
             weight.write(state, &mut self.trace_state);
         }
-        let is_told = !item.has_parent && !self.reasons.is_empty();
+        // One that was decided before reasons were written may have a policy whose name is not known.
+        let reason = mark.policy.filter(|_| !item.has_parent).and_then(|policy| self.reasons.get(usize::from(policy)));
         let trace_state = state.map(|_| &*self.trace_state);
-        if is_told {
-            let (policy, kind) = &self.reasons[usize::from(mark.policy)];
+        if let Some((policy, kind)) = reason.filter(|(policy, _)| !policy.is_empty()) {
             let attributes = [
                 TextAttribute { key: POLICY_ATTRIBUTE, text: policy },
                 TextAttribute { key: REASON_ATTRIBUTE, text: kind.as_bytes() },
@@ -237,6 +257,12 @@ impl Weight {
         let randomness = Some(self.randomness).filter(|_| self.source != Source::TraceId);
         state.write(randomness, update, out);
     }
+}
+
+/// The randomness that arrived with this span.
+pub(crate) fn arrived_with(item: &SpanItem, bytes: &[u8]) -> Option<Randomness> {
+    let (randomness, _) = carried(item, bytes)?;
+    Some(randomness)
 }
 
 /// The randomness that a span's trace state speaks of. A threshold without randomness was compared with the trace id's.

@@ -43,7 +43,7 @@ impl SharedRates {
     }
 
     /// For samplers whose rules become `after`; these were made for `before`. A policy that both have, by name and rule,
-    /// goes on with what it has spent; all others begin anew. The number of traces stays what it was.
+    /// goes on with what it has spent; all others begin anew. So does the number of traces, which counts those that are pending.
     #[must_use]
     pub fn following(&self, before: &Settings, after: &Settings) -> Self {
         let fresh = Self::new(after);
@@ -61,12 +61,19 @@ impl SharedRates {
             cells[start.cells..][..needs.cells].clone_from_slice(&cells_before[..needs.cells]);
             boards[start.boards..][..needs.boards].clone_from_slice(&boards_before[..needs.boards]);
         }
-        Self { cells: cells.into(), boards: boards.into(), traces: self.traces.clone() }
+        let same_number = before.traces_max == after.traces_max;
+        let traces = if same_number { self.traces.clone() } else { fresh.traces };
+        Self { cells: cells.into(), boards: boards.into(), traces }
     }
 
     /// Room for traces in one of the samplers.
     pub(crate) fn traces(&self) -> TraceLease {
         self.traces.lease()
+    }
+
+    /// The sampler that has this lease, and so many pending traces, shares its limit with those of these rates.
+    pub(crate) fn follow_traces(&self, lease: &mut TraceLease, pending: usize) {
+        lease.follow(&self.traces, pending);
     }
 
     pub(crate) fn cells(&self) -> Cells<'_> {

@@ -27,7 +27,7 @@ use crate::generation::{Generation, Rulebook};
 use crate::journal::{Answers, Entry, Journal, Outcome};
 use crate::keys::NO_KEYS;
 use crate::ladder::{Ladder, Steps};
-use crate::marks::{Mark, Marks};
+use crate::marks::{self, Mark, Marks, Writes};
 use crate::policy::{Conditions, Decision, Facts, START_UNKNOWN, SpanWithin, Triggers};
 use crate::rates::SharedRates;
 use crate::release::{KeptTrace, Release};
@@ -104,6 +104,8 @@ pub struct Sampler {
     /// The generation that new traces belong to.
     newest: u8,
     block_on_overflow: bool,
+    /// What kept spans are marked with under the newest rules.
+    writes: Writes,
     lease: TraceLease,
     drop_pending_in_drain: bool,
     ladder: Ladder,
@@ -205,10 +207,11 @@ impl Sampler {
     pub fn ruled_by(book: Rulebook<'_>, hash_seed: u64, first_reason: u16, limits: Limits) -> Self {
         let settings = book.settings;
         let seed = Seed::new(hash_seed);
+        let (kept_bytes_max, dropped_bytes_max) = decision_memory(settings);
         let memory = Memory {
             scopes_max: limits.scopes_max.min(SCOPES_MAX),
-            kept_bytes_max: bytes_of(settings.kept_memory_bytes, KEPT_MEMORY_BYTES),
-            dropped_bytes_max: bytes_of(settings.dropped_memory_bytes, DROPPED_MEMORY_BYTES),
+            kept_bytes_max,
+            dropped_bytes_max,
             chunk_bytes: limits.chunk_bytes.clamp(1, 1 << 30),
         };
         let mut sampler = Self {
@@ -216,6 +219,7 @@ impl Sampler {
             others: Vec::with_capacity(GENERATIONS_MAX),
             newest: 0,
             block_on_overflow: settings.block_on_overflow,
+            writes: Writes::of(settings),
             lease: book.rates.traces(),
             giant_bytes: limits.giant_bytes,
             drop_pending_in_drain: settings.drop_pending_in_drain,
@@ -225,7 +229,7 @@ impl Sampler {
             session: 0,
             now_ns: 0,
             table: TraceTable::new(seed, memory),
-            marks: Marks::new(settings),
+            marks: Marks::default(),
             ladder: Ladder::new(settings.stress_relief),
             counters: Counters::default(),
             lookups: [Lookup { hash: 0, known: Known::No }; BLOCK_SPANS],
@@ -260,10 +264,10 @@ impl Sampler {
         self.others.len() + usize::from(self.at.traces > 0) < GENERATIONS_MAX
     }
 
-    /// New traces are decided by other rules from now on, pending ones by those under which they began. Of the settings
-    /// count the policies and all that belongs to a trace: waits, largest size, when it is decided early. What belongs to
-    /// the sampler stays as it was: memory of decisions, number of traces, what is written to kept spans; for those the
-    /// settings must be the same as before.
+    /// New traces are decided by other rules from now on, pending ones by those under which they began: the policies and all
+    /// that belongs to a trace: waits, largest size, when it is decided early, what is written to its spans. What belongs to
+    /// the sampler changes at once: its memory of decisions, which forgets none but for want of room, and the number of
+    /// traces; of more than there may be now the oldest are decided in the calls of [`Sampler::decide_due`] that follow.
     ///
     /// # Panics
     /// See [`Sampler::may_change_rules`] and [`Sampler::ruled_by`].
@@ -285,9 +289,21 @@ impl Sampler {
         self.newest = number;
         self.block_on_overflow = book.settings.block_on_overflow;
         self.drop_pending_in_drain = book.settings.drop_pending_in_drain;
+        self.writes = Writes::of(book.settings);
+        let (kept_bytes_max, dropped_bytes_max) = decision_memory(book.settings);
+        self.table.change_memory(kept_bytes_max, dropped_bytes_max);
+        book.rates.follow_traces(&mut self.lease, self.table.traces());
         self.ladder.change(book.settings.stress_relief);
         self.press_generations();
         self.learn(book);
+        self.rest_marks();
+    }
+
+    /// Keeps no marks of traces if no rules ask for them any more.
+    fn rest_marks(&mut self) {
+        if !self.writes.threshold && self.others.iter().all(|other| !other.writes.threshold) {
+            self.marks.rest();
+        }
     }
 
     /// How many generations of rules have traces or are in force, 1 to 4.
@@ -321,6 +337,7 @@ impl Sampler {
             self.table.end_generation(other.number);
         }
         self.others.retain(|other| other.traces > 0);
+        self.rest_marks();
     }
 
     /// Says what time of day it is, for conditions that ask `Now()`. Before the spans they are asked of.
@@ -442,7 +459,7 @@ impl Sampler {
             touched ^= match lookup.known {
                 Known::Pending(slot) => self.table.record(slot).touch(),
                 Known::No => self.table.touch_dropped(lookup.hash),
-                Known::Decided { .. } => 0,
+                Known::Decided { .. } | Known::Shed => 0,
             };
         }
         for (item, lookup) in items.clone().zip(&mut *lookups) {
@@ -472,7 +489,7 @@ impl Sampler {
                 Known::Pending(slot) => {
                     self.counters.traces_decided() == decisions || self.table.is_pending(slot, &item.trace_id)
                 }
-                Known::Decided { .. } | Known::No => false,
+                Known::Decided { .. } | Known::Shed | Known::No => false,
             };
             if !is_still_true {
                 known = self.find_or_create(hash, item, bytes);
@@ -483,6 +500,7 @@ impl Sampler {
                     self.table.refresh(hash, decision);
                     self.follow_decision(decision, early, index, item, bytes, out);
                 }
+                Known::Shed => self.follow_shedding(hash),
                 // It was shed.
                 Known::No => {}
             }
@@ -495,11 +513,12 @@ impl Sampler {
         let trace_id = &item.trace_id;
         match self.table.find(hash) {
             Known::Pending(slot) if self.table.has_id(slot, trace_id) => return Known::Pending(slot),
-            decided @ Known::Decided { .. } => return decided,
+            decided @ (Known::Decided { .. } | Known::Shed) => return decided,
             Known::Pending(_) => {}
             Known::No => {
-                if let decided @ Known::Decided { .. } = self.table.find_dropped(hash) {
-                    return decided;
+                let dropped = self.table.find_dropped(hash);
+                if dropped != Known::No {
+                    return dropped;
                 }
             }
         }
@@ -516,7 +535,7 @@ impl Sampler {
         self.turn_to(self.newest);
         let slot = self.table.create(hash, *trace_id, self.now_ns.saturating_add(self.at.decision_wait_ns));
         self.at.begin(slot);
-        if self.marks.write_threshold() {
+        if self.marks.are_kept() {
             self.marks.begin(slot);
             self.marks.survive(slot, threshold.unwrap_or(Threshold::ALWAYS));
         }
@@ -543,6 +562,7 @@ impl Sampler {
 
     /// What is known of a trace by one span of it. Not what the span answers, and no keys.
     fn facts_of_span(&self, item: &SpanItem, bytes: &[u8]) -> Facts {
+        let arrived = if self.at.writes.threshold { marks::arrived_with(item, bytes) } else { None };
         Facts {
             trace_id: item.trace_id,
             first_start_ns: start_of(item),
@@ -551,10 +571,7 @@ impl Sampler {
             spans: 1,
             bytes: bytes.len() as u64,
             now_ns: self.now_ns,
-            randomness: self
-                .marks
-                .arrived_with(item, bytes)
-                .unwrap_or_else(|| self.at.rules.randomness(&item.trace_id)),
+            randomness: arrived.unwrap_or_else(|| self.at.rules.randomness(&item.trace_id)),
             keys: NO_KEYS,
         }
     }
@@ -564,7 +581,7 @@ impl Sampler {
         self.journal.note(&self.facts(slot), Outcome::Shed, Answers::default(), self.at.revision);
         self.counters.traces_not_sampled += 1;
         self.counters.traces_shed += 1;
-        let spans = self.drop_trace(slot, hash, When::Early);
+        let spans = self.drop_trace(slot, hash, When::Shed);
         self.counters.spans_shed += spans as u64;
         spans
     }
@@ -592,7 +609,7 @@ impl Sampler {
         if !threshold.admits(randomness) {
             self.table.take_undecided(slot);
             self.shed(slot, hash);
-        } else if self.marks.write_threshold() {
+        } else if self.at.writes.threshold {
             self.marks.survive(slot, threshold);
         }
     }
@@ -637,18 +654,23 @@ impl Sampler {
         record.first_start_ns = record.first_start_ns.min(start_of(item));
         record.last_end_ns = record.last_end_ns.max(item.end_ns);
         let met = record.conditions & !met_before;
-        let may_be_giant = self.at.sizes.may_be_giant(record, bytes.len());
+        let mut may_be_giant = self.at.sizes.may_be_giant(record, bytes.len());
         if self.at.keys.are_kept() {
             self.at.keys.add(slot, index, item, bytes);
         }
-        if self.marks.write_threshold() {
+        if self.at.writes.threshold {
             self.marks.add(slot, item, bytes);
         }
         if self.at.asks_for_root && !item.has_parent {
             self.note_root(slot);
         }
-        if self.at.sizes.are_kept() && self.at.sizes.add(slot, bytes.len()) > self.at.trace_bytes_max {
-            return self.drop_too_large(slot, hash);
+        if self.at.sizes.are_kept() {
+            let sum = self.at.sizes.add(slot, bytes.len());
+            if sum > self.at.trace_bytes_max {
+                return self.drop_too_large(slot, hash);
+            }
+            // The span that makes it one may be small.
+            may_be_giant |= sum > self.giant_bytes;
         }
         let may_be_certain = met & self.at.triggers.conditions != 0 || self.at.triggers.any_span;
         if may_be_certain && self.decide_if_certain(slot, hash) {
@@ -725,6 +747,15 @@ impl Sampler {
         }
     }
 
+    /// A late span of a trace that was shed.
+    #[cold]
+    fn follow_shedding(&mut self, hash: u64) {
+        self.table.refresh(hash, Decision::NotSampled);
+        self.counters.early_spans_dropped += 1;
+        self.counters.spans_shed += 1;
+        self.counters.spans_dropped += 1;
+    }
+
     /// A span without a trace id is a trace of its own: nothing tells what else would belong to it.
     #[cold]
     fn decide_alone(&mut self, index: &SpanIndex, item: &SpanItem, bytes: &[u8], out: &mut Release) {
@@ -769,10 +800,10 @@ impl Sampler {
         };
         let scope = out.scope(scope, &mut self.table.envelopes);
         let kept = SpanItem { reason: self.first_reason + policy, ..*item };
-        if self.marks.are_written() {
+        if self.writes.is_any() || self.marks.remember_any() {
             let mark = match decided_alone {
-                Some(threshold) => self.marks.of_lone(item, bytes, policy, threshold),
-                None => self.marks.of_late(&item.trace_id, policy),
+                Some(threshold) => Marks::of_lone(item, bytes, policy, threshold, self.writes),
+                None => self.marks.of_late(&item.trace_id, policy, self.writes),
             };
             out.push_written(kept, scope, |out| self.marks.write(&mark, item, bytes, out));
         } else {
@@ -787,7 +818,22 @@ impl Sampler {
         self.now_ns = self.now_ns.max(now_ns);
         self.table.tell_time(self.now_ns);
         let is_relieving = self.relieve();
-        self.decide_until(Due::Now, spans_max, out) || is_relieving
+        let is_too_much = self.decide_what_is_too_much();
+        self.decide_until(Due::Now, spans_max, out) || is_relieving || is_too_much
+    }
+
+    /// Decides the oldest traces while there are more than there may be since the rules changed. True if there may be more
+    /// of them.
+    fn decide_what_is_too_much(&mut self) -> bool {
+        let is_asked = self.lease.is_too_much() && !self.block_on_overflow;
+        for _ in 0..if is_asked { DECIDED_TOGETHER } else { 0 } {
+            self.decide_first_early();
+            self.lease.trim(self.table.traces());
+            if !self.lease.is_too_much() || self.table.traces() == 0 {
+                return false;
+            }
+        }
+        is_asked
     }
 
     /// As [`Sampler::decide_due`], but every pending trace is due: for a drain. With `drop_pending_in_drain` they are
@@ -904,9 +950,11 @@ impl Sampler {
             Decision::Sampled { policy } => {
                 self.counters.traces_sampled += 1;
                 self.at.sizes.end(slot, self.table.record(slot));
-                if self.marks.write_threshold() {
+                if self.at.writes.threshold {
                     let randomness = self.at.rules.randomness(&facts.trace_id);
                     self.marks.decide(slot, &facts.trace_id, threshold.max(survived), randomness);
+                } else if self.marks.remember_any() {
+                    self.marks.forget(&facts.trace_id);
                 }
                 let number = self.at.rules.number_of(policy);
                 self.table.start_leaving(slot, hash, number, self.first_reason + number, when);
@@ -953,11 +1001,11 @@ impl Sampler {
                 self.turn_to(self.table.record(slot).generation());
                 self.at.traces -= 1;
                 self.releasing.start(slot, &mut self.table, out);
-                if self.marks.are_written() {
+                self.releasing.mark = self.at.writes.is_any().then(|| {
                     let policy = self.releasing.reason - self.first_reason;
                     let hashed = self.at.rules.randomness(&self.releasing.trace_id);
-                    self.releasing.mark = Some(self.marks.of(slot, policy, hashed));
-                }
+                    self.marks.of(slot, policy, hashed, self.at.writes)
+                });
             }
             self.releasing.step(&mut self.table, &mut self.marks, out);
             released += 1;
@@ -1117,6 +1165,12 @@ impl Releasing {
             self.offset = 0;
         }
     }
+}
+
+/// Bytes to remember kept and dropped traces in.
+fn decision_memory(settings: &Settings) -> (usize, usize) {
+    let kept_bytes_max = bytes_of(settings.kept_memory_bytes, KEPT_MEMORY_BYTES);
+    (kept_bytes_max, bytes_of(settings.dropped_memory_bytes, DROPPED_MEMORY_BYTES))
 }
 
 /// `None`: the default. At most what a machine of 32 bits could address, too.

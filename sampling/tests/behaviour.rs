@@ -5,8 +5,8 @@ mod common;
 use codecs::otlp::proto;
 use common::{Attributes, ERRORS, SECOND, Span, contents, request, settings, slower_than_ms, span, take};
 use prost::Message;
-use sampling::settings::{Rule, Settings};
-use sampling::{Limits, Release, Sampler, Select, SharedRates};
+use sampling::settings::{BYTES_PER_DROPPED, BYTES_PER_KEPT, Relief, Rule, Settings, Shedding, StressRelief};
+use sampling::{Limits, Release, Rulebook, Sampler, Select, SharedRates};
 
 const FIRST_REASON: u16 = 7;
 const WAIT: u64 = 10 * SECOND;
@@ -358,4 +358,117 @@ fn a_giant_that_is_kept_says_in_its_first_span_that_it_was_decided_on_what_was_t
     let mut attributes: Vec<_> = attributes.collect();
     attributes.sort();
     assert_eq!(attributes, [(1, vec![b"tracegate.trace.cut".to_vec()]), (2, vec![]), (3, vec![])]);
+}
+
+/// The rules of a node change to these, all of whose policies have the number 0 or the next ones.
+fn change(nodes: &mut [Node], rates: &mut SharedRates, from: &Settings, to: &Settings) {
+    *rates = rates.following(from, to);
+    let numbers: Vec<u16> = (0..to.policies.len() as u16).collect();
+    for node in nodes {
+        node.sampler.change_rules(Rulebook { settings: to, numbers: &numbers, rates });
+    }
+}
+
+#[test]
+fn another_number_of_traces_is_kept_at_once_by_all_shards_and_the_oldest_are_decided_never_thrown_away() {
+    let limited = |traces_max| Settings { traces_max, ..settings(&[Rule::AlwaysSample]) };
+    for before in [None, Some(100)] {
+        let mut rates = SharedRates::new(&limited(before));
+        let shard = |seed| {
+            let sampler = Sampler::sharing(&limited(before), seed, FIRST_REASON, Limits::default(), &rates);
+            Node { sampler, out: Release::default(), kept: Vec::new() }
+        };
+        let mut nodes = [shard(1), shard(2)];
+        for id in 1..=20 {
+            nodes[0].insert(id, &[span(id.into(), 1)]);
+            nodes[1].insert(id, &[span(u128::from(id) + 100, 1)]);
+        }
+        change(&mut nodes, &mut rates, &limited(before), &limited(Some(6)));
+        nodes[0].insert(30, &[span(30, 1)]);
+        nodes.iter_mut().for_each(|node| node.decide(31));
+        let pending: usize = nodes.iter().map(|node| node.sampler.pending_traces()).sum();
+        assert_eq!(pending, 6, "before: {before:?}");
+        let kept: Vec<u128> = nodes.iter().flat_map(|node| node.kept_traces()).collect();
+        assert_eq!(kept.len(), 35, "what is too much is decided: {kept:?}");
+        for node in &nodes {
+            let mut oldest: Vec<u128> = node.kept.iter().map(|(span, _)| span.trace_id % 100).collect();
+            assert!(oldest.is_sorted(), "the oldest first: {oldest:?}");
+            oldest.dedup();
+            assert!(oldest.iter().zip(1..).all(|(id, place)| *id == place || *id == 30), "{oldest:?}");
+        }
+        // And more than before again.
+        change(&mut nodes, &mut rates, &limited(Some(6)), &limited(None));
+        (50..90).for_each(|id| nodes[1].insert(40, &[span(id, 1)]));
+        nodes.iter_mut().for_each(|node| node.decide(41));
+        assert_eq!(nodes.iter().map(|node| node.sampler.pending_traces()).sum::<usize>(), 46);
+        nodes.iter_mut().for_each(|node| node.decide(100 + WAIT));
+        assert_eq!(nodes.iter().map(|node| node.kept_traces().len()).sum::<usize>(), 81, "nothing is lost");
+    }
+}
+
+#[test]
+fn a_lower_number_of_traces_stops_the_input_until_the_oldest_are_due_where_that_was_asked() {
+    let limited = |traces_max| Settings {
+        traces_max: Some(traces_max),
+        block_on_overflow: true,
+        ..settings(&[Rule::AlwaysSample])
+    };
+    let mut rates = SharedRates::new(&limited(10));
+    let sampler = Sampler::sharing(&limited(10), 1, FIRST_REASON, Limits::default(), &rates);
+    let mut nodes = [Node { sampler, out: Release::default(), kept: Vec::new() }];
+    (0..8).for_each(|id| nodes[0].insert(id * SECOND, &[span(u128::from(id) + 1, 1)]));
+    change(&mut nodes, &mut rates, &limited(10), &limited(3));
+    let [node] = &mut nodes;
+    let room = (8..20).map(|second| {
+        node.decide(second * SECOND);
+        (node.sampler.has_room(), node.sampler.pending_traces())
+    });
+    let room: Vec<_> = room.collect();
+    assert!(room.iter().all(|(has_room, pending)| *has_room == (*pending < 3)), "{room:?}");
+    assert_eq!(node.sampler.counters().traces_decided_early, 0);
+    assert_eq!(node.kept_traces().len(), 8);
+}
+
+#[test]
+fn decisions_outlive_a_change_of_their_memory() {
+    let remembering = |traces: u64| Settings {
+        kept_memory_bytes: Some(traces * BYTES_PER_KEPT as u64),
+        dropped_memory_bytes: Some(traces * BYTES_PER_DROPPED as u64),
+        ..settings(&[ERRORS])
+    };
+    for (before, after) in [(1_000, 50_000), (50_000, 1_000)] {
+        let mut rates = SharedRates::new(&remembering(before));
+        let mut nodes = [Node::new(&remembering(before))];
+        (1..=100).for_each(|id| nodes[0].insert(0, &[if id % 2 == 0 { failed(id, 1) } else { span(id, 1) }]));
+        nodes[0].decide(WAIT);
+        change(&mut nodes, &mut rates, &remembering(before), &remembering(after));
+        (1..=100).for_each(|id| nodes[0].insert(WAIT, &[span(id, 2)]));
+        assert_eq!(nodes[0].sampler.pending_traces(), 0, "no late span begins a trace");
+        let counters = nodes[0].sampler.counters();
+        assert_eq!((counters.late_spans_kept, counters.late_spans_dropped), (50, 50));
+    }
+}
+
+#[test]
+fn late_spans_of_shed_traces_are_shed() {
+    let shed = Some(Shedding { relief: Relief { from: 0.8, until: 0.7 }, probability_min: 0.5 });
+    let stress_relief = StressRelief { shed, ..StressRelief::default() };
+    let mut node = Node::new(&Settings { stress_relief, ..settings(&[ERRORS]) });
+    let spread = |n: u128| n.wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835);
+    let spans = |number| (1..=1_000).map(|n| span(spread(n), number)).collect::<Vec<_>>();
+    // A half is shed while it waits, then the first span of another half.
+    node.insert(0, &spans(1)[..500]);
+    node.sampler.tell_pressure(0.8);
+    node.decide(1);
+    node.insert(2, &spans(1)[500..]);
+    let shed = node.sampler.counters().spans_shed;
+    assert!((400..600).contains(&shed), "{shed}");
+    node.sampler.tell_pressure(0.1);
+    node.insert(3, &spans(2));
+    node.decide(20 * SECOND);
+    node.insert(21 * SECOND, &spans(3));
+    let counters = node.sampler.counters();
+    assert_eq!(counters.spans_shed, 3 * shed, "each has two late ones");
+    assert_eq!(counters.spans_dropped - counters.spans_shed, 3 * (1_000 - shed), "no policy wanted the others");
+    assert_eq!(counters.late_spans_dropped, 1_000 - shed);
 }

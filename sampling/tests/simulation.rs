@@ -106,6 +106,7 @@ impl World {
         let mut events = any_events(&mut chance);
         // Of a seed's other numbers, so that its world is the same but for its rules.
         change_rules(&mut Chance(!seed), &settings, &mut events);
+        change_limits(&mut Chance(seed.rotate_left(32)), memory, &mut events);
         // Drawn last, so that a seed makes the same arrivals as before there were these.
         let chunk_bytes = if chance.one_in(2) { chance.within(1_000..9_000) as usize } else { 256 * 1024 };
         let limits = Limits { scopes_max, giant_bytes, chunk_bytes };
@@ -148,8 +149,16 @@ impl World {
             && self.shards == 1
             && self.budget_bytes.is_none()
             && !self.sheds()
-            && settings.traces_max.is_none()
+            && !self.limits_traces()
             && !settings.drop_pending_in_drain
+    }
+
+    fn limits_traces(&self) -> bool {
+        let changed = self.events.iter().filter_map(|(_, event)| match event {
+            Event::ChangeRules(settings) => Some(settings.traces_max),
+            _ => None,
+        });
+        changed.chain([self.settings.traces_max]).any(|traces_max| traces_max.is_some())
     }
 
     /// Whether the sampler does at every tick what the twin does.
@@ -213,6 +222,21 @@ fn change_rules(chance: &mut Chance, first: &Settings, events: &mut Vec<(u64, Ev
         let at_ns = events[place].0;
         events.insert(place, (at_ns, Event::ChangeRules(Box::new(settings.clone()))));
         before = settings;
+    }
+}
+
+/// In some worlds the number of traces changes with the rules, and the memory of decisions where it forgets none.
+fn change_limits(chance: &mut Chance, memory: Memory, events: &mut [(u64, Event)]) {
+    let changes_traces = chance.one_in(2);
+    for (_, event) in events {
+        let Event::ChangeRules(settings) = event else { continue };
+        if changes_traces {
+            settings.traces_max = chance.maybe(2, 1..12).map(|traces| traces as u32);
+        }
+        if matches!(memory, Memory::All) {
+            settings.dropped_memory_bytes = Some(1 << chance.within(14..18));
+            settings.kept_memory_bytes = chance.maybe(2, 1 << 14..1 << 18);
+        }
     }
 }
 
@@ -416,6 +440,8 @@ struct Run<'a> {
     /// Of the rules in force.
     rates: SharedRates,
     settings: Settings,
+    /// It changed since traces were decided; so there may be more.
+    is_limit_new: bool,
     /// Policies so far: each change numbers its own.
     policies: u16,
     rules_changed: u64,
@@ -440,6 +466,7 @@ impl<'a> Run<'a> {
             arrived: Vec::new(),
             rates,
             settings: world.settings.clone(),
+            is_limit_new: false,
             policies: world.settings.policies.len() as u16,
             rules_changed: 0,
             changes_waited: 0,
@@ -457,6 +484,7 @@ impl<'a> Run<'a> {
                 Event::Decide { spans_max } => {
                     self.nodes.iter_mut().for_each(|node| node.decide(now_ns, *spans_max));
                     self.twin.tick(false);
+                    self.is_limit_new = false;
                     if self.world.goes_as_its_twin() {
                         self.compare_now();
                     }
@@ -507,6 +535,7 @@ impl<'a> Run<'a> {
             assert!(node.sampler.generations() <= 4);
         }
         self.twin.change_rules(settings, &numbers);
+        self.is_limit_new |= settings.traces_max != self.settings.traces_max;
         (self.rates, self.settings) = (rates, settings.clone());
         self.rules_changed += 1;
     }
@@ -515,8 +544,9 @@ impl<'a> Run<'a> {
         if let Some(budget_bytes) = self.world.budget_bytes {
             self.nodes.iter_mut().for_each(|node| node.relieve(now_ns, budget_bytes));
         }
-        if let Some(traces_max) = self.world.settings.traces_max
-            && !self.world.settings.block_on_overflow
+        if let Some(traces_max) = self.settings.traces_max
+            && !self.settings.block_on_overflow
+            && !self.is_limit_new
         {
             let pending: usize = self.nodes.iter().map(|node| node.sampler.pending_traces()).sum();
             assert!(pending < traces_max as usize + self.nodes.len(), "{pending} traces, {traces_max} allowed");
@@ -739,5 +769,13 @@ fn whatever_happens_traces_are_decided_once_and_leave_whole_or_not_at_all() {
     if asked.is_none() {
         let numbers = summary.numbers().map(|number| *number);
         assert!(numbers.iter().all(|number| *number > 20), "something hardly happened: {summary:?}");
+    }
+}
+
+/// Seeds that once did not end well.
+#[test]
+fn what_once_ended_badly_ends_well() {
+    for seed in [110_711] {
+        run(seed..seed + 1, 1);
     }
 }

@@ -18,16 +18,21 @@ use super::yaml::{Entry, Node, Value};
 const NAMED_MAX: usize = 20;
 
 /// Keys of `tail_sampling` that belong to its traces, or apply to all of them at once.
-const LIVE_TAIL_SAMPLING: [&str; 12] = [
+const LIVE_TAIL_SAMPLING: [&str; 17] = [
     "block_on_overflow",
     "decide_on_complete",
     "decide_when_certain",
+    "decision_cache",
     "decision_wait",
     "decision_wait_after_root_received",
     "drop_pending_traces_on_shutdown",
     "maximum_trace_size_bytes",
+    "num_traces",
     "policies",
     "sample_on_first_match",
+    "stress_relief",
+    "write_reason",
+    "write_threshold",
     // Without effect here.
     "expected_new_traces_per_sec",
     "num_shards",
@@ -279,9 +284,24 @@ service: {pipelines: {traces: {receivers: [otlp], processors: [memory_limiter, t
         check("timeout: 1s", "timeout: 2s", &[2], &[]);
     }
 
+    /// Every key of `tail_sampling` that means anything.
+    #[test]
+    fn all_of_tail_sampling_is_live() {
+        for other in [
+            "num_traces: 200",
+            "decision_cache: {sampled_cache_size: 1000, non_sampled_cache_size: 5000}",
+            "write_threshold: true",
+            "write_reason: true",
+            "stress_relief: {shed: {enabled: true}}",
+            "block_on_overflow: true",
+            "maximum_trace_size_bytes: 1000000",
+        ] {
+            check("num_traces: 100", other, &[1], &[]);
+        }
+    }
+
     #[test]
     fn what_only_a_restart_applies_is_named_by_its_key() {
-        check("num_traces: 100", "num_traces: 200", &[], &["processors.tail_sampling.num_traces"]);
         check("localhost:4317", "localhost:4318", &[], &["receivers.otlp.protocols.grpc.endpoint"]);
         check("limit_mib: 100", "limit_mib: 200", &[], &["processors.memory_limiter.limit_mib"]);
         check("exporters: [otlp/a]", "exporters: [otlp/a, nop]", &[], &["service.pipelines.traces.exporters"]);

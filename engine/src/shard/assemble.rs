@@ -559,7 +559,7 @@ impl NodeParts<'_> {
             (Processor::TailSampling(node), ProcessorKind::TailSampling(settings), OwnSeries::TailSampling(series)) => {
                 let numbers = self.declared.numbers_of(settings);
                 let rates = &self.declared.rates[position][place];
-                let settings = settings.share_of(self.context.shards);
+                let settings = self.remembering(settings.share_of(self.context.shards));
                 node.change_rules(Rulebook { settings: &settings, numbers: &numbers, rates }, series.clone());
             }
             (Processor::Batch(node), settings, _) => {
@@ -637,14 +637,21 @@ impl NodeParts<'_> {
         }
     }
 
-    /// A sampler whose own limits leave most of a small budget to what is pending.
-    fn sampler(&self, mut settings: sampling::Settings, numbers: &[u16], rates: &SharedRates) -> Sampler {
+    /// The settings with a memory of decisions that leaves most of a small budget to what is pending, if they do not say.
+    fn remembering(&self, mut settings: sampling::Settings) -> sampling::Settings {
         let budget_bytes = self.context.lease.budget().limit_bytes();
         let shards = self.context.shards as u64;
         let memory = |part: u64, default: u64| Some(default.min(budget_bytes / part / shards));
         settings.kept_memory_bytes = settings.kept_memory_bytes.or_else(|| memory(KEPT_MEMORY_PART, KEPT_MEMORY_BYTES));
         settings.dropped_memory_bytes =
             settings.dropped_memory_bytes.or_else(|| memory(DROPPED_MEMORY_PART, DROPPED_MEMORY_BYTES));
+        settings
+    }
+
+    /// A sampler whose own limits leave most of a small budget to what is pending.
+    fn sampler(&self, settings: sampling::Settings, numbers: &[u16], rates: &SharedRates) -> Sampler {
+        let budget_bytes = self.context.lease.budget().limit_bytes();
+        let settings = self.remembering(settings);
         let mut limits = Limits::default();
         limits.giant_bytes = limits.giant_bytes.min(budget_bytes / GIANT_PART);
         let book = Rulebook { settings: &settings, numbers, rates };

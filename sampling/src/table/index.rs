@@ -32,6 +32,8 @@ pub(crate) enum Known {
         /// Before its deadline, because nothing could change the decision.
         early: bool,
     },
+    /// It was shed, not long ago.
+    Shed,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -80,13 +82,11 @@ pub(crate) struct Index {
 
 impl Index {
     pub(crate) fn new(kept_max: usize) -> Self {
-        // Far below 2^31, so that numbers of decisions may wrap.
-        let kept_max = kept_max.clamp(1, 1 << 28) as u32;
         Self {
             buckets: vec![VACANT; BUCKETS_MIN],
             filled: 0,
             pending: 0,
-            kept_max,
+            kept_max: kept_max_of(kept_max),
             decisions: 0,
             hand: 0,
             watermark: Watermark::default(),
@@ -179,6 +179,16 @@ impl Index {
         self.pending -= 1;
         let at = self.bucket_of(hash, slot);
         self.remove(at);
+    }
+
+    /// So many kept traces are remembered from now on.
+    pub(crate) fn change_kept_max(&mut self, kept_max: usize) {
+        let kept_max = kept_max_of(kept_max);
+        if kept_max > self.kept_max {
+            // What was forgotten and still lies about stays forgotten.
+            self.rebuild(BUCKETS_MIN);
+        }
+        self.kept_max = kept_max;
     }
 
     fn bucket_of(&self, hash: u64, slot: u32) -> usize {
@@ -282,6 +292,11 @@ impl Index {
     }
 }
 
+/// Far below 2^31, so that numbers of decisions may wrap.
+fn kept_max_of(traces: usize) -> u32 {
+    traces.clamp(1, 1 << 28) as u32
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -313,6 +328,27 @@ mod tests {
             assert!(index.filled <= 20);
         }
         assert_eq!(index.buckets.len(), BUCKETS_MIN);
+    }
+
+    #[test]
+    fn another_number_of_kept_traces_forgets_the_oldest_and_never_wakes_what_was_forgotten() {
+        let hash = |n: u64| n.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let mut index = Index::new(10);
+        let fill = |index: &mut Index, numbers: std::ops::Range<u64>| {
+            for n in numbers {
+                index.insert(hash(n), n as u32);
+                keep(index, hash(n), n as u32, n);
+            }
+        };
+        let known =
+            |index: &Index, end: u64| -> Vec<u64> { (0..end).filter(|n| index.find(hash(*n)) != Known::No).collect() };
+        fill(&mut index, 0..30);
+        index.change_kept_max(20);
+        assert_eq!(known(&index, 30), (20..30).collect::<Vec<_>>());
+        fill(&mut index, 30..45);
+        assert_eq!(known(&index, 45), (25..45).collect::<Vec<_>>());
+        index.change_kept_max(3);
+        assert_eq!(known(&index, 45), (42..45).collect::<Vec<_>>());
     }
 
     #[test]

@@ -78,6 +78,8 @@ pub(crate) enum When {
     Due,
     /// As soon as nothing could change the decision.
     Early,
+    /// It was not: it was shed.
+    Shed,
 }
 
 /// Undecided traces of one generation of rules.
@@ -185,7 +187,8 @@ impl TraceTable {
     #[inline]
     pub(crate) fn find_dropped(&self, hash: u64) -> Known {
         match self.dropped.find(hash) {
-            Some(early) => Known::Decided { decision: Decision::NotSampled, early },
+            Some(When::Shed) => Known::Shed,
+            Some(when) => Known::Decided { decision: Decision::NotSampled, early: when == When::Early },
             None => Known::No,
         }
     }
@@ -202,6 +205,12 @@ impl TraceTable {
             Decision::Sampled { .. } => self.index.refresh(hash),
             Decision::NotSampled | Decision::Dropped => self.dropped.refresh(hash),
         }
+    }
+
+    /// As many bytes as these remember decisions from now on.
+    pub(crate) fn change_memory(&mut self, kept_bytes_max: usize, dropped_bytes_max: usize) {
+        self.index.change_kept_max(kept_bytes_max / BYTES_PER_KEPT);
+        self.dropped.resize(dropped_bytes_max);
     }
 
     /// See [`Index::touch`].
@@ -428,7 +437,7 @@ impl TraceTable {
     /// of its spans.
     pub(crate) fn drop_trace(&mut self, slot: u32, hash: u64, when: When) -> u32 {
         self.index.drop(hash, slot);
-        self.dropped.insert(hash, when == When::Early);
+        self.dropped.insert(hash, when);
         let (chunks, envelopes) = (&mut self.chunks, &mut self.envelopes);
         let record = self.records.at_mut(slot);
         record.for_each_run(&self.nodes, |run| chunks.release(run, envelopes));
@@ -532,7 +541,7 @@ impl TraceTable {
 
     /// A trace of which nothing is known is dropped before it begins.
     pub(crate) fn drop_unseen(&mut self, hash: u64) {
-        self.dropped.insert(hash, true);
+        self.dropped.insert(hash, When::Shed);
     }
 
     /// What a burst needed and nothing after it is surplus from the second call on.

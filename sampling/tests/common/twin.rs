@@ -298,7 +298,20 @@ impl Twin {
         }
     }
 
+    /// There may be fewer traces since the rules changed.
+    fn decide_what_is_too_much(&mut self) {
+        let traces_max = self.settings.traces_max.map_or(usize::MAX, |traces| traces as usize);
+        while self.traces.len() > traces_max && !self.settings.block_on_overflow {
+            self.counters.traces_decided_early += 1;
+            let first = self.first().expect("it has too many");
+            self.decide(first, false);
+        }
+    }
+
     pub fn tick(&mut self, everything: bool) {
+        if !everything {
+            self.decide_what_is_too_much();
+        }
         self.look();
         while let Some(id) = self.first() {
             let pending = &self.traces[&id];
