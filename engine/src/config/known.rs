@@ -79,6 +79,11 @@ pub(crate) const OURS: &[(&[Step], &str)] = &[
         "the Collector has no shards to place; its memory is bounded by `memory_limiter`",
     ),
     (
+        &[Key("service"), Key("pipelines"), Type(&["traces", "metrics", "logs"]), Key("ack")],
+        "in the Collector a sender is answered when its request enters a queue or a batch, unless every exporter has \
+         `wait_for_result` and no `batch` stands before it",
+    ),
+    (
         &[Key("service"), Key("telemetry"), Key("metrics"), Key("names")],
         "in the Collector the `without_...` keys of a reader decide the names",
     ),

@@ -49,6 +49,8 @@ pub struct Pipeline {
     crossing: Option<Crossing>,
     /// Set where data points may belong to another shard.
     affinity: Option<Affinity>,
+    /// Whether senders wait for what is behind the nodes.
+    keeps_acks: bool,
     /// Items dropped by policy that the books already know of.
     dropped_booked: u64,
     /// The same of those shed, by node.
@@ -94,6 +96,7 @@ impl Pipeline {
             outlets: Vec::new(),
             crossing,
             affinity: None,
+            keeps_acks: false,
             dropped_booked: 0,
             shed_booked,
             failed_booked: 0,
@@ -103,6 +106,16 @@ impl Pipeline {
     /// Lets data points go to the owners of their series; for metrics, where there is more than one shard.
     pub fn with_affinity(self, affinity: Option<Affinity>) -> Pipeline {
         Pipeline { affinity, ..self }
+    }
+
+    /// Lets senders wait for what is behind its nodes.
+    pub fn keeping_acks(self, keeps_acks: bool) -> Pipeline {
+        Pipeline { keeps_acks, ..self }
+    }
+
+    /// Whether senders wait for what is behind its nodes, so that these hold back nothing once connections are to end.
+    pub fn keeps_acks(&self) -> bool {
+        self.keeps_acks
     }
 
     /// Joins it to the pipelines behind its connectors, before the first batch.

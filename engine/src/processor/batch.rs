@@ -5,6 +5,9 @@
 //! the first item after a send; spans, data points or log records are counted. Unlike the Collector's, a batch that
 //! cannot leave stays: nothing is dropped here.
 //!
+//! Where senders wait for what is behind this node, their acks leave with the last of their items; else they are answered
+//! here.
+//!
 //! With `metadata_keys` there is one such batch per combination of the clients' values, each with its own size and
 //! timer, and they never mix. Without, there is one for everybody.
 //!
@@ -15,7 +18,7 @@
 
 use super::Turn;
 use super::combinations::Combinations;
-use crate::pipeline::ack::Outcome;
+use crate::pipeline::ack::{Outcome, Row};
 use crate::pipeline::batch::{Batch, SEGMENTS_MAX};
 use crate::pipeline::client::{self, Client};
 use crate::shard::buffers::Buffers;
@@ -50,6 +53,8 @@ pub struct Settings {
 pub struct Batcher {
     settings: Settings,
     signal: Signal,
+    /// Whether senders wait for what is behind this node.
+    keeps_acks: bool,
     series: BatchSeries,
     groups: Slab<Group>,
     /// Groups by the values of their clients.
@@ -77,6 +82,8 @@ struct Group {
     pending: Batch,
     /// What is pending, as limits count it.
     items: u64,
+    /// Who waits for it.
+    waiting: Row,
     /// When the pending items must leave; meaningless while there are none.
     deadline_ns: u64,
     last_used_ns: u64,
@@ -93,6 +100,7 @@ impl Batcher {
             wish_met: 0,
             settings,
             signal,
+            keeps_acks: false,
             series,
             groups: Slab::new(),
             by_values: HashMap::default(),
@@ -107,6 +115,11 @@ impl Batcher {
     /// The same, one of several on different shards whose combinations are limited together.
     pub fn sharing(self, combinations: Combinations) -> Batcher {
         Batcher { combinations, ..self }
+    }
+
+    /// The same, answering senders itself or leaving that to what is behind it.
+    pub fn keeping_acks(self, keeps_acks: bool) -> Batcher {
+        Batcher { keeps_acks, ..self }
     }
 
     /// Lets items that come from now on wait under these settings; those that wait keep their deadline. The metadata keys
@@ -138,13 +151,16 @@ impl Batcher {
         has_room
     }
 
-    /// Takes ownership: the senders are answered here. The items leave at the next `turn` that finds them due.
+    /// Takes ownership: the senders are answered here, unless acks are kept. The items leave at the next `turn` that finds them due.
     pub fn take(&mut self, turn: Turn<'_>, mut batch: Batch) {
         let number = self.group_of(turn, batch.client.as_deref());
-        batch.settle(&Outcome::Taken);
         let items = batch.items();
         self.items += items;
         let group = &mut self.groups[number];
+        match self.keeps_acks {
+            true => group.waiting.push(items, std::mem::take(&mut batch.acks)),
+            false => batch.settle(&Outcome::Taken),
+        }
         group.last_used_ns = turn.now_ns;
         group.items += items;
         if group.pending.index.is_empty() {
@@ -166,6 +182,7 @@ impl Batcher {
         let number = self.groups.insert(Group {
             pending: empty(self.signal, client.clone()),
             items: 0,
+            waiting: Row::default(),
             client,
             deadline_ns: 0,
             last_used_ns: turn.now_ns,
@@ -212,8 +229,9 @@ impl Batcher {
         turn.cells.add(trigger, 1);
         let group = &mut self.groups[number];
         let rest = split(&mut group.pending, self.settings.send_batch_max_size, group.client.clone(), turn.buffers);
-        let leaving = std::mem::replace(&mut group.pending, rest);
+        let mut leaving = std::mem::replace(&mut group.pending, rest);
         let items = leaving.items();
+        leaving.acks = group.waiting.take(items);
         group.items -= items;
         group.deadline_ns = turn.now_ns.saturating_add(self.settings.timeout_ns);
         self.items -= items;

@@ -9,8 +9,9 @@
 //! With a durable log ([`log`]) a request is written there between `offer` and `waiting`; its sender is answered by the
 //! commit, and what is delivered or failed for good is marked. A drain that runs out of time leaves the rest in the log.
 //!
-//! Entering the queue answers the sender, unless it asked to wait for the result (`wait_for_result`): then its ack travels
-//! with the request until the export has ended.
+//! Entering the queue answers the sender, unless the exporter waits for the result (`wait_for_result`) or the pipeline does
+//! (`ack: delivered`): then the ack travels with the request until the export has ended. Where the pipeline does, a request
+//! whose sender has given up is given up too: the sender brings it again.
 //!
 //! A request that several exporters send is shared: it is encoded once per encoding, by the first that needs it. Space
 //! is freed when an export has ended, as in the Collector. An exporter that several signals use has a queue for each. Nothing leaves the queue uncounted.
@@ -19,8 +20,8 @@ pub mod log;
 mod parts;
 pub mod retry;
 
-use crate::config::checked::{ComponentId, QueueSettings, RetrySettings, Sizer};
-use crate::exporter::outcome::{ErrorWord, Outcome};
+use crate::config::checked::{AckMode, ComponentId, QueueSettings, RetrySettings, Sizer};
+use crate::exporter::outcome::{ErrorWord, Outcome, retry_delay};
 use crate::exporter::remote_write::RemoteWrite;
 use crate::exporter::{EncodedRequest, Encoding, Exporter};
 use crate::pipeline::ack::{self, Ack};
@@ -120,13 +121,15 @@ pub struct Branch {
     pub book: BookSeries,
     /// The pipeline's id, for the log.
     pipeline: Arc<str>,
+    /// What the pipeline's senders wait for.
+    ack: AckMode,
     held: Cell<u64>,
 }
 
 impl Branch {
     /// Nothing is under way yet.
-    pub fn new(queue: Rc<Queue>, book: BookSeries, pipeline: &str) -> Rc<Branch> {
-        Rc::new(Branch { queue, book, pipeline: pipeline.into(), held: Cell::new(0) })
+    pub fn new(queue: Rc<Queue>, book: BookSeries, pipeline: &str, ack: AckMode) -> Rc<Branch> {
+        Rc::new(Branch { queue, book, pipeline: pipeline.into(), ack, held: Cell::new(0) })
     }
 
     /// Spans, data points or log records of this pipeline that wait in the queue or are under way.
@@ -150,6 +153,28 @@ struct Item {
     sequence: Option<u64>,
     /// What it takes of the queue's size.
     size: usize,
+}
+
+impl Item {
+    /// Whether everybody who waited for it has given up, so that it comes again; what is on disk is delivered anyhow.
+    fn is_abandoned(&self) -> bool {
+        let waits = self.branch.ack == AckMode::Delivered && self.sequence.is_none() && !self.acks.is_empty();
+        waits && self.acks.iter().all(Ack::is_abandoned)
+    }
+}
+
+/// How the export of an item ended.
+#[derive(Debug)]
+struct Ended {
+    outcome: Outcome,
+    /// What its senders are told instead, where a part of it may still be taken if they bring all of it again.
+    left: Option<Status>,
+}
+
+/// Of a request that nobody waits for: whoever sent it has it, and has been told that it was not taken.
+fn given_up() -> Outcome {
+    let message = "the sender gave up before its request was delivered, and sends it again".to_owned();
+    Outcome::Permanent { reason: ErrorWord::Abandoned, message }
 }
 
 /// What makes a queue durable.
@@ -283,7 +308,8 @@ impl Queue {
     pub fn offer(self: &Rc<Self>, request: Rc<ExportRequest>, branch: &Rc<Branch>, mut acks: Vec<Ack>) {
         let size = self.measure(&request);
         let is_refused = self.enabled && size > self.whole_size_max && !acks.is_empty();
-        if self.owns && self.disk.get().is_none() && !is_refused {
+        let answers_now = self.owns && branch.ack != AckMode::Delivered;
+        if answers_now && self.disk.get().is_none() && !is_refused {
             ack::settle_all(acks.drain(..), &ack::Outcome::Taken);
         }
         let item = Item { request, branch: Rc::clone(branch), acks, sequence: None, size };
@@ -323,7 +349,9 @@ impl Queue {
                 tracing::error!(exporter = %self.exporter.id(), %error, "A request waits in memory only");
             }
         }
-        ack::settle_all(item.acks.drain(..), &ack::Outcome::Taken);
+        if item.branch.ack != AckMode::Delivered {
+            ack::settle_all(item.acks.drain(..), &ack::Outcome::Taken);
+        }
         self.enqueue(item);
     }
 
@@ -408,13 +436,13 @@ impl Queue {
             let Some(item) = self.waiting.borrow_mut().pop_front() else { break };
             self.prepare_next();
             self.under_way.set(self.under_way.get() + 1);
-            let outcome = self.deliver(&item.request).await;
+            let Ended { outcome, left } = self.deliver(&item).await;
             // A part that was delivered is repeated rather than one that was not, lost.
             if self.is_kept(&item)
                 && matches!(outcome, Outcome::Retry { .. } | Outcome::DeliveredInPart { failed: 1.., .. })
             {
                 self.under_way.set(self.under_way.get() - 1);
-                self.leave_on_disk(&item);
+                self.leave_on_disk(item);
                 continue;
             }
             if let (Some(disk), Some(sequence)) = (self.disk.get(), item.sequence) {
@@ -422,7 +450,7 @@ impl Queue {
             }
             self.let_go(&item);
             self.under_way.set(self.under_way.get() - 1);
-            self.settle(item, outcome);
+            self.settle_with(item, outcome, left);
             self.show_size();
             self.shard.room.notify_one();
         }
@@ -435,29 +463,36 @@ impl Queue {
     }
 
     /// The next start sends it. It stays in flight in its book, because nobody else will count it in this life.
-    fn leave_on_disk(&self, item: &Item) {
+    fn leave_on_disk(&self, item: Item) {
         self.size.set(self.size.get() - item.size);
         self.shard.cells.raise(item.branch.book.kept, item.request.items());
+        // Who waits for the delivery cannot be told that it will come.
+        let status = Status::new(Code::Unavailable, "the gateway stops before this request was delivered");
+        ack::settle_all(item.acks, &ack::Outcome::Failed(status.retry_after(retry_delay(None))));
         self.show_size();
     }
 
     /// Delivers the request, in halves where the backend calls it too large.
-    async fn deliver(&self, request: &Rc<ExportRequest>) -> Outcome {
-        let mut parts = Parts::of(request);
+    async fn deliver(&self, item: &Item) -> Ended {
+        let mut parts = Parts::of(&item.request);
         while let Some(part) = parts.next() {
-            let outcome = self.deliver_part(&part).await;
+            let outcome = self.deliver_part(&part, item).await;
             if parts.ended(&part, outcome) {
                 self.shard.cells.add(self.series.split, 1);
                 tracing::info!(exporter = %self.exporter.id(), "The backend calls a request too large; it is sent in two halves. A `batch` processor with a smaller send_batch_max_size saves the attempt.");
             }
         }
-        parts.outcome()
+        let left = parts.left().filter(|_| item.branch.ack == AckMode::Delivered);
+        Ended { left, outcome: parts.outcome() }
     }
 
-    /// Attempts until the request is delivered, refused for good, or given up.
-    async fn deliver_part(&self, request: &Rc<ExportRequest>) -> Outcome {
+    /// Attempts until this part of an item is delivered, refused for good, or given up.
+    async fn deliver_part(&self, request: &Rc<ExportRequest>, item: &Item) -> Outcome {
         let mut backoff = self.retry.as_ref().map(|retry| Backoff::new(retry, self.shard.clock.now_ns()));
         loop {
+            if item.is_abandoned() {
+                return given_up();
+            }
             let outcome = self.exporter.attempt(request, &self.shard).await;
             let Outcome::Retry { after, message, .. } = &outcome else { return outcome };
             let throttle_ns = after.map_or(0, |after| u64::try_from(after.as_nanos()).unwrap_or(u64::MAX));
@@ -485,6 +520,11 @@ impl Queue {
 
     /// Books the outcome and answers who waits for it.
     fn settle(&self, item: Item, outcome: Outcome) {
+        self.settle_with(item, outcome, None);
+    }
+
+    /// The same; who waits hears of what is left of the request, if something is.
+    fn settle_with(&self, item: Item, outcome: Outcome, left: Option<Status>) {
         let Item { request, branch, acks, sequence: _, size: _ } = item;
         let items = request.items();
         let book = &branch.book;
@@ -517,17 +557,17 @@ impl Queue {
                 cells.add(book.failed, failed);
                 ack::Outcome::Taken
             }
-            Outcome::Retry { message, .. } => self.fail(items, book, Code::Unavailable, &message),
-            Outcome::Permanent { message, .. } => self.fail(items, book, Code::Internal, &message),
+            outcome => self.fail(items, book, outcome),
         };
-        ack::settle_all(acks, &answer);
+        ack::settle_all(acks, &left.map_or(answer, ack::Outcome::Failed));
     }
 
-    fn fail(&self, items: u64, book: &BookSeries, code: Code, message: &str) -> ack::Outcome {
-        tracing::error!(exporter = %self.exporter.id(), failed_items = items, message, "Exporting failed. Dropping data.");
+    fn fail(&self, items: u64, book: &BookSeries, failure: Outcome) -> ack::Outcome {
+        let status = failure.status_for_sender();
+        tracing::error!(exporter = %self.exporter.id(), failed_items = items, message = status.message, "Exporting failed. Dropping data.");
         self.shard.cells.add(self.series.send_failed, items);
         self.shard.cells.add(book.failed, items);
-        ack::Outcome::Failed(Status::new(code, message.to_owned()))
+        ack::Outcome::Failed(status)
     }
 
     fn show_size(&self) {
@@ -576,7 +616,7 @@ impl Queue {
         let waiting = std::mem::take(&mut *self.waiting.borrow_mut());
         for item in waiting {
             if self.is_kept(&item) {
-                self.leave_on_disk(&item);
+                self.leave_on_disk(item);
                 continue;
             }
             self.let_go(&item);

@@ -10,6 +10,7 @@
 use super::ExportRequest;
 use crate::exporter::outcome::Outcome;
 use crate::pipeline::batch::Batch;
+use codecs::grpc::Status;
 use codecs::otlp::SignalIndex;
 use std::rc::Rc;
 
@@ -66,6 +67,13 @@ impl Parts {
             }
         }
         false
+    }
+
+    /// What a sender is told that waits for the delivery of all of it, if some of it was delivered and some may still be: to
+    /// bring all of it again, so that it arrives twice in part rather than never.
+    pub(super) fn left(&self) -> Option<Status> {
+        let may_come = self.taken.is_some() && matches!(self.failed, Some(Outcome::Retry { .. }));
+        self.failed.as_ref().filter(|_| may_come).map(Outcome::status_for_sender)
     }
 
     /// What became of the whole. Where only some of it was delivered, the rest counts as rejected: a sender that is told
