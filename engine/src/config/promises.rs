@@ -3,7 +3,7 @@
 //! The one idea: a promise is as strong as the weakest way out, so every exporter and every pipeline behind a `forward`
 //! has to keep it, and nothing on the way may answer before. A pipeline behind a connector is looked at by itself.
 
-use super::checked::{AckMode, Config, ExporterSettings, PipelineSettings, ProcessorKind};
+use super::checked::{AckMode, Config, ExporterSettings, OnFull, PipelineSettings, ProcessorKind};
 use super::conflicts;
 use super::diagnostic::Report;
 use super::yaml::Node;
@@ -20,6 +20,15 @@ pub(crate) fn check(config: &Config, tree: &Node, report: &Report) {
         }
         if pipeline.ack == AckMode::Durable {
             for exporter in pipeline.exporters.iter().map(|&exporter| &config.exporters[exporter]) {
+                if exporter.queue().is_some_and(|queue| queue.on_full == OnFull::DropOldest) {
+                    let id = &exporter.id;
+                    report.warning(
+                        conflicts::place(tree, &keys),
+                        &keys.join("."),
+                        format!("what senders were told is safe is dropped when the queue of `{id}` is full"),
+                        format!("remove `on_full: drop_oldest` from `exporters.{id}.sending_queue`"),
+                    );
+                }
                 if let Some((message, help)) = forgetful(exporter) {
                     error(message, help);
                 }

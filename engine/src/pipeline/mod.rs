@@ -14,6 +14,7 @@ mod affinity;
 pub mod batch;
 pub mod client;
 mod crossing;
+pub mod cut;
 pub mod rewrite;
 
 pub use affinity::Affinity;
