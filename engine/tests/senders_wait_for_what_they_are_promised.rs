@@ -5,11 +5,9 @@ mod common;
 
 use codecs::grpc::Code;
 use common::gateway::{Setup, wait_until_empty};
-use common::grpc::Call;
+use common::grpc::{Call, TRACES, framed};
 use common::traces::{Kind, Trace, request_of};
 use common::{Answer, Engine, Gateway, GrpcSender, HttpSender, Sink, wait_for};
-use std::io::Write;
-use std::net::TcpStream;
 
 const SPANS: u32 = 20;
 const FAST: &str = "timeout: 0s, retry_on_failure: {initial_interval: 10ms, max_interval: 50ms}";
@@ -145,20 +143,33 @@ fn the_senders_deadline_ends_its_wait_and_what_it_will_send_again_is_given_up() 
     }
 }
 
+/// Sends a request over a connection of its own, and closes that once the request waits for its answer.
+fn send_and_go_away(gateway: &Gateway, message: &[u8]) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let socket = tokio::net::TcpStream::connect(gateway.grpc).await.expect("the receiver listens");
+        let (sender, connection) = h2::client::handshake(socket).await.expect("it speaks HTTP/2");
+        let connection = tokio::spawn(connection);
+        let mut sender = sender.ready().await.expect("a stream");
+        let request = http::Request::post(format!("http://test{TRACES}")).header("content-type", "application/grpc");
+        let (response, mut body) = sender.send_request(request.body(()).expect("sound"), false).expect("a stream");
+        body.send_data(framed(false, message), true).expect("a stream");
+        while unanswered(gateway) == 0.0 {
+            tokio::task::yield_now().await;
+        }
+        connection.abort();
+        drop((response, body, sender, connection.await));
+    });
+}
+
 #[test]
 fn a_sender_that_goes_away_leaves_nothing_behind() {
     for engine in engines() {
         let sink = Sink::start();
         sink.hold();
         let gateway = delivered(engine).otlp("otlp", sink.address, FAST).start();
-        let body = request(0);
-        let mut socket = TcpStream::connect(gateway.http).expect("it listens");
-        let head = "POST /v1/traces HTTP/1.1\r\nhost: gateway\r\ncontent-type: application/x-protobuf\r\n";
-        write!(socket, "{head}content-length: {}\r\n\r\n", body.len()).expect("it reads");
-        socket.write_all(&body).expect("it reads");
-        wait_for_unanswered(&gateway, 1);
+        send_and_go_away(&gateway, &request(0));
         sink.wait_for_asked(1);
-        drop(socket);
         wait_for("no request that waits for an answer", || (unanswered(&gateway) == 0.0).then_some(()));
         assert_eq!(gateway.ledger().intake("refused"), u64::from(SPANS));
         sink.take();
