@@ -184,7 +184,8 @@ pub(crate) enum Out {
 /// Settings of `faults`.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct FaultsArguments {
-    /// Both runtimes, 200 kills, and a backend that is away for a minute.
+    /// Both runtimes, 200 kills, a backend that is away for a minute, 40 changed records, and the last file cut at every
+    /// byte: an hour or two.
     #[arg(long)]
     pub(crate) long: bool,
     /// Only this: so many kills -9 under load, at random moments.

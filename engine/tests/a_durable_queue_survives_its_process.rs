@@ -18,10 +18,14 @@ fn trace(number: u64) -> Trace {
 }
 
 fn start(engine: Engine, sink: &Sink, directory: &Path) -> Gateway {
+    setup(engine, sink, directory).start()
+}
+
+fn setup(engine: Engine, sink: &Sink, directory: &Path) -> Setup<'static> {
     let storage = format!("{{directory: '{}', create_directory: true, timeout: 30s}}", directory.display());
     let exporter = "retry_on_failure: {initial_interval: 10ms, max_interval: 50ms}, sending_queue: {storage: \
                     file_storage/queue}";
-    Setup::new(engine).extension("file_storage/queue", storage).otlp("otlp", sink.address, exporter).start()
+    Setup::new(engine).extension("file_storage/queue", storage).otlp("otlp", sink.address, exporter)
 }
 
 /// Sends these requests one after the other; all of them are taken.
@@ -50,6 +54,31 @@ fn what_was_acknowledged_before_a_kill_is_delivered_by_the_next_process() {
     check_kill(Engine::epoll(2), Engine::epoll(3));
     if let (Some(before), Some(after)) = (Engine::io_uring(2), Engine::io_uring(1)) {
         check_kill(before, after);
+    }
+}
+
+#[test]
+fn behind_a_batch_processor_a_sender_waits_for_the_disk() {
+    for engine in [Some(Engine::epoll(2)), Engine::io_uring(2)].into_iter().flatten() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let sink = Sink::start();
+        sink.hold();
+        let batched = |engine, sink: &Sink| {
+            let setup = setup(engine, sink, directory.path()).ack("durable");
+            setup.processor("batch", "{timeout: 10ms, send_batch_size: 30, send_batch_max_size: 30}").start()
+        };
+        let gateway = batched(engine, &sink);
+        let sent = send_all(&gateway, 0..REQUESTS);
+        assert!(disk(&gateway, "requests") > 0.0);
+        gateway.kill();
+
+        let sink = Sink::start();
+        let gateway = batched(Engine::epoll(1), &sink);
+        sink.wait_for_spans(sent.len());
+        let ledger = wait_until_empty(&gateway, &["otlp"]);
+        assert_eq!(ledger.account("otlp", "created"), sent.len() as u64);
+        gateway.stop().assert_nothing_lost();
+        assert_each_once(&sink, &sent);
     }
 }
 

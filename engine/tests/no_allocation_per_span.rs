@@ -45,6 +45,7 @@ use engine::telemetry::metrics::{
     ShardSeries, SpanMetricsSeries, TailSamplingSeries, TransformSeries,
 };
 use engine::transport::grpc_server::GrpcServer;
+use engine::transport::patience::Patience;
 use engine::transport::{Body, Draining, ReceivedRequest, RequestHandler, Transport};
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use sampling::Sampler;
@@ -299,6 +300,7 @@ fn allocations(spans: u32, compression: Compression) -> f64 {
                     format: Format::Protobuf,
                     transport: Transport::Grpc,
                     client,
+                    patience: Patience::default(),
                 })
                 .await
                 .unwrap();

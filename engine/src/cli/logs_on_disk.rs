@@ -4,7 +4,7 @@
 //! file_storage.directory/exporter.traces.otlp_tempo/    one directory per exporter and signal
 //! ```
 
-use crate::config::checked::{Config, ExporterSettings, StorageSettings};
+use crate::config::checked::{Config, ExporterSettings, OnFull, StorageSettings};
 use crate::queue::log::{Bounds, FileThread, Log, Place};
 use crate::shard::clock::Clock;
 use std::fmt::Write;
@@ -64,6 +64,7 @@ fn open(exporter: &ExporterSettings, storage: &StorageSettings, clock: Clock) ->
         directory: root.join(format!("exporter.{}.{}", exporter.signal.name(), file_name(&exporter.id.to_string()))),
         bounds: Bounds { bytes_max: storage.log_bytes_max, segment_bytes },
         lock_timeout_ns: storage.lock_timeout_ns,
+        drops_oldest: exporter.queue().is_some_and(|queue| queue.on_full == OnFull::DropOldest),
     };
     let thread = FileThread::start(&place, clock)?;
     let found = thread.log().found();

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::checked::{
-    ComponentId, Config, ExporterSettings, ExtensionKind, ExtensionSettings, FlushSettings, Forward,
+    AckMode, ComponentId, Config, ExporterSettings, ExtensionKind, ExtensionSettings, FlushSettings, Forward,
     OtlpReceiverSettings, PipelineSettings, ProcessorKind, ProcessorSettings, ReceiverSettings, SpanMetricsConnector,
     SpanMetricsSettings, TlsServerSettings, Wanted,
 };
@@ -15,7 +15,9 @@ use super::component::{self, Kind};
 use super::diagnostic::{Place, Report, nearest, shown};
 use super::section::{Field, Section};
 use super::yaml::Node;
-use super::{Machine, authenticator, client_context, forwards, service, signals, storage, telemetry, waiting};
+use super::{
+    Machine, authenticator, client_context, forwards, promises, service, signals, storage, telemetry, waiting,
+};
 use codecs::otlp::Signal;
 
 /// Most pipelines of one file.
@@ -87,6 +89,7 @@ pub(crate) fn check(tree: &Node, machine: &Machine, report: &Report) -> Outcome 
     storage::resolve(&mut config, &storages, tree, report);
     client_context::check(&mut config, tree, report);
     waiting::check(&config, tree, report);
+    promises::check(&config, tree, report);
     Outcome { config: Some(config), fragment: false }
 }
 
@@ -111,7 +114,11 @@ pub(crate) struct Draft<'a> {
     pub(crate) receivers: Vec<(ComponentId, Field<'a>)>,
     pub(crate) processors: Vec<(ComponentId, Field<'a>)>,
     pub(crate) exporters: Vec<(ComponentId, Field<'a>)>,
+    pub(crate) ack: AckMode,
 }
+
+const ACKS: [(&str, AckMode); 3] =
+    [("received", AckMode::Received), ("durable", AckMode::Durable), ("delivered", AckMode::Delivered)];
 
 fn pipelines<'a>(service: &Section<'a>) -> Vec<Draft<'a>> {
     const HELP: &str = "add `pipelines:` with `traces: {receivers: [...], processors: [...], exporters: [...]}`";
@@ -170,7 +177,8 @@ fn pipeline<'a>(name: &str, field: Field<'a>) -> Option<Draft<'a>> {
         }
     }
     // With a wrong signal there is an error already, and the rest is looked at all the same.
-    Some(Draft { id, signal: signal.unwrap_or_default(), receivers, processors, exporters })
+    let ack = section.choice("ack", &ACKS, AckMode::Received);
+    Some(Draft { id, signal: signal.unwrap_or_default(), receivers, processors, exporters, ack })
 }
 
 fn references<'a>(section: &Section<'a>, key: &'static str) -> Vec<(ComponentId, Field<'a>)> {
@@ -389,6 +397,7 @@ struct Wired {
     fed_by: Vec<ComponentId>,
     forwards: Vec<ComponentId>,
     span_metrics: Vec<ComponentId>,
+    ack: AckMode,
 }
 
 /// A connector is named like a receiver and like an exporter, so its id must be neither's.
@@ -421,6 +430,7 @@ fn wire(draft: &Draft<'_>, lists: &Lists) -> Wired {
         fed_by: connectors_of(&draft.receivers),
         forwards,
         span_metrics,
+        ack: draft.ack,
     };
     let sampler = draft.processors.iter().find(|(id, _)| samples(id));
     if let (Some((sampler, _)), Some((id, item))) =
@@ -537,6 +547,7 @@ fn assemble(
             exporters,
             forwards,
             span_metrics,
+            ack: pipeline.ack,
         });
     }
     config

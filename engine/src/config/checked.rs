@@ -83,6 +83,32 @@ pub struct PipelineSettings {
     pub forwards: Vec<Forward>,
     /// `span_metrics` connectors that count what leaves.
     pub span_metrics: Vec<usize>,
+    /// `ack`.
+    pub ack: AckMode,
+}
+
+/// `service.pipelines.<name>.ack`: what has happened when a sender is told that its request was taken. Each promises what
+/// those before it promise.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum AckMode {
+    /// A node has taken ownership: a batch, a trace table, a queue.
+    #[default]
+    Received,
+    /// The request is in the log of every exporter's queue, synced.
+    Durable,
+    /// Every exporter's backend has taken it.
+    Delivered,
+}
+
+impl AckMode {
+    /// As it is written.
+    pub fn word(self) -> &'static str {
+        match self {
+            AckMode::Received => "received",
+            AckMode::Durable => "durable",
+            AckMode::Delivered => "delivered",
+        }
+    }
 }
 
 /// A `forward` connector as one pipeline's exporter. Pipelines and their forwards have no cycle.

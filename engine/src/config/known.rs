@@ -84,6 +84,20 @@ pub(crate) const OURS: &[(&[Step], &str)] = &[
         "the Collector has no shards to place; its memory is bounded by `memory_limiter`",
     ),
     (
+        &[Key("service"), Key("pipelines"), Type(&["traces", "metrics", "logs"]), Key("ack")],
+        "in the Collector a sender is answered when its request enters a queue or a batch, unless every exporter has \
+         `wait_for_result` and no `batch` stands before it",
+    ),
+    (
+        &[
+            Key("exporters"),
+            Type(&["otlp", "otlp_grpc", "otlphttp", "otlp_http"]),
+            Key("sending_queue"),
+            Key("on_full"),
+        ],
+        "the Collector's full queue refuses, or waits with `block_on_overflow`",
+    ),
+    (
         &[Key("service"), Key("telemetry"), Key("metrics"), Key("names")],
         "in the Collector the `without_...` keys of a reader decide the names",
     ),

@@ -28,6 +28,7 @@ mod known;
 mod merge;
 pub mod otelcol;
 mod print;
+mod promises;
 mod proxy;
 pub mod review;
 mod scalar;

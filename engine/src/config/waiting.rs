@@ -3,7 +3,7 @@
 //! The one idea: the answer goes back through the processors in front, and ends at the first that took ownership. A
 //! pipeline behind a connector is not followed back to those that feed it.
 
-use super::checked::{ComponentId, Config, PipelineSettings, ProcessorKind};
+use super::checked::{AckMode, ComponentId, Config, PipelineSettings, ProcessorKind};
 use super::conflicts;
 use super::diagnostic::Report;
 use super::yaml::Node;
@@ -33,6 +33,10 @@ pub(crate) fn check(config: &Config, tree: &Node, report: &Report) {
 
 /// The first processor that answers senders itself.
 fn owner<'a>(config: &'a Config, pipeline: &PipelineSettings) -> Option<&'a ComponentId> {
+    if pipeline.ack == AckMode::Delivered {
+        // There the batch processor leaves the answer to the exporters.
+        return None;
+    }
     let mut processors = pipeline.processors.iter().map(|&number| &config.processors[number]);
     let owner = processors
         .find(|processor| matches!(processor.kind, ProcessorKind::Batch { .. } | ProcessorKind::TailSampling(_)));

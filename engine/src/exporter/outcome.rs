@@ -14,6 +14,9 @@ use http::{HeaderMap, StatusCode};
 use std::fmt::Display;
 use std::time::{Duration, SystemTime};
 
+/// A sender that waits for the result of a failed export comes back after this long at the earliest.
+const RETRY_DELAY_MIN: Duration = Duration::from_secs(1);
+
 /// Text of a peer that is passed on into logs.
 const PEER_TEXT_CHARS_MAX: usize = 300;
 
@@ -61,6 +64,32 @@ pub enum Outcome {
 const SIZE_WORDS: [&str; 6] = ["larger than", "too large", "too big", "message size", "maximum size", "max size"];
 
 impl Outcome {
+    /// What a sender is told that waits for a request that was not delivered: to come again where the backend may take it
+    /// then, that its data is wrong where the backend says so, else that the fault is on our side of it. A backend that
+    /// does not let the gateway in says nothing about the sender.
+    pub fn status_for_sender(&self) -> Status {
+        match self {
+            Outcome::Delivered | Outcome::PartiallyRejected { .. } | Outcome::DeliveredInPart { .. } => {
+                Status::new(Code::Ok, "")
+            }
+            Outcome::Retry { after, message, .. } => {
+                Status::new(Code::Unavailable, message.clone()).retry_after(retry_delay(*after))
+            }
+            Outcome::Permanent { reason, message } => {
+                let code = match reason {
+                    ErrorWord::Grpc(Code::InvalidArgument) | ErrorWord::Http(400 | 422) | ErrorWord::Request => {
+                        Code::InvalidArgument
+                    }
+                    ErrorWord::Abandoned => Code::Cancelled,
+                    ErrorWord::Shutdown => Code::Unavailable,
+                    _ if self.is_too_large() => Code::InvalidArgument,
+                    _ => Code::Internal,
+                };
+                Status::new(code, message.clone())
+            }
+        }
+    }
+
     /// Whether the peer would take less: HTTP 413 (RFC 9110, 15.5.14); RESOURCE_EXHAUSTED without a retry hint and 400,
     /// as gRPC's libraries and the Collector answer, if their words are about size.
     pub fn is_too_large(&self) -> bool {
@@ -74,6 +103,13 @@ impl Outcome {
             _ => false,
         }
     }
+}
+
+/// How long a sender is asked to wait before it brings a request again: what the backend asked for, at least a second, and
+/// up to as much again, so that senders do not come back together.
+pub fn retry_delay(asked: Option<Duration>) -> Duration {
+    let least = asked.unwrap_or_default().max(RETRY_DELAY_MIN);
+    least + least.mul_f64(fastrand::f64())
 }
 
 /// Why an attempt failed, as a label with few values.
@@ -91,6 +127,8 @@ pub enum ErrorWord {
     Request,
     /// The gateway stops.
     Shutdown,
+    /// Its sender no longer waits for it, and has it.
+    Abandoned,
     /// The disk that keeps the queue, or the exporter's file, takes nothing.
     Storage,
 }
@@ -114,6 +152,7 @@ impl ErrorWord {
             ErrorWord::Answer => "answer",
             ErrorWord::Request => "request",
             ErrorWord::Shutdown => "shutdown",
+            ErrorWord::Abandoned => "abandoned",
             ErrorWord::Storage => "storage",
         }
     }
@@ -321,6 +360,23 @@ mod tests {
         check_grpc(Code::ResourceExhausted, Some(delay), Some(Some(delay)));
         check_grpc(Code::ResourceExhausted, Some(Duration::ZERO), Some(None));
         check_grpc(Code::Internal, Some(delay), None);
+    }
+
+    #[test]
+    fn a_sender_hears_whether_to_come_again_and_whether_its_data_is_at_fault() {
+        let permanent = |reason| Outcome::Permanent { reason, message: "no".to_owned() }.status_for_sender();
+        for word in [ErrorWord::Grpc(Code::InvalidArgument), ErrorWord::Http(400), ErrorWord::Http(413)] {
+            assert_eq!(permanent(word).code, Code::InvalidArgument, "{word:?}");
+        }
+        for word in [ErrorWord::Grpc(Code::PermissionDenied), ErrorWord::Http(401), ErrorWord::Answer] {
+            assert_eq!(permanent(word).code, Code::Internal, "{word:?}");
+        }
+        assert!(permanent(ErrorWord::Shutdown).is_retryable());
+        let after = Some(Duration::from_secs(7));
+        let reason = ErrorWord::Http(503);
+        let status = Outcome::Retry { after, reason, message: "late".to_owned() }.status_for_sender();
+        assert_eq!((status.code, status.message.as_str()), (Code::Unavailable, "late"));
+        assert!(status.retry_delay.is_some_and(|delay| (7..=14).contains(&delay.as_secs())), "{status:?}");
     }
 
     #[test]

@@ -14,6 +14,7 @@
 
 use codecs::grpc::Status;
 use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -32,6 +33,8 @@ pub enum Outcome {
 struct Slot {
     parts: Cell<u32>,
     failure: RefCell<Option<Status>>,
+    /// Nobody waits for the answer any more.
+    abandoned: Cell<bool>,
     waker: RefCell<Option<Waker>>,
 }
 
@@ -46,7 +49,12 @@ pub struct Waiting(Rc<Slot>);
 
 /// Opens a slot with one part.
 pub fn open() -> (Ack, Waiting) {
-    let slot = Rc::new(Slot { parts: Cell::new(1), failure: RefCell::new(None), waker: RefCell::new(None) });
+    let slot = Rc::new(Slot {
+        parts: Cell::new(1),
+        failure: RefCell::new(None),
+        abandoned: Cell::new(false),
+        waker: RefCell::new(None),
+    });
     (Ack(Some(Rc::clone(&slot))), Waiting(slot))
 }
 
@@ -56,6 +64,11 @@ impl Ack {
         let slot = self.0.as_ref().expect("a part is only empty after it was settled, which consumes it");
         slot.parts.set(slot.parts.get() + 1);
         Ack(Some(Rc::clone(slot)))
+    }
+
+    /// Whether the sender has been answered without waiting for this part: it sends the request again.
+    pub fn is_abandoned(&self) -> bool {
+        self.0.as_ref().is_some_and(|slot| slot.abandoned.get())
     }
 
     /// Settles this part.
@@ -72,6 +85,12 @@ impl Drop for Ack {
             debug_assert!(std::thread::panicking(), "a part of a request was dropped without an answer");
             slot.settle(Outcome::Failed(Status::internal("the gateway lost track of this request; please report it")));
         }
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.abandoned.set(true);
     }
 }
 
@@ -104,6 +123,35 @@ impl Future for Waiting {
     }
 }
 
+/// The acks of batches whose items lie in a row, the oldest first. Each leaves with its items; where they are torn apart,
+/// each piece has a part of it.
+#[derive(Debug, Default)]
+pub struct Row(VecDeque<(u64, Vec<Ack>)>);
+
+impl Row {
+    /// So many items, at least one, join the row, with their acks.
+    pub fn push(&mut self, items: u64, acks: Vec<Ack>) {
+        self.0.push_back((items, acks));
+    }
+
+    /// So many items leave: the acks that go with them.
+    pub fn take(&mut self, mut items: u64) -> Vec<Ack> {
+        let mut taken = Vec::new();
+        while items > 0 {
+            let Some((left, acks)) = self.0.front_mut() else { break };
+            if *left > items {
+                *left -= items;
+                taken.extend(acks.iter().map(Ack::split));
+                break;
+            }
+            items -= *left;
+            taken.append(acks);
+            self.0.pop_front();
+        }
+        taken
+    }
+}
+
 /// Settles all parts alike.
 pub fn settle_all(acks: impl IntoIterator<Item = Ack>, outcome: &Outcome) {
     for ack in acks {
@@ -127,6 +175,33 @@ mod tests {
         assert_eq!(poll(&mut waiting), Poll::Pending);
         other.settle(Outcome::Taken);
         assert_eq!(poll(&mut waiting), Poll::Ready(Outcome::Taken));
+    }
+
+    #[test]
+    fn an_ack_leaves_a_row_with_the_last_of_its_items() {
+        let (first, mut first_waits) = open();
+        let (second, mut second_waits) = open();
+        let mut row = Row::default();
+        row.push(3, vec![first]);
+        row.push(4, vec![second]);
+        settle_all(row.take(2), &Outcome::Taken);
+        assert_eq!(poll(&mut first_waits), Poll::Pending, "one of its items is still there");
+        settle_all(row.take(2), &Outcome::Taken);
+        assert_eq!(poll(&mut first_waits), Poll::Ready(Outcome::Taken));
+        assert_eq!(poll(&mut second_waits), Poll::Pending);
+        let failure = Outcome::Failed(Status::internal("no"));
+        settle_all(row.take(3), &failure);
+        assert_eq!(poll(&mut second_waits), Poll::Ready(failure));
+        assert!(row.take(1).is_empty());
+    }
+
+    #[test]
+    fn a_part_knows_that_nobody_waits_any_more() {
+        let (ack, waiting) = open();
+        assert!(!ack.is_abandoned());
+        drop(waiting);
+        assert!(ack.is_abandoned());
+        ack.settle(Outcome::Taken);
     }
 
     #[test]

@@ -50,6 +50,8 @@ pub struct Affinity {
     silent_since_ns: u64,
     has_news: bool,
     is_stalled: bool,
+    /// Answers take as long as backends do, so silence says nothing.
+    is_patient: bool,
     /// Reused between batches: the owner of each resource, the items of each owner, and what selecting needs.
     owners: Vec<usize>,
     items: Vec<Vec<u32>>,
@@ -79,11 +81,17 @@ impl Affinity {
             silent_since_ns: 0,
             has_news: true,
             is_stalled: false,
+            is_patient: false,
             owners: Vec::new(),
             items,
             identity: String::new(),
             map: EnvelopeMap::default(),
         }
+    }
+
+    /// The same, for senders that wait until their points are on disk or delivered.
+    pub fn waiting_for_results(self, is_patient: bool) -> Affinity {
+        Affinity { is_patient, ..self }
     }
 
     /// The node in front of which points cross.
@@ -101,7 +109,7 @@ impl Affinity {
         if self.points_unanswered == 0 || std::mem::take(&mut self.has_news) {
             self.silent_since_ns = now_ns;
         }
-        self.is_stalled = now_ns.saturating_sub(self.silent_since_ns) > SILENCE_MAX_NS;
+        self.is_stalled = !self.is_patient && now_ns.saturating_sub(self.silent_since_ns) > SILENCE_MAX_NS;
     }
 
     /// Sends away what others own; what is left belongs to this shard.

@@ -14,6 +14,7 @@ mod affinity;
 pub mod batch;
 pub mod client;
 mod crossing;
+pub mod cut;
 pub mod rewrite;
 
 pub use affinity::Affinity;
@@ -49,6 +50,8 @@ pub struct Pipeline {
     crossing: Option<Crossing>,
     /// Set where data points may belong to another shard.
     affinity: Option<Affinity>,
+    /// Whether senders wait for what is behind the nodes.
+    keeps_acks: bool,
     /// Items dropped by policy that the books already know of.
     dropped_booked: u64,
     /// The same of what nodes made.
@@ -96,6 +99,7 @@ impl Pipeline {
             outlets: Vec::new(),
             crossing,
             affinity: None,
+            keeps_acks: false,
             dropped_booked: 0,
             created_booked: 0,
             shed_booked,
@@ -106,6 +110,16 @@ impl Pipeline {
     /// Lets data points go to the owners of their series; for metrics, where there is more than one shard.
     pub fn with_affinity(self, affinity: Option<Affinity>) -> Pipeline {
         Pipeline { affinity, ..self }
+    }
+
+    /// Lets senders wait for what is behind its nodes.
+    pub fn keeping_acks(self, keeps_acks: bool) -> Pipeline {
+        Pipeline { keeps_acks, ..self }
+    }
+
+    /// Whether senders wait for what is behind its nodes, so that these hold back nothing once connections are to end.
+    pub fn keeps_acks(&self) -> bool {
+        self.keeps_acks
     }
 
     /// Joins it to the pipelines behind its connectors, before the first batch.

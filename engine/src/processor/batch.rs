@@ -5,6 +5,9 @@
 //! the first item after a send; spans, data points or log records are counted. Unlike the Collector's, a batch that
 //! cannot leave stays: nothing is dropped here.
 //!
+//! Where senders wait for what is behind this node, their acks leave with the last of their items; else they are answered
+//! here.
+//!
 //! With `metadata_keys` there is one such batch per combination of the clients' values, each with its own size and
 //! timer, and they never mix. Without, there is one for everybody.
 //!
@@ -15,13 +18,12 @@
 
 use super::Turn;
 use super::combinations::Combinations;
-use crate::pipeline::ack::Outcome;
+use crate::pipeline::ack::{Outcome, Row};
 use crate::pipeline::batch::{Batch, SEGMENTS_MAX};
 use crate::pipeline::client::{self, Client};
-use crate::shard::buffers::Buffers;
+use crate::pipeline::cut::{empty, split};
 use crate::telemetry::metrics::BatchSeries;
-use bytes::Bytes;
-use codecs::otlp::{Item, MetricIndex, MetricItem, Place, Signal, SignalIndex, cut_metric, item_bytes};
+use codecs::otlp::Signal;
 use slab::Slab;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
@@ -50,6 +52,8 @@ pub struct Settings {
 pub struct Batcher {
     settings: Settings,
     signal: Signal,
+    /// Whether senders wait for what is behind this node.
+    keeps_acks: bool,
     series: BatchSeries,
     groups: Slab<Group>,
     /// Groups by the values of their clients.
@@ -77,6 +81,8 @@ struct Group {
     pending: Batch,
     /// What is pending, as limits count it.
     items: u64,
+    /// Who waits for it.
+    waiting: Row,
     /// When the pending items must leave; meaningless while there are none.
     deadline_ns: u64,
     last_used_ns: u64,
@@ -93,6 +99,7 @@ impl Batcher {
             wish_met: 0,
             settings,
             signal,
+            keeps_acks: false,
             series,
             groups: Slab::new(),
             by_values: HashMap::default(),
@@ -107,6 +114,11 @@ impl Batcher {
     /// The same, one of several on different shards whose combinations are limited together.
     pub fn sharing(self, combinations: Combinations) -> Batcher {
         Batcher { combinations, ..self }
+    }
+
+    /// The same, answering senders itself or leaving that to what is behind it.
+    pub fn keeping_acks(self, keeps_acks: bool) -> Batcher {
+        Batcher { keeps_acks, ..self }
     }
 
     /// Lets items that come from now on wait under these settings; those that wait keep their deadline. The metadata keys
@@ -138,13 +150,16 @@ impl Batcher {
         has_room
     }
 
-    /// Takes ownership: the senders are answered here. The items leave at the next `turn` that finds them due.
+    /// Takes ownership: the senders are answered here, unless acks are kept. The items leave at the next `turn` that finds them due.
     pub fn take(&mut self, turn: Turn<'_>, mut batch: Batch) {
         let number = self.group_of(turn, batch.client.as_deref());
-        batch.settle(&Outcome::Taken);
         let items = batch.items();
         self.items += items;
         let group = &mut self.groups[number];
+        match self.keeps_acks {
+            true => group.waiting.push(items, std::mem::take(&mut batch.acks)),
+            false => batch.settle(&Outcome::Taken),
+        }
         group.last_used_ns = turn.now_ns;
         group.items += items;
         if group.pending.index.is_empty() {
@@ -166,6 +181,7 @@ impl Batcher {
         let number = self.groups.insert(Group {
             pending: empty(self.signal, client.clone()),
             items: 0,
+            waiting: Row::default(),
             client,
             deadline_ns: 0,
             last_used_ns: turn.now_ns,
@@ -212,8 +228,9 @@ impl Batcher {
         turn.cells.add(trigger, 1);
         let group = &mut self.groups[number];
         let rest = split(&mut group.pending, self.settings.send_batch_max_size, group.client.clone(), turn.buffers);
-        let leaving = std::mem::replace(&mut group.pending, rest);
+        let mut leaving = std::mem::replace(&mut group.pending, rest);
         let items = leaving.items();
+        leaving.acks = group.waiting.take(items);
         group.items -= items;
         group.deadline_ns = turn.now_ns.saturating_add(self.settings.timeout_ns);
         self.items -= items;
@@ -319,69 +336,18 @@ impl Batcher {
     }
 }
 
-/// A batch of this signal, without anything.
-fn empty(signal: Signal, client: Option<Rc<Client>>) -> Batch {
-    Batch { index: SignalIndex::new(signal), client, ..Batch::default() }
-}
-
 fn is_full(items: u64, segments: usize, trigger: u64) -> bool {
     items >= trigger || segments >= SEGMENTS_MAX / 2
-}
-
-/// Cuts a pending batch to its bound, if there is one; returns what stays. A metric that does not fit whole is cut itself,
-/// so that a batch has exactly as many points as it may.
-fn split(pending: &mut Batch, bound: u32, client: Option<Rc<Client>>, buffers: &Buffers) -> Batch {
-    if bound == 0 || pending.items() <= bound.into() {
-        return empty(pending.index.signal(), client);
-    }
-    let mut segments = pending.segments.clone();
-    if let SignalIndex::Metrics(index) = &mut pending.index {
-        cut_to(bound, index, &mut segments, buffers);
-    }
-    let (first, all) = (pending.index.items_within(bound.into()), pending.index.len());
-    let part = |from: usize, to: usize| {
-        let chosen: Vec<u32> = (from..to).map(|item| u32::try_from(item).expect("an index holds u32 items")).collect();
-        let mut part = empty(pending.index.signal(), client.clone());
-        pending.index.select(&chosen, &mut part.index);
-        part.segments = segments.clone();
-        part
-    };
-    let (first, rest) = (part(0, first), part(first, all));
-    (pending.index, pending.segments) = (first.index, first.segments);
-    rest
-}
-
-/// Cuts the metric that has the point number `bound` of the batch, so that its first part fits and each further part
-/// fills a batch. The parts lie in a segment of their own.
-fn cut_to(bound: u32, index: &mut MetricIndex, segments: &mut Vec<Bytes>, buffers: &Buffers) {
-    let mut room = bound;
-    let crosses = |metric: &MetricItem| {
-        let next = room.checked_sub(metric.points.max(1));
-        room = next.unwrap_or(room);
-        next.is_none()
-    };
-    let Some(position) = index.items.iter().position(crosses).filter(|_| room > 0) else { return };
-    let metric = index.items[position];
-    let mut bytes = buffers.take(metric.length as usize);
-    let Some(pieces) = cut_metric(item_bytes(&metric, segments), room, bound, &mut bytes) else { return };
-    let segment = u16::try_from(segments.len()).expect("this node keeps its batches far below 65536 segments");
-    let pieces = pieces.into_iter().map(|(range, points)| {
-        let position = |at: usize| u32::try_from(at).expect("a metric and 1 MiB stay below 4 GiB");
-        let mut piece = MetricItem { points, ..metric };
-        let (offset, length) = (position(range.start), position(range.len()));
-        piece.set_place(Place { offset, length, segment, ..metric.place() });
-        piece
-    });
-    index.items.splice(position..=position, pieces);
-    segments.push(bytes.freeze());
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::shard::Indexes;
+    use crate::shard::buffers::Buffers;
     use crate::shard::clock::Clock;
     use crate::telemetry::cells::{Cells, Schema};
+    use codecs::otlp::SignalIndex;
     use codecs::otlp::proto::{
         ExportMetricsServiceRequest, ExportTraceServiceRequest, Gauge, Metric, MetricData, NumberDataPoint,
         NumberValue, ResourceMetrics, ResourceSpans, ScopeMetrics, ScopeSpans, Span,

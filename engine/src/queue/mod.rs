@@ -9,18 +9,23 @@
 //! With a durable log ([`log`]) a request is written there between `offer` and `waiting`; its sender is answered by the
 //! commit, and what is delivered or failed for good is marked. A drain that runs out of time leaves the rest in the log.
 //!
-//! Entering the queue answers the sender, unless it asked to wait for the result (`wait_for_result`): then its ack travels
-//! with the request until the export has ended.
+//! Entering the queue answers the sender, unless the exporter waits for the result (`wait_for_result`) or the pipeline does
+//! (`ack: delivered`): then the ack travels with the request until the export has ended. Where the pipeline does, a request
+//! whose sender has given up is given up too: the sender brings it again.
+//!
+//! With `batch` requests first wait for others to leave with ([`gather`]). A full queue stops what is in front of it, or with
+//! `on_full: drop_oldest` sheds what has waited longest.
 //!
 //! A request that several exporters send is shared: it is encoded once per encoding, by the first that needs it. Space
 //! is freed when an export has ended, as in the Collector. An exporter that several signals use has a queue for each. Nothing leaves the queue uncounted.
 
+mod gather;
 pub mod log;
 mod parts;
 pub mod retry;
 
-use crate::config::checked::{ComponentId, QueueSettings, RetrySettings, Sizer};
-use crate::exporter::outcome::{ErrorWord, Outcome};
+use crate::config::checked::{AckMode, ComponentId, OnFull, QueueBatchSettings, QueueSettings, RetrySettings, Sizer};
+use crate::exporter::outcome::{ErrorWord, Outcome, retry_delay};
 use crate::exporter::remote_write::RemoteWrite;
 use crate::exporter::{EncodedRequest, Encoding, Exporter};
 use crate::pipeline::ack::{self, Ack};
@@ -31,6 +36,7 @@ use crate::telemetry::metrics::{BookSeries, ExporterSeries, QueueDiskSeries};
 use codecs::compression::Compression;
 use codecs::grpc::{Code, PREFIX_BYTES, Status};
 use codecs::otlp::Format;
+use gather::{Gathering, measure};
 use log::{Adopted, Append, AppendError, Log};
 use parts::Parts;
 use retry::Backoff;
@@ -120,13 +126,15 @@ pub struct Branch {
     pub book: BookSeries,
     /// The pipeline's id, for the log.
     pipeline: Arc<str>,
+    /// What the pipeline's senders wait for.
+    ack: AckMode,
     held: Cell<u64>,
 }
 
 impl Branch {
     /// Nothing is under way yet.
-    pub fn new(queue: Rc<Queue>, book: BookSeries, pipeline: &str) -> Rc<Branch> {
-        Rc::new(Branch { queue, book, pipeline: pipeline.into(), held: Cell::new(0) })
+    pub fn new(queue: Rc<Queue>, book: BookSeries, pipeline: &str, ack: AckMode) -> Rc<Branch> {
+        Rc::new(Branch { queue, book, pipeline: pipeline.into(), ack, held: Cell::new(0) })
     }
 
     /// Spans, data points or log records of this pipeline that wait in the queue or are under way.
@@ -146,10 +154,32 @@ struct Item {
     branch: Rc<Branch>,
     /// Who waits for the export itself, where no queue takes ownership, or for the log's commit.
     acks: Vec<Ack>,
-    /// Its number in the log, once it is there.
-    sequence: Option<u64>,
+    /// The numbers of its requests in the log, once they are there.
+    sequences: Vec<u64>,
     /// What it takes of the queue's size.
     size: usize,
+}
+
+impl Item {
+    /// Whether everybody who waited for it has given up, so that it comes again; what is on disk is delivered anyhow.
+    fn is_abandoned(&self) -> bool {
+        let waits = self.branch.ack == AckMode::Delivered && self.sequences.is_empty() && !self.acks.is_empty();
+        waits && self.acks.iter().all(Ack::is_abandoned)
+    }
+}
+
+/// How the export of an item ended.
+#[derive(Debug)]
+struct Ended {
+    outcome: Outcome,
+    /// What its senders are told instead, where a part of it may still be taken if they bring all of it again.
+    left: Option<Status>,
+}
+
+/// Of a request that nobody waits for: whoever sent it has it, and has been told that it was not taken.
+fn given_up() -> Outcome {
+    let message = "the sender gave up before its request was delivered, and sends it again".to_owned();
+    Outcome::Permanent { reason: ErrorWord::Abandoned, message }
 }
 
 /// What makes a queue durable.
@@ -176,6 +206,12 @@ pub struct Queue {
     /// What all requests here take, in units of the sizer.
     size: Cell<usize>,
     consumers_max: usize,
+    on_full: OnFull,
+    batch: Option<QueueBatchSettings>,
+    /// Requests that wait for others to leave with; empty without `batch`.
+    gathering: Option<RefCell<Gathering>>,
+    /// A task looks after those that wait too long.
+    is_timed: Cell<bool>,
     waiting: RefCell<VecDeque<Item>>,
     consumers: Cell<usize>,
     under_way: Cell<usize>,
@@ -206,6 +242,10 @@ impl Queue {
             whole_size_max: settings.queue_size,
             size: Cell::new(0),
             consumers_max: share(settings.num_consumers),
+            on_full: settings.on_full,
+            batch: settings.batch,
+            gathering: settings.batch.map(|batch| RefCell::new(Gathering::new(batch))),
+            is_timed: Cell::new(false),
             waiting: RefCell::new(VecDeque::new()),
             consumers: Cell::new(0),
             under_way: Cell::new(0),
@@ -221,12 +261,22 @@ impl Queue {
     /// Whether one more request may enter, whatever its size: the last one may go beyond the bound. The pipeline asks
     /// before it lets a batch go.
     pub fn has_room(&self) -> bool {
-        self.size.get() < self.size_max && self.disk.get().is_none_or(|disk| disk.log.has_room())
+        match self.on_full {
+            OnFull::Refuse => self.size.get() < self.size_max && self.disk.get().is_none_or(|disk| disk.log.has_room()),
+            // What is under way is not dropped, so that a queue of nothing else is full.
+            OnFull::DropOldest => self.size.get() < self.size_max || self.waits() > 0,
+        }
+    }
+
+    /// Requests that wait for others or for a consumer.
+    fn waits(&self) -> usize {
+        let gathered = self.gathering.as_ref().map_or(0, |gathering| gathering.borrow().requests());
+        self.waiting.borrow().len() + gathered
     }
 
     /// Requests that wait or are under way, whatever the sizer.
     fn requests(&self) -> usize {
-        self.waiting.borrow().len() + self.under_way.get() + self.entering.get()
+        self.waits() + self.under_way.get() + self.entering.get()
     }
 
     /// Keeps all that comes in `log` until it is delivered, and takes over what an earlier life left there, as room allows.
@@ -273,20 +323,21 @@ impl Queue {
         let batch = Batch { index, segments: vec![request], ..Batch::default() };
         let request = ExportRequest::new(batch);
         self.shard.cells.add(branch.book.created, request.items());
-        let size = self.measure(&request);
-        let item = Item { request, branch: Rc::clone(branch), acks: Vec::new(), sequence: Some(sequence), size };
+        let size = measure(&request, self.sizer);
+        let item = Item { request, branch: Rc::clone(branch), acks: Vec::new(), sequences: vec![sequence], size };
         self.take_in(&item);
         self.enqueue(item);
     }
 
     /// Takes a request of `branch`. The caller has seen room; an offer beyond it is taken all the same and shows in the size.
     pub fn offer(self: &Rc<Self>, request: Rc<ExportRequest>, branch: &Rc<Branch>, mut acks: Vec<Ack>) {
-        let size = self.measure(&request);
+        let size = measure(&request, self.sizer);
         let is_refused = self.enabled && size > self.whole_size_max && !acks.is_empty();
-        if self.owns && self.disk.get().is_none() && !is_refused {
+        let answers_now = self.owns && branch.ack != AckMode::Delivered;
+        if answers_now && self.disk.get().is_none() && !is_refused {
             ack::settle_all(acks.drain(..), &ack::Outcome::Taken);
         }
-        let item = Item { request, branch: Rc::clone(branch), acks, sequence: None, size };
+        let item = Item { request, branch: Rc::clone(branch), acks, sequences: Vec::new(), size };
         if is_refused {
             return self.refuse_too_large(item);
         }
@@ -295,6 +346,9 @@ impl Queue {
         }
         self.shard.cells.observe(self.series.enqueue_size, item.request.items());
         self.shard.cells.observe(self.series.enqueue_size_bytes, item.request.bytes());
+        if self.on_full == OnFull::DropOldest {
+            self.make_room();
+        }
         self.take_in(&item);
         if self.disk.get().is_some() {
             self.entering.set(self.entering.get() + 1);
@@ -313,7 +367,7 @@ impl Queue {
         let appended = disk.log.append(Append { signal, pipeline: Arc::clone(&item.branch.pipeline), request }).await;
         self.entering.set(self.entering.get() - 1);
         match appended {
-            Ok(sequence) => item.sequence = Some(sequence),
+            Ok(sequence) => item.sequences.push(sequence),
             Err(error) => {
                 self.shard.cells.add(disk.series.not_written, 1);
                 if !item.acks.is_empty() {
@@ -323,18 +377,10 @@ impl Queue {
                 tracing::error!(exporter = %self.exporter.id(), %error, "A request waits in memory only");
             }
         }
-        ack::settle_all(item.acks.drain(..), &ack::Outcome::Taken);
+        if item.branch.ack != AckMode::Delivered {
+            ack::settle_all(item.acks.drain(..), &ack::Outcome::Taken);
+        }
         self.enqueue(item);
-    }
-
-    /// What a request takes of the queue's size.
-    fn measure(&self, request: &ExportRequest) -> usize {
-        let size = match self.sizer {
-            Sizer::Requests => 1,
-            Sizer::Items => request.items(),
-            Sizer::Bytes => request.bytes(),
-        };
-        usize::try_from(size).unwrap_or(usize::MAX)
     }
 
     /// The request takes its part of the queue from now on.
@@ -379,8 +425,84 @@ impl Queue {
         self.shard.room.notify_one();
     }
 
-    /// Lets a request wait for its turn, and sees that somebody takes it.
+    /// Sheds what has waited longest until there is room for one more request.
+    fn make_room(self: &Rc<Self>) {
+        let oldest = || {
+            let waiting = self.waiting.borrow_mut().pop_front();
+            waiting.or_else(|| self.gathering.as_ref().and_then(|gathering| gathering.borrow_mut().take_oldest()))
+        };
+        while self.size.get() >= self.size_max
+            && let Some(item) = oldest()
+        {
+            self.shed(item);
+        }
+    }
+
+    fn shed(self: &Rc<Self>, item: Item) {
+        self.let_go(&item);
+        let Item { request, branch, acks, sequences, size: _ } = item;
+        let (items, cells) = (request.items(), &self.shard.cells);
+        tracing::warn!(exporter = %self.exporter.id(), shed_items = items, "The queue is full. Dropping its oldest request.");
+        cells.add(self.series.enqueue_failed, items);
+        cells.add(branch.book.shed, items);
+        let status = Status::new(Code::Unavailable, "the queue is full, and newer requests took this one's place");
+        ack::settle_all(acks, &ack::Outcome::Failed(status.retry_after(retry_delay(None))));
+        if !sequences.is_empty() {
+            let queue = Rc::clone(self);
+            runtime::spawn(async move { queue.forget(&sequences).await });
+        }
+    }
+
+    /// These requests are no longer needed in the log, if there is one.
+    async fn forget(&self, sequences: &[u64]) {
+        let Some(disk) = self.disk.get() else { return };
+        for &sequence in sequences {
+            disk.log.done(sequence).await;
+        }
+    }
+
+    /// Lets a request wait for its turn, first for others to leave with.
     fn enqueue(self: &Rc<Self>, item: Item) {
+        let Some(gathering) = &self.gathering else { return self.make_ready(item) };
+        let mut ready = Vec::new();
+        gathering.borrow_mut().push(item, self.shard.clock.now_ns(), &mut ready);
+        // A full queue gets no company for what waits in it, and a drain wants none.
+        if self.size.get() >= self.size_max || self.shard.draining.has_begun() {
+            ready.append(&mut gathering.borrow_mut().take_all());
+        }
+        self.make_all_ready(ready);
+        if gathering.borrow().requests() > 0 && !self.is_timed.replace(true) {
+            let queue = Rc::clone(self);
+            runtime::spawn(async move { queue.keep_time().await });
+        }
+        self.show_size();
+    }
+
+    /// Lets go what has waited for others long enough, until nothing does.
+    async fn keep_time(self: &Rc<Self>) {
+        let Some(gathering) = &self.gathering else { return };
+        loop {
+            let Some(deadline_ns) = gathering.borrow().deadline_ns() else { break };
+            let wait_ns = deadline_ns.saturating_sub(self.shard.clock.now_ns());
+            let mut draining = std::pin::pin!(self.shard.draining.started());
+            let drains = runtime::timeout(Duration::from_nanos(wait_ns), draining.as_mut()).await.is_some();
+            let now_ns = if drains { u64::MAX } else { self.shard.clock.now_ns() };
+            let due = gathering.borrow_mut().take_due(now_ns);
+            self.make_all_ready(due);
+        }
+        self.is_timed.set(false);
+    }
+
+    fn make_all_ready(self: &Rc<Self>, items: Vec<Item>) {
+        for item in items {
+            self.shard.cells.observe(self.series.batch_send_size, item.request.items());
+            self.shard.cells.observe(self.series.batch_send_size_bytes, item.request.bytes());
+            self.make_ready(item);
+        }
+    }
+
+    /// Puts a request in the row before the consumers, and sees that somebody takes it.
+    fn make_ready(self: &Rc<Self>, item: Item) {
         self.waiting.borrow_mut().push_back(item);
         self.show_size();
         if self.consumers.get() < self.consumers_max {
@@ -408,21 +530,19 @@ impl Queue {
             let Some(item) = self.waiting.borrow_mut().pop_front() else { break };
             self.prepare_next();
             self.under_way.set(self.under_way.get() + 1);
-            let outcome = self.deliver(&item.request).await;
+            let Ended { outcome, left } = self.deliver(&item).await;
             // A part that was delivered is repeated rather than one that was not, lost.
             if self.is_kept(&item)
                 && matches!(outcome, Outcome::Retry { .. } | Outcome::DeliveredInPart { failed: 1.., .. })
             {
                 self.under_way.set(self.under_way.get() - 1);
-                self.leave_on_disk(&item);
+                self.leave_on_disk(item);
                 continue;
             }
-            if let (Some(disk), Some(sequence)) = (self.disk.get(), item.sequence) {
-                disk.log.done(sequence).await;
-            }
+            self.forget(&item.sequences).await;
             self.let_go(&item);
             self.under_way.set(self.under_way.get() - 1);
-            self.settle(item, outcome);
+            self.settle_with(item, outcome, left);
             self.show_size();
             self.shard.room.notify_one();
         }
@@ -431,33 +551,46 @@ impl Queue {
 
     /// Whether a drain that gives up loses nothing by leaving it: it is on disk.
     fn is_kept(&self, item: &Item) -> bool {
-        item.sequence.is_some() && self.shard.giving_up.has_begun()
+        let survives = |disk: &Disk| item.sequences.iter().all(|sequence| disk.log.holds(*sequence));
+        self.shard.giving_up.has_begun() && !item.sequences.is_empty() && self.disk.get().is_some_and(survives)
     }
 
     /// The next start sends it. It stays in flight in its book, because nobody else will count it in this life.
-    fn leave_on_disk(&self, item: &Item) {
+    fn leave_on_disk(&self, item: Item) {
         self.size.set(self.size.get() - item.size);
         self.shard.cells.raise(item.branch.book.kept, item.request.items());
+        // Who waits for the delivery cannot be told that it will come.
+        let status = Status::new(Code::Unavailable, "the gateway stops before this request was delivered");
+        ack::settle_all(item.acks, &ack::Outcome::Failed(status.retry_after(retry_delay(None))));
         self.show_size();
     }
 
     /// Delivers the request, in halves where the backend calls it too large.
-    async fn deliver(&self, request: &Rc<ExportRequest>) -> Outcome {
-        let mut parts = Parts::of(request);
+    async fn deliver(&self, item: &Item) -> Ended {
+        let mut parts = match self.batch {
+            Some(QueueBatchSettings { max_size: Some(max), sizer, .. }) => {
+                Parts::within(&item.request, max, sizer, &self.shard.buffers)
+            }
+            _ => Parts::of(&item.request),
+        };
         while let Some(part) = parts.next() {
-            let outcome = self.deliver_part(&part).await;
+            let outcome = self.deliver_part(&part, item).await;
             if parts.ended(&part, outcome) {
                 self.shard.cells.add(self.series.split, 1);
                 tracing::info!(exporter = %self.exporter.id(), "The backend calls a request too large; it is sent in two halves. A `batch` processor with a smaller send_batch_max_size saves the attempt.");
             }
         }
-        parts.outcome()
+        let left = parts.left().filter(|_| item.branch.ack == AckMode::Delivered);
+        Ended { left, outcome: parts.outcome() }
     }
 
-    /// Attempts until the request is delivered, refused for good, or given up.
-    async fn deliver_part(&self, request: &Rc<ExportRequest>) -> Outcome {
+    /// Attempts until this part of an item is delivered, refused for good, or given up.
+    async fn deliver_part(&self, request: &Rc<ExportRequest>, item: &Item) -> Outcome {
         let mut backoff = self.retry.as_ref().map(|retry| Backoff::new(retry, self.shard.clock.now_ns()));
         loop {
+            if item.is_abandoned() {
+                return given_up();
+            }
             let outcome = self.exporter.attempt(request, &self.shard).await;
             let Outcome::Retry { after, message, .. } = &outcome else { return outcome };
             let throttle_ns = after.map_or(0, |after| u64::try_from(after.as_nanos()).unwrap_or(u64::MAX));
@@ -485,7 +618,12 @@ impl Queue {
 
     /// Books the outcome and answers who waits for it.
     fn settle(&self, item: Item, outcome: Outcome) {
-        let Item { request, branch, acks, sequence: _, size: _ } = item;
+        self.settle_with(item, outcome, None);
+    }
+
+    /// The same; who waits hears of what is left of the request, if something is.
+    fn settle_with(&self, item: Item, outcome: Outcome, left: Option<Status>) {
+        let Item { request, branch, acks, sequences: _, size: _ } = item;
         let items = request.items();
         let book = &branch.book;
         let cells = &self.shard.cells;
@@ -517,17 +655,17 @@ impl Queue {
                 cells.add(book.failed, failed);
                 ack::Outcome::Taken
             }
-            Outcome::Retry { message, .. } => self.fail(items, book, Code::Unavailable, &message),
-            Outcome::Permanent { message, .. } => self.fail(items, book, Code::Internal, &message),
+            outcome => self.fail(items, book, outcome),
         };
-        ack::settle_all(acks, &answer);
+        ack::settle_all(acks, &left.map_or(answer, ack::Outcome::Failed));
     }
 
-    fn fail(&self, items: u64, book: &BookSeries, code: Code, message: &str) -> ack::Outcome {
-        tracing::error!(exporter = %self.exporter.id(), failed_items = items, message, "Exporting failed. Dropping data.");
+    fn fail(&self, items: u64, book: &BookSeries, failure: Outcome) -> ack::Outcome {
+        let status = failure.status_for_sender();
+        tracing::error!(exporter = %self.exporter.id(), failed_items = items, message = status.message, "Exporting failed. Dropping data.");
         self.shard.cells.add(self.series.send_failed, items);
         self.shard.cells.add(book.failed, items);
-        ack::Outcome::Failed(Status::new(code, message.to_owned()))
+        ack::Outcome::Failed(status)
     }
 
     fn show_size(&self) {
@@ -553,6 +691,7 @@ impl Queue {
             cells.set(series.bytes, log.bytes());
             cells.set(series.requests, log.waiting());
             cells.set(series.oldest_age_seconds, log.oldest_age_seconds());
+            cells.add(series.dropped, log.dropped() - cells.read(series.dropped));
         }
     }
 
@@ -573,10 +712,11 @@ impl Queue {
 
     /// Ends a drain that ran out of time: what still waits is counted as failed.
     pub fn abandon(&self) {
+        let gathered = self.gathering.as_ref().map(|gathering| gathering.borrow_mut().take_all()).unwrap_or_default();
         let waiting = std::mem::take(&mut *self.waiting.borrow_mut());
-        for item in waiting {
+        for item in waiting.into_iter().chain(gathered) {
             if self.is_kept(&item) {
-                self.leave_on_disk(&item);
+                self.leave_on_disk(item);
                 continue;
             }
             self.let_go(&item);

@@ -8,8 +8,12 @@
 //! n items are sent in fewer than 2n requests. Pure: outcomes in, the next part out.
 
 use super::ExportRequest;
+use crate::config::checked::Sizer;
 use crate::exporter::outcome::Outcome;
-use crate::pipeline::batch::Batch;
+use crate::pipeline::batch::{Batch, SEGMENTS_MAX};
+use crate::pipeline::cut::split;
+use crate::shard::buffers::Buffers;
+use codecs::grpc::Status;
 use codecs::otlp::SignalIndex;
 use std::rc::Rc;
 
@@ -31,6 +35,42 @@ impl Parts {
     pub(super) fn of(request: &Rc<ExportRequest>) -> Parts {
         let waiting = vec![Rc::clone(request)];
         Parts { waiting, whole: request.items(), delivered: 0, taken: None, failed: None, rejection: None }
+    }
+
+    /// Nothing has been sent; no part is larger than `max`, as far as one item fits. Bytes are halved until they fit.
+    pub(super) fn within(request: &Rc<ExportRequest>, max: usize, sizer: Sizer, buffers: &Buffers) -> Parts {
+        let mut parts = Parts::of(request);
+        match sizer {
+            // One request is as few as there can be.
+            Sizer::Requests => {}
+            Sizer::Items if request.items() > max as u64 => {
+                let bound = u32::try_from(max).unwrap_or(u32::MAX);
+                let mut rest = request.batch().fork();
+                let mut cut = Vec::new();
+                // A metric that is cut lies in a segment of its own, of which a batch has a bounded number.
+                while rest.items() > max as u64 && rest.segments.len() < SEGMENTS_MAX / 2 {
+                    let client = rest.client.clone();
+                    let more = split(&mut rest, bound, client, buffers);
+                    cut.push(ExportRequest::new(std::mem::replace(&mut rest, more)));
+                }
+                cut.push(ExportRequest::new(rest));
+                cut.reverse();
+                parts.waiting = cut;
+            }
+            Sizer::Items => {}
+            Sizer::Bytes => {
+                let mut whole = std::mem::take(&mut parts.waiting);
+                while let Some(part) = whole.pop() {
+                    if part.bytes() <= max as u64 || part.batch().index.len() < 2 {
+                        parts.waiting.push(part);
+                        continue;
+                    }
+                    // The last part is cut first, so that the stack ends with the first.
+                    whole.extend(halves(part.batch()).map(ExportRequest::new));
+                }
+            }
+        }
+        parts
     }
 
     /// The next part to send, if any is left.
@@ -66,6 +106,13 @@ impl Parts {
             }
         }
         false
+    }
+
+    /// What a sender is told that waits for the delivery of all of it, if some of it was delivered and some may still be: to
+    /// bring all of it again, so that it arrives twice in part rather than never.
+    pub(super) fn left(&self) -> Option<Status> {
+        let may_come = self.taken.is_some() && matches!(self.failed, Some(Outcome::Retry { .. }));
+        self.failed.as_ref().filter(|_| may_come).map(Outcome::status_for_sender)
     }
 
     /// What became of the whole. Where only some of it was delivered, the rest counts as rejected: a sender that is told
@@ -163,6 +210,28 @@ mod tests {
                 let (taken, asked, outcome) = send(spans, backend);
                 assert_eq!((taken, outcome), (all, Outcome::Delivered), "{spans} spans, at most {bound}");
                 assert!(asked < 2 * usize::from(spans), "{asked} requests for {spans} spans");
+            }
+        }
+    }
+
+    #[test]
+    fn parts_within_a_bound_are_all_items_in_order() {
+        let buffers = Buffers::new(0);
+        for spans in 1..=20 {
+            for max in 1..=20 {
+                let whole = request(spans);
+                let each = whole.bytes() as usize / usize::from(spans);
+                for (sizer, max_size) in [(Sizer::Items, max), (Sizer::Bytes, max * each), (Sizer::Requests, 1)] {
+                    let mut parts = Parts::within(&whole, max_size, sizer, &buffers);
+                    let mut all = Vec::new();
+                    while let Some(part) = parts.next() {
+                        let items = numbers(&part);
+                        let bound = if sizer == Sizer::Requests { usize::from(spans) } else { max };
+                        assert!((1..=bound).contains(&items.len()), "{items:?} of {spans}, at most {max} {sizer:?}");
+                        all.extend(items);
+                    }
+                    assert_eq!(all, (1..=spans).collect::<Vec<u8>>(), "at most {max} {sizer:?}");
+                }
             }
         }
     }

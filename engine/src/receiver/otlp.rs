@@ -23,6 +23,7 @@ use crate::shard::buffers::Buffer;
 use crate::shard::pipelines::Pipelines;
 use crate::telemetry::cells::Counter;
 use crate::telemetry::metrics::{ReceiverSeries, RefuseReason, RejectReason};
+use crate::transport::patience::Patience;
 use crate::transport::{Body, BodyEncoding, ReceivedRequest, RequestHandler, Transport};
 use bytes::Bytes;
 use codecs::compression::{Compression, DecompressError, Decompressor};
@@ -81,6 +82,7 @@ impl OtlpReceiver {
         body: Bytes,
         encoding: BodyEncoding,
         client: Option<Rc<Client>>,
+        patience: Patience,
     ) -> Result<(), Status> {
         let _in_hand = self.balance.take_in_hand();
         let mut batch = self.index(signal, body, encoding)?;
@@ -93,7 +95,7 @@ impl OtlpReceiver {
         let series = self.series.of(signal);
         cells.add(series.offered, items);
         cells.raise(series.unanswered, items);
-        let result = self.deliver(signal, batch).await;
+        let result = self.deliver(signal, batch, patience).await;
         cells.lower(series.unanswered, items);
         let term = match &result {
             Ok(()) => series.accepted,
@@ -194,7 +196,7 @@ impl OtlpReceiver {
     }
 
     /// Hands the batch to every pipeline of this receiver and its signal, and waits until the sender may forget it.
-    async fn deliver(&self, signal: Signal, mut batch: Batch) -> Result<(), Status> {
+    async fn deliver(&self, signal: Signal, mut batch: Batch, patience: Patience) -> Result<(), Status> {
         let waiting = {
             let mut pipelines = self.pipelines.borrow_mut();
             if !pipelines.have_room(self.number, signal) {
@@ -210,7 +212,7 @@ impl OtlpReceiver {
             pipelines.consume(self.number, signal, batch);
             waiting
         };
-        match waiting.await {
+        match patience.during(waiting).await? {
             Outcome::Taken => Ok(()),
             Outcome::Failed(status) => Err(status),
         }
@@ -262,10 +264,10 @@ impl RequestHandler for OtlpReceiver {
             Body::Gathered(buffer) => buffer.freeze(),
             Body::Whole(bytes) => self.shard.buffers.adopt(bytes),
         };
-        let ReceivedRequest { signal, compression, format, client, .. } = request;
+        let ReceivedRequest { signal, compression, format, client, patience, .. } = request;
         let encoding = BodyEncoding { compression, format };
-        match self.balance.hand_over(self.handler, signal, &body, encoding, client.as_deref()) {
-            None => self.take(signal, body, encoding, client).await,
+        match self.balance.hand_over(self.handler, signal, &body, encoding, client.as_deref(), patience.wait_max) {
+            None => self.take(signal, body, encoding, client, patience).await,
             Some(answer) => match answer.await {
                 Ok(result) => result,
                 Err(_) => Err(busy("the gateway is shutting down")),

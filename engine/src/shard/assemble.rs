@@ -15,7 +15,7 @@ use super::run::{Gates, Server, Shard};
 use super::runtime;
 use crate::auth::Authenticators;
 use crate::config::checked::{
-    Config, ExporterKind, ExporterSettings, FlushSettings, HeadSettings, PipelineSettings, ProcessorKind,
+    AckMode, Config, ExporterKind, ExporterSettings, FlushSettings, HeadSettings, PipelineSettings, ProcessorKind,
     QueueSettings, ReceiverSettings, SpanMetricsConnector,
 };
 use crate::connector::span_metrics::{Flusher, Plan, SpanMetrics};
@@ -515,11 +515,13 @@ impl Parts<'_> {
         let books = &self.declared.books[position];
         let id = settings.id.to_string();
         let branches = settings.exporters.iter().zip(books);
-        let branches =
-            branches.map(|(&exporter, book)| Branch::new(Rc::clone(&self.queues[exporter]), book.clone(), &id));
+        let branch = |(&exporter, book): (&usize, &BookSeries)| {
+            Branch::new(Rc::clone(&self.queues[exporter]), book.clone(), &id, settings.ack)
+        };
         let items = settings.processors.iter().map(|&processor| self.declared.processors[processor].common.clone());
-        Pipeline::new(settings.signal, nodes, items.collect(), branches.collect(), crossing)
+        Pipeline::new(settings.signal, nodes, items.collect(), branches.map(branch).collect(), crossing)
             .with_affinity(self.affinity(position, settings))
+            .keeping_acks(settings.ack != AckMode::Received)
     }
 
     /// Where data points of this pipeline go to the owners of their series, if their order matters behind it.
@@ -536,7 +538,8 @@ impl Parts<'_> {
         // The edge bounds the combinations of metadata that a batch processor keeps apart, so it holds what came to this
         // shard.
         let place = holding.next().map_or(end, |(place, mixes)| if mixes { place } else { end });
-        Some(Affinity::new(place, position, Rc::clone(self.mesh), Rc::clone(self.news)))
+        let affinity = Affinity::new(place, position, Rc::clone(self.mesh), Rc::clone(self.news));
+        Some(affinity.waiting_for_results(settings.ack != AckMode::Received))
     }
 }
 
@@ -590,7 +593,9 @@ impl NodeParts<'_> {
                 let settings = batch_settings(kind).expect("it is one");
                 let signal = self.config.processors[processor].signal;
                 let batcher = batch::Batcher::new(settings, signal, own.clone());
-                Processor::Batch(Box::new(batcher.sharing(self.declared.combinations[position][place].clone())))
+                let keeps_acks = self.config.pipelines[position].ack != AckMode::Received;
+                let combinations = self.declared.combinations[position][place].clone();
+                Processor::Batch(Box::new(batcher.sharing(combinations).keeping_acks(keeps_acks)))
             }
             (ProcessorKind::Resource(settings), OwnSeries::Editor(failed)) => Processor::Resource(Box::new(
                 resource::ResourceEditor::new(settings.clone(), self.failures(processor, *failed)),

@@ -14,6 +14,7 @@ use crate::pipeline::ack;
 use crate::pipeline::client::Client;
 use crate::receiver::otlp::OtlpReceiver;
 use crate::transport::BodyEncoding;
+use crate::transport::patience::Patience;
 use bytes::Bytes;
 use codecs::grpc::{Code, Status};
 use codecs::otlp::Signal;
@@ -70,6 +71,7 @@ impl Balance {
         body: &Bytes,
         encoding: BodyEncoding,
         client: Option<&Client>,
+        wait_max: Option<Duration>,
     ) -> Option<oneshot::Receiver<Result<(), Status>>> {
         let mut mesh = self.mesh.borrow_mut();
         let peer = mesh.relief()?;
@@ -82,6 +84,7 @@ impl Balance {
             encoding,
             ticket: u32::try_from(entry.key()).ok()?,
             client: client.cloned().map(Box::new),
+            wait_max,
         };
         mesh.try_send_request(peer, Box::new(request)).ok()?;
         let (reply, answer) = oneshot::channel();
@@ -219,7 +222,8 @@ impl Balance {
     /// Takes a peer's request as if it had come here, and sends the answer home.
     async fn take_for_peer(&self, from: usize, request: Box<Request>, handler: &OtlpReceiver) {
         let client = request.client.as_deref().cloned().map(Rc::new);
-        let result = handler.take(request.signal, request.body.clone(), request.encoding, client).await;
+        let patience = Patience::limited(request.wait_max);
+        let result = handler.take(request.signal, request.body.clone(), request.encoding, client, patience).await;
         let outcome = match result {
             Ok(()) => Outcome::Taken,
             Err(status) => failed(status),

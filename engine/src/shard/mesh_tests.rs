@@ -367,6 +367,7 @@ fn request(ticket: u32) -> Box<Request> {
         encoding: BodyEncoding { compression: Compression::Gzip, format: codecs::otlp::Format::Json },
         ticket,
         client: None,
+        wait_max: None,
     })
 }
 

@@ -94,6 +94,8 @@ pub struct Request {
     pub ticket: u32,
     /// Who sent it, as far as somebody asks: a copy, because nothing else may leave its shard.
     pub client: Option<Box<Client>>,
+    /// How long its sender waits for the answer; `None`: no limit.
+    pub wait_max: Option<std::time::Duration>,
 }
 
 /// Data points of one batch on their way to the shard that owns their series.

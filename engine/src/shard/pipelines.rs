@@ -144,8 +144,12 @@ impl Pipelines {
     pub fn turn(&mut self, drain: bool) -> bool {
         let turn = turn_of(&self.shard, self.shard.clock.now_ns());
         let mut more = false;
+        let is_draining = self.shard.draining.has_begun();
         for pipeline in &self.pipelines {
-            more |= pipeline.borrow_mut().turn(turn, drain);
+            let mut pipeline = pipeline.borrow_mut();
+            // Connections end when their requests are answered, and these wait for what the nodes hold.
+            let drain = drain || is_draining && pipeline.keeps_acks();
+            more |= pipeline.turn(turn, drain);
         }
         more
     }

@@ -243,6 +243,10 @@ metrics! {
             "Items of a request when it enters the queue.";
         EXPORTER_ENQUEUE_SIZE_BYTES: Kind::Histogram(&REQUEST_BYTES), Detailed, "otelcol_exporter_enqueue_size_bytes",
             "Bytes of a request when it enters the queue, before compression.";
+        EXPORTER_BATCH_SEND_SIZE: Kind::Histogram(&BATCH_SPANS), Detailed, "otelcol_exporter_queue_batch_send_size",
+            "Items of a request when it leaves the queue's batch.";
+        EXPORTER_BATCH_SEND_SIZE_BYTES: Kind::Histogram(&REQUEST_BYTES), Detailed, "otelcol_exporter_queue_batch_send_size_bytes",
+            "Bytes of a request when it leaves the queue's batch, before compression.";
         EXPORTER_QUEUE_SIZE: Kind::Gauge, Basic, "otelcol_exporter_queue_size",
             "What waits in the queue or is under way, in units of its sizer: requests, items or bytes.";
         EXPORTER_QUEUE_CAPACITY: Kind::Gauge, Basic, "otelcol_exporter_queue_capacity",
@@ -316,6 +320,8 @@ metrics! {
             "Damaged records on disk that were passed over.";
         QUEUE_DISK_NOT_WRITTEN: Kind::Counter, Normal, "tracegate_queue_disk_not_written_requests",
             "Requests that could not be written to disk: refused, or in memory only if nobody can send them again.";
+        QUEUE_DISK_DROPPED: Kind::Counter, Normal, "tracegate_queue_disk_dropped_requests",
+            "Requests that the disk forgot to make room for newer ones: in memory only, or lost if an earlier process left them.";
 
         KEPT_TRACES: Kind::Gauge, Normal, "tracegate_kept_traces",
             "Traces held by the memory exporter.";
@@ -926,6 +932,10 @@ pub struct ExporterSeries {
     pub enqueue_size: Histogram,
     /// Bytes of each request that entered the queue.
     pub enqueue_size_bytes: Histogram,
+    /// Items of each request that left the queue's batch.
+    pub batch_send_size: Histogram,
+    /// Bytes of each request that left the queue's batch.
+    pub batch_send_size_bytes: Histogram,
     /// Requests sent and not yet answered.
     pub in_flight_requests: Gauge,
     /// Requests waiting or under way on this shard.
@@ -949,6 +959,8 @@ impl ExporterSeries {
             enqueue_failed: schema.counter(&EXPORTER_ENQUEUE_FAILED[at], &own),
             enqueue_size: schema.histogram(&EXPORTER_ENQUEUE_SIZE, &own),
             enqueue_size_bytes: schema.histogram(&EXPORTER_ENQUEUE_SIZE_BYTES, &own),
+            batch_send_size: schema.histogram(&EXPORTER_BATCH_SEND_SIZE, &own),
+            batch_send_size_bytes: schema.histogram(&EXPORTER_BATCH_SEND_SIZE_BYTES, &own),
             in_flight_requests: schema.gauge(&EXPORTER_IN_FLIGHT_REQUESTS, &queue),
             queue_size: schema.gauge(&EXPORTER_QUEUE_SIZE, &queue),
             queue_capacity: schema.gauge(&EXPORTER_QUEUE_CAPACITY, &queue),
@@ -1095,6 +1107,8 @@ pub struct QueueDiskSeries {
     pub skipped: Counter,
     /// Requests that could not be written.
     pub not_written: Counter,
+    /// Requests whose place on disk newer ones took.
+    pub dropped: Counter,
 }
 
 impl QueueDiskSeries {
@@ -1109,6 +1123,7 @@ impl QueueDiskSeries {
             cut: schema.counter(&QUEUE_DISK_CUT, &own),
             skipped: schema.counter(&QUEUE_DISK_SKIPPED, &own),
             not_written: schema.counter(&QUEUE_DISK_NOT_WRITTEN, &own),
+            dropped: schema.counter(&QUEUE_DISK_DROPPED, &own),
         }
     }
 }

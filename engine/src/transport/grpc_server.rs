@@ -10,6 +10,7 @@
 //! decompresses, never looks at a span.
 
 use super::http2_guard::{Fault, Guard, Line, Waking};
+use super::patience::{Patience, grpc_timeout};
 use super::traffic::{Traffic, Watched};
 use super::vigil::{Order, PROGRESS_BYTES_MIN, Pace, Sight, Vigil};
 use super::{Body, Draining, ReceivedRequest, RequestHandler, Transport};
@@ -27,7 +28,7 @@ use h2::server::{Connection, SendResponse};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use slab::Slab;
 use std::cell::{Cell, RefCell};
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
@@ -408,6 +409,7 @@ async fn serve_stream<H: RequestHandler>(
         return;
     }
     let bytes_max = route.bytes_max;
+    let wait_max = grpc_timeout(request.headers().get("grpc-timeout"));
     let outcome = match enter(&request, route.signal, &*handler).await {
         Err(status) => Err(status),
         Ok((signal, compression, client)) => {
@@ -420,7 +422,20 @@ async fn serve_stream<H: RequestHandler>(
                     let message = "the message came too slowly: fewer than 4096 bytes in 30 s, and not its end";
                     Err(Status::new(Code::DeadlineExceeded, message))
                 }
-                Ok(received) => handler.handle(ReceivedRequest { client, ..received }).await,
+                Ok(received) => {
+                    let (patience, presence) = Patience::of_sender(wait_max);
+                    let mut handled = pin!(handler.handle(ReceivedRequest { client, patience, ..received }));
+                    let mut presence = Some(presence);
+                    poll_fn(|context| {
+                        let polled = handled.as_mut().poll(context);
+                        if polled.is_pending() && presence.is_some() && respond.poll_reset(context).is_ready() {
+                            presence = None;
+                            return handled.as_mut().poll(context);
+                        }
+                        polled
+                    })
+                    .await
+                }
             }
         }
     };
@@ -544,7 +559,8 @@ async fn gather<H: RequestHandler>(
         Some((body, prefix)) if body.len() == prefix.length => {
             let compression = if prefix.compressed { named } else { Compression::None };
             let format = Format::Protobuf;
-            Ok(ReceivedRequest { signal, body, compression, format, transport: Transport::Grpc, client: None })
+            let (transport, patience) = (Transport::Grpc, Patience::default());
+            Ok(ReceivedRequest { signal, body, compression, format, transport, client: None, patience })
         }
         Some((body, prefix)) => {
             reject(RejectReason::Malformed);

@@ -11,6 +11,7 @@
 //! answer, which its library reports as a wrong protocol.
 
 use super::cors::Cors;
+use super::patience::Patience;
 use super::traffic::{Traffic, Watched};
 use super::vigil::{PROGRESS_BYTES_MIN, Pace};
 use super::{Draining, ReceivedRequest, RequestHandler, Transport};
@@ -230,7 +231,9 @@ impl HttpServer {
                     progress.enter(Phase::Answer);
                     let body = super::Body::Gathered(body);
                     let transport = Transport::Http;
-                    let received = ReceivedRequest { signal, body, compression, format, transport, client };
+                    // Dropped with this future when the connection breaks.
+                    let (patience, _presence) = Patience::of_sender(None);
+                    let received = ReceivedRequest { signal, body, compression, format, transport, client, patience };
                     return match handle(handler, received).await {
                         Ok(()) => success(format),
                         Err(status) => status_response(&status, format),

@@ -8,6 +8,7 @@ pub mod gate;
 pub mod grpc_server;
 pub mod http1_server;
 pub mod http2_guard;
+pub mod patience;
 mod resolve;
 pub mod tls;
 pub mod traffic;
@@ -20,6 +21,7 @@ use bytes::Bytes;
 use codecs::compression::Compression;
 use codecs::grpc::Status;
 use codecs::otlp::{Format, Signal};
+use patience::Patience;
 use slab::Slab;
 use std::cell::{Cell, RefCell};
 use std::future::Future;
@@ -93,6 +95,8 @@ pub struct ReceivedRequest {
     pub transport: Transport,
     /// Who sent it, as far as somebody asks.
     pub client: Option<Rc<Client>>,
+    /// How long its sender waits for the answer.
+    pub patience: Patience,
 }
 
 /// What a receiver offers to the servers of its listeners.

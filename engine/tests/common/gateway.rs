@@ -53,11 +53,18 @@ pub struct Setup<'a> {
     pub processors: Vec<(&'a str, String)>,
     /// Id and settings.
     pub exporters: Vec<(&'a str, String)>,
+    /// What senders are promised.
+    pub ack: &'a str,
 }
 
 impl<'a> Setup<'a> {
     pub fn new(engine: Engine) -> Setup<'a> {
-        Setup { engine, grpc: "", http: "", extensions: Vec::new(), processors: Vec::new(), exporters: Vec::new() }
+        let (extensions, processors, exporters) = Default::default();
+        Setup { engine, grpc: "", http: "", extensions, processors, exporters, ack: "received" }
+    }
+
+    pub fn ack(self, ack: &'a str) -> Self {
+        Setup { ack, ..self }
     }
 
     pub fn extension(mut self, id: &'a str, settings: impl Into<String>) -> Self {
@@ -95,9 +102,10 @@ impl<'a> Setup<'a> {
              {{endpoint: '127.0.0.1:0', {http}}}\nprocessors:{processors}exporters:\n{}service:\n  extensions: [{}]\n  engine: {{cores: \
              {shards}, pin: false, runtime: {runtime}, shutdown_timeout: {shutdown_timeout}, admin: '127.0.0.1:0'}}\n  \
              telemetry:\n    metrics: {{address: '127.0.0.1:0', level: detailed}}\n  pipelines:\n    traces:\n      \
-             receivers: [otlp]\n      processors: [{}]\n      exporters: [{}]\n",
+             ack: {}\n      receivers: [otlp]\n      processors: [{}]\n      exporters: [{}]\n",
             section(&self.exporters),
             ids(&self.extensions),
+            self.ack,
             ids(&self.processors),
             ids(&self.exporters)
         )

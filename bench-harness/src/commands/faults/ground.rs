@@ -55,6 +55,10 @@ pub(super) struct Wanted {
     pub(super) is_durable: bool,
     /// How long stopping may take; `None`: a minute.
     pub(super) shutdown: Option<&'static str>,
+    /// Bytes of the queue's files together; `None`: the gateway's default.
+    pub(super) disk_bytes_max: Option<u64>,
+    /// Half-KiB blocks of any single file, beyond which the kernel refuses to write; `None`: no limit.
+    pub(super) file_blocks_max: Option<u32>,
 }
 
 /// Records of a scenario, as we counted them.
@@ -94,6 +98,7 @@ pub(super) struct Ground {
     storage: Folder,
     /// Records that the backend refused for good.
     failed: u64,
+    was_refused: bool,
     last_words: String,
 }
 
@@ -121,6 +126,7 @@ impl Ground {
             clock,
             storage: Folder(run_folder()?),
             failed: 0,
+            was_refused: false,
             last_words: String::new(),
         })
     }
@@ -130,7 +136,7 @@ impl Ground {
         let shutdown = wanted.shutdown.unwrap_or("60s");
         let launch = Launch {
             binary: self.launcher.binary.clone(),
-            wrapper: Vec::new(),
+            wrapper: wanted.file_blocks_max.map(limited).unwrap_or_default(),
             configuration: Configuration {
                 work: Work::Queue(QueueWork {
                     signal: Signal::Logs,
@@ -143,10 +149,14 @@ impl Ground {
                 runtime: self.launcher.runtime,
                 shards: wanted.shards,
                 memory_limit_mib: None,
-                sets: vec![
-                    format!("service.engine.shutdown_timeout={shutdown}"),
-                    "service.engine.pin=false".to_owned(),
-                ],
+                sets: [
+                    Some(format!("service.engine.shutdown_timeout={shutdown}")),
+                    Some("service.engine.pin=false".to_owned()),
+                    wanted.disk_bytes_max.map(|bytes| format!("extensions.file_storage/queue.max_size={bytes}")),
+                ]
+                .into_iter()
+                .flatten()
+                .collect(),
             },
             cores: (0..std::thread::available_parallelism().map_or(1, usize::from)).collect(),
         };
@@ -175,6 +185,30 @@ impl Ground {
     /// Records accepted so far, by all gateways.
     pub(super) fn accepted(&self) -> u64 {
         self.log.accepted() * RECORDS as u64
+    }
+
+    /// Records that gateways refused so far.
+    pub(super) fn refused(&self) -> u64 {
+        self.log.refused() * RECORDS as u64
+    }
+
+    /// What the gateway says of its files: a metric's name behind `tracegate_queue_disk_`.
+    pub(super) async fn disk(&self, gateway: &Gateway, what: &str) -> io::Result<u64> {
+        let metrics = scrape(gateway.addresses().metrics).await?;
+        Ok(metrics.sum(&format!("tracegate_queue_disk_{what}"), &[]).unwrap_or(0))
+    }
+
+    /// The queue's files that hold requests, the oldest first.
+    pub(super) fn segments(&self) -> io::Result<Vec<PathBuf>> {
+        let mut segments = Vec::new();
+        for queue in std::fs::read_dir(&self.storage.0)? {
+            for file in std::fs::read_dir(queue?.path())? {
+                segments.push(file?.path());
+            }
+        }
+        segments.retain(|path| path.extension().is_some_and(|suffix| suffix == "segment"));
+        segments.sort();
+        Ok(segments)
     }
 
     /// Waits until the gateway's account is as it should be.
@@ -224,6 +258,11 @@ impl Ground {
         Ok(())
     }
 
+    /// The gateway took requests that its disk then refused: it told their senders, and counts them as failed.
+    pub(super) fn disk_refused(&mut self) {
+        self.was_refused = true;
+    }
+
     /// So many records were accepted and then refused by the backend for good.
     pub(super) fn failed_for_good(&mut self, records: u64) {
         self.failed += records;
@@ -237,7 +276,8 @@ impl Ground {
         if !status.is_some_and(|status| status.success()) {
             return Err(io::Error::other(format!("the gateway ended with {status:?}")));
         }
-        let is_told = if self.failed == 0 { sentence.ends_with("nothing lost.") } else { sentence.contains(" lost.") };
+        let loses_nothing = self.failed == 0 && !self.was_refused;
+        let is_told = if loses_nothing { sentence.ends_with("nothing lost.") } else { sentence.contains(" lost.") };
         if !is_told || sentence.contains("DOES NOT BALANCE") {
             return Err(io::Error::other(format!("the last sentence is: {sentence}")));
         }
@@ -308,6 +348,12 @@ impl Books {
         let ended = self.delivered + self.dropped + self.shed + self.failed + self.in_flight;
         self.accepted + self.created == ended && self.dropped + self.shed == 0
     }
+}
+
+/// Starts a program that may not make any file larger, and is told so by an error instead of a signal.
+fn limited(file_blocks_max: u32) -> Vec<String> {
+    let script = format!("trap '' XFSZ; ulimit -f {file_blocks_max}; exec \"$0\" \"$@\"");
+    vec!["sh".to_owned(), "-c".to_owned(), script]
 }
 
 /// A folder that goes with its owner.

@@ -1,7 +1,11 @@
 //! The scenarios, each a few steps. A step that waits, waits for something that was counted.
 
 use std::io;
+use std::ops::Range;
+use std::path::PathBuf;
 use std::time::Duration;
+
+use codecs::segment::{HEADER_BYTES, Kind, scan};
 
 use super::KILLS;
 use super::ground::{Ground, Wanted};
@@ -38,6 +42,19 @@ const HTTP_RETRIED: [u16; 4] = [429, 502, 503, 504];
 /// HTTP statuses that are final. 413 makes the gateway send in halves first, down to single records.
 const HTTP_FINAL: [u16; 9] = [400, 401, 403, 404, 405, 413, 415, 500, 501];
 
+/// The least bound of a queue's files, and requests that exceed it several times.
+const DISK_BYTES_MAX: u64 = 1 << 20;
+const DISK_REQUESTS: u64 = 1_000;
+
+/// Changed records of the short and of the long form.
+const FLIPS: (u32, u32) = (1, 40);
+
+/// Requests in the file that is cut: in the long form a gateway is started for each of its bytes.
+const CUT_REQUESTS: u64 = 2;
+
+/// 256 KiB: far below what those requests take, far above what a gateway says in a log.
+const FILE_BLOCKS_MAX: u32 = 512;
+
 /// Shards of one gateway after the other: a queue on disk is taken over by any number of them.
 const SHARDS: [usize; 4] = [1, 3, 2, 4];
 
@@ -56,6 +73,14 @@ pub(super) enum Scenario {
     StoppedUnderLoad,
     /// The gateway is stopped while the backend is away; the queue is on disk, and the next one has other shards.
     StoppedWhileAway,
+    /// The queue's files reach their bound while the backend is away.
+    DiskFull,
+    /// The kernel refuses to write to files beyond a size.
+    DiskRefuses,
+    /// Bytes of a file change while no gateway runs.
+    Flipped,
+    /// The last file is cut while no gateway runs.
+    Cut,
     /// The gateway is killed under load so many times; the queue is on disk, and each next one has other shards.
     Killed(u32),
 }
@@ -74,6 +99,7 @@ impl Scenario {
         }
         let kills = if arguments.long { KILLS.1 } else { KILLS.0 };
         all.extend([Scenario::StoppedUnderLoad, Scenario::StoppedWhileAway, Scenario::Killed(kills)]);
+        all.extend([Scenario::DiskFull, Scenario::DiskRefuses, Scenario::Flipped, Scenario::Cut]);
         all
     }
 
@@ -84,14 +110,17 @@ impl Scenario {
             | Scenario::Statuses(protocol)
             | Scenario::Away(protocol)
             | Scenario::StoppedWhileSlow(protocol) => protocol,
-            Scenario::StoppedUnderLoad | Scenario::StoppedWhileAway | Scenario::Killed(_) => Protocol::Grpc,
+            _ => Protocol::Grpc,
         }
     }
 
     /// Whether the gateway cannot know that something arrived, and so has to send it again.
     pub(super) fn may_double(self) -> bool {
         // A request that hung until its time was over is one whose next attempt may be answered too late as well.
-        matches!(self, Scenario::Misbehaves(_, Behaviour::TakeAndCut | Behaviour::Hang) | Scenario::Killed(_))
+        matches!(
+            self,
+            Scenario::Misbehaves(_, Behaviour::TakeAndCut | Behaviour::Hang) | Scenario::Killed(_) | Scenario::Cut
+        )
     }
 
     pub(super) fn name(self) -> String {
@@ -112,6 +141,10 @@ impl Scenario {
             Scenario::StoppedWhileSlow(_) => format!("stopped, slow {backend}"),
             Scenario::StoppedUnderLoad => "stopped under load".to_owned(),
             Scenario::StoppedWhileAway => "stopped, backend away, queue on disk, other shards".to_owned(),
+            Scenario::DiskFull => "queue on disk reaches its bound".to_owned(),
+            Scenario::DiskRefuses => "kernel refuses to write".to_owned(),
+            Scenario::Flipped => "a record on disk changes".to_owned(),
+            Scenario::Cut => "the last file on disk is cut".to_owned(),
             Scenario::Killed(kills) => format!("killed {kills} times under load, queue on disk"),
         }
     }
@@ -126,6 +159,10 @@ impl Scenario {
             Scenario::StoppedUnderLoad => stopped_under_load(ground).await,
             Scenario::StoppedWhileAway => stopped_while_away(ground).await,
             Scenario::Killed(kills) => killed(ground, kills).await,
+            Scenario::DiskFull => disk_full(ground).await,
+            Scenario::DiskRefuses => disk_refuses(ground).await,
+            Scenario::Flipped => flipped(ground).await,
+            Scenario::Cut => cut(ground).await,
         }
     }
 }
@@ -271,4 +308,124 @@ async fn killed(ground: &mut Ground, kills: u32) -> io::Result<()> {
         0 => Ok(()),
         again => Err(io::Error::other(format!("{again} records were sent again after a clean stop"))),
     }
+}
+
+async fn disk_full(ground: &mut Ground) -> io::Result<()> {
+    let gateway = ground.start(&Wanted { disk_bytes_max: Some(DISK_BYTES_MAX), ..on_disk(2) }).await?;
+    ground.backend.leave().await;
+    ground.offer(&gateway, DISK_REQUESTS).await?;
+    let (accepted, refused) = (ground.accepted(), ground.refused());
+    if accepted == 0 || refused == 0 {
+        return Err(io::Error::other(format!("{accepted} records accepted and {refused} refused by a full disk")));
+    }
+    let bytes = ground.disk(&gateway, "bytes").await?;
+    // Marks of what is done may go beyond the bound, and nothing is done yet.
+    if bytes > DISK_BYTES_MAX {
+        return Err(io::Error::other(format!("{bytes} bytes on disk, {DISK_BYTES_MAX} are allowed")));
+    }
+    ground.backend.come().await?;
+    ground.settle(&gateway, accepted, 0).await?;
+    ground.offer(&gateway, REQUESTS).await?;
+    ground.settle(&gateway, accepted + RECORDS, 0).await?;
+    ground.stop(gateway).await.map(drop)
+}
+
+async fn disk_refuses(ground: &mut Ground) -> io::Result<()> {
+    let gateway = ground.start(&Wanted { file_blocks_max: Some(FILE_BLOCKS_MAX), ..on_disk(2) }).await?;
+    ground.disk_refused();
+    // A backend that is away keeps the files; so every file grows until the kernel refuses.
+    ground.backend.leave().await;
+    ground.offer(&gateway, DISK_REQUESTS).await?;
+    let (accepted, refused) = (ground.accepted(), ground.refused());
+    if accepted == 0 || refused == 0 {
+        return Err(io::Error::other(format!("{accepted} records accepted and {refused} refused by the kernel")));
+    }
+    ground.backend.come().await?;
+    ground.wait_for("everything that was accepted", |ground| ground.findings().lost_items == 0).await?;
+    let books = ground.books_when(&gateway, "an empty queue", |books| books.in_flight == 0).await?;
+    if (books.delivered, books.failed) != (accepted, refused) {
+        let right = format!("{accepted} delivered and {refused} failed are right");
+        return Err(io::Error::other(format!("the books say {books:?}; {right}")));
+    }
+    ground.stop(gateway).await?;
+    // What was refused is in no file any more.
+    let gateway = ground.start(&on_disk(1)).await?;
+    let found = ground.disk(&gateway, "found_requests").await?;
+    ground.kill(gateway)?;
+    if found == 0 { Ok(()) } else { Err(io::Error::other(format!("{found} requests were left by a clean stop"))) }
+}
+
+/// Keeps so many requests on disk and ends the gateway. Returns the only file that holds them.
+async fn kept(ground: &mut Ground, requests: u64) -> io::Result<(PathBuf, Vec<u8>)> {
+    let gateway = ground.start(&on_disk(2)).await?;
+    ground.backend.leave().await;
+    ground.offer(&gateway, requests).await?;
+    ground.kill(gateway)?;
+    let path = ground.segments()?.pop().ok_or_else(|| io::Error::other("no file holds what was acknowledged"))?;
+    let bytes = std::fs::read(&path)?;
+    Ok((path, bytes))
+}
+
+/// Where the requests of a segment lie.
+fn requests_in(segment: &[u8]) -> io::Result<Vec<Range<usize>>> {
+    let scanned = scan(segment).map_err(io::Error::other)?;
+    let requests = scanned.records.into_iter().filter(|record| record.kind == Kind::Request);
+    Ok(requests.map(|record| record.body).collect())
+}
+
+async fn flipped(ground: &mut Ground) -> io::Result<()> {
+    let mut random = fastrand::Rng::with_seed(ground.launcher.seed);
+    let rounds = if ground.launcher.is_long { FLIPS.1 } else { FLIPS.0 };
+    for _ in 0..rounds {
+        let (path, mut bytes) = kept(ground, REQUESTS).await?;
+        let requests = requests_in(&bytes)?;
+        // The last record's end is an end of file too, so what is behind it proves nothing: not that one.
+        let body = requests[random.usize(..requests.len() - 1)].clone();
+        bytes[random.usize(body)] ^= 1 << random.u8(..8);
+        std::fs::write(&path, bytes)?;
+        ground.failed_for_good(RECORDS / REQUESTS);
+        ground.backend.come().await?;
+        let gateway = ground.start(&on_disk(1)).await?;
+        ground.settle(&gateway, 0, RECORDS - RECORDS / REQUESTS).await?;
+        let skipped = ground.disk(&gateway, "skipped_records").await?;
+        if skipped != 1 {
+            return Err(io::Error::other(format!("one record was changed, and {skipped} were passed over")));
+        }
+        ground.stop(gateway).await?;
+    }
+    Ok(())
+}
+
+async fn cut(ground: &mut Ground) -> io::Result<()> {
+    let (path, whole) = kept(ground, CUT_REQUESTS).await?;
+    let requests = requests_in(&whole)?;
+    let cuts: Vec<usize> = match ground.launcher.is_long {
+        true => (0..=whole.len()).collect(),
+        false => {
+            let near = |at: usize| [at - 1, at, at + 1];
+            let ends = requests.iter().flat_map(|body| near(body.end)).chain(near(HEADER_BYTES));
+            let mut cuts: Vec<usize> = ends.chain([0, 1]).filter(|at| *at <= whole.len()).collect();
+            cuts.sort_unstable();
+            cuts
+        }
+    };
+    ground.backend.come().await?;
+    for at in cuts {
+        for left in ground.segments()? {
+            std::fs::remove_file(left)?;
+        }
+        std::fs::write(&path, &whole[..at])?;
+        let expected = requests.iter().filter(|body| body.end <= at).count() as u64;
+        let gateway = ground.start(&on_disk(1)).await?;
+        let found = ground.disk(&gateway, "found_requests").await?;
+        if found != expected {
+            return Err(io::Error::other(format!("cut at {at}: {found} requests were found, {expected} are whole")));
+        }
+        let created = expected * RECORDS / REQUESTS;
+        let what = format!("what was found after a cut at {at}");
+        ground.books_when(&gateway, &what, |books| (books.created, books.delivered) == (created, created)).await?;
+        ground.kill(gateway)?;
+    }
+    // The last cut left all of it.
+    ground.wait_for("everything that was acknowledged", |ground| ground.findings().lost_items == 0).await
 }

@@ -629,6 +629,32 @@ pub struct QueueSettings {
     pub wait_for_result: bool,
     /// `storage`: the extension whose disk keeps what waits; `None`: memory only. Only where the queue is enabled.
     pub storage: Option<ComponentId>,
+    /// What becomes of more than it holds.
+    pub on_full: OnFull,
+    /// `batch`; `None`: requests leave as they came.
+    pub batch: Option<QueueBatchSettings>,
+}
+
+/// `sending_queue.on_full`, ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnFull {
+    /// What is in front stops, and at last the edge refuses.
+    Refuse,
+    /// What has waited longest is shed.
+    DropOldest,
+}
+
+/// `sending_queue.batch`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QueueBatchSettings {
+    /// Longest wait for company; above 0.
+    pub flush_timeout_ns: u64,
+    /// What is this large, as `sizer` counts, waits no longer.
+    pub min_size: usize,
+    /// Nothing larger is sent, as far as one item fits; at least `min_size`. `None`: no bound.
+    pub max_size: Option<usize>,
+    /// What the sizes count.
+    pub sizer: Sizer,
 }
 
 impl Default for QueueSettings {
@@ -641,6 +667,8 @@ impl Default for QueueSettings {
             sizer: Sizer::Requests,
             wait_for_result: false,
             storage: None,
+            on_full: OnFull::Refuse,
+            batch: None,
         }
     }
 }

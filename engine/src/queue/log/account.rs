@@ -28,6 +28,15 @@ pub(super) struct Account {
     bytes: u64,
 }
 
+/// What goes with a segment that somebody still needed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Forgotten {
+    pub(super) segment: u64,
+    pub(super) requests: u64,
+    /// 0 if there were none.
+    pub(super) sequence_min: u64,
+}
+
 #[derive(Debug)]
 struct Segment {
     number: u64,
@@ -118,6 +127,22 @@ impl Account {
         Some(front.number)
     }
 
+    /// Takes the oldest segment out whoever needs it, unless it is written to: its number, how many requests go with it, and
+    /// the number that no later request is below.
+    pub(super) fn forget_oldest(&mut self) -> Option<Forgotten> {
+        let is_written_to = self.segments.len() == 1 && !self.closed;
+        let front = self.segments.front().filter(|_| !is_written_to)?;
+        let (segment, requests) = (front.number, front.waiting as u64);
+        let mut sequence_min = 0;
+        while let Some(first) = self.waiting.first_entry().filter(|first| first.get().segment == segment) {
+            sequence_min = first.key() + 1;
+            first.remove();
+        }
+        let front = self.segments.pop_front()?;
+        self.bytes -= front.bytes;
+        Some(Forgotten { segment, requests, sequence_min })
+    }
+
     /// Bytes of all segments.
     pub(super) fn bytes(&self) -> u64 {
         self.bytes
@@ -161,6 +186,24 @@ mod tests {
         assert!(account.done(0));
         assert_eq!([account.release(), account.release(), account.release()], [Some(1), Some(2), None]);
         assert_eq!((account.bytes(), account.waiting(), account.oldest_ns()), (HEADER, 0, None));
+    }
+
+    #[test]
+    fn a_full_account_forgets_its_oldest_segment_and_never_the_one_that_is_written_to() {
+        let mut account = account();
+        account.begin(1);
+        account.grown(200);
+        account.waits(0, 1, 10);
+        account.waits(1, 1, 11);
+        account.begin(2);
+        account.waits(2, 2, 20);
+        assert_eq!(account.forget_oldest(), Some(Forgotten { segment: 1, requests: 2, sequence_min: 2 }));
+        assert_eq!((account.waiting(), account.oldest_ns()), (1, Some(20)));
+        assert!(!account.done(0), "it is gone");
+        assert_eq!(account.forget_oldest(), None);
+        account.close();
+        assert_eq!(account.forget_oldest().map(|it| it.sequence_min), Some(3));
+        assert_eq!((account.bytes(), account.waiting()), (0, 0));
     }
 
     #[test]

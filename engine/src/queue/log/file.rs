@@ -9,7 +9,7 @@
 //! It always starts: torn ends are cut off, damaged records passed over, both counted. It never appends to a file of an
 //! earlier life.
 
-use super::account::{Account, Bounds};
+use super::account::{Account, Bounds, Forgotten};
 use super::{Adopted, Append, AppendError, COMMANDS_MAX, Command, Figures, Found, Log, NOTHING_WAITS, Place};
 use crate::shard::clock::Clock;
 use bytes::Bytes;
@@ -124,7 +124,8 @@ impl Writer {
         let mut recovery = Recovery::new(place.bounds, clock);
         recovery.read(directory).map_err(|error| cannot("the segments of a durable log cannot be read", &error))?;
         let Recovery { account, left, found, segment_number_next, sequence_next, .. } = recovery;
-        let figures = Figures { bytes_max: place.bounds.bytes_max, found, ..Figures::default() };
+        let (bytes_max, drops_oldest) = (place.bounds.bytes_max, place.drops_oldest);
+        let figures = Figures { bytes_max, drops_oldest, found, ..Figures::default() };
         let mut writer = Writer {
             directory: directory.clone(),
             _lock: lock,
@@ -195,6 +196,7 @@ impl Writer {
             // What was just marked as done may make room.
             self.commit(pending);
             self.tidy();
+            while self.figures.drops_oldest && !self.account.fits(size) && self.forget_oldest() {}
         }
         if append.request.len() >= segment::BODY_BYTES_MAX / 2 || !self.account.fits(size) {
             // Whoever no longer waits has been told that the process ends.
@@ -322,22 +324,45 @@ impl Writer {
         }))
     }
 
+    /// Makes room for a new request at the cost of the oldest. Returns whether there was something to forget.
+    fn forget_oldest(&mut self) -> bool {
+        let Some(forgotten) = self.account.forget_oldest() else { return false };
+        let unread = self.left.iter().take_while(|left| left.segment == forgotten.segment).count();
+        self.left.drain(..unread);
+        let Forgotten { segment, requests, sequence_min } = forgotten;
+        if requests > 0 {
+            tracing::warn!(
+                requests,
+                of_an_earlier_process = unread,
+                "A full log forgets its oldest requests; those of an earlier process are lost, the others wait in memory only"
+            );
+            self.figures.dropped.fetch_add(requests, Ordering::Relaxed);
+            self.figures.sequence_min.fetch_max(sequence_min, Ordering::Relaxed);
+        }
+        self.remove(segment);
+        true
+    }
+
     /// Removes what nobody needs, and shows what is held.
     fn tidy(&mut self) {
         debug_assert!(self.buffer.is_empty(), "a segment may go only when nothing is about to be written to it");
         while let Some(number) = self.account.release() {
-            if self.reading.as_ref().is_some_and(|(reading, _)| *reading == number) {
-                self.reading = None;
-            }
-            if number + 1 == self.segment_number_next {
-                self.active = None;
-            }
-            let path = segment_path(&self.directory, number);
-            if let Err(error) = fs::remove_file(&path) {
-                tracing::warn!(path = %path.display(), %error, "A segment that nobody needs cannot be removed");
-            }
+            self.remove(number);
         }
         self.show();
+    }
+
+    fn remove(&mut self, number: u64) {
+        if self.reading.as_ref().is_some_and(|(reading, _)| *reading == number) {
+            self.reading = None;
+        }
+        if number + 1 == self.segment_number_next {
+            self.active = None;
+        }
+        let path = segment_path(&self.directory, number);
+        if let Err(error) = fs::remove_file(&path) {
+            tracing::warn!(path = %path.display(), %error, "A segment that nobody needs cannot be removed");
+        }
     }
 
     fn show(&self) {
@@ -476,7 +501,7 @@ mod tests {
 
     fn place(directory: &Path, bytes_max: u64) -> Place {
         let bounds = Bounds { bytes_max, segment_bytes: bytes_max / 8 };
-        Place { directory: directory.join("log"), bounds, lock_timeout_ns: 0 }
+        Place { directory: directory.join("log"), bounds, lock_timeout_ns: 0, drops_oldest: false }
     }
 
     fn start(directory: &Path, bytes_max: u64) -> FileThread {
@@ -594,6 +619,28 @@ mod tests {
         assert!(log.has_room());
         assert!(segments(directory.path()).len() <= 2, "segments of delivered requests are removed");
         thread.close();
+    }
+
+    #[test]
+    fn a_log_that_drops_its_oldest_takes_everything_and_knows_what_it_still_holds() {
+        let directory = tempfile::tempdir().unwrap();
+        let place = Place { drops_oldest: true, ..place(directory.path(), 8192) };
+        let thread = FileThread::start(&place, Clock::start()).unwrap();
+        let log = thread.log();
+        let sequences: Vec<u64> = (0..60_u8).map(|number| append(&log, &[number; 500]).unwrap()).collect();
+        assert!(log.has_room() && log.bytes() <= 8192);
+        let held = sequences.iter().filter(|sequence| log.holds(**sequence)).count();
+        assert!((8..17).contains(&held), "{held} of the newest are held");
+        assert_eq!((log.dropped(), log.waiting()), (60 - held as u64, held as u64));
+        thread.close();
+
+        let second = FileThread::start(&place, Clock::start()).unwrap();
+        let log = second.log();
+        assert_eq!(log.found().requests, held as u64);
+        // What nobody has read yet makes room as well.
+        assert!((0..60_u8).all(|number| append(&log, &[100 + number; 500]).is_ok()));
+        assert!(adopt_all(&log).is_empty());
+        second.close();
     }
 
     #[test]

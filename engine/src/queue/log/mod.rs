@@ -34,6 +34,8 @@ pub struct Place {
     pub bounds: Bounds,
     /// How long another process may still hold it, in nanoseconds.
     pub lock_timeout_ns: u64,
+    /// A full log forgets its oldest requests instead of refusing new ones.
+    pub drops_oldest: bool,
 }
 
 /// The shards' end of a log. Cloning it shares it.
@@ -99,6 +101,11 @@ struct Figures {
     waiting: AtomicU64,
     /// When the oldest was taken, on the log's clock; [`NOTHING_WAITS`] if there is none.
     oldest_ns: AtomicI64,
+    /// Requests forgotten to make room.
+    dropped: AtomicU64,
+    /// Requests with smaller numbers are not on disk any more.
+    sequence_min: AtomicU64,
+    drops_oldest: bool,
     found: Found,
 }
 
@@ -118,7 +125,17 @@ pub struct Found {
 impl Log {
     /// Whether a request may enter: an eighth of the bound is for those already on their way here.
     pub fn has_room(&self) -> bool {
-        self.figures.bytes.load(Ordering::Relaxed) < self.figures.bytes_max / 8 * 7
+        self.figures.drops_oldest || self.figures.bytes.load(Ordering::Relaxed) < self.figures.bytes_max / 8 * 7
+    }
+
+    /// Whether a request that was appended would survive the process.
+    pub fn holds(&self, sequence: u64) -> bool {
+        sequence >= self.figures.sequence_min.load(Ordering::Relaxed)
+    }
+
+    /// Requests that were forgotten to make room for newer ones.
+    pub fn dropped(&self) -> u64 {
+        self.figures.dropped.load(Ordering::Relaxed)
     }
 
     /// Returns the request's number when it is on disk.
