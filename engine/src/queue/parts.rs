@@ -221,12 +221,13 @@ mod tests {
             for max in 1..=20 {
                 let whole = request(spans);
                 let each = whole.bytes() as usize / usize::from(spans);
-                for (sizer, max_size) in [(Sizer::Items, max), (Sizer::Bytes, max * each), (Sizer::Requests, 1)] {
+                let all = usize::from(spans);
+                let bounds = [(Sizer::Items, max, max), (Sizer::Bytes, max * each, max), (Sizer::Requests, 1, all)];
+                for (sizer, max_size, bound) in bounds {
                     let mut parts = Parts::within(&whole, max_size, sizer, &buffers);
                     let mut all = Vec::new();
                     while let Some(part) = parts.next() {
                         let items = numbers(&part);
-                        let bound = if sizer == Sizer::Requests { usize::from(spans) } else { max };
                         assert!((1..=bound).contains(&items.len()), "{items:?} of {spans}, at most {max} {sizer:?}");
                         all.extend(items);
                     }

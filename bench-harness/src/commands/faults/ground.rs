@@ -198,6 +198,18 @@ impl Ground {
         Ok(metrics.sum(&format!("tracegate_queue_disk_{what}"), &[]).unwrap_or(0))
     }
 
+    /// Waits until the gateway's files are smaller than this.
+    pub(super) async fn disk_below(&self, gateway: &Gateway, bytes: u64) -> io::Result<()> {
+        let deadline = Instant::now() + PATIENCE;
+        while self.disk(gateway, "bytes").await? >= bytes {
+            if Instant::now() > deadline {
+                return Err(io::Error::other(format!("waited {PATIENCE:?} for fewer than {bytes} bytes on disk")));
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        Ok(())
+    }
+
     /// The queue's files that hold requests, the oldest first.
     pub(super) fn segments(&self) -> io::Result<Vec<PathBuf>> {
         let mut segments = Vec::new();

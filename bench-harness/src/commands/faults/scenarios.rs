@@ -325,6 +325,8 @@ async fn disk_full(ground: &mut Ground) -> io::Result<()> {
     }
     ground.backend.come().await?;
     ground.settle(&gateway, accepted, 0).await?;
+    // Files go when their marks are written, a moment after the last delivery.
+    ground.disk_below(&gateway, DISK_BYTES_MAX / 2).await?;
     ground.offer(&gateway, REQUESTS).await?;
     ground.settle(&gateway, accepted + RECORDS, 0).await?;
     ground.stop(gateway).await.map(drop)
