@@ -1232,6 +1232,7 @@ impl MemoryExporterSeries {
 mod tests {
     use super::*;
     use crate::config::checked::MetricNames;
+    use crate::telemetry::exposition::Exposition;
     use crate::telemetry::naming::Spelling;
     use std::collections::BTreeSet;
 
@@ -1295,6 +1296,39 @@ mod tests {
     }
 
     #[test]
+    fn a_scrape_with_every_series_is_as_written_in_the_golden_file() {
+        let schema = all_groups();
+        let cells = Cells::new(&schema);
+        let declared = |metric: &Metric| schema.series().iter().any(|series| std::ptr::eq(series.metric, metric));
+        let process: Vec<(&'static Metric, f64)> =
+            ALL.iter().filter(|metric| !declared(metric)).map(|metric| (*metric, 0.0)).collect();
+        let exposition = Exposition {
+            schema: &schema,
+            shards: &[cells.snapshot()],
+            process: &process,
+            resource: &[],
+            level: Detailed,
+            names: MetricNames::BOTH,
+        };
+        let mut text = exposition.text();
+        let mut metrics = ALL.to_vec();
+        metrics.sort_by_key(|metric| metric.name);
+        for metric in metrics {
+            text += &format!("# LEVEL {} {:?}\n", metric.name, metric.level).to_lowercase();
+        }
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/src/telemetry/golden/every_series.txt");
+        if std::env::var_os("UPDATE_CASES").is_some() {
+            std::fs::write(path, &text).unwrap();
+            return;
+        }
+        let golden = std::fs::read_to_string(path).unwrap();
+        for (written, expected) in text.lines().zip(golden.lines()) {
+            assert_eq!(written, expected, "UPDATE_CASES=1 writes the file; then read the difference");
+        }
+        assert_eq!(text.len(), golden.len());
+    }
+
+    #[test]
     fn names_are_unique_and_plain() {
         let names: BTreeSet<&str> = ALL.iter().map(|metric| metric.name).collect();
         assert_eq!(names.len(), ALL.len());
@@ -1306,9 +1340,8 @@ mod tests {
         }
     }
 
-    /// Metric and labels of every group, as the Collector's table has them.
-    #[test]
-    fn series_carry_the_collectors_names_and_labels_and_none_of_the_scrapers() {
+    /// Every group of series, as a configuration with one of each component declares them.
+    fn all_groups() -> Schema {
         let mut schema = Schema::default();
         ReceiverSeries::declare(&mut schema, "otlp", "grpc", &Signal::ALL);
         for signal in Signal::ALL {
@@ -1332,6 +1365,13 @@ mod tests {
         MemoryExporterSeries::declare(&mut schema, "memory");
         SpanMetricsSeries::declare(&mut schema, "span_metrics");
         RemoteWriteSeries::declare(&mut schema, "prometheusremotewrite");
+        schema
+    }
+
+    /// Metric and labels of every group, as the Collector's table has them.
+    #[test]
+    fn series_carry_the_collectors_names_and_labels_and_none_of_the_scrapers() {
+        let schema = all_groups();
         let shown = |series: &crate::telemetry::cells::Series| {
             let labels: Vec<String> = series.labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
             format!("{}{{{}}}", series.metric.name, labels.join(","))
