@@ -39,13 +39,19 @@ pub struct Bounds {
     pub per_unit: u64,
 }
 
-/// One metric, declared once in `metrics.rs`.
+/// One metric, declared once in `metrics`.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Metric {
     /// Name in the Collector's plain spelling, without `_total`.
     pub name: &'static str,
-    /// What it counts, with its unit.
+    /// What it counts, as `/metrics` says it.
     pub help: &'static str,
+    /// What only the reference says of it, or nothing.
+    pub more: &'static str,
+    /// What one of it is, in words: `spans`, `bytes`, `seconds`.
+    pub unit: &'static str,
+    /// Names of the labels of each of its series, in the order they are written.
+    pub labels: &'static [&'static str],
     /// How it is exposed.
     pub kind: Kind,
     /// Shown from this level on.
@@ -254,7 +260,7 @@ mod tests {
     static LATENCY: Metric = metric("latency", Kind::Histogram(&Bounds { upper: &[10, 20], per_unit: 1 }));
 
     const fn metric(name: &'static str, kind: Kind) -> Metric {
-        Metric { name, help: "", kind, level: MetricsLevel::Basic }
+        Metric { name, help: "", more: "", unit: "", labels: &[], kind, level: MetricsLevel::Basic }
     }
 
     #[test]
