@@ -42,6 +42,7 @@ use std::time::Duration;
 
 /// How often a shard without room for what an earlier life left looks again.
 const ADOPTING_WAIT: Duration = Duration::from_millis(10);
+const NANOSECONDS_PER_SECOND: u64 = 1_000_000_000;
 /// Share of the soft limit above which nothing is adopted: what comes in goes first.
 const ADOPTING_PRESSURE_MAX: f64 = 0.8;
 
@@ -150,6 +151,8 @@ struct Item {
     sequence: Option<u64>,
     /// What it takes of the queue's size.
     size: usize,
+    /// When it came, on the process's clock.
+    came_ns: u64,
 }
 
 /// What makes a queue durable.
@@ -179,6 +182,8 @@ pub struct Queue {
     waiting: RefCell<VecDeque<Item>>,
     consumers: Cell<usize>,
     under_way: Cell<usize>,
+    /// When each that is under way came: no longer than there are consumers.
+    under_way_came_ns: RefCell<Vec<u64>>,
     /// On their way into the log.
     entering: Cell<usize>,
     disk: OnceCell<Disk>,
@@ -209,6 +214,7 @@ impl Queue {
             waiting: RefCell::new(VecDeque::new()),
             consumers: Cell::new(0),
             under_way: Cell::new(0),
+            under_way_came_ns: RefCell::new(Vec::with_capacity(share(settings.num_consumers))),
             entering: Cell::new(0),
             disk: OnceCell::new(),
             series,
@@ -274,7 +280,14 @@ impl Queue {
         let request = ExportRequest::new(batch);
         self.shard.cells.add(branch.book.created, request.items());
         let size = self.measure(&request);
-        let item = Item { request, branch: Rc::clone(branch), acks: Vec::new(), sequence: Some(sequence), size };
+        let item = Item {
+            request,
+            branch: Rc::clone(branch),
+            acks: Vec::new(),
+            sequence: Some(sequence),
+            size,
+            came_ns: self.shard.clock.now_ns(),
+        };
         self.take_in(&item);
         self.enqueue(item);
     }
@@ -286,7 +299,8 @@ impl Queue {
         if self.owns && self.disk.get().is_none() && !is_refused {
             ack::settle_all(acks.drain(..), &ack::Outcome::Taken);
         }
-        let item = Item { request, branch: Rc::clone(branch), acks, sequence: None, size };
+        let came_ns = self.shard.clock.now_ns();
+        let item = Item { request, branch: Rc::clone(branch), acks, sequence: None, size, came_ns };
         if is_refused {
             return self.refuse_too_large(item);
         }
@@ -408,7 +422,9 @@ impl Queue {
             let Some(item) = self.waiting.borrow_mut().pop_front() else { break };
             self.prepare_next();
             self.under_way.set(self.under_way.get() + 1);
+            self.under_way_came_ns.borrow_mut().push(item.came_ns);
             let outcome = self.deliver(&item.request).await;
+            self.forget_when_came(item.came_ns);
             // A part that was delivered is repeated rather than one that was not, lost.
             if self.is_kept(&item)
                 && matches!(outcome, Outcome::Retry { .. } | Outcome::DeliveredInPart { failed: 1.., .. })
@@ -427,6 +443,14 @@ impl Queue {
             self.shard.room.notify_one();
         }
         self.consumers.set(self.consumers.get() - 1);
+    }
+
+    /// One request that came then is no longer under way.
+    fn forget_when_came(&self, came_ns: u64) {
+        let mut all = self.under_way_came_ns.borrow_mut();
+        if let Some(place) = all.iter().position(|known| *known == came_ns) {
+            all.swap_remove(place);
+        }
     }
 
     /// Whether a drain that gives up loses nothing by leaving it: it is on disk.
@@ -458,7 +482,9 @@ impl Queue {
     async fn deliver_part(&self, request: &Rc<ExportRequest>) -> Outcome {
         let mut backoff = self.retry.as_ref().map(|retry| Backoff::new(retry, self.shard.clock.now_ns()));
         loop {
+            let started_ns = self.shard.clock.now_ns();
             let outcome = self.exporter.attempt(request, &self.shard).await;
+            self.shard.cells.observe(self.series.export_ns, self.shard.clock.now_ns() - started_ns);
             let Outcome::Retry { after, message, .. } = &outcome else { return outcome };
             let throttle_ns = after.map_or(0, |after| u64::try_from(after.as_nanos()).unwrap_or(u64::MAX));
             let now_ns = self.shard.clock.now_ns();
@@ -485,7 +511,7 @@ impl Queue {
 
     /// Books the outcome and answers who waits for it.
     fn settle(&self, item: Item, outcome: Outcome) {
-        let Item { request, branch, acks, sequence: _, size: _ } = item;
+        let Item { request, branch, acks, sequence: _, size: _, came_ns: _ } = item;
         let items = request.items();
         let book = &branch.book;
         let cells = &self.shard.cells;
@@ -545,8 +571,18 @@ impl Queue {
         self.requests() == 0
     }
 
-    /// Shows what its log holds, for a scrape.
-    pub fn show_disk(&self) {
+    /// Shows how long the oldest has been here and what the log holds, for a scrape.
+    pub fn show_held(&self) {
+        let waiting = self.waiting.borrow().front().map(|item| item.came_ns);
+        let under_way = self.under_way_came_ns.borrow().iter().copied().min();
+        let oldest_ns = waiting.into_iter().chain(under_way).min();
+        let age = |came_ns: u64| self.shard.clock.now_ns().saturating_sub(came_ns) / NANOSECONDS_PER_SECOND;
+        let on_disk = self.disk.get().map_or(0, |disk| disk.log.oldest_age_seconds());
+        self.shard.cells.set(self.series.queue_oldest_age_seconds, oldest_ns.map_or(0, age).max(on_disk));
+        self.show_disk();
+    }
+
+    fn show_disk(&self) {
         // One shard speaks for all: gauges are summed.
         if let Some(Disk { log, series }) = self.disk.get().filter(|_| self.shard.number == 0) {
             let cells = &self.shard.cells;

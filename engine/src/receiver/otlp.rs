@@ -262,12 +262,17 @@ impl RequestHandler for OtlpReceiver {
         };
         let ReceivedRequest { signal, compression, format, client, .. } = request;
         let encoding = BodyEncoding { compression, format };
-        match self.balance.hand_over(self.handler, signal, &body, encoding, client.as_deref()) {
+        let whole_ns = self.shard.clock.now_ns();
+        let result = match self.balance.hand_over(self.handler, signal, &body, encoding, client.as_deref()) {
             None => self.take(signal, body, encoding, client).await,
             Some(answer) => match answer.await {
                 Ok(result) => result,
                 Err(_) => Err(busy("the gateway is shutting down")),
             },
+        };
+        if result.is_ok() {
+            self.shard.cells.observe(self.series.ack_ns, self.shard.clock.now_ns() - whole_ns);
         }
+        result
     }
 }

@@ -86,3 +86,50 @@ pub(super) static DECISION_TICK: Bounds = Bounds {
     ],
     per_unit: MILLISECOND_NS,
 };
+
+/// From a whole request to its answer, or of one attempt to export: observed in ns, shown in s.
+pub(super) static REQUEST_TIME: Bounds = Bounds {
+    upper: &[
+        100 * MICROSECOND_NS,
+        250 * MICROSECOND_NS,
+        500 * MICROSECOND_NS,
+        MILLISECOND_NS,
+        2 * MILLISECOND_NS,
+        5 * MILLISECOND_NS,
+        10 * MILLISECOND_NS,
+        25 * MILLISECOND_NS,
+        50 * MILLISECOND_NS,
+        100 * MILLISECOND_NS,
+        250 * MILLISECOND_NS,
+        500 * MILLISECOND_NS,
+        SECOND_NS,
+        2 * SECOND_NS,
+        5 * SECOND_NS,
+        10 * SECOND_NS,
+        30 * SECOND_NS,
+        60 * SECOND_NS,
+    ],
+    per_unit: SECOND_NS,
+};
+
+/// How late decisions come, observed in ns, shown in s: from 1 ms to 34 s. Powers of two, because samplers count so
+/// themselves, and their buckets are added to these.
+pub(super) static LATENESS: Bounds = Bounds {
+    upper: &[
+        1 << 20,
+        1 << 22,
+        1 << 23,
+        1 << 24,
+        1 << 25,
+        1 << 26,
+        1 << 27,
+        1 << 28,
+        1 << 29,
+        1 << 30,
+        1 << 31,
+        1 << 32,
+        1 << 33,
+        1 << 35,
+    ],
+    per_unit: SECOND_NS,
+};

@@ -2,7 +2,7 @@
 //!
 //! The one idea: what concerns the queue carries the same labels in every series, so that ratios need no matching.
 
-use super::bounds::{BATCH_SPANS, REQUEST_BYTES};
+use super::bounds::{BATCH_SPANS, REQUEST_BYTES, REQUEST_TIME};
 use super::{MemoryExporterSeries, RemoteWriteSeries};
 use crate::config::checked::MetricsLevel::{Basic, Detailed, Normal};
 use crate::telemetry::cells::{Counter, Gauge, Histogram, Kind, Schema};
@@ -44,9 +44,17 @@ metrics! {
         EXPORTER_QUEUE_FULLEST: Kind::Highest, Normal, "tracegate_exporter_queue_fullest_shard_percent",
             "percent", ["exporter", "data_type"],
             "Fill of the fullest shard's part of the queue, 0 to 100.";
+        EXPORTER_QUEUE_OLDEST: Kind::Highest, Normal, "tracegate_exporter_queue_oldest_age_seconds",
+            "seconds", ["exporter", "data_type"],
+            "Age of the oldest request that waits in the queue, in memory or on disk, or is under way.",
+            "0 if there is none. Growing second by second: the backend takes nothing.";
         EXPORTER_IN_FLIGHT_REQUESTS: Kind::Gauge, Normal, "otelcol_exporter_in_flight_requests",
             "requests", ["exporter", "data_type"],
             "Requests sent and not yet answered.";
+        EXPORTER_EXPORT: Kind::Histogram(&REQUEST_TIME), Normal, "tracegate_exporter_export_seconds",
+            "seconds", ["exporter", "data_type"],
+            "Seconds of one attempt to export a request, whatever became of it.",
+            "An attempt that runs into the exporter's `timeout` shows as long as that.";
     }
 }
 
@@ -73,6 +81,10 @@ pub struct ExporterSeries {
     pub queue_capacity: Gauge,
     /// `100 * size / capacity` of this shard.
     pub queue_fullest_percent: Gauge,
+    /// Age of the oldest request of this shard, in seconds.
+    pub queue_oldest_age_seconds: Gauge,
+    /// Nanoseconds of each attempt.
+    pub export_ns: Histogram,
 }
 
 impl ExporterSeries {
@@ -92,6 +104,8 @@ impl ExporterSeries {
             queue_size: schema.gauge(&EXPORTER_QUEUE_SIZE, &queue),
             queue_capacity: schema.gauge(&EXPORTER_QUEUE_CAPACITY, &queue),
             queue_fullest_percent: schema.gauge(&EXPORTER_QUEUE_FULLEST, &queue),
+            queue_oldest_age_seconds: schema.gauge(&EXPORTER_QUEUE_OLDEST, &queue),
+            export_ns: schema.histogram(&EXPORTER_EXPORT, &queue),
         }
     }
 }

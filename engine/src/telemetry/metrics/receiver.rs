@@ -3,14 +3,15 @@
 //! The one idea: every request ends under exactly one word, accepted, refused or rejected, so that the book balances.
 //! It never counts what becomes of items behind the receiver; that is the pipeline's book.
 
+use super::bounds::REQUEST_TIME;
 use crate::config::checked::MetricsLevel::{Basic, Normal};
-use crate::telemetry::cells::{Cells, Counter, Gauge, Kind, Schema};
+use crate::telemetry::cells::{Cells, Counter, Gauge, Histogram, Kind, Schema};
 use crate::transport::gate::FaultKind;
 use codecs::otlp::Signal;
 
 metrics! {
     RECEIVERS: "Receivers", "every receiver, for each of its protocols",
-        "A signal has its series where a pipeline of it names the receiver. A metric counts as its data points; one \
+        "`transport` is `grpc` or `http`. A signal has its series where a pipeline of it names the receiver. A metric counts as its data points; one \
          without any counts as one, so that nothing goes uncounted.";
     for each signal {
         RECEIVER_OFFERED: Kind::Counter, Basic, "otelcol_receiver_offered",
@@ -45,6 +46,11 @@ metrics! {
             "Requests rejected before their items could be counted.",
             "`reason`: `malformed`, `too_large`, `compression`, `route`, `auth` (no credential, or a wrong one), \
              `internal` (a defect of ours).";
+        RECEIVER_ACK: Kind::Histogram(&REQUEST_TIME), Normal, "tracegate_receiver_ack_seconds",
+            "seconds", ["receiver", "transport"],
+            "Seconds from the last byte of a request that was taken to its answer.",
+            "Long: the first node that takes ownership waits, or without one the export. Requests that are refused or \
+             rejected are not in it.";
         RECEIVER_TLS_HANDSHAKES: Kind::Counter, Normal, "tracegate_receiver_tls_handshakes",
             "sessions", ["receiver", "transport"],
             "TLS sessions that senders opened.",
@@ -125,6 +131,8 @@ impl RejectReason {
 /// What one receiver counts for one transport: an intake book for each signal that it takes, and requests.
 #[derive(Clone, Debug)]
 pub struct ReceiverSeries {
+    /// Nanoseconds from a whole request to its answer, of those that were taken.
+    pub ack_ns: Histogram,
     books: [Option<IntakeSeries>; Signal::ALL.len()],
     refused_requests: [Counter; RefuseReason::ALL.len()],
     rejected_requests: [Counter; RejectReason::ALL.len()],
@@ -165,6 +173,7 @@ impl ReceiverSeries {
             });
         }
         ReceiverSeries {
+            ack_ns: schema.histogram(&RECEIVER_ACK, &own),
             books,
             refused_requests: RefuseReason::ALL
                 .map(|reason| schema.counter(&RECEIVER_REFUSED_REQUESTS, &because(reason.label()))),

@@ -2,7 +2,7 @@
 //!
 //! The sampler counts for itself, because it is pure; a shard copies what is new into these.
 
-use super::bounds::DECISION_TICK;
+use super::bounds::{DECISION_TICK, LATENESS};
 use super::head_sampling::SampledSeries;
 use crate::config::checked::MetricsLevel::Normal;
 use crate::telemetry::cells::{Counter, Gauge, Histogram, Kind, Schema};
@@ -29,6 +29,10 @@ metrics! {
         TAIL_DECISION_TIMER_LATENCY: Kind::Histogram(&DECISION_TICK), Normal, "otelcol_processor_tail_sampling_sampling_decision_timer_latency",
             "milliseconds", [],
             "Milliseconds one tick spent deciding.";
+        TAIL_LATENESS: Kind::Histogram(&LATENESS), Normal, "tracegate_tail_sampling_decision_lateness_seconds",
+            "seconds", ["processor"],
+            "Seconds between the end of a trace's decision wait and its decision.",
+            "Traces that are decided before their time are not in it. Growing: the shards do not keep up.";
         TAIL_POLICY_EVALUATION_ERROR: Kind::Counter, Normal, "otelcol_processor_tail_sampling_sampling_policy_evaluation_error",
             "conditions", [],
             "Policies that failed on a trace and had no say in its decision.",
@@ -111,6 +115,8 @@ pub struct TailSamplingSeries {
     pub new_trace_id_received: Counter,
     /// Nanoseconds one tick spent deciding.
     pub decision_timer_latency_ns: Histogram,
+    /// Nanoseconds that traces were decided after they were due.
+    pub lateness_ns: Histogram,
     /// Policies that failed on a trace.
     pub policy_evaluation_error: Counter,
     /// Traces evicted undecided.
@@ -221,6 +227,7 @@ impl TailSamplingSeries {
             compressed_to_bytes: schema.counter(&TAIL_COMPRESSED_TO_BYTES, &own),
             new_trace_id_received: schema.counter(&TAIL_NEW_TRACE_ID_RECEIVED, &[]),
             decision_timer_latency_ns: schema.histogram(&TAIL_DECISION_TIMER_LATENCY, &[]),
+            lateness_ns: schema.histogram(&TAIL_LATENESS, &own),
             policy_evaluation_error: schema.counter(&TAIL_POLICY_EVALUATION_ERROR, &[]),
             trace_dropped_too_early: schema.counter(&TAIL_DROPPED_TOO_EARLY, &[]),
             traces_on_memory: schema.gauge(&TAIL_TRACES_ON_MEMORY, &[]),
