@@ -16,7 +16,7 @@ use codecs::otlp::{Format, Signal};
 use common::traces::{Kind, Trace, request_of};
 use engine::auth::Authenticators;
 use engine::config::checked::{
-    ComponentId, DurationBuckets, DurationSettings, DurationUnit, ErrorMode, ExporterKind, ExporterSettings,
+    AckMode, ComponentId, DurationBuckets, DurationSettings, DurationUnit, ErrorMode, ExporterKind, ExporterSettings,
     HeadSettings, KeepaliveSettings, LabelSettings, LabelSource, QueueSettings, SpanChoice, SpanMetricsSettings,
     StatementGroup, StatementText, TransformSettings, Wanted,
 };
@@ -215,7 +215,7 @@ fn receiver() -> (Rc<OtlpReceiver>, Rc<RefCell<Pipelines>>) {
         Signal::Traces,
         vec![transform, node],
         items.to_vec(),
-        vec![Branch::new(Rc::clone(&queue), book, "traces")],
+        vec![Branch::new(Rc::clone(&queue), book, "traces", AckMode::Received)],
         None,
     );
     let span_metrics = vec![Rc::new(RefCell::new(SpanMetrics::new(Arc::new(Plan::new(counted())), counters)))];

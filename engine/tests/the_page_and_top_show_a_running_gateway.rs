@@ -7,7 +7,7 @@ mod common;
 use common::gateway::{Setup, wait_until_empty};
 use common::grpc::Call;
 use common::traces::{Kind, Trace, request};
-use common::{Answer, Engine, Gateway, GrpcSender, Sink, http};
+use common::{Answer, Engine, Gateway, GrpcSender, Sink, http, wait_for};
 use serde_json::Value;
 use std::process::Command;
 
@@ -86,6 +86,20 @@ fn every_view_tells_what_passed() {
         assert_eq!(buckets.iter().map(|it| it.as_u64().unwrap()).sum::<u64>(), histogram["count"].as_u64().unwrap());
     }
 
+    let observed = |name: &str| -> u64 {
+        let all = all["latency"].as_array().unwrap().iter().filter(|it| it["name"] == name);
+        all.map(|it| it["count"].as_u64().unwrap()).sum()
+    };
+    assert_eq!(observed("tracegate_receiver_ack_seconds"), TRACES, "each trace came in a request of its own");
+    let attempts = observed("tracegate_exporter_export_seconds");
+    assert!((1..=KEPT_TRACES).contains(&attempts), "{attempts} exports");
+    assert_eq!(
+        observed("tracegate_tail_sampling_decision_lateness_seconds"),
+        TRACES,
+        "each was decided when it was due"
+    );
+    assert_eq!(backend["oldest_age_seconds"], 0, "nothing waits");
+
     let traces = json(&gateway, "/traces");
     assert_eq!(traces.as_array().unwrap().len() as u64, KEPT_TRACES);
     let trace = json(&gateway, &format!("/traces/{}", traces[0]["trace_id"].as_str().unwrap()));
@@ -96,6 +110,24 @@ fn every_view_tells_what_passed() {
     assert!(analysis["bottleneck"].is_u64());
 
     top_shows_the_same(&gateway);
+    gateway.stop().assert_nothing_lost();
+}
+
+#[test]
+fn a_request_that_waits_in_memory_shows_its_age_until_it_has_left() {
+    let sink = Sink::start();
+    sink.hold();
+    let gateway = Setup::new(Engine::epoll(1)).otlp("otlp/backend", sink.address, "").start();
+    let sender = GrpcSender::connect(gateway.grpc);
+    let trace = Trace { number: 1, spans: 1, kind: Kind::Plain };
+    assert_eq!(sender.begin(Call::plain(&request("shop", vec![trace.span(0)]))).wait(), Answer::Taken);
+    let oldest = || json(&gateway, "/overview/queues")[0]["oldest_age_seconds"].as_u64().expect("an age");
+    wait_for("a request that has waited for a second", || (oldest() >= 1).then_some(()));
+    let shown = gateway.metrics().sum("tracegate_exporter_queue_oldest_age_seconds", &["exporter=\"otlp/backend\""]);
+    assert!(shown >= 1.0, "{shown}");
+    sink.take();
+    wait_until_empty(&gateway, &["otlp/backend"]);
+    assert_eq!(oldest(), 0);
     gateway.stop().assert_nothing_lost();
 }
 

@@ -148,6 +148,20 @@ def it_fires_on_cores_that_are_used_up_and_clears():
             gateway.stop()
 
 
+def it_fires_on_a_configuration_that_is_not_applied_and_clears():
+    """A file that is changed to a wrong one and corrected: what the alert on configurations sees."""
+    with GrpcSink() as sink:
+        exporters = {"otlp": {"endpoint": sink.endpoint, "tls": {"insecure": True}}}
+        with Gateway(exporters) as gateway, watching(gateway) as prometheus:
+            file = gateway.folder / "gateway.yaml"
+            right = file.read_text(encoding="utf-8")
+            file.write_text(right.replace('"insecure"', '"insecurely"'), encoding="utf-8")
+            poll(lambda: "TracegateConfigNotApplied" in prometheus.firing(), "TracegateConfigNotApplied", 120.0, 0.2)
+            file.write_text(right, encoding="utf-8")
+            poll(lambda: "TracegateConfigNotApplied" not in prometheus.firing(), "it to clear", 120.0, 0.2)
+            gateway.stop()
+
+
 def it_shows_data_in_every_panel_of_the_dashboard():
     """Each expression of the dashboard gives at least one series for a gateway that samples."""
     dashboard = json.loads((REPOSITORY / "configs/grafana/tracegate.json").read_text(encoding="utf-8"))

@@ -102,6 +102,8 @@ impl Verdicts {
 pub struct Lateness {
     /// The worst, in nanoseconds.
     pub max_ns: u64,
+    /// All together, in nanoseconds.
+    pub sum_ns: u64,
     /// `buckets[0]`: exactly on time; `buckets[b]`: from `2^(b-1)` to below `2^b` nanoseconds.
     pub buckets: [u64; LATENESS_BUCKETS],
 }
@@ -111,12 +113,18 @@ pub const LATENESS_BUCKETS: usize = 48;
 
 impl Default for Lateness {
     fn default() -> Self {
-        Self { max_ns: 0, buckets: [0; LATENESS_BUCKETS] }
+        Self { max_ns: 0, sum_ns: 0, buckets: [0; LATENESS_BUCKETS] }
     }
 }
 
 impl Lateness {
+    /// The largest lateness that counts in a bucket, in nanoseconds; of the last bucket the largest there is.
+    pub fn upper_ns(bucket: usize) -> u64 {
+        if bucket + 1 < LATENESS_BUCKETS { (1 << bucket) - 1 } else { u64::MAX }
+    }
+
     pub(crate) fn record(&mut self, late_ns: u64) {
+        self.sum_ns = self.sum_ns.wrapping_add(late_ns);
         let bits = (u64::BITS - late_ns.leading_zeros()) as usize;
         self.buckets[bits.min(LATENESS_BUCKETS - 1)] += 1;
         self.max_ns = self.max_ns.max(late_ns);

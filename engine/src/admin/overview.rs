@@ -230,6 +230,9 @@ pub struct QueueView {
     pub fullest_percent: u64,
     /// Requests sent and not yet answered.
     pub under_way: u64,
+    /// Age of the oldest request that waits, in memory or on disk, or is under way; 0 if there is none.
+    #[serde(default)]
+    pub oldest_age_seconds: u64,
     /// Items the backend took.
     pub sent: u64,
     /// Items given up.
@@ -502,6 +505,7 @@ impl<'a> Reading<'a> {
                 capacity: self.value(series),
                 fullest_percent: self.sum("tracegate_exporter_queue_fullest_shard_percent", &own),
                 under_way: self.sum("otelcol_exporter_in_flight_requests", &own),
+                oldest_age_seconds: self.sum("tracegate_exporter_queue_oldest_age_seconds", &own),
                 sent: self.items(family::SENT, signal, &own[..1]),
                 failed: self.items(family::SEND_FAILED, signal, &own[..1]),
             }
@@ -585,11 +589,11 @@ fn histogram(series: &Series, bounds: &Bounds, values: &[u64]) -> HistogramView 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::telemetry::metrics::ALL;
+    use crate::telemetry::metrics;
 
     #[test]
     fn every_name_that_a_view_reads_is_a_metric() {
-        let known = |name: &str| ALL.iter().any(|metric| metric.name == name);
+        let known = |name: &str| metrics::all().any(|metric| metric.name == name);
         for family in family::ALL {
             assert!(known(&format!("{family}_spans")), "{family}");
         }

@@ -315,11 +315,11 @@ function drawQueues({ queues }) {
     const own = it.exporter + " " + it.signal;
     const share = it.capacity === 0 ? 0 : it.size / it.capacity;
     return [it.exporter, it.signal, `${count(it.size)} of ${count(it.capacity)}`, bar(share, percent(share)),
-      it.fullest_percent + " %", count(it.under_way), untilFull(it.size, it.capacity, rate("waiting " + own)),
+      it.fullest_percent + " %", count(it.under_way), it.size + it.oldest_age_seconds > 0 ? seconds(it.oldest_age_seconds) : "–", untilFull(it.size, it.capacity, rate("waiting " + own)),
       rateText(rate("sent " + own)), count(it.sent), it.failed > 0 ? tag("span", { class: "bad" }, count(it.failed)) : "0"];
   });
   place("queues").replaceChildren(table([["exporter"], ["signal"], ["requests", true], ["filled"], ["fullest shard", true],
-    ["under way", true], ["at this rate"], ["items sent", true], ["ever", true], ["items failed", true]], rows));
+    ["under way", true], ["oldest", true], ["at this rate"], ["items sent", true], ["ever", true], ["items failed", true]], rows));
 }
 
 function drawPolicies({ policies }) {

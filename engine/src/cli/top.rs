@@ -335,13 +335,14 @@ impl Looks<'_> {
             let growth = self.rate(|look| Some(look.queues.get(at)?.size));
             let sent = self.rate(|look| Some(look.queues.get(at)?.sent));
             let text = format!(
-                "  {} {} {} of {} requests, {} under way, {}, {} sent, {} failed",
+                "  {} {} {} of {} requests, {} under way, {}, oldest {}, {} sent, {} failed",
                 bar(share),
                 queue.exporter,
                 thousands(queue.size),
                 thousands(queue.capacity),
                 thousands(queue.under_way),
                 until_full(queue.size, queue.capacity, growth),
+                seconds_text(queue.oldest_age_seconds as f64),
                 rate_text(sent),
                 thousands(queue.failed),
             );
@@ -388,14 +389,25 @@ fn latency(histograms: &[HistogramView]) -> Vec<Line> {
     let some = histograms.iter().filter(|histogram| histogram.count > 0);
     let lines = some.map(|histogram| {
         let told = |share: f64| match histogram.quantile(share) {
-            Some(bound) => format!("<= {bound} {}", histogram.unit),
-            None => format!("> {} {}", histogram.bounds.last().copied().unwrap_or_default(), histogram.unit),
+            Some(bound) => format!("<= {}", measured(bound, &histogram.unit)),
+            None => format!("> {}", measured(histogram.bounds.last().copied().unwrap_or_default(), &histogram.unit)),
         };
         let of: Vec<&str> = histogram.labels.values().map(String::as_str).collect();
         let (name, of, seen) = (&histogram.name, of.join(" "), thousands(histogram.count));
         Line::new(Tone::Plain, &format!("  {name} {of}: p50 {}, p99 {}, {seen} observations", told(0.5), told(0.99)))
     });
     lines.collect()
+}
+
+/// A size in a unit in which people read it: times below a second in smaller ones.
+fn measured(size: f64, unit: &str) -> String {
+    let (size, unit) = match unit {
+        "s" if size < 0.001 => (size * 1e6, "us"),
+        "s" if size < 1.0 => (size * 1e3, "ms"),
+        _ => (size, unit),
+    };
+    // Bounds that are powers of two have many digits, which say nothing.
+    format!("{} {unit}", (size * 10.0).round() / 10.0)
 }
 
 fn part(amount: u64, whole: u64) -> f64 {
@@ -482,6 +494,7 @@ mod tests {
                 exporter: named("otlp/jaeger"),
                 capacity: 100,
                 size: 100,
+                oldest_age_seconds: 120,
                 ..QueueView::default()
             }],
             policies: PoliciesView {
@@ -514,11 +527,18 @@ mod tests {
             "  traces: otlp 100/s > tail_sampling 100/s to 10/s > otlp/jaeger 10/s (1,234 in flight)\n",
             "  0 [##########..........]  50 % busy  2 connections  100/s taken",
             "  [....................] 1.2 %  12.0 KiB of 1.0 MiB, full in 17 min\n",
-            "otlp/jaeger 100 of 100 requests, 0 under way, full,",
+            "otlp/jaeger 100 of 100 requests, 0 under way, full, oldest 2 min, ",
             "  [##..................] errors: wanted kept 12 (10.0 %), 1.0/s\n",
         ] {
             assert!(text.contains(expected), "{expected}\nis not in\n{text}");
         }
+    }
+
+    #[test]
+    fn bounds_are_told_as_people_say_them() {
+        let told = [(0.000_25, "s"), (0.001_048_576, "s"), (0.5, "s"), (34.359_738_368, "s"), (2_000.0, "items")];
+        let told = told.map(|(size, unit)| measured(size, unit));
+        assert_eq!(told, ["250 us", "1 ms", "500 ms", "34.4 s", "2000 items"]);
     }
 
     #[test]

@@ -15,7 +15,7 @@ use crate::telemetry::cells::{Cells, Counter};
 use crate::telemetry::metrics::{DecisionSeries, TailSamplingSeries};
 use bytes::Bytes;
 use codecs::otlp::{SpanIndex, TraceId};
-use sampling::counters::Verdicts;
+use sampling::counters::{Lateness, Verdicts};
 use sampling::release::RELEASE_BYTES_MAX;
 use sampling::settings::Policy;
 use sampling::{Counters, Entry, Release, Rulebook, Sampler, Select, Steps};
@@ -219,6 +219,12 @@ impl TailSampling {
             cells.add(series.dropped, now.dropped - shown.dropped);
             let before = shown.sampled + shown.not_sampled + shown.dropped;
             cells.add(*executions, now.sampled + now.not_sampled + now.dropped - before);
+        }
+        if now.traces_decided() > self.shown.traces_decided() {
+            let (lateness, shown) = (&now.lateness, &self.shown.lateness);
+            let buckets = lateness.buckets.iter().zip(&shown.buckets).map(|(now, shown)| now - shown).enumerate();
+            let counts = buckets.filter(|(_, count)| *count > 0).map(|(at, count)| (Lateness::upper_ns(at), count));
+            cells.observe_counted(series.lateness_ns, counts, lateness.sum_ns.wrapping_sub(shown.sum_ns));
         }
         // Raised and lowered, not set: two pipelines may share one tail_sampling, and so its series.
         let pending = self.sampler.pending_traces() as u64;

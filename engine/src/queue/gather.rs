@@ -98,6 +98,11 @@ impl Gathering {
         self.groups.pop_front().map(merge)
     }
 
+    /// When the one that has waited longest came.
+    pub(super) fn oldest_ns(&self) -> Option<u64> {
+        self.groups.iter().flat_map(|group| &group.items).map(|item| item.came_ns).min()
+    }
+
     /// Requests that wait here.
     pub(super) fn requests(&self) -> usize {
         self.groups.iter().map(|group| group.items.len()).sum()
@@ -122,11 +127,12 @@ fn merge(group: Group) -> Item {
         return whole;
     }
     let mut batch = whole.request.batch().fork();
-    for Item { request, acks, sequences, size, branch: _ } in items {
+    for Item { request, acks, sequences, size, branch: _, came_ns } in items {
         batch.append(request.batch().fork());
         whole.acks.extend(acks);
         whole.sequences.extend(sequences);
         whole.size += size;
+        whole.came_ns = whole.came_ns.min(came_ns);
     }
     whole.request = ExportRequest::new(batch);
     whole

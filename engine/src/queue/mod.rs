@@ -48,6 +48,7 @@ use std::time::Duration;
 
 /// How often a shard without room for what an earlier life left looks again.
 const ADOPTING_WAIT: Duration = Duration::from_millis(10);
+const NANOSECONDS_PER_SECOND: u64 = 1_000_000_000;
 /// Share of the soft limit above which nothing is adopted: what comes in goes first.
 const ADOPTING_PRESSURE_MAX: f64 = 0.8;
 
@@ -158,6 +159,8 @@ struct Item {
     sequences: Vec<u64>,
     /// What it takes of the queue's size.
     size: usize,
+    /// When it came, on the process's clock.
+    came_ns: u64,
 }
 
 impl Item {
@@ -215,6 +218,8 @@ pub struct Queue {
     waiting: RefCell<VecDeque<Item>>,
     consumers: Cell<usize>,
     under_way: Cell<usize>,
+    /// When each that is under way came: no longer than there are consumers.
+    under_way_came_ns: RefCell<Vec<u64>>,
     /// On their way into the log.
     entering: Cell<usize>,
     disk: OnceCell<Disk>,
@@ -249,6 +254,7 @@ impl Queue {
             waiting: RefCell::new(VecDeque::new()),
             consumers: Cell::new(0),
             under_way: Cell::new(0),
+            under_way_came_ns: RefCell::new(Vec::with_capacity(share(settings.num_consumers))),
             entering: Cell::new(0),
             disk: OnceCell::new(),
             series,
@@ -324,7 +330,14 @@ impl Queue {
         let request = ExportRequest::new(batch);
         self.shard.cells.add(branch.book.created, request.items());
         let size = measure(&request, self.sizer);
-        let item = Item { request, branch: Rc::clone(branch), acks: Vec::new(), sequences: vec![sequence], size };
+        let item = Item {
+            request,
+            branch: Rc::clone(branch),
+            acks: Vec::new(),
+            sequences: vec![sequence],
+            size,
+            came_ns: self.shard.clock.now_ns(),
+        };
         self.take_in(&item);
         self.enqueue(item);
     }
@@ -337,7 +350,8 @@ impl Queue {
         if answers_now && self.disk.get().is_none() && !is_refused {
             ack::settle_all(acks.drain(..), &ack::Outcome::Taken);
         }
-        let item = Item { request, branch: Rc::clone(branch), acks, sequences: Vec::new(), size };
+        let came_ns = self.shard.clock.now_ns();
+        let item = Item { request, branch: Rc::clone(branch), acks, sequences: Vec::new(), size, came_ns };
         if is_refused {
             return self.refuse_too_large(item);
         }
@@ -440,7 +454,7 @@ impl Queue {
 
     fn shed(self: &Rc<Self>, item: Item) {
         self.let_go(&item);
-        let Item { request, branch, acks, sequences, size: _ } = item;
+        let Item { request, branch, acks, sequences, size: _, came_ns: _ } = item;
         let (items, cells) = (request.items(), &self.shard.cells);
         tracing::warn!(exporter = %self.exporter.id(), shed_items = items, "The queue is full. Dropping its oldest request.");
         cells.add(self.series.enqueue_failed, items);
@@ -530,7 +544,9 @@ impl Queue {
             let Some(item) = self.waiting.borrow_mut().pop_front() else { break };
             self.prepare_next();
             self.under_way.set(self.under_way.get() + 1);
+            self.under_way_came_ns.borrow_mut().push(item.came_ns);
             let Ended { outcome, left } = self.deliver(&item).await;
+            self.forget_when_came(item.came_ns);
             // A part that was delivered is repeated rather than one that was not, lost.
             if self.is_kept(&item)
                 && matches!(outcome, Outcome::Retry { .. } | Outcome::DeliveredInPart { failed: 1.., .. })
@@ -547,6 +563,14 @@ impl Queue {
             self.shard.room.notify_one();
         }
         self.consumers.set(self.consumers.get() - 1);
+    }
+
+    /// One request that came then is no longer under way.
+    fn forget_when_came(&self, came_ns: u64) {
+        let mut all = self.under_way_came_ns.borrow_mut();
+        if let Some(place) = all.iter().position(|known| *known == came_ns) {
+            all.swap_remove(place);
+        }
     }
 
     /// Whether a drain that gives up loses nothing by leaving it: it is on disk.
@@ -591,7 +615,9 @@ impl Queue {
             if item.is_abandoned() {
                 return given_up();
             }
+            let started_ns = self.shard.clock.now_ns();
             let outcome = self.exporter.attempt(request, &self.shard).await;
+            self.shard.cells.observe(self.series.export_ns, self.shard.clock.now_ns() - started_ns);
             let Outcome::Retry { after, message, .. } = &outcome else { return outcome };
             let throttle_ns = after.map_or(0, |after| u64::try_from(after.as_nanos()).unwrap_or(u64::MAX));
             let now_ns = self.shard.clock.now_ns();
@@ -623,7 +649,7 @@ impl Queue {
 
     /// The same; who waits hears of what is left of the request, if something is.
     fn settle_with(&self, item: Item, outcome: Outcome, left: Option<Status>) {
-        let Item { request, branch, acks, sequences: _, size: _ } = item;
+        let Item { request, branch, acks, sequences: _, size: _, came_ns: _ } = item;
         let items = request.items();
         let book = &branch.book;
         let cells = &self.shard.cells;
@@ -683,8 +709,19 @@ impl Queue {
         self.requests() == 0
     }
 
-    /// Shows what its log holds, for a scrape.
-    pub fn show_disk(&self) {
+    /// Shows how long the oldest has been here and what the log holds, for a scrape.
+    pub fn show_held(&self) {
+        let waiting = self.waiting.borrow().front().map(|item| item.came_ns);
+        let under_way = self.under_way_came_ns.borrow().iter().copied().min();
+        let gathered = self.gathering.as_ref().and_then(|gathering| gathering.borrow().oldest_ns());
+        let oldest_ns = waiting.into_iter().chain(under_way).chain(gathered).min();
+        let age = |came_ns: u64| self.shard.clock.now_ns().saturating_sub(came_ns) / NANOSECONDS_PER_SECOND;
+        let on_disk = self.disk.get().map_or(0, |disk| disk.log.oldest_age_seconds());
+        self.shard.cells.set(self.series.queue_oldest_age_seconds, oldest_ns.map_or(0, age).max(on_disk));
+        self.show_disk();
+    }
+
+    fn show_disk(&self) {
         // One shard speaks for all: gauges are summed.
         if let Some(Disk { log, series }) = self.disk.get().filter(|_| self.shard.number == 0) {
             let cells = &self.shard.cells;

@@ -266,12 +266,19 @@ impl RequestHandler for OtlpReceiver {
         };
         let ReceivedRequest { signal, compression, format, client, patience, .. } = request;
         let encoding = BodyEncoding { compression, format };
-        match self.balance.hand_over(self.handler, signal, &body, encoding, client.as_deref(), patience.wait_max) {
+        let whole_ns = self.shard.clock.now_ns();
+        let handed =
+            self.balance.hand_over(self.handler, signal, &body, encoding, client.as_deref(), patience.wait_max);
+        let result = match handed {
             None => self.take(signal, body, encoding, client, patience).await,
             Some(answer) => match answer.await {
                 Ok(result) => result,
                 Err(_) => Err(busy("the gateway is shutting down")),
             },
+        };
+        if result.is_ok() {
+            self.shard.cells.observe(self.series.ack_ns, self.shard.clock.now_ns() - whole_ns);
         }
+        result
     }
 }

@@ -172,7 +172,7 @@ impl Pipelines {
             pipeline.borrow().show_in_flight(turn);
         }
         for queue in &self.queues {
-            queue.show_disk();
+            queue.show_held();
         }
     }
 

@@ -39,13 +39,19 @@ pub struct Bounds {
     pub per_unit: u64,
 }
 
-/// One metric, declared once in `metrics.rs`.
+/// One metric, declared once in `metrics`.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Metric {
     /// Name in the Collector's plain spelling, without `_total`.
     pub name: &'static str,
-    /// What it counts, with its unit.
+    /// What it counts, as `/metrics` says it.
     pub help: &'static str,
+    /// What only the reference says of it, or nothing.
+    pub more: &'static str,
+    /// What one of it is, in words: `spans`, `bytes`, `seconds`.
+    pub unit: &'static str,
+    /// Names of the labels of each of its series, in the order they are written.
+    pub labels: &'static [&'static str],
     /// How it is exposed.
     pub kind: Kind,
     /// Shown from this level on.
@@ -228,6 +234,18 @@ impl Cells {
         sum.set(sum.get().wrapping_add(value));
     }
 
+    /// Adds observations that somebody else has counted: how many of which size, and the sum of all.
+    pub fn observe_counted(&self, histogram: Histogram, counts: impl Iterator<Item = (u64, u64)>, sum_of_all: u64) {
+        let upper = histogram.bounds.upper;
+        let first = histogram.first as usize;
+        for (value, count) in counts {
+            let bucket = &self.0[first + upper.partition_point(|bound| *bound < value)];
+            bucket.set(bucket.get() + count);
+        }
+        let sum = &self.0[first + upper.len() + 1];
+        sum.set(sum.get().wrapping_add(sum_of_all));
+    }
+
     /// Reads a counter back, for the ledger's own assertions.
     pub fn read(&self, counter: Counter) -> u64 {
         self.0[counter.0 as usize].get()
@@ -254,7 +272,7 @@ mod tests {
     static LATENCY: Metric = metric("latency", Kind::Histogram(&Bounds { upper: &[10, 20], per_unit: 1 }));
 
     const fn metric(name: &'static str, kind: Kind) -> Metric {
-        Metric { name, help: "", kind, level: MetricsLevel::Basic }
+        Metric { name, help: "", more: "", unit: "", labels: &[], kind, level: MetricsLevel::Basic }
     }
 
     #[test]
@@ -265,6 +283,19 @@ mod tests {
         assert_eq!(schema.counter(&SPANS, &[("exporter", "a")]), first);
         assert_ne!(first, other);
         assert_eq!(schema.series().len(), 2);
+    }
+
+    #[test]
+    fn observations_that_were_counted_elsewhere_fall_into_the_same_buckets() {
+        let mut schema = Schema::default();
+        let latency = schema.histogram(&LATENCY, &[]);
+        let [one_by_one, counted] = [(); 2].map(|()| Cells::new(&schema));
+        for value in [0, 10, 11, 20, 20, 21] {
+            one_by_one.observe(latency, value);
+        }
+        counted.observe_counted(latency, [(0, 1), (10, 1), (11, 1), (20, 2), (21, 1)].into_iter(), 82);
+        assert_eq!(counted.snapshot(), one_by_one.snapshot());
+        assert_eq!(schema.fold(&[counted.snapshot()]), [2, 3, 1, 82]);
     }
 
     #[test]

@@ -97,7 +97,7 @@ fn examine_here(
     findings.extend(machine::examine(&facts, &config.engine, (limit_bytes, setting)));
     findings.extend(ports::wanted(&config).iter().map(|wanted| {
         let tried = ports::try_port(&wanted.endpoint, &port_owner::find);
-        ports::judge(wanted, &tried)
+        ports::judge(wanted, &tried, config.telemetry.metrics_address)
     }));
     findings.extend(around(&config, &arguments.services)?);
     let conclusion = match findings.iter().find(|finding| finding.level == Level::Problem) {

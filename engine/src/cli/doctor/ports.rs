@@ -97,7 +97,9 @@ pub fn try_port(endpoint: &Endpoint, owner: &dyn Fn(SocketAddr) -> Option<PortOw
 }
 
 /// What that means.
-pub fn judge(wanted: &Wanted, tried: &Tried) -> Finding {
+///
+/// `metrics_page` is where the gateway of this configuration shows its metrics.
+pub fn judge(wanted: &Wanted, tried: &Tried, metrics_page: Option<SocketAddr>) -> Finding {
     let Wanted { place, setting, endpoint } = wanted;
     let shown = format!("{}:{}", if endpoint.host.is_empty() { "*" } else { &endpoint.host }, endpoint.port);
     match tried {
@@ -108,26 +110,34 @@ pub fn judge(wanted: &Wanted, tried: &Tried) -> Finding {
             [
                 format!("{shown} is free, for a gateway that starts now"),
                 format!("{address} belongs to a gateway that runs: process {pid}, {command}"),
-                "nothing, if that is the gateway you ask about; `tracegate doctor --url http://127.0.0.1:8888/metrics` \
-                 examines it"
-                    .to_owned(),
+                match metrics_page {
+                    Some(page) => format!(
+                        "nothing, if that is the gateway you ask about; `tracegate doctor --url http://{page}/metrics` \
+                         examines it"
+                    ),
+                    None => "nothing, if that is the gateway you ask about".to_owned(),
+                },
             ],
         ),
         Tried::Taken(address, owner) => {
             let (whose, stop) = match owner {
-                Some(PortOwner { pid, command }) => (format!("process {pid}, {command}"), format!("stop process {pid}")),
+                Some(PortOwner { pid, command }) => {
+                    (format!("process {pid}, {command}"), format!("stop process {pid}"))
+                }
                 None => (
                     "a process that this user cannot see".to_owned(),
                     format!("find it as root with `ss -ltnp 'sport = :{}'`", address.port()),
                 ),
             };
             let found = format!("{address} belongs to {whose}");
-            Finding::new(Level::Problem, place, [format!("{shown} is free"), found, format!("{stop}, or set {setting}")])
+            Finding::new(
+                Level::Problem,
+                place,
+                [format!("{shown} is free"), found, format!("{stop}, or set {setting}")],
+            )
         }
         Tried::Impossible(error) => {
-            let remedy = format!(
-                "an address of this machine in {setting}; ports below 1024 want CAP_NET_BIND_SERVICE"
-            );
+            let remedy = format!("an address of this machine in {setting}; ports below 1024 want CAP_NET_BIND_SERVICE");
             Finding::new(Level::Problem, place, [format!("{shown} can be listened on"), error.clone(), remedy])
         }
     }
@@ -154,7 +164,8 @@ mod tests {
 
     fn owned_by(command: &str) -> Finding {
         let owner = PortOwner { pid: 7, command: command.into() };
-        judge(&wanted(4317), &Tried::Taken(SocketAddr::from(([127, 0, 0, 1], 4317)), Some(owner)))
+        let tried = Tried::Taken(SocketAddr::from(([127, 0, 0, 1], 4317)), Some(owner));
+        judge(&wanted(4317), &tried, Some(SocketAddr::from(([127, 0, 0, 1], 7888))))
     }
 
     #[test]
@@ -167,7 +178,9 @@ mod tests {
 
     #[test]
     fn a_gateway_that_runs_already_is_no_problem() {
-        assert_eq!(owned_by("/usr/bin/tracegate --config a.yaml").level, Level::Warning);
+        let finding = owned_by("/usr/bin/tracegate --config a.yaml");
+        assert_eq!(finding.level, Level::Warning);
+        assert!(finding.remedy.contains("doctor --url http://127.0.0.1:7888/metrics"), "{finding:?}");
         assert_eq!(owned_by("vi tracegate").level, Level::Problem);
     }
 

@@ -275,6 +275,12 @@ const TICK_PROBLEM_MS: f64 = 1000.0;
 const LATE_WARNING: f64 = 0.05;
 /// Seconds for which a sender waits for its answer.
 const ANSWER_WARNING_SECONDS: f64 = 1.0;
+/// Age of what waits in a queue: past any peak, and before `max_elapsed_time` gives it up.
+const AGE_WARNING_SECONDS: f64 = 60.0;
+/// Mean seconds of one attempt to export.
+const EXPORT_WARNING_SECONDS: f64 = 1.0;
+/// Mean seconds by which decisions come late: a tick is one.
+const LATENESS_WARNING_SECONDS: f64 = 2.0;
 /// Readings this far apart show whether memory grows for ever rather than for a moment.
 const GROWTH_SECONDS_MIN: f64 = 30.0;
 /// Memory that grows so fast that the limit is this near is said.
@@ -297,6 +303,7 @@ pub fn examine(pages: &Pages) -> Examination {
     book.resident_memory();
     book.shards();
     book.decisions();
+    book.lateness();
     book.late_spans();
     book.queues();
     book.exporters();
@@ -519,6 +526,33 @@ impl Book<'_> {
         self.bad(Stage::Sampling, level, "tail_sampling", said);
     }
 
+    /// How much later than its wait a trace is decided.
+    fn lateness(&mut self) {
+        for (labels, late) in self.means("tracegate_tail_sampling_decision_lateness_seconds", &["processor"]) {
+            if late < LATENESS_WARNING_SECONDS {
+                continue;
+            }
+            let said = [
+                format!("decisions within {LATENESS_WARNING_SECONDS:.0} s after decision_wait"),
+                format!("traces are decided {late:.1} s late"),
+                "more cores or replicas; what the shards do instead: `go tool pprof` on /debug/pprof/profile"
+                    .to_owned(),
+            ];
+            self.bad(Stage::Sampling, Level::Warning, place("processor", &labels), said);
+        }
+    }
+
+    /// Mean of what a histogram observed between the readings, for each combination of these labels.
+    fn means(&self, name: &str, by: &[&str]) -> BTreeMap<Labels, f64> {
+        let counts = self.pages.growth(&format!("{name}_count"), by, None);
+        let sums = self.pages.growth(&format!("{name}_sum"), by, None);
+        let mean = |(labels, sum): (Labels, Growth)| {
+            let count = counts.get(&labels).map_or(0.0, |growth| growth.now);
+            (count > 0.0).then(|| (labels, sum.now / count))
+        };
+        sums.into_iter().filter_map(mean).collect()
+    }
+
     /// Spans that come after the decision: the wait is too short, or they were held up before.
     fn late_spans(&mut self) {
         let late = self.pages.total("otelcol_processor_tail_sampling_early_releases_from_cache_decision").now;
@@ -541,6 +575,7 @@ impl Book<'_> {
         let sizes = self.pages.gauge("otelcol_exporter_queue_size", by);
         let before = self.pages.gauge_before("otelcol_exporter_queue_size", by);
         let fullest = self.pages.highest("tracegate_exporter_queue_fullest_shard_percent", by);
+        let oldest = self.pages.highest("tracegate_exporter_queue_oldest_age_seconds", by);
         for (labels, capacity) in self.pages.gauge("otelcol_exporter_queue_capacity", by) {
             let size = sizes.get(&labels).copied().unwrap_or(0.0);
             let place = place("queue of exporter", &labels);
@@ -551,15 +586,24 @@ impl Book<'_> {
             if fullest_shard > FILL_WARNING {
                 found.push_str(&format!(", the fullest shard's part {:.0} %", fullest_shard * 100.0));
             }
-            if rise > 0.0 && size < capacity {
+            // A part that is full refuses already, whatever room the others have.
+            if rise > 0.0 && size < capacity && fullest_shard < 1.0 {
                 found.push_str(&format!(", full in about {:.0} s", (capacity - size) / rise));
             }
-            let Some(level) = filled(fill) else {
+            let age = oldest.get(&labels).copied().unwrap_or(0.0);
+            if age > 0.0 {
+                found.push_str(&format!(", the oldest waits for {age:.0} s"));
+            }
+            let too_old = (age > AGE_WARNING_SECONDS).then_some(Level::Warning);
+            let Some(level) = filled(fill).max(too_old) else {
                 self.ok(Stage::Queue, place, found);
                 continue;
             };
             let said = [
-                format!("less than {:.0} % full", FILL_WARNING * 100.0),
+                format!(
+                    "less than {:.0} % full, and nothing older than {AGE_WARNING_SECONDS:.0} s",
+                    FILL_WARNING * 100.0
+                ),
                 found,
                 "a backend that takes more (see its exporter), more sending_queue.num_consumers if it answers slowly, \
                  larger batches; a larger queue_size only for short peaks"
@@ -573,6 +617,7 @@ impl Book<'_> {
     fn exporters(&mut self) {
         let waiting = self.pages.gauge("otelcol_exporter_queue_size", &["exporter"]);
         let waited = self.pages.gauge_before("otelcol_exporter_queue_size", &["exporter"]);
+        let means = self.means("tracegate_exporter_export_seconds", &["exporter"]);
         let mut sent: BTreeMap<Labels, f64> = BTreeMap::new();
         let mut has_failed: BTreeMap<Labels, bool> = BTreeMap::new();
         for item in ITEMS {
@@ -592,16 +637,30 @@ impl Book<'_> {
                 continue;
             }
             if taken > 0.0 || of(&waiting) <= 0.0 || of(&waited) <= 0.0 {
-                let found =
+                let mut found =
                     format!("{taken} delivered in {:.0} s ({:.0}/s)", self.pages.seconds, taken / self.pages.seconds);
-                self.ok(Stage::Exporter, place, found);
+                let lasted = means.get(&labels).copied();
+                if let Some(seconds) = lasted {
+                    found.push_str(&format!(", an export takes {}", milliseconds(seconds)));
+                }
+                if lasted.is_none_or(|seconds| seconds < EXPORT_WARNING_SECONDS) {
+                    self.ok(Stage::Exporter, place, found);
+                    continue;
+                }
+                let said = [
+                    format!("exports of less than {EXPORT_WARNING_SECONDS:.0} s"),
+                    found,
+                    "why is the backend slow? until then more sending_queue.num_consumers, and larger batches"
+                        .to_owned(),
+                ];
+                self.bad(Stage::Exporter, Level::Warning, place, said);
                 continue;
             }
             let said = [
                 "the backend takes what waits".to_owned(),
                 format!("nothing delivered in {:.0} s, and {} requests wait", self.pages.seconds, of(&waiting)),
                 "the gateway's log has the backend's words; `tracegate doctor --config FILE` tries to reach it; is it up, \
-                 and does it speak TLS where tls.insecure is true?"
+                 and does tls.insecure fit what it speaks?"
                     .to_owned(),
             ];
             self.bad(Stage::Exporter, Level::Problem, place, said);
@@ -661,6 +720,10 @@ fn place(words: &str, labels: &[String]) -> String {
         place.push_str(&format!(" ({})", rest.join(", ")));
     }
     place
+}
+
+fn milliseconds(seconds: f64) -> String {
+    if seconds < 1.0 { format!("{:.1} ms", seconds * 1e3) } else { format!("{seconds:.1} s") }
 }
 
 fn mebibytes(bytes: f64) -> String {

@@ -15,6 +15,7 @@ pub mod reader;
 use super::otlp::OtlpReceiver;
 use crate::shard::runtime;
 use crate::telemetry::metrics::RejectReason;
+use crate::transport::patience::Patience;
 use crate::transport::{BodyEncoding, RequestHandler};
 use bytes::Bytes;
 use codecs::grpc::Status;
@@ -102,6 +103,6 @@ impl FileIntake {
     async fn attempt(&self, signal: Signal, bytes: &Bytes, encoding: BodyEncoding) -> Result<(), Status> {
         self.receiver.admit(signal, bytes.len())?;
         let body = self.receiver.shard.buffers.adopt(bytes.clone());
-        self.receiver.take(signal, body, encoding, None).await
+        self.receiver.take(signal, body, encoding, None, Patience::default()).await
     }
 }
