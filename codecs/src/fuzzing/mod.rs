@@ -231,7 +231,8 @@ fn gather_messages<'a>(stream: &'a [u8], cuts: &[u8]) -> Gathered<'a> {
 /// The messages that end at these places, each with its prefix before it.
 fn gathered<'a>(stream: &'a [u8], ends: &[(bool, usize)], fault: Option<PrefixError>, is_cut: bool) -> Gathered<'a> {
     let starts = std::iter::once(0).chain(ends.iter().map(|(_, end)| *end));
-    let messages = starts.zip(ends).map(|(start, (compressed, end))| (*compressed, &stream[start + PREFIX_BYTES..*end]));
+    let messages =
+        starts.zip(ends).map(|(start, (compressed, end))| (*compressed, &stream[start + PREFIX_BYTES..*end]));
     Gathered { messages: messages.collect(), fault, is_cut }
 }
 
