@@ -737,7 +737,7 @@ fn servers_of(
                 handler: servers.len(),
                 transport,
                 bytes_max,
-                series: series.clone(),
+                series: Rc::new(series.clone()),
                 door: Rc::new(door),
                 complaints: declared.complaints[number][transport as usize].clone(),
                 peer: None,
