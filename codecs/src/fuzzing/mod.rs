@@ -23,7 +23,7 @@ pub use twin::{check_merge, check_request, check_subset};
 use std::io::Read;
 
 use crate::compression::{Compression, Compressor, DecompressError, Decompressor};
-use crate::grpc::{Deframer, Status, base64};
+use crate::grpc::{Deframer, PREFIX_BYTES, Prefix, PrefixError, Status, base64, prefix, read_prefix};
 use crate::otlp::attributes::Value;
 use crate::otlp::{
     Signal, TextAttribute, read_response, resource_attributes, span_attributes, span_trace_state, write_marked_span,
@@ -163,14 +163,121 @@ fn check_streamed(streamed: impl Read, bytes_max: usize, read: Result<(), Decomp
     }
 }
 
-/// Any bytes as what surrounds a gRPC message.
+/// Any bytes as what surrounds a gRPC message: a status, and messages that frames cut anywhere.
 pub fn fuzz_grpc(bytes: &[u8]) {
-    let mut deframer = Deframer::new(1 << 20);
-    let mut rest = bytes;
-    while let Ok(Some(prefix)) = deframer.take(&mut rest) {
-        assert!(prefix.length <= 1 << 20, "the bound holds");
-        rest = &rest[rest.len().min(prefix.length)..];
+    check_status(bytes);
+    let (cuts, stream) = cuts_from(bytes);
+    let read = gather_messages(stream, cuts);
+    assert_eq!(read, gather_naively(stream), "cut by {cuts:?}");
+    let (mut decompressor, mut out) = (Decompressor::default(), Vec::new());
+    for (_, message) in read.messages.iter().filter(|(compressed, _)| *compressed) {
+        for compression in GRPC_COMPRESSIONS {
+            let _ = decompressor.decompress(compression, message, GRPC_BYTES_MAX, &mut out);
+            assert!(out.len() <= GRPC_BYTES_MAX, "the bound holds");
+        }
     }
+    check_messages_sent(stream, cuts);
+}
+
+/// What names in `grpc-encoding` mean.
+const GRPC_COMPRESSIONS: [Compression; 4] =
+    [Compression::None, Compression::Gzip, Compression::Zstd, Compression::SnappyFramed];
+
+/// Messages of a fuzzed stream are at most this long, so that it reaches the bound.
+const GRPC_BYTES_MAX: usize = 1 << 12;
+
+/// What a stream of gRPC messages holds, and how it ends.
+#[derive(Debug, PartialEq, Eq)]
+struct Gathered<'a> {
+    messages: Vec<(bool, &'a [u8])>,
+    fault: Option<PrefixError>,
+    /// It ends within a prefix, or within a message that is not among the others.
+    is_cut: bool,
+}
+
+/// The lengths of pieces, which repeat, and the stream that they cut: one byte says how many lengths follow it.
+fn cuts_from(bytes: &[u8]) -> (&[u8], &[u8]) {
+    let Some((count, rest)) = bytes.split_first() else { return (&[], &[]) };
+    rest.split_at(rest.len().min(usize::from(count % 8)))
+}
+
+/// As a server gathers them: piece by piece, never looking back.
+fn gather_messages<'a>(stream: &'a [u8], cuts: &[u8]) -> Gathered<'a> {
+    let mut deframer = Deframer::new(GRPC_BYTES_MAX);
+    let (mut messages, mut begun, mut at) = (Vec::new(), None::<Prefix>, 0);
+    let mut lengths = cuts.iter().map(|cut| usize::from(*cut).max(1)).cycle();
+    while at < stream.len() {
+        let end = stream.len().min(at + lengths.next().unwrap_or(stream.len()));
+        while at < end || begun.is_some_and(|prefix| prefix.length == 0) {
+            if let Some(prefix) = begun {
+                let start = messages.last().map_or(0, |(_, end)| *end) + PREFIX_BYTES;
+                at = end.min(start + prefix.length);
+                if at < start + prefix.length {
+                    break;
+                }
+                messages.push((prefix.compressed, at));
+                begun = None;
+                continue;
+            }
+            let mut input = &stream[at..end];
+            match deframer.take(&mut input) {
+                Ok(prefix) => begun = prefix,
+                Err(fault) => return gathered(stream, &messages, Some(fault), false),
+            }
+            at = end - input.len();
+        }
+    }
+    gathered(stream, &messages, None, begun.is_some() || deframer.is_inside_prefix())
+}
+
+/// The messages that end at these places, each with its prefix before it.
+fn gathered<'a>(stream: &'a [u8], ends: &[(bool, usize)], fault: Option<PrefixError>, is_cut: bool) -> Gathered<'a> {
+    let starts = std::iter::once(0).chain(ends.iter().map(|(_, end)| *end));
+    let messages =
+        starts.zip(ends).map(|(start, (compressed, end))| (*compressed, &stream[start + PREFIX_BYTES..*end]));
+    Gathered { messages: messages.collect(), fault, is_cut }
+}
+
+/// The same from the whole stream.
+fn gather_naively(mut stream: &[u8]) -> Gathered<'_> {
+    let mut messages = Vec::new();
+    let (fault, is_cut) = loop {
+        let Some((prefix, rest)) = stream.split_first_chunk() else { break (None, !stream.is_empty()) };
+        let Some((compressed, length)) = read_prefix(prefix) else { break (Some(PrefixError::Flag(prefix[0])), false) };
+        if length > GRPC_BYTES_MAX {
+            break (Some(PrefixError::TooLarge { length, length_max: GRPC_BYTES_MAX }), false);
+        }
+        let Some((message, rest)) = rest.split_at_checked(length) else { break (None, true) };
+        messages.push((compressed, message));
+        stream = rest;
+    };
+    Gathered { messages, fault, is_cut }
+}
+
+/// What a client sends, compressed in any way or not, is read again however it is cut.
+fn check_messages_sent(plain: &[u8], cuts: &[u8]) {
+    let plain = &plain[..plain.len().min(GRPC_BYTES_MAX / 2)];
+    let (mut compressor, mut decompressor) = (Compressor::default(), Decompressor::default());
+    let (mut stream, mut message, mut out) = (Vec::new(), Vec::new(), Vec::new());
+    for compression in GRPC_COMPRESSIONS {
+        message.clear();
+        compressor.compress(compression, None, plain, &mut message);
+        stream.extend_from_slice(&prefix(compression != Compression::None, message.len()));
+        stream.extend_from_slice(&message);
+    }
+    let read = gather_messages(&stream, cuts);
+    assert!(read.fault.is_none() && !read.is_cut, "{read:?}");
+    assert_eq!(read.messages.len(), GRPC_COMPRESSIONS.len());
+    for (compression, (compressed, message)) in GRPC_COMPRESSIONS.into_iter().zip(read.messages) {
+        assert_eq!(compressed, compression != Compression::None);
+        let again = decompressor.decompress(compression, message, plain.len(), &mut out);
+        again.expect("what was compressed is plain again");
+        assert_eq!(out, plain);
+    }
+}
+
+/// A status survives its trailers, and any bytes are read as one.
+fn check_status(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     let status = Status::from_trailers(Some(bytes), Some(bytes), Some(bytes));
     let again = Status { message: text.into_owned(), ..status };

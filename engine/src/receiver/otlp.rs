@@ -49,8 +49,8 @@ pub struct OtlpReceiver {
     pub transport: Transport,
     /// Largest message after decompression.
     pub bytes_max: usize,
-    /// The intake book.
-    pub series: ReceiverSeries,
+    /// The intake book. Shared, since each connection has a receiver.
+    pub series: Rc<ReceiverSeries>,
     /// Who may send, and what is kept of them.
     pub door: Rc<Door>,
     /// What the log says of requests that are not taken.

@@ -15,8 +15,11 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// A connected socket that belongs to this shard.
+///
+/// On the heap from the first: a task keeps room for what it is given in each function that hands it on, ten times this
+/// socket's size for a connection, for as long as it lives.
 #[derive(Debug)]
-pub struct Stream(Backend);
+pub struct Stream(Box<Backend>);
 
 /// A connected socket that belongs to no shard yet.
 #[derive(Debug)]
@@ -59,7 +62,7 @@ impl Stream {
             Backend::Epoll(stream) => stream.set_nodelay(true)?,
             Backend::UringUnix(_) | Backend::EpollUnix(_) => {}
         }
-        Ok(Stream(backend))
+        Ok(Stream(Box::new(backend)))
     }
 
     /// Takes over a socket that another thread accepted.
@@ -80,7 +83,7 @@ impl Stream {
             }
             Runtime::Epoll => Backend::EpollUnix(tokio::net::UnixStream::from_std(socket)?),
         };
-        Ok(Stream(backend))
+        Ok(Stream(Box::new(backend)))
     }
 
     /// Takes over a TCP socket that another thread accepted.
@@ -95,7 +98,7 @@ impl Stream {
             }
             Runtime::Epoll => Backend::Epoll(tokio::net::TcpStream::from_std(socket)?),
         };
-        Ok(Stream(backend))
+        Ok(Stream(Box::new(backend)))
     }
 }
 
@@ -105,7 +108,7 @@ impl AsyncRead for Stream {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        match &mut self.0 {
+        match &mut *self.0 {
             Backend::Epoll(stream) => Pin::new(stream).poll_read(context, buffer),
             Backend::EpollUnix(stream) => Pin::new(stream).poll_read(context, buffer),
             Backend::Uring(stream) => read_uring(stream, context, buffer),
@@ -134,7 +137,7 @@ fn read_uring<S: futures_util::AsyncRead + Unpin>(
 
 impl AsyncWrite for Stream {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        match &mut self.0 {
+        match &mut *self.0 {
             Backend::Epoll(stream) => Pin::new(stream).poll_write(context, bytes),
             Backend::Uring(stream) => futures_util::AsyncWrite::poll_write(Pin::new(stream), context, bytes),
             Backend::EpollUnix(stream) => Pin::new(stream).poll_write(context, bytes),
@@ -147,7 +150,7 @@ impl AsyncWrite for Stream {
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        match &mut self.0 {
+        match &mut *self.0 {
             Backend::Epoll(stream) => Pin::new(stream).poll_write_vectored(context, slices),
             Backend::Uring(stream) => futures_util::AsyncWrite::poll_write_vectored(Pin::new(stream), context, slices),
             Backend::EpollUnix(stream) => Pin::new(stream).poll_write_vectored(context, slices),
@@ -162,7 +165,7 @@ impl AsyncWrite for Stream {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.0 {
+        match &mut *self.0 {
             Backend::Epoll(stream) => Pin::new(stream).poll_flush(context),
             Backend::Uring(stream) => futures_util::AsyncWrite::poll_flush(Pin::new(stream), context),
             Backend::EpollUnix(stream) => Pin::new(stream).poll_flush(context),
@@ -171,7 +174,7 @@ impl AsyncWrite for Stream {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.0 {
+        match &mut *self.0 {
             Backend::Epoll(stream) => Pin::new(stream).poll_shutdown(context),
             Backend::Uring(stream) => futures_util::AsyncWrite::poll_close(Pin::new(stream), context),
             Backend::EpollUnix(stream) => Pin::new(stream).poll_shutdown(context),
