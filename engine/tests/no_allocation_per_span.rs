@@ -215,7 +215,7 @@ fn receiver() -> (Rc<OtlpReceiver>, Rc<RefCell<Pipelines>>) {
         Signal::Traces,
         vec![transform, node],
         items.to_vec(),
-        vec![Branch::new(Rc::clone(&queue), book, "traces")],
+        vec![Branch::new(Rc::clone(&queue), book, "traces", engine::config::checked::AckMode::Received)],
         None,
     );
     let span_metrics = vec![Rc::new(RefCell::new(SpanMetrics::new(Arc::new(Plan::new(counted())), counters)))];
