@@ -13,7 +13,7 @@
 //! (`ack: delivered`): then the ack travels with the request until the export has ended. Where the pipeline does, a request
 //! whose sender has given up is given up too: the sender brings it again.
 //!
-//! With `batch` requests first wait for others to leave with ([`gather`]). A full queue stops what is in front of it, or with
+//! With `batch` requests first wait for others to leave with (`gather`). A full queue stops what is in front of it, or with
 //! `on_full: drop_oldest` sheds what has waited longest.
 //!
 //! A request that several exporters send is shared: it is encoded once per encoding, by the first that needs it. Space
