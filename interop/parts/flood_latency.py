@@ -204,6 +204,9 @@ def compressed(encoding, body):
             with contextlib.suppress(OSError):
                 peer = Peer(GRPC)
                 peer.socket.sendall(hello())
+                # What a stream may carry is larger once the gateway's SETTINGS are answered.
+                peer.socket.recv(1 << 16)
+                peer.socket.sendall(frame(SETTINGS, 1))
                 for stream in range(1, 2001, 2):
                     peer.socket.sendall(call(stream, encoding=encoding) + message(stream, body, 1))
                     read = b""
@@ -234,7 +237,7 @@ def snappy_bombs():
     crc = crc32c(bytes(plain))
     masked = ((crc >> 15 | crc << 17) + 0xa282ead8) & 0xffffffff
     chunk = b"\0" + (len(body) + 4).to_bytes(3, "little") + struct.pack("<I", masked) + body
-    return compressed(b"snappy", b"\xff\x06\0\0sNaPpY" + chunk * 1200)
+    return compressed(b"snappy", b"\xff\x06\0\0sNaPpY" + chunk * 100)
 
 
 def crc32c(data):
