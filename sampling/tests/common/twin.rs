@@ -318,6 +318,7 @@ impl Twin {
             if pending.deadline_ns <= self.now_ns {
                 self.counters.traces_decided_after_root += u64::from(pending.after_root);
                 let late_ns = self.now_ns - pending.deadline_ns;
+                self.counters.lateness.sum_ns = self.counters.lateness.sum_ns.wrapping_add(late_ns);
                 self.counters.lateness.max_ns = self.counters.lateness.max_ns.max(late_ns);
                 let bucket = if late_ns == 0 { 0 } else { late_ns.ilog2() as usize + 1 };
                 self.counters.lateness.buckets[bucket] += 1;
