@@ -160,6 +160,10 @@ fn without_an_owner_the_sender_is_answered_by_the_export() {
 
     sink.refuse(Code::InvalidArgument);
     let refused = sender.send(&request_of(&[trace(2)]));
+    assert_eq!(refused.status().code, Code::InvalidArgument, "the data is at fault, and who sent it hears that");
+    assert_eq!(refused.status().retry_delay, None);
+    sink.refuse(Code::PermissionDenied);
+    let refused = sender.send(&request_of(&[trace(2)]));
     assert_eq!(refused.status().code, Code::Internal, "permanent behind us, permanent in front");
     assert_eq!(refused.status().retry_delay, None);
     sink.refuse(Code::Unavailable);
