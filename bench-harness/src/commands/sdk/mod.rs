@@ -7,18 +7,13 @@ mod measured;
 #[cfg(any(test, feature = "sdk"))]
 mod table;
 
-use std::io;
-use std::process::ExitCode;
-
-use crate::cli::SdkArguments;
-
 #[cfg(feature = "sdk")]
 pub(super) use measured::run;
 
 /// Says how to build it with.
 #[cfg(not(feature = "sdk"))]
-pub(super) fn run(_: &SdkArguments) -> io::Result<ExitCode> {
-    Err(io::Error::other(
+pub(super) fn run(_: &crate::cli::SdkArguments) -> std::io::Result<std::process::ExitCode> {
+    Err(std::io::Error::other(
         "this harness was built without the SDK that it would measure; build it with: cargo run --release -p \
          bench-harness --features sdk -- sdk",
     ))
