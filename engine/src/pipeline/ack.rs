@@ -59,9 +59,20 @@ pub fn open() -> (Ack, Waiting) {
 }
 
 impl Ack {
+    /// Of items that nobody waits for and nobody sends again: their sender was answered, or they were made here. It is never
+    /// abandoned, and keeps those who wait for others in the same batch from giving up these.
+    pub fn nobody() -> Ack {
+        Ack(None)
+    }
+
+    /// Whether somebody is told what it is settled with.
+    pub fn is_heard(&self) -> bool {
+        self.0.is_some()
+    }
+
     /// Another part of the same slot, for the batch that leaves this one.
     pub fn split(&self) -> Ack {
-        let slot = self.0.as_ref().expect("a part is only empty after it was settled, which consumes it");
+        let Some(slot) = &self.0 else { return Ack(None) };
         slot.parts.set(slot.parts.get() + 1);
         Ack(Some(Rc::clone(slot)))
     }
@@ -129,8 +140,11 @@ impl Future for Waiting {
 pub struct Row(VecDeque<(u64, Vec<Ack>)>);
 
 impl Row {
-    /// So many items, at least one, join the row, with their acks.
-    pub fn push(&mut self, items: u64, acks: Vec<Ack>) {
+    /// So many items, at least one, join the row, with their acks, if somebody waits for them.
+    pub fn push(&mut self, items: u64, mut acks: Vec<Ack>) {
+        if acks.is_empty() {
+            acks.push(Ack::nobody());
+        }
         self.0.push_back((items, acks));
     }
 
@@ -202,6 +216,27 @@ mod tests {
         drop(waiting);
         assert!(ack.is_abandoned());
         ack.settle(Outcome::Taken);
+    }
+
+    #[test]
+    fn items_that_nobody_sends_again_are_never_abandoned() {
+        let (ack, waiting) = open();
+        let mut row = Row::default();
+        row.push(3, vec![ack]);
+        row.push(2, Vec::new());
+        drop(waiting);
+        assert!(row.take(2).into_iter().all(|ack| settled(ack, true)));
+        let mixed = row.take(2);
+        assert_eq!(mixed.iter().map(Ack::is_abandoned).collect::<Vec<_>>(), [true, false]);
+        assert_eq!(mixed.iter().map(Ack::is_heard).collect::<Vec<_>>(), [true, false]);
+        settle_all(mixed, &Outcome::Taken);
+        assert!(row.take(1).into_iter().all(|ack| settled(ack, false)));
+    }
+
+    fn settled(ack: Ack, abandoned: bool) -> bool {
+        let is_as_said = ack.is_abandoned() == abandoned;
+        ack.settle(Outcome::Taken);
+        is_as_said
     }
 
     #[test]

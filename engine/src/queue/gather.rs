@@ -40,6 +40,8 @@ impl Group {
         let first = &self.items[0];
         Rc::ptr_eq(&first.branch, &item.branch)
             && first.sequences.is_empty() == item.sequences.is_empty()
+            // What nobody sends again is not given up with a request whose sender went away.
+            && first.is_awaited_whole() == item.is_awaited_whole()
             && first.request.batch().client == item.request.batch().client
     }
 }

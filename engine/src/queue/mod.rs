@@ -169,6 +169,11 @@ impl Item {
         let waits = self.branch.ack == AckMode::Delivered && self.sequences.is_empty() && !self.acks.is_empty();
         waits && self.acks.iter().all(Ack::is_abandoned)
     }
+
+    /// Whether somebody waits for each part of it.
+    fn is_awaited_whole(&self) -> bool {
+        !self.acks.is_empty() && self.acks.iter().all(Ack::is_heard)
+    }
 }
 
 /// How the export of an item ended.
@@ -177,6 +182,8 @@ struct Ended {
     outcome: Outcome,
     /// What its senders are told instead, where a part of it may still be taken if they bring all of it again.
     left: Option<Status>,
+    /// Whether a part of it may still be taken.
+    may_come: bool,
 }
 
 /// Of a request that nobody waits for: whoever sent it has it, and has been told that it was not taken.
@@ -345,7 +352,7 @@ impl Queue {
     /// Takes a request of `branch`. The caller has seen room; an offer beyond it is taken all the same and shows in the size.
     pub fn offer(self: &Rc<Self>, request: Rc<ExportRequest>, branch: &Rc<Branch>, mut acks: Vec<Ack>) {
         let size = measure(&request, self.sizer);
-        let is_refused = self.enabled && size > self.whole_size_max && !acks.is_empty();
+        let is_refused = self.enabled && size > self.whole_size_max && acks.iter().any(Ack::is_heard);
         let answers_now = self.owns && branch.ack != AckMode::Delivered;
         if answers_now && self.disk.get().is_none() && !is_refused {
             ack::settle_all(acks.drain(..), &ack::Outcome::Taken);
@@ -384,7 +391,7 @@ impl Queue {
             Ok(sequence) => item.sequences.push(sequence),
             Err(error) => {
                 self.shard.cells.add(disk.series.not_written, 1);
-                if !item.acks.is_empty() {
+                if item.acks.iter().any(Ack::is_heard) {
                     return self.refuse(item, &error);
                 }
                 // Somebody before us has answered the sender, so nobody sends it again.
@@ -545,12 +552,10 @@ impl Queue {
             self.prepare_next();
             self.under_way.set(self.under_way.get() + 1);
             self.under_way_came_ns.borrow_mut().push(item.came_ns);
-            let Ended { outcome, left } = self.deliver(&item).await;
+            let Ended { outcome, left, may_come } = self.deliver(&item).await;
             self.forget_when_came(item.came_ns);
             // A part that was delivered is repeated rather than one that was not, lost.
-            if self.is_kept(&item)
-                && matches!(outcome, Outcome::Retry { .. } | Outcome::DeliveredInPart { failed: 1.., .. })
-            {
+            if self.is_kept(&item) && (may_come || matches!(outcome, Outcome::DeliveredInPart { failed: 1.., .. })) {
                 self.under_way.set(self.under_way.get() - 1);
                 self.leave_on_disk(item);
                 continue;
@@ -573,9 +578,10 @@ impl Queue {
         }
     }
 
-    /// Whether a drain that gives up loses nothing by leaving it: it is on disk.
+    /// Whether a drain that gives up should leave it, because it is on disk; of several requests at least one, as newer ones
+    /// may have taken the place of the others.
     fn is_kept(&self, item: &Item) -> bool {
-        let survives = |disk: &Disk| item.sequences.iter().all(|sequence| disk.log.holds(*sequence));
+        let survives = |disk: &Disk| item.sequences.iter().any(|sequence| disk.log.holds(*sequence));
         self.shard.giving_up.has_begun() && !item.sequences.is_empty() && self.disk.get().is_some_and(survives)
     }
 
@@ -597,20 +603,35 @@ impl Queue {
             }
             _ => Parts::of(&item.request),
         };
+        let begin = || self.retry.as_ref().map(|retry| Backoff::new(retry, self.shard.clock.now_ns()));
+        // Parts that wait for the same backend share its patience: it begins anew with each answer that is none to wait for.
+        let mut backoff = begin();
         while let Some(part) = parts.next() {
-            let outcome = self.deliver_part(&part, item).await;
+            let outcome = self.deliver_part(&part, item, &mut backoff).await;
+            match outcome {
+                Outcome::Retry { .. } if self.shard.giving_up.has_begun() => {
+                    parts.ended(&part, outcome);
+                    break;
+                }
+                Outcome::Retry { .. } => {}
+                _ => backoff = begin(),
+            }
             if parts.ended(&part, outcome) {
                 self.shard.cells.add(self.series.split, 1);
                 tracing::info!(exporter = %self.exporter.id(), "The backend calls a request too large; it is sent in two halves. A `batch` processor with a smaller send_batch_max_size saves the attempt.");
             }
         }
         let left = parts.left().filter(|_| item.branch.ack == AckMode::Delivered);
-        Ended { left, outcome: parts.outcome() }
+        Ended { left, may_come: parts.may_come(), outcome: parts.outcome() }
     }
 
     /// Attempts until this part of an item is delivered, refused for good, or given up.
-    async fn deliver_part(&self, request: &Rc<ExportRequest>, item: &Item) -> Outcome {
-        let mut backoff = self.retry.as_ref().map(|retry| Backoff::new(retry, self.shard.clock.now_ns()));
+    async fn deliver_part(
+        &self,
+        request: &Rc<ExportRequest>,
+        item: &Item,
+        backoff: &mut Option<Backoff<'_>>,
+    ) -> Outcome {
         loop {
             if item.is_abandoned() {
                 return given_up();

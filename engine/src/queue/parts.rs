@@ -28,34 +28,52 @@ pub(super) struct Parts {
     taken: Option<Outcome>,
     failed: Option<Outcome>,
     rejection: Option<String>,
+    may_come: bool,
 }
 
 impl Parts {
     /// Nothing has been sent.
     pub(super) fn of(request: &Rc<ExportRequest>) -> Parts {
         let waiting = vec![Rc::clone(request)];
-        Parts { waiting, whole: request.items(), delivered: 0, taken: None, failed: None, rejection: None }
+        Parts {
+            waiting,
+            whole: request.items(),
+            delivered: 0,
+            taken: None,
+            failed: None,
+            rejection: None,
+            may_come: false,
+        }
     }
 
-    /// Nothing has been sent; no part is larger than `max`, as far as one item fits. Bytes are halved until they fit.
+    /// Nothing has been sent; no part is larger than `max`, as far as one item fits. What is too large is cut near its middle,
+    /// so that each item is looked at a few times however many parts there are: items where all but the last part are
+    /// full, bytes until halves fit.
     pub(super) fn within(request: &Rc<ExportRequest>, max: usize, sizer: Sizer, buffers: &Buffers) -> Parts {
         let mut parts = Parts::of(request);
         match sizer {
             // One request is as few as there can be.
             Sizer::Requests => {}
             Sizer::Items if request.items() > max as u64 => {
-                let bound = u32::try_from(max).unwrap_or(u32::MAX);
-                let mut rest = request.batch().fork();
-                let mut cut = Vec::new();
-                // A metric that is cut lies in a segment of its own, of which a batch has a bounded number.
-                while rest.items() > max as u64 && rest.segments.len() < SEGMENTS_MAX / 2 {
-                    let client = rest.client.clone();
-                    let more = split(&mut rest, bound, client, buffers);
-                    cut.push(ExportRequest::new(std::mem::replace(&mut rest, more)));
+                parts.waiting.clear();
+                let mut whole = vec![request.batch().fork()];
+                while let Some(mut part) = whole.pop() {
+                    let pieces = part.items().div_ceil(max as u64);
+                    // A metric that is cut lies in a segment of its own, of which a batch has a bounded number.
+                    if pieces < 2 || part.segments.len() >= SEGMENTS_MAX / 2 {
+                        parts.waiting.push(ExportRequest::new(part));
+                        continue;
+                    }
+                    let bound = u32::try_from(max as u64 * (pieces / 2)).unwrap_or(u32::MAX);
+                    let client = part.client.clone();
+                    let rest = split(&mut part, bound, client, buffers);
+                    if rest.index.is_empty() {
+                        parts.waiting.push(ExportRequest::new(part));
+                    } else {
+                        // The last part is cut first, so that the stack ends with the first.
+                        whole.extend([part, rest]);
+                    }
                 }
-                cut.push(ExportRequest::new(rest));
-                cut.reverse();
-                parts.waiting = cut;
             }
             Sizer::Items => {}
             Sizer::Bytes => {
@@ -102,10 +120,16 @@ impl Parts {
                 return true;
             }
             failed => {
+                self.may_come |= matches!(failed, Outcome::Retry { .. });
                 self.failed.get_or_insert(failed);
             }
         }
         false
+    }
+
+    /// Whether the backend may still take some of it: what is on disk must stay there while nobody else can send it.
+    pub(super) fn may_come(&self) -> bool {
+        self.may_come
     }
 
     /// What a sender is told that waits for the delivery of all of it, if some of it was delivered and some may still be: to

@@ -15,6 +15,9 @@ use std::time::{Duration, Instant};
 /// Longer than any deadline that is meant; what asks for more waits this long.
 const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
+/// What rings is trusted to be this exact: the executor counts in milliseconds once it has many timers.
+const EARLY_MAX: Duration = Duration::from_millis(2);
+
 /// A deadline, and which of those that asked for this moment: earlier ones first.
 type Key = (Instant, u64);
 
@@ -72,8 +75,9 @@ pub(super) async fn watch<A: Future>(alarm: impl Fn(Duration) -> A) {
                 set = None;
                 return Poll::<()>::Pending;
             };
-            // An alarm that is too early wakes once for nothing, which is cheaper than setting another.
-            if set.is_some() && WATCHED.get().is_some_and(|watched| now < watched && watched <= earliest) {
+            // An alarm for a moment before wakes once for nothing, which is cheaper than setting another. One that may have
+            // rung already, because executors may be early, is set again.
+            if set.is_some() && WATCHED.get().is_some_and(|watched| now + EARLY_MAX < watched && watched <= earliest) {
                 return Poll::Pending;
             }
             WATCHED.set(Some(earliest));
