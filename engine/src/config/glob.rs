@@ -9,6 +9,7 @@
 //! wildcards. What one look may list is bounded. Never follows a link that `**` finds, so there are no circles.
 
 use std::fs;
+use std::io;
 use std::path::{Component, Path, PathBuf};
 
 /// Entries of directories that one look goes through, at most.
@@ -190,9 +191,10 @@ impl Class {
     }
 }
 
-/// The files that `include` means and `exclude` does not, sorted by path, each once.
-pub fn find(include: &[Pattern], exclude: &[Pattern]) -> Vec<PathBuf> {
-    let mut look = Look { found: Vec::new(), entries_left: ENTRIES_MAX };
+/// The files that `include` means and `exclude` does not, sorted by path, each once; and whether everything could be looked
+/// at, so that what is not found is not there.
+pub fn find(include: &[Pattern], exclude: &[Pattern]) -> (Vec<PathBuf>, bool) {
+    let mut look = Look { found: Vec::new(), entries_left: ENTRIES_MAX, saw_all: true };
     for pattern in include {
         let root = if pattern.begins_at_root { PathBuf::from("/") } else { PathBuf::new() };
         look.walk(&root, &pattern.names, 0);
@@ -201,12 +203,13 @@ pub fn find(include: &[Pattern], exclude: &[Pattern]) -> Vec<PathBuf> {
     found.retain(|path| !exclude.iter().any(|pattern| pattern.matches(path)));
     found.sort_unstable();
     found.dedup();
-    found
+    (found, look.saw_all)
 }
 
 struct Look {
     found: Vec<PathBuf>,
     entries_left: usize,
+    saw_all: bool,
 }
 
 impl Look {
@@ -226,8 +229,12 @@ impl Look {
     fn step(&mut self, path: &Path, rest: &[String], depth: usize) {
         if !rest.is_empty() {
             self.walk(path, rest, depth);
-        } else if path.is_file() {
-            self.found.push(path.to_owned());
+        } else {
+            match fs::metadata(path) {
+                Ok(metadata) if metadata.is_file() => self.found.push(path.to_owned()),
+                Ok(_) => {}
+                Err(error) => self.missed(&error),
+            }
         }
     }
 
@@ -249,11 +256,28 @@ impl Look {
     /// Names in a directory; none of one that cannot be read, and of what is not UTF-8.
     fn list(&mut self, directory: &Path) -> Vec<String> {
         let directory = if directory.as_os_str().is_empty() { Path::new(".") } else { directory };
-        let Ok(entries) = fs::read_dir(directory) else { return Vec::new() };
-        let entries = entries.take(self.entries_left).flatten();
-        let names: Vec<String> = entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+        let entries = match fs::read_dir(directory) {
+            Ok(entries) => entries,
+            Err(error) => {
+                self.missed(&error);
+                return Vec::new();
+            }
+        };
+        let mut names = Vec::new();
+        for entry in entries.take(self.entries_left) {
+            match entry {
+                Ok(entry) => names.extend(entry.file_name().into_string().ok()),
+                Err(error) => self.missed(&error),
+            }
+        }
         self.entries_left = self.entries_left.saturating_sub(names.len());
+        self.saw_all &= self.entries_left > 0;
         names
+    }
+
+    /// Something could not be looked at; what is not there is no such thing.
+    fn missed(&mut self, error: &io::Error) {
+        self.saw_all &= matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory);
     }
 }
 
@@ -311,7 +335,8 @@ mod tests {
         let read = |texts: &[&str]| -> Vec<Pattern> {
             texts.iter().flat_map(|text| Pattern::read(&format!("{root}/{text}")).unwrap()).collect()
         };
-        let found = find(&read(&["**/*.json", "a.*", "missing/*"]), &read(&["**/no*"]));
+        let (found, saw_all) = find(&read(&["**/*.json", "a.*", "missing/*"]), &read(&["**/no*"]));
+        assert!(saw_all, "a directory that is not there holds nothing");
         let names = ["a.json", "a.txt", "b/c/d.json", "b.json"].map(|name| directory.path().join(name));
         assert_eq!(found, names);
     }

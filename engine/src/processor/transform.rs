@@ -187,7 +187,7 @@ impl Transform {
         for pass in passes {
             let order = order.of(batch.index_of::<I>());
             let walk = catch_unwind(AssertUnwindSafe(|| {
-                let item_now = std::mem::take(item).recycle();
+                let item_now = std::mem::replace(item, WireItem::new(I::SIGNAL)).recycle();
                 let (made, made_by) = (VecDeque::new(), Vec::new());
                 let mut walk = Walk {
                     pass,

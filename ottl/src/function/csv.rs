@@ -34,11 +34,17 @@ fn parse_csv<'v>(arguments: &mut Arguments<'v>) -> Result<Value<'v>, Fault> {
     if header.is_empty() {
         return Err(Fault::invalid("the header is an empty string"));
     }
-    let fields = match mode.as_deref() {
-        Some(b"ignoreQuotes") => text.split(delimiter).map(str::to_owned).collect(),
-        mode => Reader { rest: &text, delimiter, is_lazy: mode == Some(b"lazyQuotes") }.record()?,
-    };
     let names: Vec<&str> = header.split(header_delimiter).collect();
+    let mode = mode.as_deref();
+    // Counted before they are made: a text of commas has millions.
+    let fields_max = names.len();
+    if mode == Some(b"ignoreQuotes") && text.split(delimiter).nth(fields_max).is_some() {
+        return Err(too_many(fields_max));
+    }
+    let fields = match mode {
+        Some(b"ignoreQuotes") => text.split(delimiter).map(str::to_owned).collect(),
+        mode => Reader { rest: &text, delimiter, is_lazy: mode == Some(b"lazyQuotes"), fields_max }.record()?,
+    };
     if names.len() != fields.len() {
         let message = format!("the header has {} names, the string {} fields", names.len(), fields.len());
         return Err(Fault::invalid(message));
@@ -50,12 +56,18 @@ fn parse_csv<'v>(arguments: &mut Arguments<'v>) -> Result<Value<'v>, Fault> {
     Ok(Value::Map(entries))
 }
 
+fn too_many(names: usize) -> Fault {
+    Fault::invalid(format!("the header has {names} names, the string more fields"))
+}
+
 /// What is still to be read of a text.
 struct Reader<'t> {
     rest: &'t str,
     delimiter: char,
     /// A quote in the wrong place is a letter like any other.
     is_lazy: bool,
+    /// More are an error.
+    fields_max: usize,
 }
 
 /// What follows a field.
@@ -73,11 +85,13 @@ impl Reader<'_> {
         while !self.rest.is_empty() {
             loop {
                 let (field, end) = self.field()?;
+                let is_full = fields.len() == self.fields_max;
                 match fields.last_mut().filter(|_| std::mem::take(&mut continues)) {
                     Some(last) => {
                         last.push('\n');
                         last.push_str(&field);
                     }
+                    None if is_full => return Err(too_many(self.fields_max)),
                     None => fields.push(field),
                 }
                 if let End::Line = end {

@@ -188,7 +188,12 @@ impl Index {
             // What was forgotten and still lies about stays forgotten.
             self.rebuild(BUCKETS_MIN);
         }
+        let is_less = kept_max < self.kept_max;
         self.kept_max = kept_max;
+        if is_less {
+            // What is forgotten at once would else be swept, bit by bit, by every trace that is kept.
+            self.rebuild(BUCKETS_MIN);
+        }
     }
 
     fn bucket_of(&self, hash: u64, slot: u32) -> usize {

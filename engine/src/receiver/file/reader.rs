@@ -32,6 +32,9 @@ use tokio::sync::{mpsc, oneshot};
 const CHUNK_BYTES: usize = 256 << 10;
 /// Files that one receiver holds open.
 const FILES_MAX: usize = 256;
+/// Looks in a row that do not find a file's name before it is let go: one may fall between two names of a file that is moved,
+/// and a file that is let go too early is read again from its beginning.
+const MISSED_MAX: u32 = 5;
 /// Records of a file that are named when they are left out; the others are only counted.
 const NAMED_MAX: u64 = 10;
 /// Arrivals on their way to a shard: the thread waits for the answer to each.
@@ -114,8 +117,10 @@ struct Followed {
     splitter: Splitter,
     taken: u64,
     broken: u64,
-    /// Its name is there.
+    /// The last look found its name.
     is_there: bool,
+    /// Looks since one found its name.
+    missed: u32,
 }
 
 /// Reads the files of one receiver.
@@ -179,11 +184,12 @@ impl Reader {
         self.look(is_first);
         let mut followed = std::mem::take(&mut self.followed);
         let read = followed.iter_mut().try_for_each(|file| self.read(file));
-        let mut halves = followed.iter().filter(|file| !file.is_there && file.is_behind());
+        let is_gone = |file: &Followed| file.missed >= MISSED_MAX;
+        let mut halves = followed.iter().filter(|file| is_gone(file) && file.is_behind());
         let read = read.and_then(|()| halves.try_for_each(|file| self.half_is_lost(file)));
         if read.is_ok() {
             // Of a file whose name is gone everything has been read.
-            followed.retain(|file| file.is_there);
+            followed.retain(|file| !is_gone(file));
         }
         self.followed = followed;
         // Memory of a large record is not kept while nothing comes.
@@ -193,7 +199,7 @@ impl Reader {
 
     /// Brings the list of files up to date.
     fn look(&mut self, is_first: bool) {
-        let paths = glob::find(&self.settings.include, &self.settings.exclude);
+        let (paths, saw_all) = glob::find(&self.settings.include, &self.settings.exclude);
         let splitter = self.splitter_of();
         for file in &mut self.followed {
             file.is_there = false;
@@ -220,6 +226,13 @@ impl Reader {
                 known.is_there = true;
             } else if !self.is_too_old(&metadata) {
                 self.follow(path, is_first);
+            }
+        }
+        for file in &mut self.followed {
+            match file.is_there {
+                true => file.missed = 0,
+                // A look that could not see everything says nothing of what it did not find.
+                false => file.missed += u32::from(saw_all),
             }
         }
         // A file whose name changed has another place among the others.
@@ -263,6 +276,7 @@ impl Reader {
             taken: 0,
             broken: 0,
             is_there: true,
+            missed: 0,
         });
     }
 

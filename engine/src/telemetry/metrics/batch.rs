@@ -26,7 +26,7 @@ metrics! {
     }
 }
 
-/// What a batch processor counts besides [`ProcessorSeries`].
+/// What a batch processor counts besides [`super::ProcessorSeries`].
 #[derive(Clone, Debug)]
 pub struct BatchSeries {
     /// Items of each batch sent.

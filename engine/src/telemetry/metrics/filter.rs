@@ -24,7 +24,7 @@ metrics! {
     }
 }
 
-/// What a filter counts besides [`ProcessorSeries`].
+/// What a filter counts besides [`super::ProcessorSeries`].
 #[derive(Clone, Copy, Debug)]
 pub struct FilterSeries {
     /// Spans, data points or log records dropped.

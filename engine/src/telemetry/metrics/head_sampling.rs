@@ -30,7 +30,7 @@ pub struct SampledSeries {
     pub not_sampled: Counter,
 }
 
-/// What a probabilistic_sampler counts besides [`ProcessorSeries`]. As in the Collector, without a `processor` label.
+/// What a probabilistic_sampler counts besides [`super::ProcessorSeries`]. As in the Collector, without a `processor` label.
 #[derive(Clone, Debug)]
 pub struct ProbabilisticSamplerSeries {
     /// Decisions about items, by the number of [`sampling::head::Policy`].

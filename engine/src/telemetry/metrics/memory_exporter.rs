@@ -22,7 +22,7 @@ metrics! {
     }
 }
 
-/// What a memory exporter counts besides [`ExporterSeries`].
+/// What a memory exporter counts besides [`super::ExporterSeries`].
 #[derive(Clone, Debug)]
 pub struct MemoryExporterSeries {
     /// Traces held.

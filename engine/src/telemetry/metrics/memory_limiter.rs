@@ -17,7 +17,7 @@ metrics! {
     }
 }
 
-/// What a memory_limiter counts besides [`ProcessorSeries`].
+/// What a memory_limiter counts besides [`super::ProcessorSeries`].
 #[derive(Clone, Debug)]
 pub struct MemoryLimiterSeries {
     /// Items admitted.

@@ -50,7 +50,7 @@ metrics! {
     }
 }
 
-/// What a remote write exporter counts besides [`ExporterSeries`].
+/// What a remote write exporter counts besides [`super::ExporterSeries`].
 #[derive(Clone, Debug)]
 pub struct RemoteWriteSeries {
     /// Points that could not become samples.

@@ -87,7 +87,7 @@ metrics! {
     }
 }
 
-/// What a tail_sampling processor counts besides [`ProcessorSeries`].
+/// What a tail_sampling processor counts besides [`super::ProcessorSeries`].
 ///
 /// As in the Collector these series carry no `processor` label; a processor with a name shows it in the policy label.
 #[derive(Clone, Debug)]

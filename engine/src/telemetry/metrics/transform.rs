@@ -18,7 +18,7 @@ metrics! {
     }
 }
 
-/// What a transform counts besides [`ProcessorSeries`].
+/// What a transform counts besides [`super::ProcessorSeries`].
 #[derive(Clone, Debug)]
 pub struct TransformSeries {
     /// Items of batches that a failed statement stopped, reason `ottl`.
