@@ -261,6 +261,29 @@ mod tests {
         }
     }
 
+    /// A drain that gives up asks this before it forgets what is on disk.
+    #[test]
+    fn what_the_backend_may_still_take_is_known_whatever_became_of_other_parts() {
+        let late =
+            || Outcome::Retry { after: None, reason: ErrorWord::Grpc(Code::Unavailable), message: "late".to_owned() };
+        let denied =
+            || Outcome::Permanent { reason: ErrorWord::Grpc(Code::PermissionDenied), message: "no".to_owned() };
+        for (outcomes, may_come) in [
+            ([Outcome::Delivered, late(), late()], true),
+            ([denied(), late(), Outcome::Delivered], true),
+            ([late(), Outcome::Delivered, denied()], true),
+            ([Outcome::Delivered, denied(), Outcome::Delivered], false),
+        ] {
+            let mut parts = Parts::within(&request(6), 2, Sizer::Items, &Buffers::new(0));
+            for outcome in outcomes.clone() {
+                let part = parts.next().expect("three parts of two");
+                assert!(!parts.ended(&part, outcome));
+            }
+            assert!(parts.next().is_none());
+            assert_eq!(parts.may_come(), may_come, "{outcomes:?}");
+        }
+    }
+
     #[test]
     fn an_item_that_is_too_large_alone_fails_alone() {
         let backend = |part: &[u8]| if part.contains(&7) { too_large() } else { Outcome::Delivered };
