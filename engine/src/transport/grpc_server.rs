@@ -719,7 +719,9 @@ mod tests {
     use crate::config::checked::PingPolicy;
     use crate::shard::buffers::{Buffer, Buffers};
     use crate::shard::runtime::{Runtime, run, yield_now};
-    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+    use std::io;
+    use std::pin::Pin;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, ReadBuf};
     use tokio::sync::Notify;
 
     const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -854,6 +856,106 @@ mod tests {
             answer
         });
         (answer.unwrap(), receiver)
+    }
+
+    /// The far end of a connection, whose writes are counted.
+    struct Counted {
+        stream: DuplexStream,
+        writes: Rc<Cell<usize>>,
+    }
+
+    impl AsyncRead for Counted {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            context: &mut Context<'_>,
+            buffer: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.stream).poll_read(context, buffer)
+        }
+    }
+
+    impl AsyncWrite for Counted {
+        fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+            self.writes.set(self.writes.get() + 1);
+            Pin::new(&mut self.stream).poll_write(context, bytes)
+        }
+
+        fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.stream).poll_flush(context)
+        }
+
+        fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.stream).poll_shutdown(context)
+        }
+    }
+
+    /// Reads until so many calls are answered.
+    async fn read_answers(peer: &mut DuplexStream, answer: &mut Vec<u8>, calls: usize) {
+        let answered =
+            |answer: &[u8]| frames(answer).iter().filter(|(kind, flags, ..)| (*kind, flags & 1) == (1, 1)).count();
+        while answered(answer) < calls {
+            assert_ne!(peer.read_buf(answer).await.unwrap(), 0, "closed after {} answers", answered(answer));
+        }
+    }
+
+    #[test]
+    fn calls_that_came_together_are_answered_in_one_write() {
+        for runtime in [Runtime::Epoll, Runtime::IoUring] {
+            if runtime == Runtime::IoUring && crate::shard::runtime::probe_io_uring().is_err() {
+                continue;
+            }
+            let receiver = Rc::new(Receiver::default());
+            let serving = Rc::clone(&receiver);
+            let writes = run(runtime, None, async move {
+                let (mut peer, stream) = tokio::io::duplex(1 << 20);
+                let writes = Rc::new(Cell::new(0));
+                let counted = Counted { stream, writes: Rc::clone(&writes) };
+                let server = server(KeepaliveSettings::default());
+                spawn(async move { server.serve_at(PATIENT, counted, serving, Draining::default()).await });
+                let mut answer = Vec::new();
+                peer.write_all(&[hello(), export(1)].concat()).await.unwrap();
+                read_answers(&mut peer, &mut answer, 1).await;
+                let before = writes.get();
+                let calls: Vec<u8> = (1..=20).flat_map(|number| export(2 * number + 1)).collect();
+                peer.write_all(&calls).await.unwrap();
+                read_answers(&mut peer, &mut answer, 21).await;
+                writes.get() - before
+            });
+            assert_eq!((writes.unwrap(), receiver.taken.get()), (1, 21), "on {}", runtime.name());
+        }
+    }
+
+    #[test]
+    fn an_answer_does_not_wait_for_a_call_whose_headers_are_not_whole() {
+        let receiver = Rc::new(Receiver::default());
+        let serving = Rc::clone(&receiver);
+        run(Runtime::Epoll, None, async move {
+            let mut peer = connect(server(KeepaliveSettings::default()), PATIENT, &serving, 1 << 20);
+            let begun = frame(1, 0, 3, &headers(&[(":method", "POST")]));
+            peer.write_all(&[hello(), export(1), begun].concat()).await.unwrap();
+            read_answers(&mut peer, &mut Vec::new(), 1).await;
+        })
+        .unwrap();
+        assert_eq!(receiver.taken.get(), 1);
+    }
+
+    #[test]
+    fn a_call_that_waits_keeps_no_other_waiting() {
+        let gate = Rc::new(Notify::new());
+        let receiver = Rc::new(Receiver { gate: Some(Rc::clone(&gate)), ..Receiver::default() });
+        let serving = Rc::clone(&receiver);
+        run(Runtime::Epoll, None, async move {
+            let mut peer = connect(server(KeepaliveSettings::default()), PATIENT, &serving, 1 << 20);
+            let refused = [call(3, "GET", "application/grpc"), frame(0, 1, 3, &[])].concat();
+            peer.write_all(&[hello(), export(1), refused].concat()).await.unwrap();
+            let mut answer = Vec::new();
+            read_answers(&mut peer, &mut answer, 1).await;
+            assert_eq!(serving.taken.get(), 0);
+            gate.notify_one();
+            read_answers(&mut peer, &mut answer, 2).await;
+        })
+        .unwrap();
+        assert_eq!(receiver.taken.get(), 1);
     }
 
     const ENHANCE_YOUR_CALM: u32 = 11;

@@ -212,13 +212,13 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if !self.untaken.is_empty() {
-            self.give_untaken(buffer);
-            return Poll::Ready(Ok(()));
-        }
         if self.traffic.turn_bytes.get() >= TURN_BYTES_MAX {
             context.waker().wake_by_ref();
             return Poll::Pending;
+        }
+        if !self.untaken.is_empty() {
+            self.give_untaken(buffer);
+            return Poll::Ready(Ok(()));
         }
         if self.reads_ahead(buffer.remaining()) {
             ready!(self.poll_ahead(context))?;
@@ -263,5 +263,87 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.socket).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::task::Waker;
+    use tokio::io::AsyncWriteExt;
+
+    /// A socket that has bytes for ever, and counts how often it is asked and for how many.
+    #[derive(Default)]
+    struct Source {
+        asked: Vec<usize>,
+        written: Vec<u8>,
+    }
+
+    impl AsyncRead for Source {
+        fn poll_read(mut self: Pin<&mut Self>, _: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+            let asked = buffer.remaining();
+            let first = self.asked.iter().sum::<usize>();
+            self.asked.push(asked);
+            let bytes: Vec<u8> = (first..first + asked).map(|place| (place % 251) as u8).collect();
+            buffer.put_slice(&bytes);
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    impl AsyncWrite for Source {
+        fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+            self.written.extend_from_slice(bytes);
+            Poll::Ready(Ok(bytes.len()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    /// Reads pieces of these lengths one after the other: how many bytes the socket was asked for, each time.
+    fn asked(mut watched: Watched<Source>, pieces: &[usize]) -> Vec<usize> {
+        let mut all = Vec::new();
+        for &piece in pieces {
+            let before = all.len();
+            while all.len() < before + piece {
+                let mut room = vec![0; before + piece - all.len()];
+                let mut buffer = ReadBuf::new(&mut room);
+                let polled = Pin::new(&mut watched).poll_read(&mut Context::from_waker(Waker::noop()), &mut buffer);
+                assert!(matches!(polled, Poll::Ready(Ok(()))));
+                all.extend_from_slice(buffer.filled());
+            }
+        }
+        assert!(all.iter().enumerate().all(|(place, byte)| *byte == (place % 251) as u8), "every byte in its place");
+        watched.socket.asked
+    }
+
+    #[test]
+    fn small_pieces_are_taken_from_one_read_and_large_ones_are_not_copied() {
+        let plain = || Watched::new(Source::default(), Rc::default());
+        assert_eq!(asked(plain(), &[4096; 3]), [4096; 3]);
+        let small = [4096; 2 * AHEAD_BYTES / 4096];
+        assert_eq!(asked(plain().reading_ahead(), &small), [AHEAD_BYTES; 2]);
+        let large = [9, 100_000, 9, 30_000];
+        assert_eq!(asked(plain().reading_ahead(), &large), [AHEAD_BYTES, 100_009 - AHEAD_BYTES, 9, 30_000]);
+    }
+
+    #[test]
+    fn writes_that_are_held_leave_when_they_are_released() {
+        let traffic = Rc::new(Traffic::default());
+        let mut watched = Watched::new(Source::default(), Rc::clone(&traffic));
+        traffic.hold_writes();
+        let mut writing = pin!(watched.write_all(b"answers"));
+        let mut context = Context::from_waker(Waker::noop());
+        assert!(writing.as_mut().poll(&mut context).is_pending());
+        assert!(!traffic.write_waits(), "it is not the peer who does not read");
+        assert!(traffic.release_writes(), "something waits");
+        assert!(writing.as_mut().poll(&mut context).is_ready());
+        assert!(!traffic.release_writes());
+        assert_eq!((watched.socket.written.as_slice(), traffic.bytes_written()), (&b"answers"[..], 7));
     }
 }
