@@ -4,14 +4,16 @@
 //! h2 stream --headers--> which method, which encoding --DATA--> one buffer --handler--> outcome --> trailers
 //! ```
 //!
-//! One task per connection accepts streams and looks at its peer now and then, one task per stream reads and answers it. A
-//! connection that nobody calls on rests without h2 (`http2_guard/rest.rs`).
+//! One task per connection accepts streams and looks at its peer now and then. A call is read, handled and answered within
+//! the connection's own turn; one that has to wait for something becomes a task. Answers of calls that came together leave
+//! in one write. A connection that nobody calls on rests without h2 (`http2_guard/rest.rs`).
 //! The message's length is known after five bytes: admission is asked then, before the rest is gathered. Never
 //! decompresses, never looks at a span.
 
 use super::http2_guard::{Fault, Guard, Line, Waking};
 use super::patience::{Patience, grpc_timeout};
 use super::traffic::{Traffic, Watched};
+use super::turn::{Turn, Turns};
 use super::vigil::{Order, PROGRESS_BYTES_MIN, Pace, Sight, Vigil};
 use super::{Body, Draining, ReceivedRequest, RequestHandler, Transport};
 use crate::config::checked::KeepaliveSettings;
@@ -104,7 +106,7 @@ impl GrpcServer {
         if !socket.speaks(Some(peer.pace.stall_max), &draining).await {
             return;
         }
-        let line = Line::new(socket, Rc::clone(&peer.guard));
+        let line = Line::new(socket.reading_ahead(), Rc::clone(&peer.guard));
         let mut vigil = Vigil::new(&self.keepalive, peer.pace, fastrand::f64());
         // On the heap: a task is as large as all that it ever holds at once, for as long as it lives.
         while Box::pin(self.serve_http2(&peer, line.clone(), &mut vigil, &handler, &draining)).await == Ending::Rest {
@@ -141,63 +143,64 @@ impl GrpcServer {
         if leaving {
             connection.graceful_shutdown();
         }
-        loop {
-            let next = poll_fn(|context| {
-                peer.traffic.begin_turn();
-                if !leaving && drain.as_mut().poll(context).is_ready() {
-                    leaving = true;
-                    vigil.leave();
-                    connection.graceful_shutdown();
+        let mut turns = Turns::default();
+        poll_fn(|context| {
+            peer.traffic.begin_turn();
+            if !leaving && drain.as_mut().poll(context).is_ready() {
+                leaving = true;
+                vigil.leave();
+                connection.graceful_shutdown();
+            }
+            while look.as_mut().poll(context).is_ready() {
+                look.set(sleep(peer.pace.look_every));
+                if closing {
+                    // Not even its last words could be written.
+                    return Poll::Ready(Ending::Close);
                 }
-                while look.as_mut().poll(context).is_ready() {
-                    look.set(sleep(peer.pace.look_every));
-                    if closing {
-                        // Not even its last words could be written.
-                        return Poll::Ready(Err(Ending::Close));
+                match vigil.look(peer.sight(connection.has_streams())) {
+                    Order::Stay if vigil.is_idle() && !leaving => line.ask_for_rest(),
+                    Order::Stay => {}
+                    Order::Ping => ask_for_life(pings.as_mut(), context),
+                    Order::Leave => {
+                        leaving = true;
+                        connection.graceful_shutdown();
                     }
-                    match vigil.look(peer.sight(connection.has_streams())) {
-                        Order::Stay if vigil.is_idle() && !leaving => line.ask_for_rest(),
-                        Order::Stay => {}
-                        Order::Ping => ask_for_life(pings.as_mut(), context),
-                        Order::Leave => {
-                            leaving = true;
-                            connection.graceful_shutdown();
-                        }
-                        Order::Close(fault) => {
-                            closing = true;
-                            peer.close(&mut connection, fault);
-                        }
+                    Order::Close(fault) => {
+                        closing = true;
+                        peer.close(&mut connection, fault);
                     }
-                    peer.pass();
                 }
-                let mut polled = connection.poll_accept(context);
+                peer.pass();
+            }
+            let turn = turns.begin(context);
+            loop {
+                let step = peer.poll_call(&mut connection, &turn);
                 if let Some(fault) = peer.guard.fault()
                     && !closing
                 {
                     closing = true;
                     peer.close(&mut connection, fault);
-                    polled = connection.poll_accept(context);
+                    if matches!(step, Step::Wait) {
+                        continue;
+                    }
                 }
-                match polled {
-                    Poll::Ready(Some(Ok(call))) => Poll::Ready(Ok(call)),
-                    Poll::Ready(_) => Poll::Ready(Err(Ending::Close)),
-                    Poll::Pending if leaving || closing || connection.has_streams() => Poll::Pending,
-                    Poll::Pending if peer.is_quiet() && line.may_rest() => Poll::Ready(Err(Ending::Rest)),
-                    Poll::Pending => Poll::Pending,
+                match step {
+                    Step::Call(..) if closing => {}
+                    Step::Call(request, respond) => {
+                        let signal = self.signal_of(request.uri().path());
+                        let route = Route { signal, bytes_max: self.message_bytes_max };
+                        let call = Call::begin(peer);
+                        serve_now(serve_stream(request, respond, Rc::clone(handler), route, call), context);
+                    }
+                    Step::End => return Poll::Ready(Ending::Close),
+                    Step::Again => {}
+                    Step::Wait if leaving || closing || connection.has_streams() => return Poll::Pending,
+                    Step::Wait if peer.is_quiet() && line.may_rest() => return Poll::Ready(Ending::Rest),
+                    Step::Wait => return Poll::Pending,
                 }
-            });
-            let (request, respond) = match next.await {
-                Ok(call) => call,
-                Err(ending) => return ending,
-            };
-            if closing {
-                continue;
             }
-            let route = Route { signal: self.signal_of(request.uri().path()), bytes_max: self.message_bytes_max };
-            let call = Call::begin(peer);
-            // In a box from the first: a runtime moves a task several times until it runs, and once more when it ends.
-            spawn(Box::pin(serve_stream(request, respond, Rc::clone(handler), route, call)));
-        }
+        })
+        .await
     }
 
     fn http2(&self) -> h2::server::Builder {
@@ -221,6 +224,28 @@ enum Ending {
     Close,
     /// Until the peer calls again.
     Rest,
+}
+
+/// What a poll of h2 brings.
+enum Step {
+    /// Somebody calls.
+    Call(Request<RecvStream>, SendResponse<Bytes>),
+    /// No call, and answers that are ready now.
+    Again,
+    /// Nothing, until the task is woken.
+    Wait,
+    /// The connection has ended.
+    End,
+}
+
+/// Serves a call as far as it goes at once, which is to its end unless it has to wait: only then it becomes a task.
+fn serve_now(call: impl Future<Output = ()> + 'static, context: &mut Context<'_>) {
+    // In a box from the first: a runtime moves a task several times until it runs, and once more when it ends.
+    let mut call = Box::pin(call);
+    if call.as_mut().poll(context).is_pending() {
+        // Polled again as a task, it waits with the task's waker.
+        spawn(call);
+    }
 }
 
 /// Sends a PING, whose answer is seen as bytes that are read.
@@ -255,6 +280,25 @@ impl Peer {
             passed: Cell::default(),
             waiting: RefCell::default(),
             rests: Cell::default(),
+        }
+    }
+
+    /// Polls h2 once. While more calls wait, what it writes waits too, for their answers.
+    fn poll_call<S>(&self, connection: &mut Connection<S, Bytes>, turn: &Turn<'_>) -> Step
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        if self.guard.call_waits() {
+            self.traffic.hold_writes();
+        }
+        let polled = connection.poll_accept(&mut turn.context());
+        let withheld = self.traffic.release_writes();
+        self.guard.note_handed_out(matches!(polled, Poll::Ready(Some(Ok(_)))));
+        match polled {
+            Poll::Ready(Some(Ok((request, respond)))) => Step::Call(request, respond),
+            Poll::Ready(_) => Step::End,
+            Poll::Pending if withheld => Step::Again,
+            Poll::Pending => Step::Wait,
         }
     }
 
@@ -409,7 +453,7 @@ async fn serve_stream<H: RequestHandler>(
         return;
     }
     let bytes_max = route.bytes_max;
-    let wait_max = grpc_timeout(request.headers().get("grpc-timeout"));
+    let wait_max = grpc_timeout(request.headers().get(&GRPC_TIMEOUT));
     let outcome = match enter(&request, route.signal, &*handler).await {
         Err(status) => Err(status),
         Ok((signal, compression, client)) => {
@@ -484,7 +528,7 @@ async fn enter<H: RequestHandler>(
 
 /// Checks the headers, before a byte of the body is read.
 fn compression_of(request: &Request<RecvStream>) -> Result<Compression, Status> {
-    let encoding = match request.headers().get("grpc-encoding") {
+    let encoding = match request.headers().get(&GRPC_ENCODING) {
         None => return Ok(Compression::None),
         Some(value) => value.to_str().unwrap_or_default(),
     };
@@ -617,7 +661,9 @@ fn prefix_status(error: &PrefixError) -> Status {
     Status::new(code, error.to_string())
 }
 
-/// Made once: a name from text is looked up and copied each time.
+/// Names are made once: one from text is looked up and copied each time.
+static GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
+static GRPC_ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
 static GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 
 /// An empty export response: a prefix that announces no bytes.
@@ -673,7 +719,9 @@ mod tests {
     use crate::config::checked::PingPolicy;
     use crate::shard::buffers::{Buffer, Buffers};
     use crate::shard::runtime::{Runtime, run, yield_now};
-    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+    use std::io;
+    use std::pin::Pin;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, ReadBuf};
     use tokio::sync::Notify;
 
     const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -808,6 +856,106 @@ mod tests {
             answer
         });
         (answer.unwrap(), receiver)
+    }
+
+    /// The far end of a connection, whose writes are counted.
+    struct Counted {
+        stream: DuplexStream,
+        writes: Rc<Cell<usize>>,
+    }
+
+    impl AsyncRead for Counted {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            context: &mut Context<'_>,
+            buffer: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.stream).poll_read(context, buffer)
+        }
+    }
+
+    impl AsyncWrite for Counted {
+        fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+            self.writes.set(self.writes.get() + 1);
+            Pin::new(&mut self.stream).poll_write(context, bytes)
+        }
+
+        fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.stream).poll_flush(context)
+        }
+
+        fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.stream).poll_shutdown(context)
+        }
+    }
+
+    /// Reads until so many calls are answered.
+    async fn read_answers(peer: &mut DuplexStream, answer: &mut Vec<u8>, calls: usize) {
+        let answered =
+            |answer: &[u8]| frames(answer).iter().filter(|(kind, flags, ..)| (*kind, flags & 1) == (1, 1)).count();
+        while answered(answer) < calls {
+            assert_ne!(peer.read_buf(answer).await.unwrap(), 0, "closed after {} answers", answered(answer));
+        }
+    }
+
+    #[test]
+    fn calls_that_came_together_are_answered_in_one_write() {
+        for runtime in [Runtime::Epoll, Runtime::IoUring] {
+            if runtime == Runtime::IoUring && crate::shard::runtime::probe_io_uring().is_err() {
+                continue;
+            }
+            let receiver = Rc::new(Receiver::default());
+            let serving = Rc::clone(&receiver);
+            let writes = run(runtime, None, async move {
+                let (mut peer, stream) = tokio::io::duplex(1 << 20);
+                let writes = Rc::new(Cell::new(0));
+                let counted = Counted { stream, writes: Rc::clone(&writes) };
+                let server = server(KeepaliveSettings::default());
+                spawn(async move { server.serve_at(PATIENT, counted, serving, Draining::default()).await });
+                let mut answer = Vec::new();
+                peer.write_all(&[hello(), export(1)].concat()).await.unwrap();
+                read_answers(&mut peer, &mut answer, 1).await;
+                let before = writes.get();
+                let calls: Vec<u8> = (1..=20).flat_map(|number| export(2 * number + 1)).collect();
+                peer.write_all(&calls).await.unwrap();
+                read_answers(&mut peer, &mut answer, 21).await;
+                writes.get() - before
+            });
+            assert_eq!((writes.unwrap(), receiver.taken.get()), (1, 21), "on {}", runtime.name());
+        }
+    }
+
+    #[test]
+    fn an_answer_does_not_wait_for_a_call_whose_headers_are_not_whole() {
+        let receiver = Rc::new(Receiver::default());
+        let serving = Rc::clone(&receiver);
+        run(Runtime::Epoll, None, async move {
+            let mut peer = connect(server(KeepaliveSettings::default()), PATIENT, &serving, 1 << 20);
+            let begun = frame(1, 0, 3, &headers(&[(":method", "POST")]));
+            peer.write_all(&[hello(), export(1), begun].concat()).await.unwrap();
+            read_answers(&mut peer, &mut Vec::new(), 1).await;
+        })
+        .unwrap();
+        assert_eq!(receiver.taken.get(), 1);
+    }
+
+    #[test]
+    fn a_call_that_waits_keeps_no_other_waiting() {
+        let gate = Rc::new(Notify::new());
+        let receiver = Rc::new(Receiver { gate: Some(Rc::clone(&gate)), ..Receiver::default() });
+        let serving = Rc::clone(&receiver);
+        run(Runtime::Epoll, None, async move {
+            let mut peer = connect(server(KeepaliveSettings::default()), PATIENT, &serving, 1 << 20);
+            let refused = [call(3, "GET", "application/grpc"), frame(0, 1, 3, &[])].concat();
+            peer.write_all(&[hello(), export(1), refused].concat()).await.unwrap();
+            let mut answer = Vec::new();
+            read_answers(&mut peer, &mut answer, 1).await;
+            assert_eq!(serving.taken.get(), 0);
+            gate.notify_one();
+            read_answers(&mut peer, &mut answer, 2).await;
+        })
+        .unwrap();
+        assert_eq!(receiver.taken.get(), 1);
     }
 
     const ENHANCE_YOUR_CALM: u32 = 11;

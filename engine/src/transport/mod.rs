@@ -12,6 +12,7 @@ pub mod patience;
 mod resolve;
 pub mod tls;
 pub mod traffic;
+pub mod turn;
 pub mod vigil;
 
 use crate::pipeline::client::{Client, Head};

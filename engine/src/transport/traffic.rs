@@ -7,18 +7,32 @@
 
 use super::Draining;
 use crate::shard::runtime::timeout;
-use bytes::{Buf, Bytes};
-use std::cell::Cell;
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::io;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
 /// Bytes that one connection may read before the shard's other tasks run: some 100 us of work.
 const TURN_BYTES_MAX: usize = 256 << 10;
+
+/// Bytes that are read at once for a protocol that asks for few: eight or so requests of ten spans.
+const AHEAD_BYTES: usize = 32 << 10;
+
+/// Who asks for more than this has begun a large message, and is given it without a copy; h2 asks for this much at first.
+const SMALL_BYTES_MAX: usize = 8 << 10;
+
+/// How often nothing is read ahead after a large message: its sender's next ones are likely to be large, too.
+const LARGE_READS: u8 = 16;
+
+thread_local! {
+    /// Where this shard reads ahead. Between reads that are taken at once it is the same memory again and again.
+    static AHEAD: RefCell<BytesMut> = RefCell::default();
+}
 
 /// The counts of one connection, shared by its socket and its server.
 #[derive(Debug, Default)]
@@ -27,6 +41,10 @@ pub struct Traffic {
     bytes_written: Cell<u64>,
     write_waits: Cell<bool>,
     turn_bytes: Cell<usize>,
+    /// The socket takes nothing now, because more is about to be written.
+    writes_held: Cell<bool>,
+    /// Something wanted to be written meanwhile.
+    withheld: Cell<bool>,
 }
 
 impl Traffic {
@@ -38,6 +56,31 @@ impl Traffic {
     /// What was read costs as much work as this many bytes more.
     pub fn add_work(&self, bytes: usize) {
         self.turn_bytes.set(self.turn_bytes.get() + bytes);
+    }
+
+    /// Whatever is written is not taken until the writes are released: then it goes out together. Whoever holds them
+    /// releases them and polls again before it rests, because nobody else wakes the writer.
+    pub fn hold_writes(&self) {
+        self.writes_held.set(true);
+    }
+
+    /// The socket takes bytes again; whether it has been kept from any.
+    pub fn release_writes(&self) -> bool {
+        self.writes_held.set(false);
+        self.withheld.take()
+    }
+
+    fn count_read(&self, bytes: usize) {
+        self.bytes_read.set(self.bytes_read.get() + bytes as u64);
+        self.add_work(bytes);
+    }
+
+    fn withholds(&self) -> bool {
+        let held = self.writes_held.get();
+        if held {
+            self.withheld.set(true);
+        }
+        held
     }
 
     /// Since the connection began.
@@ -63,6 +106,8 @@ pub struct Watched<S> {
     traffic: Rc<Traffic>,
     /// What was read and not taken: read again first.
     untaken: Bytes,
+    /// For how many reads nothing is read ahead; `None`: never.
+    ahead_after: Option<u8>,
 }
 
 /// Read at first from a peer that begins to speak; the rest goes straight to the protocol's buffer.
@@ -71,7 +116,23 @@ const FIRST_BYTES_MAX: usize = 64;
 impl<S> Watched<S> {
     /// Counts what passes through `socket` in `traffic`.
     pub fn new(socket: S, traffic: Rc<Traffic>) -> Watched<S> {
-        Watched { socket, traffic, untaken: Bytes::new() }
+        Watched { socket, traffic, untaken: Bytes::new(), ahead_after: None }
+    }
+
+    /// The same socket for a protocol that reads until nothing is left, in small pieces: they are taken from a larger one.
+    pub fn reading_ahead(self) -> Watched<S> {
+        Watched { ahead_after: Some(0), ..self }
+    }
+
+    /// Whether a read of so many bytes is worth reading more.
+    fn reads_ahead(&mut self, bytes: usize) -> bool {
+        let Some(after) = &mut self.ahead_after else { return false };
+        if bytes > SMALL_BYTES_MAX {
+            *after = LARGE_READS;
+        }
+        let now = *after == 0;
+        *after = after.saturating_sub(1);
+        now
     }
 
     /// Its counts.
@@ -122,36 +183,60 @@ impl<S: AsyncRead + Unpin> Watched<S> {
     }
 }
 
+impl<S: AsyncRead + Unpin> Watched<S> {
+    /// Reads what is there, up to `AHEAD_BYTES`, to be taken later.
+    fn poll_ahead(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut room = AHEAD.take();
+        room.reserve(AHEAD_BYTES);
+        let polled = pin!(self.socket.read_buf(&mut (&mut room).limit(AHEAD_BYTES))).poll(context);
+        self.untaken = room.split().freeze();
+        AHEAD.set(room);
+        let count = ready!(polled)?;
+        self.traffic.count_read(count);
+        Poll::Ready(Ok(()))
+    }
+
+    fn give_untaken(&mut self, buffer: &mut ReadBuf<'_>) {
+        let count = self.untaken.len().min(buffer.remaining());
+        buffer.put_slice(&self.untaken[..count]);
+        self.untaken.advance(count);
+        if self.untaken.is_empty() {
+            self.untaken = Bytes::new();
+        }
+    }
+}
+
 impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if !self.untaken.is_empty() {
-            let count = self.untaken.len().min(buffer.remaining());
-            buffer.put_slice(&self.untaken[..count]);
-            self.untaken.advance(count);
-            if self.untaken.is_empty() {
-                self.untaken = Bytes::new();
-            }
-            return Poll::Ready(Ok(()));
-        }
         if self.traffic.turn_bytes.get() >= TURN_BYTES_MAX {
             context.waker().wake_by_ref();
             return Poll::Pending;
         }
+        if !self.untaken.is_empty() {
+            self.give_untaken(buffer);
+            return Poll::Ready(Ok(()));
+        }
+        if self.reads_ahead(buffer.remaining()) {
+            ready!(self.poll_ahead(context))?;
+            self.give_untaken(buffer);
+            return Poll::Ready(Ok(()));
+        }
         let before = buffer.filled().len();
         ready!(Pin::new(&mut self.socket).poll_read(context, buffer))?;
-        let count = buffer.filled().len() - before;
-        self.traffic.bytes_read.set(self.traffic.bytes_read.get() + count as u64);
-        self.traffic.turn_bytes.set(self.traffic.turn_bytes.get() + count);
+        self.traffic.count_read(buffer.filled().len() - before);
         Poll::Ready(Ok(()))
     }
 }
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        if self.traffic.withholds() {
+            return Poll::Pending;
+        }
         let written = Pin::new(&mut self.socket).poll_write(context, bytes);
         self.wrote(written)
     }
@@ -161,6 +246,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        if self.traffic.withholds() {
+            return Poll::Pending;
+        }
         let written = Pin::new(&mut self.socket).poll_write_vectored(context, slices);
         self.wrote(written)
     }
@@ -175,5 +263,87 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.socket).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::task::Waker;
+    use tokio::io::AsyncWriteExt;
+
+    /// A socket that has bytes for ever, and counts how often it is asked and for how many.
+    #[derive(Default)]
+    struct Source {
+        asked: Vec<usize>,
+        written: Vec<u8>,
+    }
+
+    impl AsyncRead for Source {
+        fn poll_read(mut self: Pin<&mut Self>, _: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+            let asked = buffer.remaining();
+            let first = self.asked.iter().sum::<usize>();
+            self.asked.push(asked);
+            let bytes: Vec<u8> = (first..first + asked).map(|place| (place % 251) as u8).collect();
+            buffer.put_slice(&bytes);
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    impl AsyncWrite for Source {
+        fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+            self.written.extend_from_slice(bytes);
+            Poll::Ready(Ok(bytes.len()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    /// Reads pieces of these lengths one after the other: how many bytes the socket was asked for, each time.
+    fn asked(mut watched: Watched<Source>, pieces: &[usize]) -> Vec<usize> {
+        let mut all = Vec::new();
+        for &piece in pieces {
+            let before = all.len();
+            while all.len() < before + piece {
+                let mut room = vec![0; before + piece - all.len()];
+                let mut buffer = ReadBuf::new(&mut room);
+                let polled = Pin::new(&mut watched).poll_read(&mut Context::from_waker(Waker::noop()), &mut buffer);
+                assert!(matches!(polled, Poll::Ready(Ok(()))));
+                all.extend_from_slice(buffer.filled());
+            }
+        }
+        assert!(all.iter().enumerate().all(|(place, byte)| *byte == (place % 251) as u8), "every byte in its place");
+        watched.socket.asked
+    }
+
+    #[test]
+    fn small_pieces_are_taken_from_one_read_and_large_ones_are_not_copied() {
+        let plain = || Watched::new(Source::default(), Rc::default());
+        assert_eq!(asked(plain(), &[4096; 3]), [4096; 3]);
+        let small = [4096; 2 * AHEAD_BYTES / 4096];
+        assert_eq!(asked(plain().reading_ahead(), &small), [AHEAD_BYTES; 2]);
+        let large = [9, 100_000, 9, 30_000];
+        assert_eq!(asked(plain().reading_ahead(), &large), [AHEAD_BYTES, 100_009 - AHEAD_BYTES, 9, 30_000]);
+    }
+
+    #[test]
+    fn writes_that_are_held_leave_when_they_are_released() {
+        let traffic = Rc::new(Traffic::default());
+        let mut watched = Watched::new(Source::default(), Rc::clone(&traffic));
+        traffic.hold_writes();
+        let mut writing = pin!(watched.write_all(b"answers"));
+        let mut context = Context::from_waker(Waker::noop());
+        assert!(writing.as_mut().poll(&mut context).is_pending());
+        assert!(!traffic.write_waits(), "it is not the peer who does not read");
+        assert!(traffic.release_writes(), "something waits");
+        assert!(writing.as_mut().poll(&mut context).is_ready());
+        assert!(!traffic.release_writes());
+        assert_eq!((watched.socket.written.as_slice(), traffic.bytes_written()), (&b"answers"[..], 7));
     }
 }

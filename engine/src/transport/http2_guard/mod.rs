@@ -36,6 +36,8 @@ const CONTROL_FRAMES_PER_SECOND: u32 = 200;
 const CONTROL_FRAMES_PER_ANSWER: u32 = 4;
 /// Bytes of a connection's turn that one control frame costs: they are short, but each is looked at and some answered.
 const CONTROL_FRAME_WORK: usize = 1 << 10;
+/// The same for a call: as much work as the spans of so many bytes, before its first span is looked at.
+const CALL_WORK: usize = 8 << 10;
 /// Pings too many that are forgiven, as in the Collector's gRPC library.
 const PING_STRIKES_MAX: u32 = 2;
 /// `min_time` while no call is open, unless that is permitted, as there.
@@ -88,6 +90,8 @@ pub struct Guard {
     calls: Cell<usize>,
     /// Calls since the connection began.
     calls_begun: Cell<u64>,
+    /// Calls whose headers have been read, or begun to be, and that h2 has not handed out.
+    calls_waiting: Cell<usize>,
     /// Highest stream the peer has opened.
     last_stream: Cell<u32>,
     inside_frame: Cell<bool>,
@@ -107,6 +111,7 @@ impl Guard {
             answering: Cell::new(false),
             calls: Cell::new(0),
             calls_begun: Cell::new(0),
+            calls_waiting: Cell::new(0),
             last_stream: Cell::new(0),
             inside_frame: Cell::new(false),
             fault: Cell::new(None),
@@ -136,6 +141,17 @@ impl Guard {
     /// Calls since the connection began.
     pub fn calls_begun(&self) -> u64 {
         self.calls_begun.get()
+    }
+
+    /// Whether h2 is likely to have another call to hand out.
+    pub fn call_waits(&self) -> bool {
+        self.calls_waiting.get() > 0
+    }
+
+    /// h2 has handed out a call, or has none: it refuses some of those that were seen.
+    pub fn note_handed_out(&self, has_call: bool) {
+        let waiting = self.calls_waiting.get();
+        self.calls_waiting.set(if has_call { waiting.saturating_sub(1) } else { 0 });
     }
 
     /// Time passed.
@@ -171,7 +187,11 @@ impl Guard {
     fn judge_read(&self, head: Head) {
         match head.kind {
             Head::DATA => {}
-            Head::HEADERS => self.last_stream.set(self.last_stream.get().max(head.stream)),
+            Head::HEADERS if head.stream > self.last_stream.get() => {
+                self.last_stream.set(head.stream);
+                self.calls_waiting.set(self.calls_waiting.get() + 1);
+            }
+            Head::HEADERS => {}
             _ => {
                 let left = self.control_frames_left.get();
                 self.control_frames_left.set(left.saturating_sub(1));
@@ -247,10 +267,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Guarded<S> {
 
     /// These bytes go to h2, or would if there were one.
     fn scan_read(&mut self, bytes: &[u8]) {
-        let (guard, control_frames_before) = (&self.guard, self.guard.control_frames_left.get());
+        let guard = &self.guard;
+        let (control_frames_before, calls_before) = (guard.control_frames_left.get(), guard.calls_waiting.get());
         self.incoming.advance(bytes, |head| guard.judge_read(head));
         let control_frames = control_frames_before - guard.control_frames_left.get();
-        self.socket.traffic().add_work(control_frames as usize * CONTROL_FRAME_WORK);
+        let calls = guard.calls_waiting.get() - calls_before;
+        self.socket.traffic().add_work(control_frames as usize * CONTROL_FRAME_WORK + calls * CALL_WORK);
         guard.inside_frame.set(self.incoming.is_inside());
     }
 
