@@ -14,6 +14,8 @@ mod segment;
 mod twin;
 
 pub use item_twin::{check_cut, check_logs, check_metrics};
+#[cfg(test)]
+pub(crate) use json_twin::check_steps as check_json_steps;
 pub use json_twin::{check_json, json_from};
 pub use records::fuzz_records;
 pub use schema::{ANY_VALUE, FieldKind, KEY_VALUE, MESSAGES, Message, REQUEST, SPAN, request_from, request_of, wrap};

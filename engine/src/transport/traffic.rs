@@ -6,7 +6,7 @@
 //! without the buffers of a protocol. Never looks into a byte.
 
 use super::Draining;
-use crate::shard::runtime::timeout;
+use crate::shard::runtime::{timeout, wake_in_turn};
 use bytes::{Buf, Bytes};
 use std::cell::Cell;
 use std::future::poll_fn;
@@ -38,6 +38,11 @@ impl Traffic {
     /// What was read costs as much work as this many bytes more.
     pub fn add_work(&self, bytes: usize) {
         self.turn_bytes.set(self.turn_bytes.get() + bytes);
+    }
+
+    /// The connection has done enough for this turn.
+    pub fn end_turn(&self) {
+        self.turn_bytes.set(TURN_BYTES_MAX);
     }
 
     /// Since the connection began.
@@ -138,7 +143,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
             return Poll::Ready(Ok(()));
         }
         if self.traffic.turn_bytes.get() >= TURN_BYTES_MAX {
-            context.waker().wake_by_ref();
+            wake_in_turn(context);
             return Poll::Pending;
         }
         let before = buffer.filled().len();

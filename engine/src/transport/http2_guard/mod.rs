@@ -36,6 +36,11 @@ const CONTROL_FRAMES_PER_SECOND: u32 = 200;
 const CONTROL_FRAMES_PER_ANSWER: u32 = 4;
 /// Bytes of a connection's turn that one control frame costs: they are short, but each is looked at and some answered.
 const CONTROL_FRAME_WORK: usize = 1 << 10;
+/// Control frames in one read from which on a peer counts as one that floods. An answered call brings three.
+const FLOOD_FRAMES: u32 = 32;
+/// Read in a turn from a peer that floods, or has only begun: some hundred control frames. h2 works off what it is given
+/// before it asks for more, so this is how long others wait.
+const WARY_READ_BYTES: usize = 1 << 10;
 /// Pings too many that are forgiven, as in the Collector's gRPC library.
 const PING_STRIKES_MAX: u32 = 2;
 /// `min_time` while no call is open, unless that is permitted, as there.
@@ -236,13 +241,15 @@ struct Guarded<S> {
     incoming: Scanner,
     outgoing: Scanner,
     last_words_said: usize,
+    /// Little is read at once: the peer floods, or has only begun.
+    is_wary: bool,
     rest: Rest,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Guarded<S> {
     fn new(socket: Watched<S>, guard: Rc<Guard>) -> Guarded<S> {
         let (incoming, outgoing) = (Scanner::new(PREFACE.len()), Scanner::new(0));
-        Guarded { socket, guard, incoming, outgoing, last_words_said: 0, rest: Rest::default() }
+        Guarded { socket, guard, incoming, outgoing, last_words_said: 0, is_wary: true, rest: Rest::default() }
     }
 
     /// These bytes go to h2, or would if there were one.
@@ -250,8 +257,27 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Guarded<S> {
         let (guard, control_frames_before) = (&self.guard, self.guard.control_frames_left.get());
         self.incoming.advance(bytes, |head| guard.judge_read(head));
         let control_frames = control_frames_before - guard.control_frames_left.get();
+        self.is_wary = control_frames > FLOOD_FRAMES;
+        if self.is_wary {
+            self.socket.traffic().end_turn();
+        }
         self.socket.traffic().add_work(control_frames as usize * CONTROL_FRAME_WORK);
         guard.inside_frame.set(self.incoming.is_inside());
+    }
+
+    /// Reads a little at once.
+    fn poll_read_little(&mut self, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let mut room = [0; WARY_READ_BYTES];
+        let mut little = ReadBuf::new(&mut room[..WARY_READ_BYTES.min(buffer.remaining())]);
+        ready!(Pin::new(&mut self.socket).poll_read(context, &mut little))?;
+        self.scan_read(little.filled());
+        if self.guard.fault().is_some() {
+            // Nobody needs the rest of a flood. The server hears of it in its next turn, which is now.
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        buffer.put_slice(little.filled());
+        Poll::Ready(Ok(()))
     }
 
     fn poll_write_through(&mut self, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
@@ -310,6 +336,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Guarded<S> {
         }
         if !this.rest.is_out_of_the_way() {
             return this.poll_sifted(context, buffer);
+        }
+        if this.is_wary {
+            return this.poll_read_little(context, buffer);
         }
         let before = buffer.filled().len();
         ready!(Pin::new(&mut this.socket).poll_read(context, buffer))?;
