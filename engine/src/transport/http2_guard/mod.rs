@@ -430,6 +430,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Line<S> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::transport::traffic::Traffic;
 
     fn guard(policy: Option<PingPolicy>) -> Guard {
         Guard::new(Clock::start(), policy)
@@ -448,6 +449,40 @@ mod tests {
             assert_eq!(guard.fault(), None, "kind {kind}");
             send(&guard, kind, 1);
             assert_eq!(guard.fault(), Some(Fault::TooManyControlFrames), "kind {kind}");
+        }
+    }
+
+    #[test]
+    fn who_floods_is_read_little_in_a_turn_and_who_does_not_is_not() {
+        use crate::shard::runtime::{Runtime, run};
+        use std::future::poll_fn;
+        use tokio::io::AsyncWriteExt;
+        const TURNS: usize = 10;
+        // 12 bytes each, as many bytes as a piece of a body.
+        let flood: Vec<u8> = (0..1_900).flat_map(|_| [0, 0, 3, 200, 0, 0, 0, 0, 0, 7, 7, 7]).collect();
+        let mut body = flood.clone();
+        body[..9].copy_from_slice(&[0, 0x59, 7, 0, 0, 0, 0, 0, 1]);
+        for (frames, read_max, read_min) in [(flood, TURNS * WARY_READ_BYTES, 0), (body, usize::MAX, 20_000)] {
+            run(Runtime::Epoll, None, async move {
+                let (mut near, far) = tokio::io::duplex(1 << 20);
+                near.write_all(&[&PREFACE[..], &frames].concat()).await.unwrap();
+                let traffic = Rc::new(Traffic::default());
+                let mut guarded = Guarded::new(Watched::new(far, Rc::clone(&traffic)), Rc::new(guard(None)));
+                let mut room = vec![0; 1 << 20];
+                let mut buffer = ReadBuf::new(&mut room);
+                for _ in 0..TURNS {
+                    traffic.begin_turn();
+                    poll_fn(|context| {
+                        while Pin::new(&mut guarded).poll_read(context, &mut buffer).is_ready() {}
+                        Poll::Ready(())
+                    })
+                    .await;
+                }
+                let read = buffer.filled().len();
+                assert!((read_min..=read_max).contains(&read), "{read} bytes in {TURNS} turns");
+                assert!(read > WARY_READ_BYTES, "it is heard");
+            })
+            .unwrap();
         }
     }
 
