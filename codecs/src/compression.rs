@@ -3,9 +3,16 @@
 //! gzip and zlib are libdeflate's one-shot decoder (about 1.8x of a streaming one), zstd is the reference implementation.
 //! Contexts are made at first use and reused; a bomb costs at most the bound in memory.
 //!
+//! Large bodies are for [`Unpacking`], which does the same in steps.
+//!
 //! Sizes announced by a body are a hint for the first allocation, never believed beyond the bound. An empty body: formats
 //! that are a row of frames (zstd, lz4, framed snappy) have none in it, so it is an empty plain body, as for the Go
 //! decoders of the Collector; the others need a header, so it is broken.
+
+mod snappy;
+mod steps;
+
+pub use steps::{STEP_BYTES, Step, Unpacking};
 
 use std::io::{self, Read, Write};
 
@@ -351,6 +358,29 @@ fn check_length(out: &[u8], bytes_max: usize) -> Result<(), DecompressError> {
     if out.len() > bytes_max { Err(DecompressError::TooLarge { bytes_max }) } else { Ok(()) }
 }
 
+/// Bytes of the plain body as `body` announces them, or as a body of this length usually has: never believed, but good
+/// for choosing a way to read it and a first allocation.
+#[must_use]
+pub fn plain_length_guess(compression: Compression, body: &[u8]) -> usize {
+    let usual = body.len().saturating_mul(6);
+    match compression {
+        Compression::None => body.len(),
+        Compression::Gzip => gunzip_guess(body),
+        Compression::Zstd => match zstd_safe::get_frame_content_size(body) {
+            Ok(Some(size)) => usize::try_from(size).unwrap_or(usize::MAX),
+            _ => usual,
+        },
+        Compression::Snappy if !body.starts_with(SNAPPY_STREAM_IDENTIFIER) => {
+            snap::raw::decompress_len(body).unwrap_or(usual)
+        }
+        Compression::Zlib
+        | Compression::Deflate
+        | Compression::Snappy
+        | Compression::SnappyFramed
+        | Compression::Lz4 => usual,
+    }
+}
+
 /// The first allocation: what the first frame announces, or a usual ratio; `None` if it announces more than the bound.
 fn unzstd_guess(body: &[u8], bytes_max: usize) -> Option<usize> {
     match zstd_safe::get_frame_content_size(body) {
@@ -480,6 +510,23 @@ mod tests {
             assert_eq!(result.map(|()| &out[..]), expected, "{compression:?}");
             assert!(result.is_ok() || out.is_empty());
         }
+        assert_eq!(unpack(compression, body, bytes_max), expected.map(<[u8]>::to_vec), "{compression:?} in steps");
+    }
+
+    /// The same in steps, none of which gives more than it may.
+    fn unpack(compression: Compression, body: &[u8], bytes_max: usize) -> Result<Vec<u8>, DecompressError> {
+        let (mut unpacking, mut out) = (Unpacking::begin(compression, body, bytes_max), Vec::new());
+        let refused = unpacking.step(&mut out);
+        let mut step = refused;
+        let mut before = 0;
+        while step? == Step::More {
+            // Elements of a snappy block are taken whole.
+            assert!(out.len() - before <= STEP_BYTES + 64, "{compression:?} gives {} at once", out.len() - before);
+            before = out.len();
+            step = unpacking.step(&mut out);
+            assert!(step.is_ok() || out.is_empty());
+        }
+        Ok(out)
     }
 
     #[test]

@@ -143,12 +143,16 @@ fn every_encoding_that_the_collector_takes_is_taken() {
     let gateway = Setup::new(Engine::epoll(2)).otlp("otlp", sink.address, "").start();
     let mut sent = BTreeSet::new();
     let mut http = HttpSender::connect(gateway.http);
+    // Bodies that are read in one go, and such that are read in steps.
+    let sizes = [3, 2_000];
+    let mut number = 0;
     let mut next = || {
-        let trace = Trace { number: sent.len() as u64, spans: 3, kind: Kind::ErrorIn(1) };
+        number += 1;
+        let trace = Trace { number, spans: sizes[number as usize / 2 % 2], kind: Kind::ErrorIn(1) };
         sent.extend(trace.span_ids());
         request_of(&[trace])
     };
-    for compression in HTTP {
+    for compression in HTTP.into_iter().flat_map(|compression| [compression; 2]) {
         let name = Some(compression.name()).filter(|_| compression != Compression::None);
         let response = http.send_encoded(&compressed(compression, &next()), name);
         assert_eq!((response.status, response.body.len()), (200, 0), "{compression:?}");

@@ -4,7 +4,8 @@
 //! The path is the real one: receiver, index, pipeline, statements, tail sampler, trace table, on a shard's runtime. Only the socket
 //! is left out, because HTTP/2 frames are allocated by their library, per frame.
 //!
-//! And what a connection holds that has nothing to say, counted in bytes by the same allocator.
+//! And what a connection holds that has nothing to say, counted in bytes by the same allocator; and how long, in steps, and with
+//! what memory afterwards, a large body keeps its shard.
 
 #![allow(clippy::unwrap_used, reason = "the whole file is a test; clippy only knows the functions marked as such")]
 
@@ -48,15 +49,16 @@ use engine::transport::gate::Gate;
 use engine::transport::grpc_server::GrpcServer;
 use engine::transport::patience::Patience;
 use engine::transport::tls::Alpn;
-use engine::transport::{Body, Draining, ReceivedRequest, RequestHandler, Transport};
+use engine::transport::{Body, BodyEncoding, Draining, ReceivedRequest, RequestHandler, Transport};
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use sampling::Sampler;
 use sampling::settings::{Policy, Rule, Settings};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::{Cell, RefCell};
+use std::future::{Future, poll_fn};
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -255,7 +257,7 @@ fn receiver() -> (Rc<OtlpReceiver>, Rc<RefCell<Pipelines>>) {
         caught_panics: gauges.shard.caught_panics,
         pipelines: Rc::clone(&pipelines),
         balance: Balance::new(end, Rc::new(Notify::new()), gauges, shard.clone()),
-        decompressor: Rc::default(),
+        unpacker: Rc::default(),
         shard,
     };
     (Rc::new(receiver), pipelines)
@@ -330,6 +332,97 @@ fn between_accept_and_trace_table() {
         eprintln!("{compression:?}: {few} allocations for a request of 10 spans, {many} for one of 2000");
         assert!(many <= few + GROWTHS_MAX, "{compression:?}: {few} for 10 spans, {many} for 2000");
     }
+}
+
+/// How often a request gives way to others before it is answered, and how it is.
+async fn turns_of(receiver: &OtlpReceiver, body: Vec<u8>, compression: Compression, format: Format) -> (usize, bool) {
+    let encoding = BodyEncoding { compression, format };
+    let mut taking = pin!(receiver.take(Signal::Traces, body.into(), encoding, None, Patience::default()));
+    let mut turns = 0;
+    let result = poll_fn(|context| {
+        turns += 1;
+        taking.as_mut().poll(context)
+    })
+    .await;
+    (turns, result.is_ok())
+}
+
+fn compressed(compression: Compression, plain: &[u8]) -> Vec<u8> {
+    let mut body = Vec::new();
+    codecs::compression::Compressor::default().compress(compression, None, plain, &mut body);
+    body
+}
+
+const COMPRESSIONS: [Compression; 7] = [
+    Compression::Gzip,
+    Compression::Zstd,
+    Compression::Zlib,
+    Compression::Deflate,
+    Compression::Snappy,
+    Compression::SnappyFramed,
+    Compression::Lz4,
+];
+
+#[test]
+fn a_large_body_gives_way_to_others_and_a_small_one_does_not() {
+    let traces = |count: u64| {
+        let traces: Vec<Trace> =
+            (0..count).map(|number| Trace { number, spans: SPANS_PER_TRACE, kind: Kind::Plain }).collect();
+        request_of(&traces)
+    };
+    let (small, large) = (traces(4), traces(4_000));
+    for on in runtimes() {
+        let (small, large) = (small.clone(), large.clone());
+        runtime::run(on, None, async move {
+            let (receiver, pipelines) = receiver();
+            for compression in COMPRESSIONS {
+                let body = compressed(compression, &small);
+                assert_eq!(
+                    turns_of(&receiver, body, compression, Format::Protobuf).await,
+                    (1, true),
+                    "{compression:?}"
+                );
+                let (turns, is_taken) =
+                    turns_of(&receiver, compressed(compression, &large), compression, Format::Protobuf).await;
+                assert!(is_taken, "{compression:?}");
+                let turns_min = large.len() / (64 << 10);
+                assert!(turns >= turns_min, "{turns} turns for {} bytes of {compression:?}", large.len());
+                pipelines.borrow_mut().turn(false);
+            }
+            let in_json = |protobuf: &[u8]| {
+                let mut json = Vec::new();
+                codecs::json::write_request(Signal::Traces, protobuf, &mut json).unwrap();
+                json
+            };
+            let none = Compression::None;
+            assert_eq!(turns_of(&receiver, in_json(&small), none, Format::Json).await, (1, true));
+            let json = in_json(&large);
+            let turns_min = json.len() / (64 << 10);
+            let (turns, is_taken) = turns_of(&receiver, json, none, Format::Json).await;
+            assert!(is_taken && turns >= turns_min, "{turns} turns, at least {turns_min} expected");
+        })
+        .unwrap();
+    }
+}
+
+#[test]
+fn what_a_bomb_has_grown_is_not_kept() {
+    runtime::run(Runtime::Epoll, None, async {
+        let (receiver, _) = receiver();
+        let zeros = vec![0; 65 << 20];
+        for compression in COMPRESSIONS {
+            let bomb = compressed(compression, &zeros);
+            let (_, is_taken) = turns_of(&receiver, bomb, compression, Format::Protobuf).await;
+            assert!(!is_taken, "{compression:?}");
+            let kept = receiver.shard.buffers.kept_bytes();
+            assert!(kept <= 1 << 20, "{kept} bytes are kept after {compression:?}");
+        }
+        let brackets = br#"{"resourceSpans":"#.iter().copied().chain(std::iter::repeat_n(b'[', 8 << 20)).collect();
+        assert!(!turns_of(&receiver, brackets, Compression::None, Format::Json).await.1);
+        assert!(receiver.shard.buffers.kept_bytes() <= 1 << 20);
+        assert_eq!(receiver.shard.buffers.out_bytes(), 0);
+    })
+    .unwrap();
 }
 
 /// Heap that an idle connection may hold once it has spoken, without its socket, in a build without optimisation, where

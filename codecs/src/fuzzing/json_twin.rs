@@ -11,7 +11,7 @@ use prost::Message;
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 
 use crate::grpc::base64;
-use crate::json::{read_request, write_request};
+use crate::json::{JsonError, Step, Transcoding, read_request, write_request};
 use crate::otlp::proto::*;
 use crate::otlp::{Signal, SpanIndex, VALUE_DEPTH_MAX};
 
@@ -26,6 +26,7 @@ pub fn check_json(json: &[u8]) {
     assert!(out.starts_with(b"kept"), "what was there stays");
     let protobuf = &out[4..];
     assert!(protobuf.len() <= json.len(), "the output is bounded by the input");
+    check_steps(json, &read, protobuf);
     let tree = serde_json::from_slice::<Tree>(json);
     match (read, tree) {
         (Ok(()), tree) => {
@@ -44,6 +45,29 @@ pub fn check_json(json: &[u8]) {
             let Ok(tree) = tree else { return };
             let accepted = read_tree(&tree).is_some();
             assert!(!accepted, "the twin accepts what we refuse: {error}");
+        }
+    }
+}
+
+/// In steps, however short, a body becomes the same request, or is refused in the same words.
+pub(crate) fn check_steps(json: &[u8], expected: &Result<(), JsonError>, protobuf: &[u8]) {
+    for step_bytes in [1, 1 + json.len() / 3, usize::MAX] {
+        let (mut transcoding, mut out) = (Transcoding::with_steps(Signal::Traces, json, step_bytes), Vec::new());
+        let mut steps = 0;
+        let read = loop {
+            match transcoding.step(&mut out) {
+                Ok(Step::More) => steps += 1,
+                Ok(Step::Done) => break Ok(()),
+                Err(error) => break Err(error),
+            }
+            assert!(steps <= json.len(), "each step reads something");
+        };
+        assert_eq!(&read, expected, "in steps of {step_bytes}");
+        assert!(read.is_ok() || out.is_empty(), "an error leaves nothing behind");
+        // Lengths may be longer than they need to be, so the bytes may differ.
+        match (ExportTraceServiceRequest::decode(&out[..]), ExportTraceServiceRequest::decode(protobuf)) {
+            (Ok(stepped), Ok(whole)) => check_equal(&stepped, &whole),
+            (stepped, whole) => assert_eq!(stepped.is_ok(), whole.is_ok()),
         }
     }
 }

@@ -14,6 +14,8 @@ mod segment;
 mod twin;
 
 pub use item_twin::{check_cut, check_logs, check_metrics};
+#[cfg(test)]
+pub(crate) use json_twin::check_steps as check_json_steps;
 pub use json_twin::{check_json, json_from};
 pub use records::fuzz_records;
 pub use schema::{ANY_VALUE, FieldKind, KEY_VALUE, MESSAGES, Message, REQUEST, SPAN, request_from, request_of, wrap};
@@ -22,7 +24,7 @@ pub use twin::{check_merge, check_request, check_subset};
 
 use std::io::Read;
 
-use crate::compression::{Compression, Compressor, DecompressError, Decompressor};
+use crate::compression::{Compression, Compressor, DecompressError, Decompressor, Step, Unpacking};
 use crate::grpc::{Deframer, PREFIX_BYTES, Prefix, PrefixError, Status, base64, prefix, read_prefix};
 use crate::otlp::attributes::Value;
 use crate::otlp::{
@@ -143,6 +145,7 @@ fn check_compression(compression: Compression, bytes: &[u8]) {
     let mut out = Vec::new();
     let read = decompressor.decompress(compression, bytes, BYTES_MAX, &mut out);
     assert!(out.len() <= BYTES_MAX, "the bound holds");
+    check_unpacking(compression, bytes, BYTES_MAX, read.is_ok().then_some(&out));
     match compression {
         Compression::Gzip => check_streamed(flate2::read::MultiGzDecoder::new(bytes), BYTES_MAX, read, &out),
         Compression::Deflate => check_streamed(flate2::read::ZlibDecoder::new(bytes), BYTES_MAX, read, &out),
@@ -152,6 +155,22 @@ fn check_compression(compression: Compression, bytes: &[u8]) {
     Compressor::default().compress(compression, None, bytes, &mut body);
     decompressor.decompress(compression, &body, bytes.len(), &mut out).expect("what was compressed is plain again");
     assert_eq!(out, bytes);
+}
+
+/// In steps a body becomes what it becomes at once, or nothing.
+fn check_unpacking(compression: Compression, body: &[u8], bytes_max: usize, expected: Option<&Vec<u8>>) {
+    let (mut unpacking, mut out) = (Unpacking::begin(compression, body, bytes_max), Vec::new());
+    // Each step reads or writes something.
+    for _ in 0..=2 * (body.len() + bytes_max) {
+        let step = unpacking.step(&mut out);
+        assert!(out.len() <= bytes_max, "the bound holds");
+        match step {
+            Ok(Step::More) => {}
+            Ok(Step::Done) => return assert_eq!(Some(&out), expected, "{compression:?} in steps"),
+            Err(_) => return assert_eq!(None, expected, "{compression:?} in steps"),
+        }
+    }
+    panic!("{compression:?} in steps has no end");
 }
 
 /// What the one-shot decoder accepts, a streaming decoder reads as the same bytes.

@@ -11,11 +11,23 @@ type Read<T> = Result<T, Box<JsonError>>;
 /// How deep values that OTLP does not know may nest; one bit each.
 pub(super) const UNKNOWN_DEPTH_MAX: u32 = u128::BITS;
 
+/// Characters of one number; what is exact of a double has fewer than 800. A number is read in one go, so this bounds how
+/// long that takes: a millisecond or two.
+const NUMBER_BYTES_MAX: usize = 2 << 20;
+
 /// See the module.
 #[derive(Clone, Debug)]
 pub(super) struct Cursor<'a> {
     json: &'a [u8],
     position: usize,
+}
+
+/// A value that is being stepped over: the open objects and lists are bits of a number, so that depth costs no stack.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Skip {
+    /// The innermost last, 1 for an object.
+    open: u128,
+    depth: u32,
 }
 
 /// What a field's name is.
@@ -206,7 +218,13 @@ impl<'a> Cursor<'a> {
     #[inline]
     pub(super) fn number(&mut self) -> Read<&'a [u8]> {
         let start = self.position;
-        match number::length(self.rest()) {
+        let rest = self.rest();
+        // One character more than allowed tells "the longest" from "longer".
+        match number::length(&rest[..rest.len().min(NUMBER_BYTES_MAX + 1)]) {
+            Some(length) if length > NUMBER_BYTES_MAX => {
+                let expected = format!("a number of at most {NUMBER_BYTES_MAX} characters");
+                Err(JsonError::new(self.json, start, expected, self.found_at(start)))
+            }
             Some(length) => {
                 self.position += length;
                 Ok(&self.json[start..self.position])
@@ -227,10 +245,21 @@ impl<'a> Cursor<'a> {
         Err(self.unexpected("`true` or `false`"))
     }
 
-    /// Steps over any value. The open objects and lists are bits of a number, so that depth costs no stack.
+    /// Steps over any value.
     pub(super) fn skip_value(&mut self, scratch: &mut Vec<u8>) -> Read<()> {
-        let (mut open, mut depth) = (0_u128, 0);
+        let is_over = self.skip_until(&mut Skip::default(), usize::MAX, scratch)?;
+        debug_assert!(is_over, "nothing stopped it");
+        Ok(())
+    }
+
+    /// Steps over any value, or over as much of it as ends at `end` or begins before; whether it is over.
+    pub(super) fn skip_until(&mut self, skip: &mut Skip, end: usize, scratch: &mut Vec<u8>) -> Read<bool> {
+        let Skip { mut open, mut depth } = *skip;
         loop {
+            if self.position >= end {
+                *skip = Skip { open, depth };
+                return Ok(false);
+            }
             match self.peek() {
                 Some(byte @ (b'{' | b'[')) => {
                     if depth == UNKNOWN_DEPTH_MAX {
@@ -261,7 +290,7 @@ impl<'a> Cursor<'a> {
             }
             loop {
                 if depth == 0 {
-                    return Ok(());
+                    return Ok(true);
                 }
                 let is_object = open & 1 == 1;
                 if self.has_next(if is_object { b'}' } else { b']' })? {
@@ -324,7 +353,7 @@ impl<'a> Cursor<'a> {
             b'[' => "a list".to_owned(),
             b'"' => "a string".to_owned(),
             b'-' | b'0'..=b'9' => {
-                let text = &self.json[offset..];
+                let text = &self.json[offset..self.json.len().min(offset + 41)];
                 let end = text.iter().position(|byte| !matches!(byte, b'-' | b'+' | b'.' | b'0'..=b'9' | b'e' | b'E'));
                 let text = &text[..end.unwrap_or(text.len())];
                 if text.len() <= 40 { format!("`{}`", text.escape_ascii()) } else { "a long number".to_owned() }

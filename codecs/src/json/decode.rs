@@ -17,7 +17,7 @@ use crate::grpc::base64;
 use crate::otlp::VALUE_DEPTH_MAX;
 use crate::wire::{WireType, varint_length, write_length_field, write_tag, write_varint, write_varint_field};
 
-type Read<T> = Result<T, Box<JsonError>>;
+pub(super) type Read<T> = Result<T, Box<JsonError>>;
 
 /// Appends `json`, which is to be `message`, as protobuf.
 pub(super) fn transcode(message: &'static Message, json: &[u8], out: &mut Vec<u8>) -> Result<(), JsonError> {
@@ -32,11 +32,11 @@ pub(super) fn transcode(message: &'static Message, json: &[u8], out: &mut Vec<u8
     Ok(())
 }
 
-struct Transcoder<'a, 'o> {
-    cursor: Cursor<'a>,
-    out: &'o mut Vec<u8>,
+pub(super) struct Transcoder<'a, 'o> {
+    pub(super) cursor: Cursor<'a>,
+    pub(super) out: &'o mut Vec<u8>,
     /// Strings with escapes, without them.
-    scratch: Vec<u8>,
+    pub(super) scratch: Vec<u8>,
 }
 
 impl Transcoder<'_, '_> {
@@ -76,7 +76,7 @@ impl Transcoder<'_, '_> {
     }
 
     /// One field; a default only if `is_wanted`.
-    fn value(&mut self, field: &'static Field, is_wanted: bool, depth: u32) -> Read<()> {
+    pub(super) fn value(&mut self, field: &'static Field, is_wanted: bool, depth: u32) -> Read<()> {
         let number = field.number;
         match field.kind {
             Kind::Text => {
@@ -248,7 +248,7 @@ impl Transcoder<'_, '_> {
     }
 
     /// A number, or a string that holds one.
-    fn integer<T>(&mut self, expected: &'static str, narrow: impl Fn(Integer) -> Option<T>) -> Read<T> {
+    pub(super) fn integer<T>(&mut self, expected: &'static str, narrow: impl Fn(Integer) -> Option<T>) -> Read<T> {
         let next = self.cursor.peek();
         let start = self.cursor.position();
         let text = match next {
@@ -279,7 +279,7 @@ impl Transcoder<'_, '_> {
         value.ok_or_else(|| self.cursor.unexpected_at(start, EXPECTED))
     }
 
-    fn double(&mut self) -> Read<f64> {
+    pub(super) fn double(&mut self) -> Read<f64> {
         const EXPECTED: &str = "a number that fits a double, \"NaN\", \"Infinity\" or \"-Infinity\"";
         let next = self.cursor.peek();
         let start = self.cursor.position();
@@ -298,20 +298,20 @@ impl Transcoder<'_, '_> {
     }
 }
 
-const UNSIGNED: &str = "a whole number from 0 to 18446744073709551615";
+pub(super) const UNSIGNED: &str = "a whole number from 0 to 18446744073709551615";
 
 fn to_u32(value: Integer) -> Option<u32> {
     value.to_u64().and_then(|value| u32::try_from(value).ok())
 }
 
 /// Room left for the length of a message deep inside a value; enough for 256 MiB.
-const LENGTH_BYTES_DEEP: usize = 4;
+pub(super) const LENGTH_BYTES_DEEP: usize = 4;
 
 /// Writes the length of the message that ends `out` into the `room` bytes left for it at `start`. Room that is too small
 /// moves the message; room that is too large moves a short message and is filled with a longer form of the number, which
 /// protobuf allows, before a long one.
 #[inline]
-fn fill_in_length(out: &mut Vec<u8>, start: usize, room: usize) {
+pub(super) fn fill_in_length(out: &mut Vec<u8>, start: usize, room: usize) {
     let body = start + room;
     let length = out.len() - body;
     let needed = varint_length(length as u64);

@@ -5,6 +5,8 @@
 //! protobuf --write_request--> JSON
 //! ```
 //!
+//! Large bodies are for [`Transcoding`], which does the same in steps.
+//!
 //! The one idea: a table of messages (`schema`) says which JSON name is which field, and both directions follow it. Each
 //! signal has its table. What the OTLP specification says of JSON holds (OTLP 1.x, "JSON Protobuf
 //! Encoding"): trace and span ids are hex in any case, other bytes are base64, enums are numbers, 64-bit integers are
@@ -21,8 +23,11 @@ mod logs_schema;
 mod metrics_schema;
 mod number;
 mod schema;
+mod steps;
 
+pub use crate::compression::Step;
 pub use error::JsonError;
+pub use steps::Transcoding;
 
 use crate::otlp::{PartialSuccess, Signal, read_response as read_protobuf_response};
 use crate::wire::Malformed;

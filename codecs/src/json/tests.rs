@@ -9,6 +9,7 @@ fn read(json: &str) -> Result<ExportTraceServiceRequest, String> {
     let mut out = b"kept".to_vec();
     let read = read_request(Signal::Traces, json.as_bytes(), &mut out);
     assert!(out.starts_with(b"kept"));
+    crate::fuzzing::check_json_steps(json.as_bytes(), &read, &out[4..]);
     match read {
         Ok(()) => {
             SpanIndex::default().read_request(&out[4..], 0).expect("the index takes what was transcoded");
@@ -219,6 +220,32 @@ fn values_nest_up_to_the_bound() {
     assert!(read_value(&endless).is_err());
     let endless = r#"{"kvlistValue":{"values":[{"value":"#.repeat(100_000);
     assert!(read_value(&endless).is_err());
+}
+
+#[test]
+fn lists_of_numbers_end_a_step_too() {
+    let numbers = vec!["4"; 5_000].join(",");
+    let points = format!(r#"[{{"bucketCounts":[{numbers}],"explicitBounds":[{numbers}]}}]"#);
+    let metric = format!(r#"{{"name":"m","histogram":{{"dataPoints":{points}}}}}"#);
+    let json = format!(r#"{{"resourceMetrics":[{{"scopeMetrics":[{{"metrics":[{metric}]}}]}}]}}"#);
+    let mut whole = Vec::new();
+    read_request(Signal::Metrics, json.as_bytes(), &mut whole).unwrap();
+    let (mut transcoding, mut out) = (Transcoding::with_steps(Signal::Metrics, json.as_bytes(), 100), Vec::new());
+    let mut steps = 0;
+    while transcoding.step(&mut out).unwrap() == Step::More {
+        steps += 1;
+    }
+    assert!(steps >= json.len() / 110, "{steps} steps for {} bytes", json.len());
+    assert_eq!(out.len() - whole.len(), 2, "the lengths of the outer two messages are one byte longer");
+}
+
+#[test]
+fn a_number_has_an_end() {
+    let of = |digits: usize| read_span(&format!(r#""unknown":{}"#, "1".repeat(digits)));
+    of(2 << 20);
+    let long = span(&format!(r#""unknown":{}"#, "1".repeat((2 << 20) + 1)));
+    let expected = "expected a number of at most 2097152 characters, found a long number";
+    assert!(read(&long).unwrap_err().contains(expected));
 }
 
 fn check_error(json: &str, expected: &str) {

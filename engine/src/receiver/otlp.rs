@@ -8,7 +8,8 @@
 //!
 //! A request is taken whole or not at all: admission and the whole check of its bytes come before any pipeline sees a
 //! span. Decompression and indexing run under `catch_unwind`: should they ever panic on somebody's bytes, that request is
-//! answered INTERNAL and nobody else notices.
+//! answered INTERNAL and nobody else notices. A large body is decompressed, and read as JSON, in steps between which other
+//! tasks run.
 
 use super::complaint::{Complaints, Reason};
 use super::door::Door;
@@ -21,22 +22,38 @@ use crate::shard::balance::Balance;
 use crate::shard::budget::Holder;
 use crate::shard::buffers::Buffer;
 use crate::shard::pipelines::Pipelines;
+use crate::shard::runtime::yield_now;
 use crate::telemetry::cells::Counter;
 use crate::telemetry::metrics::{ReceiverSeries, RefuseReason, RejectReason};
 use crate::transport::patience::Patience;
 use crate::transport::{Body, BodyEncoding, ReceivedRequest, RequestHandler, Transport};
 use bytes::Bytes;
-use codecs::compression::{Compression, DecompressError, Decompressor};
+use codecs::compression::{
+    Compression, DecompressError, Decompressor, STEP_BYTES, Step, Unpacking, plain_length_guess,
+};
 use codecs::grpc::{Code, Status};
+use codecs::json::{JsonError, Transcoding};
 use codecs::otlp::{Format, Signal};
 use std::cell::RefCell;
 use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::time::Duration;
+use tokio::sync::Mutex;
 
 /// Senders come back after this long, plus up to as much again so that they do not come back together.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// Bodies that become larger than this are read in steps: some 300 us of work.
+const WHOLE_BYTES_MAX: usize = 256 << 10;
+
+/// What decompresses the requests of a shard.
+#[derive(Debug, Default)]
+pub struct Unpacker {
+    decompressor: RefCell<Decompressor>,
+    /// Large bodies come one after the other, so that the memory of one decoder is all that they need beside their own.
+    turn: Mutex<()>,
+}
 
 /// One protocol of one `otlp` receiver on one shard.
 #[derive(Clone, Debug)]
@@ -63,8 +80,8 @@ pub struct OtlpReceiver {
     pub pipelines: Rc<RefCell<Pipelines>>,
     /// Who may take a request instead.
     pub balance: Rc<Balance>,
-    /// One per shard: requests are decompressed one after the other.
-    pub decompressor: Rc<RefCell<Decompressor>>,
+    /// One per shard.
+    pub unpacker: Rc<Unpacker>,
     /// The shard it runs on.
     pub shard: ShardContext,
 }
@@ -85,7 +102,7 @@ impl OtlpReceiver {
         patience: Patience,
     ) -> Result<(), Status> {
         let _in_hand = self.balance.take_in_hand();
-        let mut batch = self.index(signal, body, encoding)?;
+        let mut batch = self.read(signal, body, encoding).await?;
         batch.client = client;
         let items = batch.items();
         if items == 0 {
@@ -107,15 +124,24 @@ impl OtlpReceiver {
     }
 
     /// Bytes -> checked batch. What fails here fails for ever, and is counted as rejected.
-    fn index(&self, signal: Signal, body: Bytes, encoding: BodyEncoding) -> Result<Batch, Status> {
+    async fn read(&self, signal: Signal, body: Bytes, encoding: BodyEncoding) -> Result<Batch, Status> {
         let plain = match encoding.compression {
             Compression::None => body,
-            compression => self.decompress(signal, compression, &body)?,
+            compression => match self.decompress(signal, compression, &body)? {
+                Some(plain) => plain,
+                // In a box: the task of a request that is small must not be as large as that of one that is not.
+                None => Box::pin(self.unpack(signal, compression, &body)).await?,
+            },
         };
         let plain = match encoding.format {
             Format::Protobuf => plain,
-            Format::Json => self.transcode(signal, &plain)?,
+            Format::Json if plain.len() <= WHOLE_BYTES_MAX => self.transcode(signal, &plain)?,
+            Format::Json => Box::pin(self.transcode_in_steps(signal, &plain)).await?,
         };
+        self.index(signal, plain)
+    }
+
+    fn index(&self, signal: Signal, plain: Bytes) -> Result<Batch, Status> {
         let mut index = self.shard.indexes.take(signal);
         let read = catch_unwind(AssertUnwindSafe(|| index.read_request(&plain, 0)));
         match read {
@@ -142,16 +168,50 @@ impl OtlpReceiver {
         self.complaints.note(reason, what, self.peer, self.shard.clock.now_ns());
     }
 
-    fn decompress(&self, signal: Signal, compression: Compression, body: &[u8]) -> Result<Bytes, Status> {
-        // Trace requests compress 4 to 7 times; a wrong guess only costs one growth.
-        let mut plain = self.shard.buffers.take(body.len().saturating_mul(6).min(self.bytes_max));
-        let mut decompressor = self.decompressor.borrow_mut();
+    /// A body that is small once plain; `None`: it is not.
+    fn decompress(&self, signal: Signal, compression: Compression, body: &[u8]) -> Result<Option<Bytes>, Status> {
+        let guess = plain_length_guess(compression, body);
+        if guess > WHOLE_BYTES_MAX {
+            return Ok(None);
+        }
+        // A wrong guess only costs one growth.
+        let mut plain = self.shard.buffers.take(guess.min(self.bytes_max));
+        let mut decompressor = self.unpacker.decompressor.borrow_mut();
+        let bytes_max = self.bytes_max.min(WHOLE_BYTES_MAX);
         let result =
-            catch_unwind(AssertUnwindSafe(|| decompressor.decompress(compression, body, self.bytes_max, &mut plain)));
+            catch_unwind(AssertUnwindSafe(|| decompressor.decompress(compression, body, bytes_max, &mut plain)));
         match result {
-            Ok(Ok(())) => Ok(plain.freeze()),
+            Ok(Ok(())) => Ok(Some(plain.freeze())),
+            Ok(Err(DecompressError::TooLarge { bytes_max })) if bytes_max < self.bytes_max => Ok(None),
             Ok(Err(error)) => Err(self.decompress_status(signal, compression, &error)),
             Err(_) => Err(self.our_fault(signal, "decompressing")),
+        }
+    }
+
+    /// A large body, in steps between which others have their turn.
+    async fn unpack(&self, signal: Signal, compression: Compression, body: &[u8]) -> Result<Bytes, Status> {
+        let _turn = self.unpacker.turn.lock().await;
+        let guess = plain_length_guess(compression, body).min(self.bytes_max);
+        // A step may have room for more than it gives.
+        let mut plain = self.shard.buffers.take(guess + STEP_BYTES);
+        let mut unpacking = Unpacking::begin(compression, body, self.bytes_max);
+        loop {
+            if plain.capacity() - plain.len() < STEP_BYTES {
+                // Growing again and again would copy all of it in one go, each time.
+                let room = self.bytes_max + STEP_BYTES - plain.len();
+                plain.reserve_exact(room);
+            }
+            let error = match catch_unwind(AssertUnwindSafe(|| unpacking.step(&mut plain))) {
+                Ok(Ok(Step::Done)) => return Ok(plain.freeze()),
+                Ok(Ok(Step::More)) => {
+                    yield_now().await;
+                    continue;
+                }
+                Ok(Err(error)) => self.decompress_status(signal, compression, &error),
+                Err(_) => self.our_fault(signal, "decompressing"),
+            };
+            plain.discard();
+            return Err(error);
         }
     }
 
@@ -161,12 +221,33 @@ impl OtlpReceiver {
         let mut protobuf = self.shard.buffers.take(json.len() / 2);
         match catch_unwind(AssertUnwindSafe(|| codecs::json::read_request(signal, json, &mut protobuf))) {
             Ok(Ok(())) => Ok(protobuf.freeze()),
-            Ok(Err(error)) => {
-                let message = format!("not an {} in JSON: {error}", signal.request());
-                Err(self.reject(signal, RejectReason::Malformed, Status::new(Code::InvalidArgument, message)))
-            }
+            Ok(Err(error)) => Err(self.json_status(signal, &error)),
             Err(_) => Err(self.our_fault(signal, "reading")),
         }
+    }
+
+    /// The same of a large body, in steps between which others have their turn.
+    async fn transcode_in_steps(&self, signal: Signal, json: &[u8]) -> Result<Bytes, Status> {
+        let mut protobuf = self.shard.buffers.take(json.len() / 2);
+        let mut transcoding = Transcoding::begin(signal, json);
+        loop {
+            let error = match catch_unwind(AssertUnwindSafe(|| transcoding.step(&mut protobuf))) {
+                Ok(Ok(Step::Done)) => return Ok(protobuf.freeze()),
+                Ok(Ok(Step::More)) => {
+                    yield_now().await;
+                    continue;
+                }
+                Ok(Err(error)) => self.json_status(signal, &error),
+                Err(_) => self.our_fault(signal, "reading"),
+            };
+            protobuf.discard();
+            return Err(error);
+        }
+    }
+
+    fn json_status(&self, signal: Signal, error: &JsonError) -> Status {
+        let message = format!("not an {} in JSON: {error}", signal.request());
+        self.reject(signal, RejectReason::Malformed, Status::new(Code::InvalidArgument, message))
     }
 
     /// Over HTTP the Collector answers 400 for both; over gRPC the size has a code of its own.

@@ -752,7 +752,7 @@ fn servers_of(
     balance: &Rc<Balance>,
     context: &ShardContext,
 ) -> Vec<Server> {
-    let decompressor = Rc::default();
+    let unpacker = Rc::default();
     let clients = Clients::default();
     let mut servers = Vec::new();
     for (number, receiver) in config.receivers.iter().enumerate() {
@@ -771,7 +771,7 @@ fn servers_of(
                 caught_panics: declared.gauges.shard.caught_panics,
                 pipelines: Rc::clone(pipelines),
                 balance: Rc::clone(balance),
-                decompressor: Rc::clone(&decompressor),
+                unpacker: Rc::clone(&unpacker),
                 shard: context.clone(),
             })
         };
@@ -823,7 +823,7 @@ fn take_from_files(
             caught_panics: declared.gauges.shard.caught_panics,
             pipelines: Rc::clone(pipelines),
             balance: Rc::clone(balance),
-            decompressor: Rc::default(),
+            unpacker: Rc::default(),
             shard: context.clone(),
         }));
         runtime::spawn(intake.follow(arrivals));

@@ -234,6 +234,11 @@ fn size_index(capacity: usize) -> Option<usize> {
 }
 
 impl Buffer {
+    /// Frees the memory instead of keeping it for the next request: it grew for something that nobody should send again.
+    pub fn discard(mut self) {
+        self.bytes = Vec::new();
+    }
+
     /// The bytes as a shared view. When the last clone or slice of it is dropped, the memory returns to its shard.
     pub fn freeze(mut self) -> Bytes {
         let capacity = self.bytes.capacity();
@@ -321,6 +326,15 @@ mod tests {
         assert_eq!((buffers.kept_bytes(), buffers.out_bytes()), (SIZE_MIN, 0));
         let next = buffers.take(SIZE_MIN);
         assert_eq!((next.as_ptr(), next.len()), (memory, 0));
+    }
+
+    #[test]
+    fn what_is_discarded_is_neither_kept_nor_out() {
+        let buffers = Buffers::new(1 << 20);
+        let mut buffer = buffers.take(1);
+        buffer.resize(100_000, 0);
+        buffer.discard();
+        assert_eq!((buffers.kept_bytes(), buffers.out_bytes()), (0, 0));
     }
 
     #[test]

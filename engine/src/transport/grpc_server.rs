@@ -15,7 +15,7 @@ use super::patience::{Patience, grpc_timeout};
 use super::traffic::{Traffic, Watched};
 use super::turn::{Turn, Turns};
 use super::vigil::{Order, PROGRESS_BYTES_MIN, Pace, Sight, Vigil};
-use super::{Body, Draining, ReceivedRequest, RequestHandler, Transport};
+use super::{Body, Draining, ReceivedRequest, RequestHandler, Transport, make_room};
 use crate::config::checked::KeepaliveSettings;
 use crate::pipeline::client::{Client, Head};
 use crate::shard::clock::Clock;
@@ -591,7 +591,7 @@ async fn gather<H: RequestHandler>(
             message = Some((body, prefix));
         }
         if let Some((body, prefix)) = &mut message {
-            append(body, rest, prefix.length).map_err(|status| {
+            append(body, rest, prefix.length, handler).map_err(|status| {
                 reject(RejectReason::Malformed);
                 Broken::Refused(status)
             })?;
@@ -620,10 +620,11 @@ async fn gather<H: RequestHandler>(
 }
 
 /// Adds bytes of the message, which is to have `length` in all.
-fn append(body: &mut Body, bytes: &[u8], length: usize) -> Result<(), Status> {
+fn append<H: RequestHandler>(body: &mut Body, bytes: &[u8], length: usize, handler: &H) -> Result<(), Status> {
     match body {
         _ if bytes.is_empty() => Ok(()),
         Body::Gathered(buffer) if buffer.len() + bytes.len() <= length => {
+            make_room(buffer, bytes.len(), length, handler);
             buffer.extend_from_slice(bytes);
             Ok(())
         }

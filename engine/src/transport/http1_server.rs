@@ -14,7 +14,7 @@ use super::cors::Cors;
 use super::patience::Patience;
 use super::traffic::{Traffic, Watched};
 use super::vigil::{PROGRESS_BYTES_MIN, Pace};
-use super::{Draining, ReceivedRequest, RequestHandler, Transport};
+use super::{Draining, ReceivedRequest, RequestHandler, Transport, make_room};
 use crate::config::checked::HttpServerSettings;
 use crate::pipeline::client::{Client, Head};
 use crate::shard::buffers::Buffer;
@@ -325,6 +325,7 @@ impl HttpServer {
                 room = length.max(room * 2).min(self.body_bytes_max);
                 handler.admit(signal, room)?;
             }
+            make_room(&mut buffer, piece.len(), room, handler);
             buffer.extend_from_slice(&piece);
         }
         Ok(buffer)

@@ -122,6 +122,16 @@ pub trait RequestHandler {
     async fn handle(&self, request: ReceivedRequest) -> Result<(), Status>;
 }
 
+/// Makes room for `more` bytes in a body that is to have `bytes` in all, which are admitted: what does not fit at first gets
+/// memory for all of it, used before if possible, and is moved once.
+fn make_room<H: RequestHandler>(body: &mut Buffer, more: usize, bytes: usize, handler: &H) {
+    if body.len() + more > body.capacity() {
+        let mut larger = handler.take_buffer(bytes.max(body.len() + more));
+        larger.extend_from_slice(body);
+        *body = larger;
+    }
+}
+
 /// The news that a drain has begun, for every connection of a shard. Cloning shares it.
 #[derive(Clone, Debug, Default)]
 pub struct Draining(Rc<DrainState>);

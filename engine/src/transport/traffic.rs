@@ -6,7 +6,7 @@
 //! without the buffers of a protocol. Never looks into a byte.
 
 use super::Draining;
-use crate::shard::runtime::timeout;
+use crate::shard::runtime::{timeout, wake_in_turn};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
@@ -56,6 +56,11 @@ impl Traffic {
     /// What was read costs as much work as this many bytes more.
     pub fn add_work(&self, bytes: usize) {
         self.turn_bytes.set(self.turn_bytes.get() + bytes);
+    }
+
+    /// The connection has done enough for this turn.
+    pub fn end_turn(&self) {
+        self.turn_bytes.set(TURN_BYTES_MAX);
     }
 
     /// Whatever is written is not taken until the writes are released: then it goes out together. Whoever holds them
@@ -213,7 +218,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         if self.traffic.turn_bytes.get() >= TURN_BYTES_MAX {
-            context.waker().wake_by_ref();
+            wake_in_turn(context);
             return Poll::Pending;
         }
         if !self.untaken.is_empty() {

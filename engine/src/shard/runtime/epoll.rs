@@ -2,6 +2,8 @@
 
 use std::cell::Cell;
 use std::future::Future;
+use std::pin::pin;
+use std::task::Context;
 use std::time::{Duration, Instant};
 use tokio::runtime::LocalOptions;
 
@@ -32,6 +34,13 @@ pub(super) fn spawn(future: impl Future<Output = ()> + 'static) {
 
 pub(super) async fn sleep(duration: Duration) {
     tokio::time::sleep(duration).await;
+}
+
+pub(super) fn wake_in_turn(context: &mut Context<'_>) {
+    // tokio keeps the waker until it has looked at its sockets, which it does when nothing else is ready.
+    if pin!(tokio::task::yield_now()).poll(context).is_ready() {
+        context.waker().wake_by_ref();
+    }
 }
 
 pub(super) fn busy() -> Duration {

@@ -16,7 +16,7 @@ use std::cell::Cell;
 use std::future::Future;
 use std::panic::Location;
 use std::pin::pin;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 /// Which runtime a shard's thread runs.
@@ -120,7 +120,7 @@ pub async fn timeout<F: Future>(duration: Duration, future: F) -> Option<F::Outp
     .await
 }
 
-/// Lets the other ready tasks of this shard run once.
+/// Lets the other ready tasks of this shard run once, and its sockets be looked at.
 pub async fn yield_now() {
     let mut yielded = false;
     std::future::poll_fn(|context| {
@@ -128,10 +128,20 @@ pub async fn yield_now() {
             return Poll::Ready(());
         }
         yielded = true;
-        context.waker().wake_by_ref();
+        wake_in_turn(context);
         Poll::Pending
     })
     .await;
+}
+
+/// Wakes the task that is polled once the others have had their turn. One that has much to do calls this instead of waking
+/// itself: a runtime whose tasks are always ready has no time for its sockets.
+pub fn wake_in_turn(context: &mut Context<'_>) {
+    match CURRENT.get() {
+        Some(Runtime::Epoll) => epoll::wake_in_turn(context),
+        // This one interrupts its tasks by a timer.
+        Some(Runtime::IoUring) | None => context.waker().wake_by_ref(),
+    }
 }
 
 #[cfg(test)]
