@@ -93,10 +93,22 @@ def check(overlay):
                 arguments.append(argument)
             validate(f"{overlay}, {name}", arguments)
     if overlay == "dedicated":
-        resources = workloads["otel-gateway"]["spec"]["template"]["spec"]["containers"][0]["resources"]
-        expect(resources["requests"] == resources["limits"], overlay, "requests differ from limits, so the class is not Guaranteed")
-        expect(str(resources["limits"]["cpu"]).isdigit(), overlay, "the number of cores is not whole")
+        check_dedicated(overlay, workloads["otel-gateway"]["spec"]["template"]["spec"])
     print(f"ok: k8s/{overlay} fits together")
+
+
+def check_dedicated(overlay, pod):
+    """Whole cores of its own: one container short of it, and the kubelet gives the pod none."""
+    for container in pod.get("initContainers", []) + pod["containers"]:
+        name, resources = container["name"], container["resources"]
+        expect(resources["requests"] == resources["limits"], overlay, f"requests of {name} differ from limits, so the class is not Guaranteed")
+        expect({"cpu", "memory"} <= set(resources["limits"]), overlay, f"{name} has no limit of memory or cores")
+        expect(str(resources["limits"]["cpu"]).isdigit(), overlay, f"the number of cores of {name} is not whole")
+    # What the nodes are labelled with is what they are tainted with, as the comment of the overlay says.
+    ((key, value),) = pod["nodeSelector"].items()
+    expect({"key": key, "operator": "Equal", "value": value, "effect": "NoSchedule"} in pod["tolerations"], overlay, "the taint of its nodes is not tolerated")
+    said = (configs / "k8s" / overlay / "kustomization.yaml").read_text(encoding="utf-8")
+    expect(f"taint node NODE {key}={value}:NoSchedule" in said and f"label node NODE {key}={value}\n" in said, overlay, "its comment names other labels and taints")
 
 
 def validate(place, arguments):

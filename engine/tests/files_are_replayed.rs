@@ -356,3 +356,85 @@ fn a_file_is_replayed_again_and_again_if_that_is_asked_for() {
     assert!(replayed(&sink)[..6] == [1, 2, 1, 2, 1, 2].map(spans_line), "one round after the other");
     gateway.stop().assert_nothing_lost();
 }
+
+#[test]
+fn a_file_that_was_cut_and_has_grown_again_between_two_looks_is_read_from_its_beginning() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name);
+    append(&path("b.json"), &spans_line(1));
+    let sink = Sink::start();
+    let gateway = start(
+        "epoll",
+        &reading("otlp_json_file", &path("*.json"), ""),
+        &otlp("otlp", &sink),
+        "    traces: {receivers: [otlp_json_file], exporters: [otlp]}\n",
+    );
+    wait_for_traces(&sink, &[1]);
+    // While a record of one file is not taken, nobody looks at the other.
+    sink.refuse(Code::Unavailable);
+    append(&path("a.json"), &spans_line(2));
+    sink.wait_for_asked(2);
+    fs::write(path("b.json"), [3, 4, 5].map(spans_line).concat()).unwrap();
+    sink.take();
+    wait_for_traces(&sink, &[1, 2, 3, 4, 5]);
+    assert!(gateway.said().contains("cut off and written anew"), "{}", gateway.said());
+    append(&path("b.json"), &spans_line(6));
+    wait_for_traces(&sink, &[1, 2, 3, 4, 5, 6]);
+    let ending = gateway.stop();
+    assert_eq!(ending.status.code(), Some(0), "{}", ending.said);
+}
+
+#[test]
+fn more_files_are_followed_than_are_held_open() {
+    const FILES: u64 = 700;
+    let directory = tempfile::tempdir().unwrap();
+    let path = |number: u64| directory.path().join(format!("{number:04}.json"));
+    let numbers: Vec<u64> = (0..FILES).collect();
+    for number in &numbers {
+        append(&path(*number), &spans_line(*number));
+    }
+    let sink = Sink::start();
+    let gateway = start(
+        "epoll",
+        &reading("otlp_json_file", &directory.path().join("*.json"), ""),
+        &otlp("otlp", &sink),
+        "    traces: {receivers: [otlp_json_file], exporters: [otlp]}\n",
+    );
+    wait_for_traces(&sink, &numbers);
+    let gone = directory.path().join("gone");
+    for (come, number) in [0, 350, 699, 1].into_iter().enumerate() {
+        // A name that nobody looks for, of a file that is held open: it was read last.
+        append(&path(number), &spans_line(FILES + come as u64));
+        wait_for("what was added", || (sink.requests().len() == 700 + 2 * come + 1).then_some(()));
+        fs::rename(path(number), &gone).unwrap();
+        append(&gone, &spans_line(2 * FILES + come as u64));
+        wait_for("what was added later", || (sink.requests().len() == 700 + 2 * come + 2).then_some(()));
+    }
+    let last: Vec<Vec<u8>> = (0..4).flat_map(|come| [FILES + come, 2 * FILES + come].map(spans_line)).collect();
+    assert!(replayed(&sink)[700..] == last, "each once, in order");
+    gateway.stop().assert_nothing_lost();
+}
+
+#[test]
+fn a_record_that_memory_could_never_hold_is_counted_named_and_left_behind() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("lines");
+    let large = [&b"{\"resourceSpans\": \""[..], &vec![b'x'; 30 << 20], b"\"}\n"].concat();
+    append(&path, &[&spans_line(1)[..], &large, &spans_line(2)].concat());
+    let sink = Sink::start();
+    let gateway = start(
+        "epoll",
+        &reading("otlp_json_file", &path, "max_log_size: 100MiB"),
+        &otlp("otlp", &sink),
+        "    traces: {receivers: [otlp_json_file], processors: [memory_limiter], exporters: [otlp]}\n\
+         processors: {memory_limiter: {check_interval: 1s, limit_mib: 64}}\n",
+    );
+    wait_for_traces(&sink, &[1, 2]);
+    let rejected = gateway.metrics().sum("otelcol_receiver_rejected_requests", &["reason=\"too_large\""]);
+    assert_eq!(rejected, 1.0);
+    let place = format!("{}:2, byte {}", path.display(), spans_line(1).len());
+    let said = gateway.said();
+    assert!(said.contains(&place) && said.contains("that the memory limit has room for"), "{said}");
+    assert!(said.contains(&format!("{}   (otlp_json_file, from the beginning)", path.display())), "{said}");
+    gateway.stop().assert_nothing_lost();
+}

@@ -21,6 +21,8 @@ JOB = "otel-collector"
 # What the alerts on memory and CPU compare with, as deployed: a gateway of 4 GiB, and one of a core.
 MEMORY_LIMIT = 'process_resident_memory_bytes{job="otel-collector"} > 3.5e9'
 CPU_LIMIT = 'rate(process_cpu_seconds_total{job="otel-collector"}[5m]) > 0.9'
+# And what the alert on the age of a queue compares with: two minutes, while an exporter tries for five.
+AGE_LIMIT = "max by (job, namespace, pod, exporter, data_type) (tracegate_exporter_queue_oldest_age_seconds) > 120"
 SPANS_A_ROUND = 400
 
 
@@ -93,6 +95,35 @@ def it_fires_on_a_queue_that_fills_and_clears():
                 poll(lambda: "OTELCollectorQueueFull" in prometheus.firing(), "OTELCollectorQueueFull", 120.0, 0.2)
                 away["yes"] = False
                 poll(lambda: "OTELCollectorQueueFull" not in prometheus.firing(), "it to clear", 120.0, 0.2)
+            gateway.stop()
+
+
+def it_fires_on_a_queue_that_grows_old_and_clears():
+    """A backend that is away while a few requests wait for it, then there: what the alert on the age of a queue sees.
+
+    The queue has room for thousands more, so nothing else says that they wait. The limit is moved to two seconds.
+    """
+    away = {"yes": True}
+
+    def answer(_):
+        return Refusal("UNAVAILABLE") if away["yes"] else None
+
+    quick = {"initial_interval": "50ms", "max_interval": "100ms", "max_elapsed_time": 0}
+    with GrpcSink(answer) as sink:
+        exporters = {"otlp": {"endpoint": sink.endpoint, "tls": {"insecure": True}, "retry_on_failure": quick,
+                              "sending_queue": {"queue_size": 5000}}}
+        with Gateway(exporters, {}) as gateway, watching(gateway, {AGE_LIMIT: 2}) as prometheus:
+            with sdk.tracers(sdk.grpc_exporter(gateway.grpc), batch=90) as (tracer, *_):
+                serve(tracer, failing=False, milliseconds=1)
+                poll(lambda: "TracegateQueueOld" in prometheus.firing(), "TracegateQueueOld", 120.0, 0.2)
+                require("OTELCollectorQueueFull" not in prometheus.firing(), "the queue has room for more")
+                away["yes"] = False
+                # Also while requests come and go: none of them waits.
+                def fires():
+                    serve(tracer, failing=False, milliseconds=1)
+                    return "TracegateQueueOld" in prometheus.firing()
+
+                poll(lambda: not fires(), "it to clear", 120.0, 0.2)
             gateway.stop()
 
 

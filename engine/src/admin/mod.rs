@@ -23,6 +23,7 @@ mod profiles;
 mod server;
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -35,7 +36,7 @@ use sampling::settings::Rule;
 use tokio::sync::watch;
 
 use crate::config::checked::{
-    ComponentId, Config, ExtensionKind, MetricNames, MetricsLevel, ProcessorKind, ResourceLabel,
+    ComponentId, Config, ExtensionKind, MetricNames, MetricsLevel, ProcessorKind, ResourceLabel, Sizer,
 };
 use crate::connector::span_metrics::{Forgotten, Plan, Snapshot};
 use crate::exporter::memory::KeptTrace;
@@ -86,6 +87,8 @@ pub struct View<S> {
     pipelines: Vec<PipelineNames>,
     /// Labels of policies that nobody listens to.
     dry_policies: RefCell<Vec<String>>,
+    /// What the queue of each exporter counts.
+    queue_units: RefCell<BTreeMap<String, &'static str>>,
     configuration: RefCell<ConfigurationView>,
     /// The log, for what it did not write; `None` where none was started.
     logs: Option<Logs>,
@@ -170,6 +173,7 @@ impl<S: Shards> View<S> {
             extensions: config.extensions.iter().map(|it| (it.id.clone(), it.kind.clone())).collect(),
             pipelines: PipelineNames::of(config),
             dry_policies: RefCell::new(dry_policies(config)),
+            queue_units: RefCell::new(queue_units(config)),
             configuration: RefCell::default(),
             logs,
             certificates: Certificates::default(),
@@ -205,6 +209,7 @@ impl<S: Shards> View<S> {
     pub fn reconfigured(&self, schema: Schema, config: &Config) {
         self.schema.replace(Arc::new(schema));
         self.dry_policies.replace(dry_policies(config));
+        self.queue_units.replace(queue_units(config));
     }
 
     /// Changes what is told of the configuration.
@@ -221,11 +226,13 @@ impl<S: Shards> View<S> {
     async fn overview(&self) -> Option<overview::Overview> {
         let shards = tokio::time::timeout(self.answer_wait, self.shards.snapshot()).await.ok()?;
         let (schema, dry_policies) = (self.schema(), self.dry_policies.borrow().clone());
+        let queue_units = self.queue_units.borrow().clone();
         let sources = overview::Sources {
             schema: &schema,
             shards: &shards,
             pipelines: &self.pipelines,
             dry_policies: &dry_policies,
+            queue_units: &queue_units,
             configuration: self.configuration.borrow().clone(),
             process: process::read(),
             readiness: self.readiness.get(),
@@ -240,6 +247,17 @@ impl<S: Shards> View<S> {
         let schema = self.schema();
         answer.ok().map(|shards| Books::read(&schema, &schema.fold(&shards)))
     }
+}
+
+/// The unit of each exporter's queue.
+fn queue_units(config: &Config) -> BTreeMap<String, &'static str> {
+    let unit = |sizer| match sizer {
+        Sizer::Requests => "requests",
+        Sizer::Items => "items",
+        Sizer::Bytes => "bytes",
+    };
+    let named = config.exporters.iter().filter_map(|exporter| Some((exporter.id.to_string(), exporter.queue()?.sizer)));
+    named.map(|(id, sizer)| (id, unit(sizer))).collect()
 }
 
 fn dry_policies(config: &Config) -> Vec<String> {

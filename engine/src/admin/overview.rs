@@ -222,10 +222,13 @@ pub struct QueueView {
     pub exporter: String,
     /// `traces`, `metrics` or `logs`.
     pub signal: String,
-    /// Requests that wait or are under way.
+    /// What waits or is under way, in `unit`.
     pub size: u64,
-    /// Requests that may.
+    /// What may, in `unit`.
     pub capacity: u64,
+    /// What the queue's sizer counts: `requests`, `items` or `bytes`.
+    #[serde(default = "requests")]
+    pub unit: String,
     /// Fill of the fullest shard's part, 0 to 100.
     pub fullest_percent: u64,
     /// Requests sent and not yet answered.
@@ -237,6 +240,11 @@ pub struct QueueView {
     pub sent: u64,
     /// Items given up.
     pub failed: u64,
+}
+
+/// What queues count if nobody says otherwise.
+fn requests() -> String {
+    "requests".to_owned()
 }
 
 /// What tail sampling decided.
@@ -300,6 +308,8 @@ pub(super) struct Sources<'a> {
     pub(super) pipelines: &'a [PipelineNames],
     /// Labels of policies that nobody listens to.
     pub(super) dry_policies: &'a [String],
+    /// What the queue of each exporter counts.
+    pub(super) queue_units: &'a BTreeMap<String, &'static str>,
     pub(super) process: Option<ProcessValues>,
     pub(super) readiness: Readiness,
     pub(super) uptime_ms: u64,
@@ -318,7 +328,7 @@ impl Sources<'_> {
             shards: self.shards.iter().map(|values| Reading { schema: self.schema, values }.shard()).collect(),
             latency: whole.histograms(),
             budget: whole.budget(),
-            queues: whole.queues(),
+            queues: whole.queues(self.queue_units),
             policies: whole.policies(self.dry_policies),
             refusals: whole.refusals(),
             kept: whole.kept(),
@@ -494,7 +504,7 @@ impl<'a> Reading<'a> {
         }
     }
 
-    fn queues(&self) -> Vec<QueueView> {
+    fn queues(&self, units: &BTreeMap<String, &'static str>) -> Vec<QueueView> {
         let queue = |series: &Series| {
             let [exporter, signal] = ["exporter", "data_type"].map(|name| series.label(name).unwrap_or_default());
             let own = [("exporter", exporter), ("data_type", signal)];
@@ -503,6 +513,7 @@ impl<'a> Reading<'a> {
                 signal: signal.to_owned(),
                 size: self.sum("otelcol_exporter_queue_size", &own),
                 capacity: self.value(series),
+                unit: units.get(exporter).map_or_else(requests, |unit| (*unit).to_owned()),
                 fullest_percent: self.sum("tracegate_exporter_queue_fullest_shard_percent", &own),
                 under_way: self.sum("otelcol_exporter_in_flight_requests", &own),
                 oldest_age_seconds: self.sum("tracegate_exporter_queue_oldest_age_seconds", &own),

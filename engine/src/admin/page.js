@@ -314,11 +314,13 @@ function drawQueues({ queues }) {
   const rows = queues.map((it) => {
     const own = it.exporter + " " + it.signal;
     const share = it.capacity === 0 ? 0 : it.size / it.capacity;
-    return [it.exporter, it.signal, `${count(it.size)} of ${count(it.capacity)}`, bar(share, percent(share)),
+    const held = it.unit === "bytes" ? `${bytes(it.size)} of ${bytes(it.capacity)}`
+      : `${count(it.size)} of ${count(it.capacity)} ${it.unit}`;
+    return [it.exporter, it.signal, held, bar(share, percent(share)),
       it.fullest_percent + " %", count(it.under_way), it.size + it.oldest_age_seconds > 0 ? seconds(it.oldest_age_seconds) : "–", untilFull(it.size, it.capacity, rate("waiting " + own)),
       rateText(rate("sent " + own)), count(it.sent), it.failed > 0 ? tag("span", { class: "bad" }, count(it.failed)) : "0"];
   });
-  place("queues").replaceChildren(table([["exporter"], ["signal"], ["requests", true], ["filled"], ["fullest shard", true],
+  place("queues").replaceChildren(table([["exporter"], ["signal"], ["holds", true], ["filled"], ["fullest shard", true],
     ["under way", true], ["oldest", true], ["at this rate"], ["items sent", true], ["ever", true], ["items failed", true]], rows));
 }
 

@@ -147,7 +147,7 @@ fn traces_of_protobuf(bytes: &[u8]) -> Result<Vec<KeptTrace>, String> {
 fn chosen(mut traces: Vec<KeptTrace>, id: Option<&str>) -> Result<KeptTrace, String> {
     if let Some(id) = id {
         let id = checked_id(id)?.to_ascii_lowercase();
-        // Jaeger leaves out zeros in front.
+        // Who asks may leave out zeros in front, as Jaeger does.
         let is_meant = |trace: &KeptTrace| {
             trace.trace_id.starts_with(&id) || trace.trace_id.trim_start_matches('0') == id.trim_start_matches('0')
         };
@@ -224,7 +224,8 @@ fn jaeger_traces(answer: &[u8]) -> Result<Vec<KeptTrace>, String> {
         .map_err(|error| format!("the answer is not what Jaeger's /api/traces gives: {error}"))?;
     let traces = answer.data.into_iter().map(|trace| {
         let spans = trace.spans.iter().map(|span| jaeger_span(span, &trace)).collect();
-        KeptTrace::new(trace.trace_id.clone(), String::new(), spans)
+        // The zeros in front that it leaves out: elsewhere the trace is asked for by all 32 digits.
+        KeptTrace::new(format!("{:0>32}", trace.trace_id), String::new(), spans)
     });
     Ok(traces.collect())
 }
@@ -332,7 +333,7 @@ mod tests {
     fn text_shows_share_self_time_path_and_the_bottleneck() {
         let trace = chosen(jaeger_traces(JAEGER.as_bytes()).unwrap(), Some("07")).unwrap();
         let expected = "\
-Trace 7: 2 spans, 1.0 ms
+Trace 00000000000000000000000000000007: 2 spans, 1.0 ms
 
   DURATION   SHARE       SELF    ON PATH
     1.0 ms  100.0%   200.0 us   200.0 us  shop  POST /order

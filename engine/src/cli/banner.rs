@@ -21,6 +21,8 @@ use crate::transport::acceptor::ListenAddress;
 pub struct Start {
     /// Where senders may send; one per listener.
     pub receivers: Vec<Listening>,
+    /// Receivers that read files.
+    pub files: Vec<Reading>,
     /// `/metrics`, if it is served.
     pub metrics: Option<SocketAddr>,
     /// The admin pages, if they are served.
@@ -64,6 +66,30 @@ pub struct Listening {
     pub paths: Vec<(Signal, String)>,
     /// What connections have to pass.
     pub security: Security,
+}
+
+/// What a receiver of files reads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reading {
+    /// Receiver id.
+    pub receiver: String,
+    /// Patterns of paths; at least one.
+    pub patterns: Vec<String>,
+    /// What files hold at the start is left out.
+    pub starts_at_end: bool,
+}
+
+impl Reading {
+    fn sentence(&self) -> String {
+        const SHOWN_MAX: usize = 3;
+        let shown = self.patterns[..self.patterns.len().min(SHOWN_MAX)].join(", ");
+        let more = match self.patterns.len().saturating_sub(SHOWN_MAX) {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        let from = if self.starts_at_end { "what is added" } else { "from the beginning" };
+        format!("{shown}{more}   ({}, {from})", self.receiver)
+    }
 }
 
 /// What protects a listener.
@@ -112,7 +138,9 @@ pub enum Protocol {
 /// The text at start: where to send, where to look, what it runs on, and a line to try it.
 pub fn start(facts: &Start) -> String {
     let mut lines = vec![format!("Tracegate {} is up ({}).", env!("CARGO_PKG_VERSION"), facts.configuration)];
-    lines.push("  Send to".to_owned());
+    if !facts.receivers.is_empty() {
+        lines.push("  Send to".to_owned());
+    }
     for listening in &facts.receivers {
         let Listening { receiver, protocol, address, security, .. } = listening;
         let (scheme, words) = (security.scheme(), security.words());
@@ -126,6 +154,10 @@ pub fn start(facts: &Start) -> String {
             }
         };
         lines.push(format!("    {shown}   ({receiver}{words})"));
+    }
+    if !facts.files.is_empty() {
+        lines.push("  Reads files".to_owned());
+        lines.extend(facts.files.iter().map(|reading| format!("    {}", reading.sentence())));
     }
     lines.push("  Look at".to_owned());
     if let Some(metrics) = facts.metrics {
@@ -292,6 +324,9 @@ pub fn nothing_received(facts: &Start) -> String {
             ListenAddress::Unix(_) => None,
         })
         .collect();
+    for reading in &facts.files {
+        write!(text, "\n  No record came from {}", reading.sentence()).expect("writing to a string cannot fail");
+    }
     let only_loopback = ports.iter().all(|(_, address)| address.ip().is_loopback());
     if only_loopback && !ports.is_empty() {
         text.push_str("\n  All listeners are on loopback: senders in other containers or machines cannot reach them.");
@@ -439,6 +474,7 @@ mod tests {
                     security: Security::PlainText,
                 },
             ],
+            files: Vec::new(),
             metrics: Some("127.0.0.1:8888".parse().unwrap()),
             admin: Some("127.0.0.1:55679".parse().unwrap()),
             extensions: Vec::new(),
@@ -478,6 +514,33 @@ Tracegate 0.1.0 is up (built-in configuration).
 "
         );
         assert!(text.ends_with("    tracegate traces\n"));
+    }
+
+    #[test]
+    fn receivers_of_files_are_named_with_what_they_read() {
+        let reading = |receiver: &str, patterns: &[&str], starts_at_end| Reading {
+            receiver: receiver.to_owned(),
+            patterns: patterns.iter().map(|pattern| (*pattern).to_owned()).collect(),
+            starts_at_end,
+        };
+        let files = vec![
+            reading("otlp_json_file", &["/var/log/otel/*.json"], true),
+            reading("otlp_json_file/old", &["/a", "/b", "/c", "/d", "/e"], false),
+        ];
+        let facts = Start { receivers: Vec::new(), files, ..facts() };
+        let text = start(&facts);
+        assert!(
+            text.contains(
+                "  Reads files
+    /var/log/otel/*.json   (otlp_json_file, what is added)
+    /a, /b, /c and 2 more   (otlp_json_file/old, from the beginning)
+  Look at
+"
+            ),
+            "{text}"
+        );
+        assert!(!text.contains("Send to"), "{text}");
+        assert!(nothing_received(&facts).contains("No record came from /var/log/otel/*.json"));
     }
 
     #[test]

@@ -16,7 +16,7 @@ use super::{ConfigArguments, port_owner};
 use crate::admin::{self, Face, Readiness, Serving, View};
 use crate::auth::Authenticators;
 use crate::config;
-use crate::config::checked::{Config, ExporterKind, ExporterSettings, ProcessorKind, RuntimeChoice};
+use crate::config::checked::{Config, ExporterKind, ExporterSettings, ProcessorKind, ReceiverSettings, RuntimeChoice};
 use crate::exporter::Exporter;
 use crate::exporter::file::{FileWriter, Files};
 use crate::queue::log::Log;
@@ -123,7 +123,7 @@ fn start_and_serve(config: Config, origin: Origin, reading: Reading) -> Result<(
     };
     let (mut readers, feeds) = Readers::new(&config);
     let fleet = Rc::new(start_shards(&config, &declared, &decided, &connections, given, feeds)?);
-    readers.start(&config)?;
+    readers.start(&config, decided.budget.0 - decided.budget.1)?;
     let control = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let control = control.map_err(|error| format!("the control thread cannot start: {error}"))?;
     let gateway = Gateway {
@@ -327,6 +327,7 @@ impl Gateway {
         let wall_time = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         banner::Start {
             receivers: self.listeners.iter().map(Listener::listening).collect(),
+            files: self.config.receivers.iter().filter_map(reading).collect(),
             metrics: serving.metrics,
             admin: serving.admin,
             extensions: serving.extensions,
@@ -343,6 +344,13 @@ impl Gateway {
             seed: fastrand::u64(..),
         }
     }
+}
+
+/// What a receiver of files reads.
+fn reading(receiver: &ReceiverSettings) -> Option<banner::Reading> {
+    let files = receiver.otlp.files.as_ref()?;
+    let patterns = files.include.iter().map(|pattern| pattern.to_string()).collect();
+    Some(banner::Reading { receiver: receiver.id.to_string(), patterns, starts_at_end: files.starts_at_end })
 }
 
 /// Prints a hint when nothing has been received for a while after the start.

@@ -38,6 +38,8 @@ pub(super) const LOOK_EVERY: Duration = Duration::from_secs(1);
 const LOOKS_MAX: usize = 6;
 /// Characters of a bar.
 const BAR_WIDTH: usize = 20;
+/// Rows that a line may take more than one; what does not fit then is cut.
+const FOLDS_MAX: usize = 3;
 /// Rows of counters by reason; the rest is on the page.
 const REFUSALS_SHOWN_MAX: usize = 12;
 
@@ -156,20 +158,54 @@ impl Terminal {
     /// Draws the lines that fit, and under them one that says which keys there are.
     pub(super) fn show(&self, lines: &[Line], keys: &str) -> io::Result<()> {
         let size = tcgetwinsize(io::stdout())?;
-        let (rows, columns) = (usize::from(size.ws_row).max(2), usize::from(size.ws_col).max(20));
+        // A terminal that does not know its size says 0.
+        let (rows, columns) = match (size.ws_row, size.ws_col) {
+            (0, _) | (_, 0) => (24, 80),
+            (rows, columns) => (usize::from(rows).max(2), usize::from(columns).max(20)),
+        };
         let mut text = "\x1b[H".to_owned();
-        for line in lines.iter().take(rows - 2) {
-            let cut: String = line.text.chars().take(columns - 1).collect();
+        for line in fitted(lines, rows - 1, columns - 1) {
             let (begin, end) = match line.tone {
                 Tone::Plain => ("", ""),
                 Tone::Head => ("\x1b[1m", "\x1b[0m"),
                 Tone::Bad => ("\x1b[31m", "\x1b[0m"),
             };
-            write!(text, "{begin}{cut}{end}\x1b[K\r\n").expect("writing to a string cannot fail");
+            let text_of = line.text;
+            write!(text, "{begin}{text_of}{end}\x1b[K\r\n").expect("writing to a string cannot fail");
         }
+        let keys: String = keys.chars().take(columns - 1).collect();
         write!(text, "\x1b[2m{keys}\x1b[0m\x1b[K\x1b[J").expect("writing to a string cannot fail");
         self.write(&text)
     }
+}
+
+/// The lines that fit on a screen, long ones folded between words; where they are too many, empty ones go first.
+fn fitted(lines: &[Line], rows: usize, columns: usize) -> Vec<Line> {
+    let folded: Vec<Line> = lines
+        .iter()
+        .flat_map(|line| {
+            let fold = |text| Line { text, tone: line.tone };
+            folded(&line.text, columns).into_iter().map(fold).collect::<Vec<Line>>()
+        })
+        .collect();
+    let is_full = folded.len() > rows;
+    folded.into_iter().filter(|line| !(is_full && line.text.is_empty())).take(rows).collect()
+}
+
+/// A line as rows of at most `columns` characters, each begun four characters further right than the first.
+fn folded(text: &str, columns: usize) -> Vec<String> {
+    let indent = " ".repeat((text.len() - text.trim_start_matches(' ').len() + 4).min(columns / 2));
+    let mut rows = Vec::new();
+    let mut rest: Vec<char> = text.chars().collect();
+    while rest.len() > columns && rows.len() < FOLDS_MAX {
+        // A word that is longer than the row is cut.
+        let end = (1..=columns).rev().find(|at| rest[*at] == ' ' && rest[at - 1] != ' ').unwrap_or(columns);
+        let later: String = rest[end..].iter().collect();
+        rows.push(rest[..end].iter().collect());
+        rest = indent.chars().chain(later.trim_start().chars()).collect();
+    }
+    rows.push(rest.into_iter().take(columns).collect());
+    rows
 }
 
 impl Drop for Terminal {
@@ -213,11 +249,12 @@ struct Looks<'a> {
 pub(super) fn screen(before: &Overview, now: &Overview) -> Vec<Line> {
     let looks = Looks { before, now };
     let mut lines = looks.head();
+    // What is asked first stands first: the last ones do not fit on a small screen.
     let views: [(&str, Vec<Line>); 7] = [
         ("PIPELINES", looks.pipelines()),
+        ("QUEUES", looks.queues()),
         ("SHARDS", looks.shards()),
         ("BUDGET", looks.budget()),
-        ("QUEUES", looks.queues()),
         ("POLICIES", looks.policies()),
         ("LATENCY AND SIZES", latency(&now.latency)),
         ("REFUSALS AND ERRORS", looks.refusals()),
@@ -334,12 +371,14 @@ impl Looks<'_> {
             let share = part(queue.size, queue.capacity);
             let growth = self.rate(|look| Some(look.queues.get(at)?.size));
             let sent = self.rate(|look| Some(look.queues.get(at)?.sent));
+            let held = match queue.unit.as_str() {
+                "bytes" => format!("{} of {}", bytes_text(queue.size), bytes_text(queue.capacity)),
+                unit => format!("{} of {} {unit}", thousands(queue.size), thousands(queue.capacity)),
+            };
             let text = format!(
-                "  {} {} {} of {} requests, {} under way, {}, oldest {}, {} sent, {} failed",
+                "  {} {} {held}, {} under way, {}, oldest {}, {} sent, {} failed",
                 bar(share),
                 queue.exporter,
-                thousands(queue.size),
-                thousands(queue.capacity),
                 thousands(queue.under_way),
                 until_full(queue.size, queue.capacity, growth),
                 seconds_text(queue.oldest_age_seconds as f64),
@@ -491,6 +530,7 @@ mod tests {
             shards: vec![ShardView { busy_percent: 50, connections: 2, accepted: spans, ..ShardView::default() }],
             budget: BudgetView { limit_bytes: 1 << 20, held_bytes: seconds << 10, ..BudgetView::default() },
             queues: vec![QueueView {
+                unit: "items".to_owned(),
                 exporter: named("otlp/jaeger"),
                 capacity: 100,
                 size: 100,
@@ -527,11 +567,25 @@ mod tests {
             "  traces: otlp 100/s > tail_sampling 100/s to 10/s > otlp/jaeger 10/s (1,234 in flight)\n",
             "  0 [##########..........]  50 % busy  2 connections  100/s taken",
             "  [....................] 1.2 %  12.0 KiB of 1.0 MiB, full in 17 min\n",
-            "otlp/jaeger 100 of 100 requests, 0 under way, full, oldest 2 min, ",
+            "otlp/jaeger 100 of 100 items, 0 under way, full, oldest 2 min, ",
             "  [##..................] errors: wanted kept 12 (10.0 %), 1.0/s\n",
         ] {
             assert!(text.contains(expected), "{expected}\nis not in\n{text}");
         }
+    }
+
+    #[test]
+    fn a_line_that_is_too_long_is_folded_between_words_and_cut_after_a_few_rows() {
+        let rows = |text: &str, columns| folded(text, columns).join("|");
+        assert_eq!(rows("as it is", 8), "as it is");
+        assert_eq!(rows("  one two three", 10), "  one two|     three");
+        assert_eq!(rows("", 20), "");
+        let long = "word ".repeat(30);
+        let all = folded(&long, 20);
+        assert!(all.len() == FOLDS_MAX + 1 && all.iter().all(|row| row.chars().count() <= 20), "{all:?}");
+        let lines = ["one", "", "two", "three"].map(|text| Line::new(Tone::Plain, text));
+        let shown = |rows| fitted(&lines, rows, 20).into_iter().map(|line| line.text).collect::<Vec<_>>().join("|");
+        assert_eq!([4, 3, 2].map(shown), ["one||two|three", "one|two|three", "one|two"]);
     }
 
     #[test]

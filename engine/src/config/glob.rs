@@ -8,6 +8,7 @@
 //! The one idea: a pattern is cut into the names between its slashes, and directories are only listed where a name has
 //! wildcards. What one look may list is bounded. Never follows a link that `**` finds, so there are no circles.
 
+use std::fmt;
 use std::fs;
 use std::io;
 use std::path::{Component, Path, PathBuf};
@@ -69,6 +70,13 @@ impl Pattern {
             })
             .collect();
         self.begins_at_root == path.has_root() && match_path(&self.names, &names)
+    }
+}
+
+impl fmt::Display for Pattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.begins_at_root { "/" } else { "" })?;
+        f.write_str(&self.names.join("/"))
     }
 }
 

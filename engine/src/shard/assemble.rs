@@ -33,8 +33,8 @@ use crate::queue::log::Log;
 use crate::queue::{Branch, Queue};
 use crate::receiver::complaint::Complaints;
 use crate::receiver::door::Door;
-use crate::receiver::file::FileIntake;
 use crate::receiver::file::reader::Feed as FileFeed;
+use crate::receiver::file::{FileIntake, record_bytes_max};
 use crate::receiver::otlp::OtlpReceiver;
 use crate::telemetry::cells::{Cells, Counter, Schema};
 use crate::telemetry::metrics::{
@@ -808,7 +808,9 @@ fn take_from_files(
 ) {
     for FileFeed { receiver: number, arrivals } in feeds {
         let receiver = &config.receivers[number];
-        let bytes_max = receiver.otlp.files.as_ref().map_or(0, |files| files.record_bytes_max);
+        let soft_bytes = context.lease.budget().soft_bytes();
+        let files = receiver.otlp.files.as_ref();
+        let bytes_max = files.map_or(0, |files| record_bytes_max(files, soft_bytes));
         let door = Door::new(&HeadSettings::default(), &receiver.wanted, authenticators, Clients::default());
         let intake = FileIntake::new(Rc::new(OtlpReceiver {
             number,

@@ -101,8 +101,8 @@ fn show(arguments: &Arguments) -> Result<Summary, String> {
     } else {
         println!("{}", demo.introduction());
         demo.watch(&keys, &Shown::Lines, until)?;
-        println!("ending: nothing new is sent, and what is under way arrives");
     }
+    println!("ending: nothing new is sent, and what is under way arrives");
     demo.finish()
 }
 
@@ -260,11 +260,8 @@ impl Demo {
         self.gateway.kill_and_start(|| accounts.lock().expect("nobody panics with it").killed())?;
         self.load.set_gateway(self.gateway.http());
         self.kills += 1;
-        let (after, page) = (self.gateway.pid(), self.gateway.url());
-        Ok(format!(
-            "kill -9 of process {before}; process {after} is ready {} ms later, its page {page}/",
-            began.elapsed().as_millis()
-        ))
+        let after = self.gateway.pid();
+        Ok(format!("kill -9 of process {before}; process {after} is ready {} ms later", began.elapsed().as_millis()))
     }
 
     fn note(&mut self, event: String, shown: &Shown) {
@@ -287,8 +284,9 @@ impl Demo {
                 if let (Some(before), Some(now)) = (self.looks.front(), self.looks.back()) {
                     lines.extend(top::screen(before, now));
                 }
-                let keys = "f fails the sink  d doubles the load  k kills the gateway  q ends  page: ";
-                terminal.show(&lines, &format!("{keys}{}/", self.gateway.url()))
+                let fails = if self.sink.fails() { "f repairs the sink" } else { "f fails the sink" };
+                let doubles = if self.doubled { "d halves the load" } else { "d doubles the load" };
+                terminal.show(&lines, &format!("{fails}  {doubles}  k kills the gateway  q ends"))
             }
         }
     }
@@ -302,6 +300,7 @@ impl Demo {
             sink_fails: self.sink.fails(),
             sink_refused: self.sink.refused(),
             kills: self.kills,
+            page: format!("{}/", self.gateway.url()),
         }
     }
 

@@ -26,6 +26,8 @@ pub(super) struct Figures<'a> {
     pub(super) sink_refused: u64,
     /// How often the gateway was killed.
     pub(super) kills: u32,
+    /// The admin page of the gateway that runs now.
+    pub(super) page: String,
 }
 
 impl Figures<'_> {
@@ -38,7 +40,7 @@ impl Figures<'_> {
     pub(super) fn head(&self, events: &VecDeque<String>) -> Vec<Line> {
         let wrong = self.balance.wrong + self.balance.strangers > 0;
         let mut lines = vec![
-            Line::new(Tone::Head, &format!("DEMO  {} s", self.seconds)),
+            Line::new(Tone::Head, &format!("DEMO  {} s   page {}", self.seconds, self.page)),
             Line::new(Tone::Plain, &format!("  {}", self.incoming())),
             Line::new(if wrong { Tone::Bad } else { Tone::Plain }, &format!("  {}", self.kept())),
             Line::new(Tone::Plain, &format!("  {}", self.outgoing())),
@@ -245,6 +247,7 @@ mod tests {
             sink_fails: true,
             sink_refused: 7,
             kills: 1,
+            page: "http://127.0.0.1:55679/".to_owned(),
         };
         assert_eq!(
             figures.line(),

@@ -8,11 +8,13 @@
 //!
 //! The one idea: one record at a time. The thread that reads waits until the shard has the record in its pipelines, and a
 //! shard that is full takes it later, so nothing is lost, the order of a file stays, and memory is that of one record. A
-//! record that is broken is counted, named with its file and line, and left behind.
+//! record that is broken is counted, named with its file and line, and left behind, and so is one that memory could never hold.
 
+mod followed;
 pub mod reader;
 
 use super::otlp::OtlpReceiver;
+use crate::config::checked::FileReceiverSettings;
 use crate::shard::runtime;
 use crate::telemetry::metrics::RejectReason;
 use crate::transport::patience::Patience;
@@ -45,6 +47,16 @@ pub enum Arrival {
     },
     /// A record that could not even be read, for this reason: it is counted.
     Lost(RejectReason),
+    /// So many files wait to be followed, as of this look.
+    Waiting(u64),
+}
+
+/// The largest record in bytes that a receiver takes: `max_log_size`, or half of the `soft_bytes` that the edge admits, since
+/// a record stands in memory as it was written beside what is made of it. A larger one would be refused again and again,
+/// and everything behind it would wait for ever.
+pub fn record_bytes_max(settings: &FileReceiverSettings, soft_bytes: u64) -> usize {
+    let half = usize::try_from(soft_bytes / 2).unwrap_or(usize::MAX);
+    settings.record_bytes_max.min(half)
 }
 
 /// A file receiver's part on its shard.
@@ -75,6 +87,11 @@ impl FileIntake {
                     drop(taken.send(result));
                 }
                 Some(Arrival::Lost(reason)) => self.receiver.rejected(None, reason),
+                Some(Arrival::Waiting(files)) => {
+                    if let Some(waiting) = self.receiver.series.waiting_files {
+                        self.receiver.shard.cells.set(waiting, files);
+                    }
+                }
                 None => return,
             }
         }

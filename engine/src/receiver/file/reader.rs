@@ -6,11 +6,13 @@
 //! cut off   from its beginning   half a record at the end   waits for its rest
 //! ```
 //!
-//! The one idea: a file is held open for as long as its name is there, and only its position moves: forward over
-//! records that were taken or found broken, so nothing is read twice and nothing is tried for ever. Files are read one
-//! after the other, sorted by path, which is the order of their times for files that were rotated.
+//! The one idea: a file is followed for as long as its name is there, and only its position moves: forward over records
+//! that were taken or found broken, so nothing is read twice and nothing is tried for ever. Files are read one after the
+//! other, sorted by path, which is the order of their times for files that were rotated. Those that were read last are
+//! held open, so that what is written into them while they are renamed is found.
 
-use super::Arrival;
+use super::followed::{self, Extent, Followed, Identity};
+use super::{Arrival, record_bytes_max};
 use crate::config::checked::{Config, FileReceiverSettings};
 use crate::config::glob;
 use crate::telemetry::metrics::RejectReason;
@@ -19,9 +21,9 @@ use bytes::Bytes;
 use codecs::compression::Compression;
 use codecs::otlp::{Format, Signal};
 use codecs::records::{Framing, Splitter, Step};
-use std::fs::{self, File};
+use std::collections::HashMap;
+use std::fs::Metadata;
 use std::io;
-use std::os::unix::fs::{FileExt, MetadataExt};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::RecvTimeoutError;
@@ -30,8 +32,10 @@ use tokio::sync::{mpsc, oneshot};
 
 /// Bytes read at a time.
 const CHUNK_BYTES: usize = 256 << 10;
-/// Files that one receiver holds open.
-const FILES_MAX: usize = 256;
+/// Files that one receiver follows: a look asks for each, and each costs up to a kilobyte.
+const FILES_MAX: usize = 16_384;
+/// Files that one receiver holds open; beyond it all but half of them are let go, those that were read last being kept.
+const OPEN_MAX: usize = 256;
 /// Looks in a row that do not find a file's name before it is let go: one may fall between two names of a file that is moved,
 /// and a file that is let go too early is read again from its beginning.
 const MISSED_MAX: u32 = 5;
@@ -69,12 +73,13 @@ impl Readers {
         (Readers { waiting, running: Vec::new() }, feeds)
     }
 
-    /// Begins to read, once the shards run.
-    pub fn start(&mut self, config: &Config) -> Result<(), String> {
+    /// Begins to read, once the shards run; `soft_bytes` of memory are theirs for what is admitted.
+    pub fn start(&mut self, config: &Config, soft_bytes: u64) -> Result<(), String> {
         for (number, arrivals) in self.waiting.drain(..) {
             let receiver = &config.receivers[number];
             let settings = receiver.otlp.files.clone().expect("only receivers of files wait here");
-            let reader = Reader::new(receiver.id.to_string(), *settings, config.signals_of(number), arrivals);
+            let signals = config.signals_of(number);
+            let reader = Reader::new(receiver.id.to_string(), *settings, soft_bytes, signals, arrivals);
             let (stop, stopped) = std::sync::mpsc::channel();
             let thread = std::thread::Builder::new()
                 .name("file-receiver".to_owned())
@@ -98,31 +103,6 @@ impl Readers {
 #[derive(Debug)]
 struct Stopped;
 
-/// One file that is followed.
-#[derive(Debug)]
-struct Followed {
-    path: PathBuf,
-    file: File,
-    /// Device and inode.
-    identity: (u64, u64),
-    /// Where the next record begins.
-    position: u64,
-    /// Lines, or records, in front of it; meaningless where reading began at the end.
-    number: u64,
-    has_numbers: bool,
-    /// How far it was read: what follows `position` is half a record.
-    read_to: u64,
-    /// That was said.
-    half_is_said: bool,
-    splitter: Splitter,
-    taken: u64,
-    broken: u64,
-    /// The last look found its name.
-    is_there: bool,
-    /// Looks since one found its name.
-    missed: u32,
-}
-
 /// Reads the files of one receiver.
 #[derive(Debug)]
 struct Reader {
@@ -134,7 +114,12 @@ struct Reader {
     arrivals: mpsc::Sender<Arrival>,
     followed: Vec<Followed>,
     buffer: Vec<u8>,
-    too_many_is_said: bool,
+    /// Larger records are left out: by `max_log_size`, or because memory has no room for them.
+    record_bytes_max: usize,
+    /// Looks that began.
+    looks: u64,
+    /// Files of the last look that are not followed.
+    files_waiting: u64,
     nothing_is_said: bool,
 }
 
@@ -142,10 +127,12 @@ impl Reader {
     fn new(
         receiver: String,
         settings: FileReceiverSettings,
+        soft_bytes: u64,
         signals: Vec<Signal>,
         arrivals: mpsc::Sender<Arrival>,
     ) -> Reader {
         let encoding = BodyEncoding { compression: settings.compression, format: settings.format };
+        let record_bytes_max = record_bytes_max(&settings, soft_bytes);
         Reader {
             receiver,
             settings,
@@ -154,7 +141,9 @@ impl Reader {
             arrivals,
             followed: Vec::new(),
             buffer: Vec::new(),
-            too_many_is_said: false,
+            record_bytes_max,
+            looks: 0,
+            files_waiting: 0,
             nothing_is_said: false,
         }
     }
@@ -168,8 +157,7 @@ impl Reader {
                 break;
             }
         }
-        let has_more = |file: &&Followed| file.file.metadata().is_ok_and(|metadata| metadata.len() > file.position);
-        for file in self.followed.iter().filter(has_more) {
+        for file in self.followed.iter().filter(|file| file.has_more()) {
             tracing::info!(
                 receiver = self.receiver,
                 file = %file.path.display(),
@@ -181,9 +169,9 @@ impl Reader {
 
     /// One look at all files.
     fn poll(&mut self, is_first: bool) -> Result<(), Stopped> {
-        self.look(is_first);
+        self.look(is_first)?;
         let mut followed = std::mem::take(&mut self.followed);
-        let read = followed.iter_mut().try_for_each(|file| self.read(file));
+        let read = self.read_all(&mut followed);
         let is_gone = |file: &Followed| file.missed >= MISSED_MAX;
         let mut halves = followed.iter().filter(|file| is_gone(file) && file.is_behind());
         let read = read.and_then(|()| halves.try_for_each(|file| self.half_is_lost(file)));
@@ -197,12 +185,26 @@ impl Reader {
         read
     }
 
+    fn read_all(&mut self, followed: &mut [Followed]) -> Result<(), Stopped> {
+        let mut open = followed.iter().filter(|file| file.is_open()).count();
+        for at in 0..followed.len() {
+            let was_open = followed[at].is_open();
+            self.read(&mut followed[at])?;
+            open += usize::from(followed[at].is_open() && !was_open);
+            if open > OPEN_MAX {
+                open = let_go(followed, OPEN_MAX / 2);
+            }
+        }
+        Ok(())
+    }
+
     /// Brings the list of files up to date.
-    fn look(&mut self, is_first: bool) {
+    fn look(&mut self, is_first: bool) -> Result<(), Stopped> {
+        self.looks += 1;
         let (paths, saw_all) = glob::find(&self.settings.include, &self.settings.exclude);
         let splitter = self.splitter_of();
         for file in &mut self.followed {
-            file.is_there = false;
+            file.found = None;
             if self.settings.replays {
                 let half_is_said = file.half_is_said;
                 file.rewind(splitter.clone());
@@ -216,122 +218,152 @@ impl Reader {
                 "No file matches `include` yet. The receiver goes on looking; compare the patterns with the paths."
             );
         }
-        for path in paths {
-            let Ok(metadata) = fs::metadata(&path) else { continue };
-            let identity = (metadata.dev(), metadata.ino());
-            if let Some(known) = self.followed.iter_mut().find(|file| file.identity == identity) {
-                if !known.is_there {
-                    known.path = path;
-                }
-                known.is_there = true;
-            } else if !self.is_too_old(&metadata) {
-                self.follow(path, is_first);
-            }
-        }
+        let waiting = self.find_again(paths, is_first);
         for file in &mut self.followed {
-            match file.is_there {
-                true => file.missed = 0,
+            match file.found {
+                Some(_) => file.missed = 0,
                 // A look that could not see everything says nothing of what it did not find.
-                false => file.missed += u32::from(saw_all),
+                None => file.missed += u32::from(saw_all),
             }
         }
         // A file whose name changed has another place among the others.
         self.followed.sort_by(|one, other| one.path.cmp(&other.path));
+        self.say_waiting(waiting)
     }
 
-    fn is_too_old(&self, metadata: &fs::Metadata) -> bool {
+    /// Finds the files that are followed under these names, and follows the others. How many have to wait.
+    fn find_again(&mut self, paths: Vec<PathBuf>, is_first: bool) -> u64 {
+        let places = self.followed.iter().enumerate().map(|(place, file)| (file.identity, place));
+        let mut places: HashMap<Identity, usize> = places.collect();
+        let mut waiting = 0;
+        for path in paths {
+            let Some((metadata, identity)) = followed::find(&path) else { continue };
+            if let Some(place) = places.get(&identity) {
+                let known = &mut self.followed[*place];
+                if known.found.is_none() {
+                    known.path = path;
+                }
+                known.found = Some(Extent::of(&metadata));
+            } else if self.is_too_old(&metadata) {
+                continue;
+            } else if self.followed.len() == FILES_MAX {
+                waiting += 1;
+            } else if let Some(identity) = self.follow(path, is_first) {
+                places.insert(identity, self.followed.len() - 1);
+            }
+        }
+        waiting
+    }
+
+    /// Files beyond the limit are counted at each look that finds another number of them, and named once.
+    fn say_waiting(&mut self, waiting: u64) -> Result<(), Stopped> {
+        let before = std::mem::replace(&mut self.files_waiting, waiting);
+        if before == 0 && waiting > 0 {
+            tracing::warn!(
+                receiver = self.receiver,
+                waiting,
+                "More than {FILES_MAX} files match: the others are read as soon as some of these are gone. Move away \
+                 what was read, or give the files to several receivers."
+            );
+        }
+        match before == waiting {
+            true => Ok(()),
+            false => self.arrivals.blocking_send(Arrival::Waiting(waiting)).map_err(|_| Stopped),
+        }
+    }
+
+    fn is_too_old(&self, metadata: &Metadata) -> bool {
         let age = metadata.modified().ok().and_then(|modified| SystemTime::now().duration_since(modified).ok());
         self.settings.age_ns_max.is_some_and(|most| age.is_some_and(|age| age > Duration::from_nanos(most)))
     }
 
     /// Begins to follow a file: at the end only what was there at the start.
-    fn follow(&mut self, path: PathBuf, is_first: bool) {
-        if self.followed.len() == FILES_MAX {
-            if !std::mem::replace(&mut self.too_many_is_said, true) {
-                let receiver = &self.receiver;
-                tracing::warn!(
-                    receiver,
-                    "More than {FILES_MAX} files match; the others are read as soon as some of these are gone."
-                );
-            }
-            return;
-        }
-        let opened = File::open(&path).and_then(|file| file.metadata().map(|metadata| (file, metadata)));
-        let (file, metadata) = match opened {
-            Ok(opened) => opened,
-            Err(error) => return self.cannot_read(&path, &error),
-        };
+    fn follow(&mut self, path: PathBuf, is_first: bool) -> Option<Identity> {
         let from_end = is_first && self.settings.starts_at_end;
-        let position = if from_end { metadata.len() } else { 0 };
-        self.followed.push(Followed {
-            path,
-            file,
-            identity: (metadata.dev(), metadata.ino()),
-            position,
-            number: 0,
-            has_numbers: !from_end,
-            read_to: position,
-            half_is_said: false,
-            splitter: self.splitter_of(),
-            taken: 0,
-            broken: 0,
-            is_there: true,
-            missed: 0,
-        });
+        match Followed::open(path, from_end, self.splitter_of()) {
+            Ok(mut file) => {
+                if self.followed.len() >= OPEN_MAX {
+                    // It is opened again when it is read.
+                    file.let_go();
+                }
+                let identity = file.identity;
+                self.followed.push(file);
+                Some(identity)
+            }
+            Err((path, error)) => {
+                self.cannot_read(&path, &error);
+                None
+            }
+        }
     }
 
     fn splitter_of(&self) -> Splitter {
-        Splitter::new(self.framing(), self.settings.record_bytes_max)
+        Splitter::new(self.framing(), self.record_bytes_max)
     }
 
     /// Reads a file to the end that it has now.
     fn read(&mut self, file: &mut Followed) -> Result<(), Stopped> {
-        let end = match file.file.metadata() {
-            Ok(metadata) => metadata.len(),
+        let now = match self.to_be_read(file) {
+            Ok(Some(now)) => now,
+            Ok(None) => return Ok(()),
             Err(error) => {
                 self.cannot_read(&file.path, &error);
                 return Ok(());
             }
         };
-        if end < file.read_to {
-            tracing::info!(
-                receiver = self.receiver,
-                file = %file.path.display(),
-                "The file was cut off; it is read from its beginning."
-            );
-            file.rewind(self.splitter_of());
-        }
-        if end == file.read_to {
-            self.half_is_late(file);
-            return Ok(());
-        }
         let (taken, broken) = (file.taken, file.broken);
         self.buffer.clear();
+        let mut is_whole = true;
         loop {
             self.take_records(file)?;
             file.read_to = file.position + self.buffer.len() as u64;
-            if file.read_to >= end || !self.read_chunk(file) {
+            if file.read_to >= now.bytes {
                 break;
+            }
+            match self.read_chunk(file) {
+                Ok(0) => break,
+                Ok(_) => {}
+                Err(error) => {
+                    self.cannot_read(&file.path, &error);
+                    is_whole = false;
+                    break;
+                }
             }
         }
         self.take_last_line(file)?;
+        if is_whole {
+            file.was_read(now, self.looks);
+        }
         self.say_how_far(file, file.taken - taken, file.broken - broken);
         Ok(())
     }
 
-    /// More of the file behind what is in the buffer; false at its end.
-    fn read_chunk(&mut self, file: &Followed) -> bool {
+    /// The extent that a file has, if there is something to read in it; where it is not what was read, from its beginning.
+    fn to_be_read(&self, file: &mut Followed) -> io::Result<Option<Extent>> {
+        let Some(now) = file.extent()? else { return Ok(None) };
+        if file.is_as_seen(now) {
+            self.half_is_late(file);
+            return Ok(None);
+        }
+        if !file.is_what_was_read(now.bytes)? {
+            let again = if now.bytes < file.read_to { "" } else { " and written anew" };
+            tracing::info!(
+                receiver = self.receiver,
+                file = %file.path.display(),
+                "The file was cut off{again}; it is read from its beginning."
+            );
+            file.rewind(self.splitter_of());
+        }
+        Ok(Some(now))
+    }
+
+    /// More of the file behind what is in the buffer: how many bytes.
+    fn read_chunk(&mut self, file: &mut Followed) -> io::Result<usize> {
         let before = self.buffer.len();
         self.buffer.resize(before + CHUNK_BYTES, 0);
-        let read = file.file.read_at(&mut self.buffer[before..], file.position + before as u64);
+        let read = file.read_at(&mut self.buffer[before..], file.position + before as u64);
         self.buffer.truncate(before + *read.as_ref().unwrap_or(&0));
-        match read {
-            Ok(bytes) => bytes > 0,
-            Err(error) => {
-                self.cannot_read(&file.path, &error);
-                false
-            }
-        }
+        read
     }
 
     /// Gives every whole record in the buffer away.
@@ -354,7 +386,7 @@ impl Reader {
             };
             // The record that is too large counts where it begins.
             file.number += u64::from(ends || matches!(step, Step::TooLarge { .. }));
-            file.position += taken as u64;
+            file.pass(&self.buffer[at..at + taken]);
             at += taken;
         }
         self.buffer.drain(..at);
@@ -364,7 +396,7 @@ impl Reader {
     /// A last line without an end is a record if it is a whole one: nothing could follow it on its line.
     fn take_last_line(&mut self, file: &mut Followed) -> Result<(), Stopped> {
         let ends = self.buffer.trim_ascii_end().ends_with(b"}");
-        if self.framing() == Framing::Length || !ends || self.buffer.len() > self.settings.record_bytes_max {
+        if self.framing() == Framing::Length || !ends || self.buffer.len() > self.record_bytes_max {
             return Ok(());
         }
         let read = || codecs::json::read_request(self.signals[0], &self.buffer, &mut Vec::new()).is_ok();
@@ -373,10 +405,9 @@ impl Reader {
             return Ok(());
         }
         let record = Bytes::from(std::mem::take(&mut self.buffer));
-        let bytes = record.len() as u64;
-        self.take(file, record)?;
+        self.take(file, record.clone())?;
         // The rest of the line, once it comes, is an empty one and counts as the line.
-        file.position += bytes;
+        file.pass(&record);
         Ok(())
     }
 
@@ -414,13 +445,20 @@ impl Reader {
     }
 
     fn too_large(&self, file: &mut Followed, bytes: Option<u64>) -> Result<(), Stopped> {
-        let most = self.settings.record_bytes_max;
+        let most = self.record_bytes_max;
+        let (limit, what) = match most < self.settings.record_bytes_max {
+            true => (
+                "that the memory limit has room for, half of what may be admitted",
+                "raise `service.engine.memory_limit_mib` or `limit_mib` of the memory_limiter",
+            ),
+            false => ("of `max_log_size`", "raise it"),
+        };
         let why = match (bytes, self.framing()) {
             (Some(bytes), Framing::Length) => format!(
-                "it would have {bytes} bytes, more than the {most} of `max_log_size`: raise it, or set `format` and \
+                "it would have {bytes} bytes, more than the {most} {limit}: {what}, or set `format` and \
                  `compression` to those with which the file was written"
             ),
-            _ => format!("it has more than the {most} bytes of `max_log_size`: raise it"),
+            _ => format!("it has more than the {most} bytes {limit}: {what}"),
         };
         self.lost(RejectReason::TooLarge)?;
         self.left_out(file, &why);
@@ -493,25 +531,15 @@ impl Reader {
     }
 }
 
-impl Followed {
-    fn rewind(&mut self, splitter: Splitter) {
-        (self.position, self.number, self.read_to) = (0, 0, 0);
-        (self.has_numbers, self.half_is_said) = (true, false);
-        self.splitter = splitter;
+/// Lets files go until so many are held open; those that were read last, and those whose name is gone, stay. How many do.
+fn let_go(followed: &mut [Followed], kept: usize) -> usize {
+    let mut open: Vec<&mut Followed> = followed.iter_mut().filter(|file| file.is_open()).collect();
+    // A file without a name could not be opened again.
+    open.sort_by_key(|file| (file.found.is_some(), std::cmp::Reverse(file.read_in)));
+    for file in open.iter_mut().skip(kept) {
+        file.let_go();
     }
-
-    /// Whether something was read that is no record yet.
-    fn is_behind(&self) -> bool {
-        self.read_to > self.position
-    }
-
-    /// Where the next record is, for a person.
-    fn place(&self) -> String {
-        match self.has_numbers {
-            true => format!("{}:{}, byte {}", self.path.display(), self.number + 1, self.position),
-            false => format!("byte {}", self.position),
-        }
-    }
+    open.len().min(kept)
 }
 
 /// Names of the field that holds what a request of this signal is for.

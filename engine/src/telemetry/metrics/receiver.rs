@@ -55,6 +55,10 @@ metrics! {
             "sessions", ["receiver", "transport"],
             "TLS sessions that senders opened.",
             "Only of listeners with `tls`.";
+        RECEIVER_WAITING_FILES: Kind::Gauge, Normal, "tracegate_receiver_waiting_files",
+            "files", ["receiver", "transport"],
+            "Files that match and are not read yet, since the receiver follows as many as it may.",
+            "Only of receivers of files. Above 0: move away what was read, or give the files to several receivers.";
         RECEIVER_FAILED_HANDSHAKES: Kind::Counter, Normal, "tracegate_receiver_failed_handshakes",
             "connections", ["receiver", "transport", "reason"],
             "Connections refused before their first request, for a reason of TLS.",
@@ -136,6 +140,8 @@ pub struct ReceiverSeries {
     books: [Option<IntakeSeries>; Signal::ALL.len()],
     refused_requests: [Counter; RefuseReason::ALL.len()],
     rejected_requests: [Counter; RejectReason::ALL.len()],
+    /// Files beyond those that are followed; only of a receiver of files.
+    pub waiting_files: Option<Gauge>,
 }
 
 /// The intake book of one receiver, transport and signal, in spans, data points or log records:
@@ -156,7 +162,7 @@ pub struct IntakeSeries {
 }
 
 impl ReceiverSeries {
-    /// Declares the series of one receiver and transport (`grpc` or `http`) for the signals that it takes.
+    /// Declares the series of one receiver and transport (`grpc`, `http` or `file`) for the signals that it takes.
     pub fn declare(schema: &mut Schema, receiver_id: &str, transport: &str, signals: &[Signal]) -> ReceiverSeries {
         let own = [("receiver", receiver_id), ("transport", transport)];
         let because = |reason: &'static str| [own[0], own[1], ("reason", reason)];
@@ -179,6 +185,7 @@ impl ReceiverSeries {
                 .map(|reason| schema.counter(&RECEIVER_REFUSED_REQUESTS, &because(reason.label()))),
             rejected_requests: RejectReason::ALL
                 .map(|reason| schema.counter(&RECEIVER_REJECTED_REQUESTS, &because(reason.label()))),
+            waiting_files: (transport == "file").then(|| schema.gauge(&RECEIVER_WAITING_FILES, &own)),
         }
     }
 

@@ -132,6 +132,7 @@ fn all_groups() -> Schema {
     BudgetSeries::declare(&mut schema);
     MeshSeries::declare(&mut schema);
     ShardSeries::declare(&mut schema);
+    ReceiverSeries::declare(&mut schema, "otlp_json_file", "file", &[Signal::Logs]);
     HandshakeSeries::declare(&mut schema, "otlp", "grpc", true);
     HandshakeSeries::declare(&mut schema, "otlp", "http", false);
     MemoryExporterSeries::declare(&mut schema, "memory");
