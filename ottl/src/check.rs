@@ -10,7 +10,7 @@ use codecs::otlp::Signal;
 use crate::diagnostic::{Diagnostic, nearest};
 use crate::editor::{self, Editor};
 use crate::fault::Fault;
-use crate::function::{self, Function, Kind, Parameter, Prepared, Severities, converter_names};
+use crate::function::{self, Function, Grok, Kind, Parameter, Prepared, Severities, converter_names};
 use crate::parser::{parse_condition, parse_statement};
 use crate::path::{Context, Field, Form, Path, Root, field, field_names};
 use crate::pattern;
@@ -19,6 +19,7 @@ use crate::sender::Ask;
 use crate::syntax::{self, ExprKind};
 use crate::time;
 use crate::value::Value;
+use crate::zone::Zone;
 
 /// Whether paths name their context.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -256,7 +257,13 @@ impl Checker {
         let Some(function) = function::find(&call.name) else {
             return Err(unknown(&call.name_at, "a converter", &call.name, converter_names()));
         };
-        let checked = self.arguments(call, function.parameters)?;
+        let mut checked = self.arguments(call, function.parameters)?;
+        if call.name == "ExtractGrokPatterns" {
+            let grok = Grok::of_literals(&checked.arguments);
+            let at = call.arguments.get(1).map_or(&call.at, |pattern| &pattern.value.at);
+            let help = "see docs/ottl-parity.md for the patterns that are known";
+            checked.prepared = Prepared::Grok(grok.map_err(|why| Diagnostic::new(at.clone(), why, help))?);
+        }
         let keys = call.keys.iter().map(|key| self.key(key)).collect::<Result<_, _>>()?;
         Ok(Expr::Call(Box::new(Call { function, arguments: checked.arguments, prepared: checked.prepared, keys })))
     }
@@ -575,6 +582,15 @@ fn prepare(kind: Kind, literal: &Value<'static>, checked: &mut Checked) -> Resul
             let help = "such as {\"info\": [{\"equals\": [\"inf\"]}, {\"range\": {\"min\": 200, \"max\": 299}}]}";
             checked.prepared = Prepared::Severities(Severities::of(mapping).map_err(|why| (why, help.to_owned()))?);
         }
+        (Kind::Location, Value::Text(text)) if !text.is_empty() => {
+            let name = String::from_utf8_lossy(text);
+            let Some(zone) = Zone::named(&name) else {
+                let near = nearest(&name, Zone::names());
+                let help = near.map_or("such as Europe/Berlin".to_owned(), |near| format!("did you mean \"{near}\"?"));
+                return Err((format!("expected a time zone of the IANA's database, found \"{name}\""), help));
+            };
+            checked.prepared = Prepared::Zone(zone);
+        }
         (Kind::TimeFormat, Value::Text(text)) => {
             time::check_format(&String::from_utf8_lossy(text)).map_err(|directive| {
                 let help = format!("supported are, behind a %: {}", time::DIRECTIVES);
@@ -632,7 +648,6 @@ fn unknown<'n>(at: &Range<usize>, expected: &str, name: &str, names: impl Iterat
 pub const NOT_SUPPORTED: &[&str] = &[
     "ConvertAttributesToElementsXML",
     "ConvertTextToElementsXML",
-    "ExtractGrokPatterns",
     "GetXML",
     "InsertXML",
     "ParseSimplifiedXML",

@@ -36,6 +36,7 @@ mod syntax;
 mod time;
 mod value;
 mod view;
+mod zone;
 
 pub use action::{Action, Extraction, Keys, Source, Target, When, apply};
 pub use attributes::{AttributeList, Child, EditPart, Written, field, rewrite_children, rewrite_parts};

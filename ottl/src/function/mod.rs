@@ -7,6 +7,8 @@ mod clock;
 mod container;
 mod convert;
 mod csv;
+mod grok;
+mod grok_patterns;
 mod hash;
 mod hash128;
 mod network;
@@ -22,6 +24,8 @@ use crate::fault::Fault;
 use crate::pattern;
 use crate::program::{ARGUMENTS_MAX, Environment};
 use crate::value::{Text, Value};
+use crate::zone::Zone;
+pub(crate) use grok::Grok;
 pub(crate) use severity::Severities;
 
 /// A converter.
@@ -67,6 +71,8 @@ pub(crate) enum Kind {
     Choice(&'static [&'static str]),
     /// A literal string that is a format of times.
     TimeFormat,
+    /// A literal string that names a time zone; empty is UTC.
+    Location,
     /// A literal string.
     TextLiteral,
     /// A literal string of one character.
@@ -109,6 +115,7 @@ impl Kind {
             Self::Choice(_) | Self::TextLiteral => "a literal string",
             Self::LetterLiteral => "a single character in quotes",
             Self::TimeFormat => "a format of times in quotes",
+            Self::Location => "a time zone in quotes",
             Self::CountLiteral => "a literal integer of 0 or more",
             Self::BoolLiteral => "true or false",
             Self::Severities => "a literal map of severities and their criteria",
@@ -125,6 +132,7 @@ impl Kind {
             self,
             Self::Choice(_)
                 | Self::TimeFormat
+                | Self::Location
                 | Self::TextLiteral
                 | Self::LetterLiteral
                 | Self::CountLiteral
@@ -144,9 +152,10 @@ impl Kind {
             (Self::BoolLike, value) => convert::to_bool(value),
             (Self::BytesLike, value) => convert::to_bytes(value),
             (Self::Text | Self::Pattern | Self::Glob, value @ Value::Text(_)) => Ok(value),
-            (Self::Choice(_) | Self::TimeFormat | Self::TextLiteral | Self::LetterLiteral, value @ Value::Text(_)) => {
-                Ok(value)
-            }
+            (
+                Self::Choice(_) | Self::TimeFormat | Self::Location | Self::TextLiteral | Self::LetterLiteral,
+                value @ Value::Text(_),
+            ) => Ok(value),
             (Self::Int, value @ Value::Int(_)) => Ok(value),
             (Self::CountLiteral, Value::Int(value)) if value >= 0 => Ok(Value::Int(value)),
             (Self::BoolLiteral, value @ Value::Bool(_)) => Ok(value),
@@ -171,6 +180,8 @@ pub(crate) enum Prepared {
     Nothing,
     Pattern(Regex),
     Severities(Severities),
+    Zone(Zone),
+    Grok(Grok),
 }
 
 /// Arguments of one call, converted; what was left out is nil.
@@ -277,13 +288,14 @@ pub(crate) const fn optional(name: &'static str, kind: Kind) -> Parameter {
     Parameter { name, kind, optional: true }
 }
 
-fn tables() -> [&'static [Function]; 11] {
+fn tables() -> [&'static [Function]; 12] {
     [
         chance::TABLE,
         clock::TABLE,
         container::TABLE,
         convert::TABLE,
         csv::TABLE,
+        grok::TABLE,
         hash::TABLE,
         hash128::TABLE,
         network::TABLE,
