@@ -16,9 +16,9 @@ use crate::path::{Context, Field, Form, Path, Root, field, field_names};
 use crate::pattern;
 use crate::program::{ARGUMENTS_MAX, Call, Condition, Expr, Statement, Test};
 use crate::sender::Ask;
-use crate::syntax::{self, ExprKind};
+use crate::syntax::{self, Comparison, ExprKind};
 use crate::time;
-use crate::value::Value;
+use crate::value::{self, Value};
 use crate::zone::Zone;
 
 /// Whether paths name their context.
@@ -166,8 +166,9 @@ impl Checker {
                 let expected = format!("the context {context}");
                 return Err(Diagnostic::expected(call.name_at.clone(), &expected, &found, help));
             }
-            // It changes the metric as a whole; this names the level.
-            checked.target = Some(Path { root: Root::Field(Field::MetricType, Form::ReadOnly), keys: Vec::new() });
+            // It changes the metric or the point as a whole; this names the level.
+            let level = if row.verb == editor::Verb::MergeBuckets { Field::BucketCounts } else { Field::MetricType };
+            checked.target = Some(Path { root: Root::Field(level, Form::ReadOnly), keys: Vec::new() });
         } else {
             checked.arguments.remove(0);
         }
@@ -217,7 +218,10 @@ impl Checker {
                 let entry = |(key, value): &(Vec<u8>, syntax::Expr)| Ok((key.clone(), self.value(value)?));
                 Ok(folded_map(entries.iter().map(entry).collect::<Result<_, _>>()?))
             }
-            ExprKind::Negate(inner) => Ok(Expr::Negate(Box::new(self.value(inner)?))),
+            ExprKind::Negate(inner) => match self.value(inner)? {
+                Expr::Literal(Value::Double(number)) => literal(Value::Double(-number)),
+                inner => Ok(Expr::Negate(Box::new(inner))),
+            },
             ExprKind::Math(first, rest) => {
                 let part = |(operator, part): &(_, syntax::Expr)| Ok((*operator, self.value(part)?));
                 let first = self.value(first)?;
@@ -572,6 +576,22 @@ fn prepare(kind: Kind, literal: &Value<'static>, checked: &mut Checked) -> Resul
             let help = help.map_or(String::new(), |near| format!("did you mean \"{near}\"?"));
             return Err((format!("expected one of {listed}, found \"{found}\""), help));
         }
+        (Kind::PercentileLiteral, percentile) => {
+            if !matches!(percentile, Value::Double(value) if *value > 0.0 && *value < 100.0)
+                && !matches!(percentile, Value::Int(1..=99))
+            {
+                let found = percentile.as_text();
+                let found = String::from_utf8_lossy(&found).into_owned();
+                return Err((format!("expected a percentile above 0 and below 100, found {found}"), String::new()));
+            }
+        }
+        (Kind::BoundsLiteral, Value::List(bounds)) => {
+            let is_rising = bounds.windows(2).all(|pair| value::compare(Comparison::Less, &pair[0], &pair[1]));
+            if bounds.is_empty() || !is_rising {
+                let help = "such as [0.1, 1.0, 10.0]".to_owned();
+                return Err(("expected at least one bound, each greater than the one before".to_owned(), help));
+            }
+        }
         (Kind::LetterLiteral, Value::Text(text)) => {
             let letters = String::from_utf8_lossy(text).chars().count();
             if letters != 1 {
@@ -654,9 +674,6 @@ pub const NOT_SUPPORTED: &[&str] = &[
     "ParseXML",
     "RemoveXML",
     "UserAgent",
-    "convert_exponential_histogram_to_histogram",
-    "extract_percentile_metric",
-    "merge_histogram_buckets",
     "set_semconv_span_name",
 ];
 

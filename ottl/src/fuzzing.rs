@@ -213,6 +213,9 @@ const TEMPLATES: &[&str] = &[
     r#"replace_all_patterns(attributes, "key", "^(.)$", "a$1")"#,
     r#"replace_all_matches(attributes, "t*", "all")"#,
     r#"stringify_all(attributes)"#,
+    r#"set(attributes["KEY"], ParseCSV(attributes["KEY"], "x|y", header_delimiter = "|"))"#,
+    r#"set(attributes, ExtractGrokPatterns(name, "%{WORD:a}(?: %{NUMBER:b:int})?%{GREEDYDATA}"))"#,
+    r#"set(start_time, Time(attributes["KEY"], "%b %e %H:%M:%S %Z", "Europe/Berlin"))"#,
 ];
 
 /// A string of choices; when it ends, every choice is the first.
@@ -420,6 +423,10 @@ impl Edit for TwinItem {
 
     fn aggregate(&mut self, aggregation: &crate::Aggregation) -> Result<(), Fault> {
         self.own.aggregate(aggregation)
+    }
+
+    fn rebucket(&mut self, rebucketing: &crate::Rebucketing) -> Result<(), Fault> {
+        self.own.rebucket(rebucketing)
     }
 
     fn set_attribute(&mut self, level: Context, key: &[u8], value: &Value<'_>) {

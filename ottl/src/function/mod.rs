@@ -85,6 +85,10 @@ pub(crate) enum Kind {
     Severities,
     /// A list of literal strings.
     TextListLiteral,
+    /// A literal number above 0 and below 100.
+    PercentileLiteral,
+    /// A list of literal numbers that rise.
+    BoundsLiteral,
     /// The name of a converter with one parameter.
     Function,
     /// A path that can be set.
@@ -120,6 +124,8 @@ impl Kind {
             Self::BoolLiteral => "true or false",
             Self::Severities => "a literal map of severities and their criteria",
             Self::TextListLiteral => "a list of literal strings",
+            Self::PercentileLiteral => "a literal number",
+            Self::BoundsLiteral => "a list of literal numbers",
             Self::Function => "the name of a converter",
             Self::Target => "a path that can be set",
             Self::MapTarget => "a map that can be set",
@@ -139,6 +145,8 @@ impl Kind {
                 | Self::BoolLiteral
                 | Self::Severities
                 | Self::TextListLiteral
+                | Self::PercentileLiteral
+                | Self::BoundsLiteral
         )
     }
 
@@ -159,6 +167,9 @@ impl Kind {
             (Self::Int, value @ Value::Int(_)) => Ok(value),
             (Self::CountLiteral, Value::Int(value)) if value >= 0 => Ok(Value::Int(value)),
             (Self::BoolLiteral, value @ Value::Bool(_)) => Ok(value),
+            (Self::PercentileLiteral, Value::Int(value)) => Ok(Value::Double(value as f64)),
+            (Self::PercentileLiteral, value @ Value::Double(_)) => Ok(value),
+            (Self::BoundsLiteral, Value::List(items)) => admit_all(Self::PercentileLiteral, items),
             (Self::Time, value @ Value::Time(_)) => Ok(value),
             (Self::Duration, value @ Value::Duration(_)) => Ok(value),
             (Self::List, value @ Value::List(_)) => Ok(value),
