@@ -4,6 +4,7 @@
 
 mod attributes;
 mod own;
+mod texts;
 
 use std::borrow::Cow;
 
@@ -18,6 +19,7 @@ use crate::{
 use own::Own;
 
 pub use attributes::{fuzz_attributes, fuzz_attributes_unchecked};
+pub use texts::fuzz_texts;
 
 /// Any bytes as a statement: it is refused with a place that can be shown, or it runs without a panic.
 pub fn fuzz_parser(bytes: &[u8]) {
