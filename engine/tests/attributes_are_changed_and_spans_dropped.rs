@@ -408,6 +408,44 @@ fn metrics_and_data_points_are_dropped_edited_and_masked_and_the_books_balance()
 }
 
 #[test]
+fn six_copies_of_a_metric_are_six_and_a_summary_of_many_points_makes_one_metric() {
+    const POINTS: usize = 5000;
+    let sink = Sink::start();
+    let copies: Vec<String> = (1..=6).map(|number| format!("'copy_metric(name = \"copy.{number}\")'")).collect();
+    let sums = "convert_summary_sum_val_to_sum(\"cumulative\", true) where metric.name == \"latency\"";
+    let statements = format!(
+        "{{error_mode: propagate, metric_statements: [{{context: datapoint, statements: ['{sums}']}}, \
+         {{context: metric, statements: [{}]}}]}}",
+        copies.join(", ")
+    );
+    let gateway = start_for(Signal::Metrics, 1, &sink, &[("transform", statements.as_str())]);
+    let point = SummaryDataPoint { sum: 1.5, ..SummaryDataPoint::default() };
+    let data = MetricData::Summary(Summary { data_points: vec![point; POINTS] });
+    let latency = Metric { name: b"latency".to_vec(), data: Some(data), ..Metric::default() };
+    let message = ExportMetricsServiceRequest {
+        resource_metrics: vec![ResourceMetrics {
+            scope_metrics: vec![ScopeMetrics { metrics: vec![latency], ..ScopeMetrics::default() }],
+            ..ResourceMetrics::default()
+        }],
+    };
+    send_to(&gateway, Signal::Metrics, &message.encode_to_vec());
+    wait_until_empty(&gateway, &["otlp"]);
+    let ledger = gateway.ledger();
+    assert!(ledger.is_balanced());
+    // A sum of as many points, and six copies of each of the two: none of a copy.
+    let terms = ["accepted", "created", "dropped", "delivered"].map(|term| ledger.account("otlp", term));
+    let points = POINTS as u64;
+    assert_eq!(terms, [points, 13 * points, 0, 14 * points]);
+    gateway.stop().assert_nothing_lost();
+    let arrived = sink.requests_of(Signal::Metrics.grpc_method()).concat();
+    let arrived = ExportMetricsServiceRequest::decode(&*arrived).unwrap();
+    let metrics = arrived.resource_metrics.iter().flat_map(|group| &group.scope_metrics).flat_map(|group| &group.metrics);
+    let names: Vec<_> = metrics.map(|metric| String::from_utf8_lossy(&metric.name)).collect();
+    let six = ["copy.1", "copy.2", "copy.3", "copy.4", "copy.5", "copy.6"];
+    assert_eq!(names, [&["latency", "latency_sum"][..], &six, &six].concat());
+}
+
+#[test]
 fn metrics_that_statements_make_and_points_that_they_merge_are_in_the_books() {
     for shards in [1, 2] {
         let sink = Sink::start();

@@ -5,7 +5,7 @@ use std::fmt;
 
 use sha2::{Digest, Sha256};
 
-/// Bits for `UUID()` and `UUIDv7()`: the hash of a seed and of how often it was asked. Who does not know the seed cannot
+/// Bits for `UUID()`, `UUIDv7()` and what statements do by chance: the hash of a seed and of how often it was asked. Who does not know the seed cannot
 /// tell them from chance; two seeds that differ give ids that differ.
 #[derive(Clone, Default)]
 pub struct Chance {
@@ -35,5 +35,10 @@ impl Chance {
         let mut bytes = [0; 16];
         bytes.copy_from_slice(&hash[..16]);
         bytes
+    }
+
+    /// The next 8 bytes, as a number.
+    pub(crate) fn next_u64(&self) -> u64 {
+        u128::from_le_bytes(self.next()) as u64
     }
 }

@@ -10,15 +10,16 @@ use codecs::otlp::Signal;
 use crate::diagnostic::{Diagnostic, nearest};
 use crate::editor::{self, Editor};
 use crate::fault::Fault;
-use crate::function::{self, Function, Kind, Parameter, Prepared, Severities, converter_names};
+use crate::function::{self, Function, Grok, Kind, Parameter, Prepared, Severities, converter_names};
 use crate::parser::{parse_condition, parse_statement};
 use crate::path::{Context, Field, Form, Path, Root, field, field_names};
 use crate::pattern;
 use crate::program::{ARGUMENTS_MAX, Call, Condition, Expr, Statement, Test};
 use crate::sender::Ask;
-use crate::syntax::{self, ExprKind};
+use crate::syntax::{self, Comparison, ExprKind};
 use crate::time;
-use crate::value::Value;
+use crate::value::{self, Value};
+use crate::zone::Zone;
 
 /// Whether paths name their context.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -165,8 +166,9 @@ impl Checker {
                 let expected = format!("the context {context}");
                 return Err(Diagnostic::expected(call.name_at.clone(), &expected, &found, help));
             }
-            // It changes the metric as a whole; this names the level.
-            checked.target = Some(Path { root: Root::Field(Field::MetricType, Form::ReadOnly), keys: Vec::new() });
+            // It changes the metric or the point as a whole; this names the level.
+            let level = if row.verb == editor::Verb::MergeBuckets { Field::BucketCounts } else { Field::MetricType };
+            checked.target = Some(Path { root: Root::Field(level, Form::ReadOnly), keys: Vec::new() });
         } else {
             checked.arguments.remove(0);
         }
@@ -216,7 +218,10 @@ impl Checker {
                 let entry = |(key, value): &(Vec<u8>, syntax::Expr)| Ok((key.clone(), self.value(value)?));
                 Ok(folded_map(entries.iter().map(entry).collect::<Result<_, _>>()?))
             }
-            ExprKind::Negate(inner) => Ok(Expr::Negate(Box::new(self.value(inner)?))),
+            ExprKind::Negate(inner) => match self.value(inner)? {
+                Expr::Literal(Value::Double(number)) => literal(Value::Double(-number)),
+                inner => Ok(Expr::Negate(Box::new(inner))),
+            },
             ExprKind::Math(first, rest) => {
                 let part = |(operator, part): &(_, syntax::Expr)| Ok((*operator, self.value(part)?));
                 let first = self.value(first)?;
@@ -256,7 +261,13 @@ impl Checker {
         let Some(function) = function::find(&call.name) else {
             return Err(unknown(&call.name_at, "a converter", &call.name, converter_names()));
         };
-        let checked = self.arguments(call, function.parameters)?;
+        let mut checked = self.arguments(call, function.parameters)?;
+        if call.name == "ExtractGrokPatterns" {
+            let grok = Grok::of_literals(&checked.arguments);
+            let at = call.arguments.get(1).map_or(&call.at, |pattern| &pattern.value.at);
+            let help = "see docs/ottl-parity.md for the patterns that are known";
+            checked.prepared = Prepared::Grok(grok.map_err(|why| Diagnostic::new(at.clone(), why, help))?);
+        }
         let keys = call.keys.iter().map(|key| self.key(key)).collect::<Result<_, _>>()?;
         Ok(Expr::Call(Box::new(Call { function, arguments: checked.arguments, prepared: checked.prepared, keys })))
     }
@@ -565,6 +576,22 @@ fn prepare(kind: Kind, literal: &Value<'static>, checked: &mut Checked) -> Resul
             let help = help.map_or(String::new(), |near| format!("did you mean \"{near}\"?"));
             return Err((format!("expected one of {listed}, found \"{found}\""), help));
         }
+        (Kind::PercentileLiteral, percentile) => {
+            if !matches!(percentile, Value::Double(value) if *value > 0.0 && *value < 100.0)
+                && !matches!(percentile, Value::Int(1..=99))
+            {
+                let found = percentile.as_text();
+                let found = String::from_utf8_lossy(&found).into_owned();
+                return Err((format!("expected a percentile above 0 and below 100, found {found}"), String::new()));
+            }
+        }
+        (Kind::BoundsLiteral, Value::List(bounds)) => {
+            let is_rising = bounds.windows(2).all(|pair| value::compare(Comparison::Less, &pair[0], &pair[1]));
+            if bounds.is_empty() || !is_rising {
+                let help = "such as [0.1, 1.0, 10.0]".to_owned();
+                return Err(("expected at least one bound, each greater than the one before".to_owned(), help));
+            }
+        }
         (Kind::LetterLiteral, Value::Text(text)) => {
             let letters = String::from_utf8_lossy(text).chars().count();
             if letters != 1 {
@@ -574,6 +601,15 @@ fn prepare(kind: Kind, literal: &Value<'static>, checked: &mut Checked) -> Resul
         (Kind::Severities, Value::Map(mapping)) => {
             let help = "such as {\"info\": [{\"equals\": [\"inf\"]}, {\"range\": {\"min\": 200, \"max\": 299}}]}";
             checked.prepared = Prepared::Severities(Severities::of(mapping).map_err(|why| (why, help.to_owned()))?);
+        }
+        (Kind::Location, Value::Text(text)) if !text.is_empty() => {
+            let name = String::from_utf8_lossy(text);
+            let Some(zone) = Zone::named(&name) else {
+                let near = nearest(&name, Zone::names());
+                let help = near.map_or("such as Europe/Berlin".to_owned(), |near| format!("did you mean \"{near}\"?"));
+                return Err((format!("expected a time zone of the IANA's database, found \"{name}\""), help));
+            };
+            checked.prepared = Prepared::Zone(zone);
         }
         (Kind::TimeFormat, Value::Text(text)) => {
             time::check_format(&String::from_utf8_lossy(text)).map_err(|directive| {
@@ -632,16 +668,12 @@ fn unknown<'n>(at: &Range<usize>, expected: &str, name: &str, names: impl Iterat
 pub const NOT_SUPPORTED: &[&str] = &[
     "ConvertAttributesToElementsXML",
     "ConvertTextToElementsXML",
-    "ExtractGrokPatterns",
     "GetXML",
     "InsertXML",
     "ParseSimplifiedXML",
     "ParseXML",
     "RemoveXML",
     "UserAgent",
-    "convert_exponential_histogram_to_histogram",
-    "extract_percentile_metric",
-    "merge_histogram_buckets",
     "set_semconv_span_name",
 ];
 

@@ -27,6 +27,7 @@ pub(crate) enum Verb {
     AggregateOnAttributeValue,
     AggregateOnAttributes,
     Append,
+    ConvertExponential,
     ConvertGaugeToSum,
     ConvertSumToGauge,
     ConvertSummaryCount,
@@ -37,11 +38,13 @@ pub(crate) enum Verb {
     DeleteKey,
     DeleteMatchingKeys,
     ExtractCount,
+    ExtractPercentile,
     ExtractSum,
     Flatten,
     KeepKeys,
     KeepMatchingKeys,
     Limit,
+    MergeBuckets,
     MergeMaps,
     ReplaceAllMatches,
     ReplaceAllPatterns,
@@ -72,7 +75,7 @@ const fn of_metrics(name: &'static str, verb: Verb, parameters: &'static [Parame
     Row { name, verb, parameters, context: Some(Context::Metric) }
 }
 
-/// A row of an editor of data points that makes metrics of them.
+/// A row of an editor of data points as a whole.
 const fn of_points(name: &'static str, verb: Verb, parameters: &'static [Parameter]) -> Row {
     Row { name, verb, parameters, context: Some(Context::DataPoint) }
 }
@@ -104,6 +107,14 @@ pub(crate) const TABLE: &[Row] = &[
     ),
     row("append", Verb::Append, &[ANY, optional("value", Kind::Any), optional("values", Kind::List)]),
     of_metrics(
+        "convert_exponential_histogram_to_histogram",
+        Verb::ConvertExponential,
+        &[
+            needed("distribution_fn", Kind::Choice(&["", "midpoint", "random", "uniform", "upper"])),
+            needed("explicit_bounds", Kind::BoundsLiteral),
+        ],
+    ),
+    of_metrics(
         "convert_gauge_to_sum",
         Verb::ConvertGaugeToSum,
         &[
@@ -128,6 +139,11 @@ pub(crate) const TABLE: &[Row] = &[
     row("delete_key", Verb::DeleteKey, &[MAP, needed("key", Kind::Text)]),
     row("delete_matching_keys", Verb::DeleteMatchingKeys, &[MAP, needed("pattern", Kind::Pattern)]),
     of_metrics("extract_count_metric", Verb::ExtractCount, &[MONOTONIC, SUFFIX]),
+    of_metrics(
+        "extract_percentile_metric",
+        Verb::ExtractPercentile,
+        &[needed("percentile", Kind::PercentileLiteral), SUFFIX],
+    ),
     of_metrics("extract_sum_metric", Verb::ExtractSum, &[MONOTONIC, SUFFIX]),
     row(
         "flatten",
@@ -145,6 +161,14 @@ pub(crate) const TABLE: &[Row] = &[
         "limit",
         Verb::Limit,
         &[MAP, needed("limit", Kind::CountLiteral), needed("priority_keys", Kind::TextListLiteral)],
+    ),
+    of_points(
+        "merge_histogram_buckets",
+        Verb::MergeBuckets,
+        &[
+            needed("target_value", Kind::DoubleLike),
+            optional("method", Kind::Choice(&["limit_buckets", "remove_explicit_bound"])),
+        ],
     ),
     row(
         "merge_maps",
@@ -260,12 +284,15 @@ pub(crate) fn run<E: Edit>(
         Verb::ScaleMetric => scale_metric(editor, item, environment),
         Verb::AggregateOnAttributeValue
         | Verb::AggregateOnAttributes
+        | Verb::ConvertExponential
         | Verb::ConvertSummaryCount
         | Verb::ConvertSummaryQuantile
         | Verb::ConvertSummarySum
         | Verb::CopyMetric
         | Verb::ExtractCount
-        | Verb::ExtractSum => crate::metric::run(editor, item, environment),
+        | Verb::ExtractPercentile
+        | Verb::ExtractSum
+        | Verb::MergeBuckets => crate::metric::run(editor, item, environment),
         Verb::Append | Verb::DeleteIndex => edit_list(editor, item, environment),
         Verb::ReplaceMatch | Verb::ReplacePattern => replace_text(editor, item, environment),
         _ => edit_map(editor, item, environment),

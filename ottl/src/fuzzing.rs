@@ -4,6 +4,7 @@
 
 mod attributes;
 mod own;
+mod texts;
 
 use std::borrow::Cow;
 
@@ -18,6 +19,7 @@ use crate::{
 use own::Own;
 
 pub use attributes::{fuzz_attributes, fuzz_attributes_unchecked};
+pub use texts::fuzz_texts;
 
 /// Any bytes as a statement: it is refused with a place that can be shown, or it runs without a panic.
 pub fn fuzz_parser(bytes: &[u8]) {
@@ -213,6 +215,9 @@ const TEMPLATES: &[&str] = &[
     r#"replace_all_patterns(attributes, "key", "^(.)$", "a$1")"#,
     r#"replace_all_matches(attributes, "t*", "all")"#,
     r#"stringify_all(attributes)"#,
+    r#"set(attributes["KEY"], ParseCSV(attributes["KEY"], "x|y", header_delimiter = "|"))"#,
+    r#"set(attributes, ExtractGrokPatterns(name, "%{WORD:a}(?: %{NUMBER:b:int})?%{GREEDYDATA}"))"#,
+    r#"set(start_time, Time(attributes["KEY"], "%b %e %H:%M:%S %Z", "Europe/Berlin"))"#,
 ];
 
 /// A string of choices; when it ends, every choice is the first.
@@ -420,6 +425,10 @@ impl Edit for TwinItem {
 
     fn aggregate(&mut self, aggregation: &crate::Aggregation) -> Result<(), Fault> {
         self.own.aggregate(aggregation)
+    }
+
+    fn rebucket(&mut self, rebucketing: &crate::Rebucketing) -> Result<(), Fault> {
+        self.own.rebucket(rebucketing)
     }
 
     fn set_attribute(&mut self, level: Context, key: &[u8], value: &Value<'_>) {

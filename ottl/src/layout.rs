@@ -239,6 +239,9 @@ pub(crate) const GAUGE: u32 = 5;
 /// The data of a sum.
 pub(crate) const SUM: u32 = 7;
 
+/// The data of an explicit histogram.
+pub(crate) const HISTOGRAM_DATA: u32 = 9;
+
 /// Whether a metric's data field called `number` may have the setting called `setting`.
 pub(crate) fn has_setting(number: u32, setting: u32) -> bool {
     match setting {

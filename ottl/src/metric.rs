@@ -3,6 +3,8 @@
 
 use crate::editor::{Editor, Verb, texts};
 use crate::fault::Fault;
+use crate::histogram::{Rebucketing, Spread};
+use crate::path::Field;
 use crate::program::Environment;
 use crate::value::{Text, Value};
 use crate::view::{Edit, View};
@@ -32,6 +34,13 @@ pub enum Derivation {
     Quantiles {
         /// The attribute that says which quantile a value is.
         key: Vec<u8>,
+        /// Behind the name.
+        suffix: Vec<u8>,
+    },
+    /// A gauge of a percentile of each point of a histogram.
+    Percentile {
+        /// Above 0 and below 100.
+        percentile: f64,
         /// Behind the name.
         suffix: Vec<u8>,
     },
@@ -122,6 +131,16 @@ pub(crate) fn run<E: Edit>(editor: &Editor, item: &mut E, environment: &Environm
             let aggregation = Aggregation { relabel, reduction: arguments.reduction()? };
             item.aggregate(&aggregation)
         }
+        Verb::ConvertExponential => {
+            let rebucketing = arguments.rebucketing()?;
+            item.rebucket(&rebucketing)
+        }
+        Verb::MergeBuckets => {
+            let Some((counts, bounds)) = arguments.merged_buckets()? else { return Ok(()) };
+            item.write(Field::BucketCounts, &counts);
+            item.write(Field::ExplicitBounds, &bounds);
+            Ok(())
+        }
         _ => {
             let derivation = arguments.derivation()?;
             item.derive(&derivation)
@@ -175,6 +194,12 @@ impl<'r, E: View> Arguments<'r, E> {
                 let temporality = if self.text(0, b"")? == b"delta" { 1 } else { 2 };
                 Derivation::ConvertPoint { temporality, extracted: self.extracted(part, 1)? }
             }
+            Verb::ExtractPercentile => {
+                let Value::Double(percentile) = self.value(0)? else { return Err(Fault::Nil) };
+                let suffix = self.text(1, b"")?;
+                let suffix = if suffix.is_empty() { format!("_p{percentile}").into_bytes() } else { suffix };
+                Derivation::Percentile { percentile, suffix }
+            }
             Verb::ConvertSummaryQuantile => {
                 Derivation::Quantiles { key: self.text(0, b"quantile")?, suffix: self.text(1, b".quantiles")? }
             }
@@ -186,10 +211,88 @@ impl<'r, E: View> Arguments<'r, E> {
         })
     }
 
+    fn rebucketing(&self) -> Result<Rebucketing, Fault> {
+        let spread = match &*self.text(0, b"")? {
+            b"upper" => Spread::Upper,
+            b"midpoint" => Spread::Midpoint,
+            b"uniform" => Spread::Uniform,
+            _ => Spread::Random,
+        };
+        let seed = if spread == Spread::Random { self.environment.chance.next_u64() } else { 0 };
+        Ok(Rebucketing { bounds: doubles(&self.value(1)?), spread, seed })
+    }
+
+    /// Counts and bounds of the histogram's point with fewer buckets; `None`: it stays as it is.
+    fn merged_buckets(&self) -> Result<Option<(Value<'static>, Value<'static>)>, Fault> {
+        let Value::Double(target) = self.value(0)? else { return Err(Fault::Nil) };
+        let limits = self.text(1, b"remove_explicit_bound")? == b"limit_buckets";
+        let is_limit = target >= 1.0 && target.fract() == 0.0;
+        if limits && !is_limit {
+            return Err(Fault::invalid("a limit of buckets is a whole number of 1 or more"));
+        }
+        let mut bounds = doubles(&self.item.read(Field::ExplicitBounds));
+        let Value::List(counts) = self.item.read(Field::BucketCounts) else { return Ok(None) };
+        let mut counts: Vec<u64> = counts.iter().map(count).collect();
+        if counts.len() != bounds.len() + 1 || counts.len() == 1 {
+            return Ok(None);
+        }
+        if limits {
+            let is_rising = bounds.windows(2).all(|pair| pair[0] < pair[1]);
+            let Some(width) = width(counts.len(), target).filter(|_| is_rising) else { return Ok(None) };
+            counts = counts
+                .chunks(width)
+                .map(|group| group.iter().fold(0_u64, |sum, count| sum.wrapping_add(*count)))
+                .collect();
+            bounds = bounds.chunks_exact(width).map(|group| group[width - 1]).collect();
+        } else {
+            const TOLERANCE: f64 = 1e-12;
+            let Some(place) = bounds.iter().position(|bound| (bound - target).abs() < TOLERANCE) else {
+                return Ok(None);
+            };
+            bounds.remove(place);
+            let merged = counts.remove(place);
+            counts[place] = counts[place].wrapping_add(merged);
+        }
+        let counts = counts.into_iter().map(|count| Value::Int(count as i64)).collect();
+        let bounds = bounds.into_iter().map(Value::Double).collect();
+        Ok(Some((Value::List(counts), Value::List(bounds))))
+    }
+
     /// Whether it never falls at `index`, the suffix behind it.
     fn extracted(&self, part: Extract, index: usize) -> Result<Extracted, Fault> {
         let is_monotonic = self.value(index)? == Value::Bool(true);
         let usual: &[u8] = if part == Extract::Count { b"_count" } else { b"_sum" };
         Ok(Extracted { part, is_monotonic, suffix: self.text(index + 1, usual)? })
     }
+}
+
+/// The numbers of a list.
+fn doubles(list: &Value<'_>) -> Vec<f64> {
+    let Value::List(items) = list else { return Vec::new() };
+    let double = |item: &Value<'_>| match item {
+        Value::Double(number) => *number,
+        Value::Int(number) => *number as f64,
+        _ => 0.0,
+    };
+    items.iter().map(double).collect()
+}
+
+fn count(item: &Value<'_>) -> u64 {
+    match item {
+        Value::Int(count) => *count as u64,
+        _ => 0,
+    }
+}
+
+/// How many neighbours become one, so that at most `limit` are left; `None` if they are that few.
+fn width(buckets: usize, limit: f64) -> Option<usize> {
+    // A float becomes the nearest size there is.
+    let limit = (limit as usize).max(1);
+    (buckets > limit).then(|| buckets.div_ceil(limit))
+}
+
+/// What the description of a metric of a percentile says.
+pub(crate) fn described(description: &[u8], percentile: f64) -> Vec<u8> {
+    let own = format!("p{percentile}").into_bytes();
+    if description.is_empty() { own } else { [description, b" (", &*own, b")"].concat() }
 }

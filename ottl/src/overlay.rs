@@ -14,6 +14,7 @@
 
 mod aggregate;
 mod derive;
+mod rebucket;
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -23,6 +24,7 @@ use codecs::otlp::{MetricKind, Signal};
 use codecs::wire::{WireType, write_length_field, write_length_prefix, write_tag, write_varint_field};
 
 use crate::fault::Fault;
+use crate::histogram::Rebucketing;
 use crate::layout::{self, DATA_POINTS, EVENTS, Kind, LINKS, Layout, Lies, METRIC_SETTINGS, STATUS, Shape, plain};
 use crate::metric::{Aggregation, Derivation};
 use crate::path::{Context, Field, level_of};
@@ -974,11 +976,13 @@ impl<'a> WireItem<'a> {
     /// Starts over with a span, metric or log record.
     pub fn begin_item(&mut self, message: &'a [u8]) {
         self.item.begin(Cow::Borrowed(message));
+        self.created.begin_item();
     }
 
     /// As [`Self::begin_item`], with a message that the item keeps.
     pub fn begin_owned_item(&mut self, message: Vec<u8>) {
         self.item.begin(Cow::Owned(message));
+        self.created.begin_item();
     }
 
     /// Parts of the item: events of a span, data points of a metric, none of a log record.
@@ -1126,6 +1130,10 @@ impl Edit for WireItem<'_> {
 
     fn aggregate(&mut self, aggregation: &Aggregation) -> Result<(), Fault> {
         self.item.merge_points(aggregation)
+    }
+
+    fn rebucket(&mut self, rebucketing: &Rebucketing) -> Result<(), Fault> {
+        self.item.rebucket_points(rebucketing)
     }
 
     fn replace_attributes(&mut self, level: Context, entries: &Entries<'_>) {

@@ -55,8 +55,13 @@ impl PartialEq for Pattern {
 
 /// Compiles a regular expression.
 pub(crate) fn compile(pattern: &[u8]) -> Result<Regex, String> {
+    compile_within(pattern, COMPILED_BYTES_MAX)
+}
+
+/// The same with another bound of the memory it takes compiled.
+pub(crate) fn compile_within(pattern: &[u8], bytes_max: usize) -> Result<Regex, String> {
     let pattern = std::str::from_utf8(pattern).map_err(|_| "the pattern is not UTF-8".to_owned())?;
-    build(&translate(pattern))
+    build(&translate(pattern), bytes_max)
 }
 
 /// Compiles a glob that must match a whole text: `*`, `?`, `[abc]`, `[!abc]`, `{a,b}`, `\` quotes.
@@ -94,13 +99,13 @@ pub(crate) fn compile_glob(pattern: &[u8]) -> Result<Regex, String> {
         }
     }
     out.push_str(")$");
-    build(&out)
+    build(&out, COMPILED_BYTES_MAX)
 }
 
-fn build(pattern: &str) -> Result<Regex, String> {
-    let built = RegexBuilder::new(pattern).size_limit(COMPILED_BYTES_MAX).nest_limit(100).build();
+fn build(pattern: &str, bytes_max: usize) -> Result<Regex, String> {
+    let built = RegexBuilder::new(pattern).size_limit(bytes_max).nest_limit(100).build();
     built.map_err(|error| match error {
-        regex::Error::CompiledTooBig(_) => format!("the pattern needs more than {COMPILED_BYTES_MAX} bytes"),
+        regex::Error::CompiledTooBig(_) => format!("the pattern needs more than {bytes_max} bytes"),
         // The last line says what is wrong; the lines before draw the pattern.
         other => other.to_string().lines().last().unwrap_or("").trim_start_matches("error: ").to_owned(),
     })

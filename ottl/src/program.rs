@@ -10,7 +10,7 @@
 use std::borrow::Cow;
 
 use crate::chance::Chance;
-use crate::editor::{self, Editor};
+use crate::editor::{self, Editor, Verb};
 use crate::fault::Fault;
 use crate::function::{Arguments, Function, Kind, Prepared};
 use crate::path::{Context, Field, Form, Path, Root, level_of, show, trace_state_value};
@@ -84,6 +84,12 @@ impl Statement {
             Root::Field(field, _) => Some(level_of(field)),
             Root::Cache => None,
         }
+    }
+
+    /// Whether it copies every metric that it runs on, copies too.
+    #[must_use]
+    pub fn copies_whatever_it_meets(&self) -> bool {
+        self.editor.row.verb == Verb::CopyMetric && self.condition.is_none()
     }
 
     /// Runs the statement on `item`.

@@ -19,6 +19,7 @@ use crate::digest::{hmac, sha3_256};
 use crate::editor::VALUE_BYTES_MAX;
 use crate::overlay::{read_any, write_any};
 use crate::pattern::Pattern;
+use crate::sanitize::{DatabaseSanitizer, UrlSanitizer, clean_span_name, cleaned_span_name, database_system};
 use crate::value::{Value, hex};
 
 /// What to redact.
@@ -38,6 +39,10 @@ pub struct Redaction {
     pub blocked_values: Vec<Pattern>,
     /// `allowed_values`: a text in which one is found is left as it is.
     pub allowed_values: Vec<Pattern>,
+    /// `url_sanitizer`: after what is blocked, in the attributes that it names, in names of spans and in bodies.
+    pub urls: Option<UrlSanitizer>,
+    /// `db_sanitizer`: the same, after URLs.
+    pub databases: Option<DatabaseSanitizer>,
     /// What stands in the place of what is masked.
     pub mask: Mask,
     /// What is told of it.
@@ -120,6 +125,35 @@ struct Fates {
 impl Redaction {
     /// Redacts the attributes of `list`.
     pub fn redact(&self, list: &mut AttributeList) {
+        let system = self.databases.as_ref().map_or(Vec::new(), |_| database_system(list));
+        self.redact_of(&system, list);
+    }
+
+    /// Appends the span with its attributes and its name redacted to `out`, and returns whether it differs. `list` and
+    /// `scratch` are memory to use.
+    pub fn redact_span(&self, span: &[u8], list: &mut AttributeList, scratch: &mut Vec<u8>, out: &mut Vec<u8>) -> bool {
+        list.begin(span, field::SPAN);
+        if self.urls.is_none() && self.databases.is_none() {
+            self.redact(list);
+            list.write(out);
+            return list.is_changed();
+        }
+        // Whatever becomes of the attribute that names the database.
+        let system = database_system(list);
+        self.redact_of(&system, list);
+        scratch.clear();
+        list.write(scratch);
+        let clean = |kind: u64, name: &[u8]| {
+            if self.allowed_values.iter().any(|pattern| pattern.is_found_in(name)) {
+                return None;
+            }
+            cleaned_span_name((self.urls.as_ref(), self.databases.as_ref()), (kind, name), list, &system)
+        };
+        clean_span_name(&clean, scratch, out) || list.is_changed()
+    }
+
+    /// Redacts the attributes of `list`, which belong to a database called `system`.
+    fn redact_of(&self, system: &[u8], list: &mut AttributeList) {
         let mut fates = Fates::default();
         for place in 0..list.places_end() {
             if !list.is_there(place) {
@@ -130,7 +164,7 @@ impl Redaction {
             } else if !self.allows_key(list.key(place)) {
                 fates.redacted.push(place);
             } else {
-                self.redact_value(place, list, &mut fates);
+                self.redact_value(place, system, list, &mut fates);
             }
         }
         if self.summary != Summary::Silent {
@@ -244,7 +278,7 @@ impl Redaction {
             fates.allowed.push(key.to_vec());
             return false;
         }
-        let Some(masked) = self.mask_values(&text) else { return false };
+        let Some(masked) = self.mask_body(&text) else { return false };
         fates.masked.push(key.to_vec());
         *value = Value::Text(Cow::Owned(masked));
         true
@@ -266,7 +300,7 @@ impl Redaction {
         self.allowed_keys.as_ref().is_none_or(|allowed| allowed.contains(key) || is_told())
     }
 
-    fn redact_value(&self, place: usize, list: &mut AttributeList, fates: &mut Fates) {
+    fn redact_value(&self, place: usize, system: &[u8], list: &mut AttributeList, fates: &mut Fates) {
         let value = list.value(place);
         let text = match &value {
             Value::Text(text) => Cow::Borrowed(&**text),
@@ -276,8 +310,9 @@ impl Redaction {
         if self.allowed_values.iter().any(|pattern| pattern.is_found_in(&text)) {
             return fates.allowed.push(place);
         }
+        let key = list.key(place);
         let masked =
-            if self.blocks_key(list.key(place)) { Some(self.mask_lines(&text)) } else { self.mask_values(&text) };
+            if self.blocks_key(key) { Some(self.mask_lines(&text)) } else { self.mask_attribute(&text, key, system) };
         if let Some(masked) = masked {
             fates.masked.push(place);
             let masked = list.write_value(&Value::Text(Cow::Owned(masked)));
@@ -298,6 +333,38 @@ impl Redaction {
             }
         }
         out
+    }
+
+    /// The value of the attribute `key` with what is blocked masked, and then cleaned; `None` if nothing changed.
+    fn mask_attribute(&self, text: &[u8], key: &[u8], system: &[u8]) -> Option<Vec<u8>> {
+        let masked = self.mask_values(text);
+        if text.is_empty() || (self.urls.is_none() && self.databases.is_none()) {
+            return masked;
+        }
+        let mut masked = masked.map_or(Cow::Borrowed(text), Cow::Owned);
+        if self.urls.as_ref().is_some_and(|urls| urls.attributes.contains(key)) {
+            masked = Cow::Owned(UrlSanitizer::cleaned(&masked));
+        }
+        let databases = self.databases.as_ref();
+        if let Some(cleaned) = databases.and_then(|databases| databases.cleaned_attribute(&masked, key, system)) {
+            masked = Cow::Owned(cleaned);
+        }
+        match masked {
+            Cow::Owned(masked) if masked != text => Some(masked),
+            _ => None,
+        }
+    }
+
+    /// The same of a text of a body, which may be anything.
+    fn mask_body(&self, text: &[u8]) -> Option<Vec<u8>> {
+        let mut masked = self.mask_values(text);
+        if self.urls.is_some() {
+            masked = Some(UrlSanitizer::cleaned(masked.as_deref().unwrap_or(text)));
+        }
+        if let Some(databases) = &self.databases {
+            masked = Some(databases.cleaned_body(masked.as_deref().unwrap_or(text)));
+        }
+        masked.filter(|masked| *masked != text)
     }
 
     /// `text` with what is blocked masked, pattern after pattern; `None` if nothing changed.
@@ -390,6 +457,7 @@ impl Mask {
 mod tests {
     use super::*;
     use crate::attributes::field;
+    use crate::sanitize::Database;
 
     fn list_of(entries: &[(&str, Value<'_>)]) -> AttributeList {
         let mut list = AttributeList::default();
@@ -605,5 +673,88 @@ mod tests {
                 ("redaction.body.ignored.count", Value::Int(1)),
             ],
         );
+    }
+
+    fn sanitizers() -> Redaction {
+        let attributes = keys(&["q"]);
+        let all = [Database::Sql, Database::Redis, Database::Memcached, Database::Mongo];
+        Redaction {
+            urls: Some(UrlSanitizer { attributes: keys(&["url"]), cleans_span_names: true }),
+            databases: Some(DatabaseSanitizer {
+                databases: all.into_iter().map(|database| (database, attributes.clone())).collect(),
+                cleans_span_names: true,
+            }),
+            ..Redaction::default()
+        }
+    }
+
+    #[test]
+    fn urls_and_queries_are_cleaned_in_the_attributes_that_are_named() {
+        let redaction = Redaction { summary: Summary::Debug, ..sanitizers() };
+        let check_query = |system: &str, query: &str, expected: &str| {
+            let mut list = list_of(&[("db.system", text(system)), ("q", text(query)), ("other", text(query))]);
+            redaction.redact(&mut list);
+            let found = |key: &str| list.find(key.as_bytes()).map(|place| list.value(place).into_owned());
+            assert_eq!(found("q"), Some(text(expected)), "{system}");
+            assert_eq!(found("other"), Some(text(query)), "{system}");
+            assert_eq!(found("redaction.masked.keys"), (query != expected).then(|| text("q")));
+        };
+        check_query("MySQL", "select 1", "select ?");
+        check_query("mssql", "select 1", "select ?");
+        check_query("redis", "SET k 1", "SET ?");
+        check_query("memcached", "get k1", "get k1");
+        check_query("mongodb", "{\"a\": 1}", "{\"a\":\"?\"}");
+        check_query("mongodb", "no json", "?");
+        check_query("elasticsearch", "{\"a\": 1}", "{\"a\": 1}");
+        // Nobody says what it is: every language takes away what it takes for values.
+        check_query("", "select 1, 2", "select ?");
+        check(&sanitizers(), &[("url", text("/users/42?x=1"))], &[("url", text("/users/*"))]);
+    }
+
+    #[test]
+    fn names_of_spans_are_cleaned_where_they_hold_urls_or_queries() {
+        use codecs::otlp::proto;
+        use prost::Message;
+
+        let check = |redaction: &Redaction, kind: i32, system: &str, name: &str, expected: &str| {
+            let mut span = proto::Span { name: name.into(), kind, end_time_unix_nano: 7, ..Default::default() };
+            let value = Some(proto::AnyValue { value: Some(proto::Value::String(system.into())) });
+            span.attributes.push(proto::KeyValue { key: b"db.system.name".to_vec(), value });
+            let (mut list, mut scratch, mut out) = (AttributeList::default(), Vec::new(), Vec::new());
+            let is_changed = redaction.redact_span(&span.encode_to_vec(), &mut list, &mut scratch, &mut out);
+            let after = proto::Span::decode(&*out).unwrap();
+            assert_eq!(String::from_utf8_lossy(&after.name), expected, "{kind} {system}");
+            assert_eq!(is_changed, name != expected);
+            assert_eq!(proto::Span { name: span.name.clone(), ..after }, span);
+        };
+        let all = sanitizers();
+        check(&all, 3, "", "GET /users/42", "GET /users/*");
+        check(&all, 1, "", "GET /users/42", "GET /users/42");
+        check(&all, 2, "", "/42/43", "/42/43");
+        check(&all, 2, "", "job 42", "job 42");
+        check(&all, 3, "mysql", "select 42", "select ?");
+        check(&all, 1, "redis", "SET a b", "SET ?");
+        check(&all, 5, "redis", "SET a b", "SET a b");
+        let allowed = Redaction { allowed_values: patterns(&["^GET /users"]), ..sanitizers() };
+        check(&allowed, 3, "", "GET /users/42", "GET /users/42");
+        let mut off = sanitizers();
+        off.urls.as_mut().unwrap().cleans_span_names = false;
+        off.databases.as_mut().unwrap().cleans_span_names = false;
+        check(&off, 3, "mysql", "GET /users/42", "GET /users/42");
+        // The attribute that names the database may be one that goes.
+        let strict = Redaction { allowed_keys: Some(BTreeSet::new()), ..sanitizers() };
+        let span = proto::Span {
+            name: b"select 42".to_vec(),
+            kind: 3,
+            attributes: vec![proto::KeyValue {
+                key: b"db.system".to_vec(),
+                value: Some(proto::AnyValue { value: Some(proto::Value::String(b"mysql".to_vec())) }),
+            }],
+            ..Default::default()
+        };
+        let (mut list, mut scratch, mut out) = (AttributeList::default(), Vec::new(), Vec::new());
+        assert!(strict.redact_span(&span.encode_to_vec(), &mut list, &mut scratch, &mut out));
+        let after = proto::Span::decode(&*out).unwrap();
+        assert_eq!((after.name, after.attributes), (b"select ?".to_vec(), Vec::new()));
     }
 }

@@ -1,9 +1,10 @@
 //! Calendar arithmetic on nanoseconds since 1970, in UTC: dates, RFC 3339, Go's durations, and times by a format.
 //!
-//! No table of time zones: that would be a file of the machine. Formats are those of the Collector's `Time` and
-//! `FormatTime` (directives of strptime), see [`DIRECTIVES`].
+//! Formats are those of the Collector's `Time` and `FormatTime` (directives of strptime), see [`DIRECTIVES`]. What clocks
+//! of other places show is for [`Zone`] to know.
 
 use crate::fault::Fault;
+use crate::zone::Zone;
 
 const SECOND: i64 = 1_000_000_000;
 const DAY: i64 = 86_400 * SECOND;
@@ -206,14 +207,19 @@ pub(crate) fn format_time(time: i64, format: &str) -> String {
     out
 }
 
-/// Reads a time by a format that was checked; what the text does not say is the first moment of 1970.
-pub(crate) fn parse_time(text: &str, format: &str) -> Result<i64, Fault> {
+/// Reads a time by a format that was checked, as clocks of `zone` show it, unless the text says how far they are from
+/// Greenwich. What the text does not say is the first moment of a year; the year, if it does not say that, is the one of
+/// `now`, or the one before if that would be more than a week ahead (as in the timestamps of syslog).
+pub(crate) fn parse_time(text: &str, format: &str, zone: Option<&Zone>, now: i64) -> Result<i64, Fault> {
     let mismatch = || Fault::invalid("the text is no time of the given format");
     let mut reader = TimeReader {
         rest: text,
-        civil: Civil { year: 1970, month: 1, day: 1, hour: 0, minute: 0, second: 0, nanosecond: 0 },
+        // A leap year, so that the 29th of February is a day.
+        civil: Civil { year: 1972, month: 1, day: 1, hour: 0, minute: 0, second: 0, nanosecond: 0 },
+        has_year: false,
         half: None,
-        offset: 0,
+        offset: None,
+        zone_name: None,
     };
     let mut letters = format.chars();
     while let Some(letter) = letters.next() {
@@ -226,19 +232,22 @@ pub(crate) fn parse_time(text: &str, format: &str) -> Result<i64, Fault> {
     if !reader.rest.is_empty() {
         return Err(mismatch());
     }
-    reader.finish().ok_or_else(mismatch)
+    reader.finish(zone, now).ok_or_else(mismatch)
 }
 
 struct TimeReader<'t> {
     rest: &'t str,
     civil: Civil,
+    has_year: bool,
     /// 0 for AM, 12 for PM.
     half: Option<i64>,
     /// Nanoseconds east of Greenwich.
-    offset: i64,
+    offset: Option<i64>,
+    /// An abbreviation of clocks, as `CET`.
+    zone_name: Option<&'t str>,
 }
 
-impl TimeReader<'_> {
+impl<'t> TimeReader<'t> {
     fn literal(&mut self, letter: char) -> Option<()> {
         self.rest = self.rest.strip_prefix(letter)?;
         Some(())
@@ -246,10 +255,14 @@ impl TimeReader<'_> {
 
     fn directive(&mut self, directive: char) -> Option<()> {
         match directive {
-            'Y' => self.civil.year = self.number(4, 4)?,
+            'Y' => {
+                self.civil.year = self.number(4, 4)?;
+                self.has_year = true;
+            }
             'y' => {
                 let year = self.number(2, 2)?;
                 self.civil.year = if year < 69 { 2000 + year } else { 1900 + year };
+                self.has_year = true;
             }
             'm' => self.civil.month = self.within(1, 12)?,
             'd' => self.civil.day = self.within(1, 31)?,
@@ -273,8 +286,8 @@ impl TimeReader<'_> {
                 self.civil.month = 1;
                 self.civil.day = self.number(3, 3)?;
             }
-            'z' => self.offset = self.zone()?,
-            'Z' => self.rest = self.rest.strip_prefix("UTC").or_else(|| self.rest.strip_prefix("GMT"))?,
+            'z' => self.offset = Some(self.zone()?),
+            'Z' => self.zone_name = Some(self.abbreviation()?),
             'T' => return self.sequence("H:M:S"),
             'R' => return self.sequence("H:M"),
             'D' => return self.sequence("m/d/y"),
@@ -341,17 +354,54 @@ impl TimeReader<'_> {
         Some(sign * (hours * 60 + minutes) * 60 * SECOND)
     }
 
-    fn finish(mut self) -> Option<i64> {
+    /// Three to five capital letters.
+    fn abbreviation(&mut self) -> Option<&'t str> {
+        let length = self.rest.bytes().take(5).take_while(u8::is_ascii_uppercase).count();
+        let (name, rest) = self.rest.split_at(length);
+        self.rest = rest;
+        (length >= 3).then_some(name)
+    }
+
+    fn finish(mut self, zone: Option<&Zone>, now: i64) -> Option<i64> {
         if let Some(half) = self.half {
             self.civil.hour = self.civil.hour % 12 + half;
         }
-        let time = self.civil.time()?;
-        let read = Civil::of(time);
+        let read = Civil::of(self.civil.time()?);
         // The 31st of a short month would become the first of the next; a day of the year may leave January.
         if read.month != self.civil.month && self.civil.day <= 31 {
             return None;
         }
-        time.checked_sub(self.offset)
+        if self.has_year {
+            return self.moment(zone);
+        }
+        const WEEK: i64 = 7 * DAY;
+        self.civil.year = Civil::of(now).year;
+        let time = self.moment(zone)?;
+        if time <= now.saturating_add(WEEK) {
+            return Some(time);
+        }
+        self.civil.year -= 1;
+        self.moment(zone)
+    }
+
+    /// When clocks show what was read.
+    fn moment(&self, zone: Option<&Zone>) -> Option<i64> {
+        let local = self.civil.time()?;
+        if let Some(offset) = self.offset {
+            return local.checked_sub(offset);
+        }
+        let seconds = local.div_euclid(SECOND);
+        let moment = match (self.zone_name, zone) {
+            (Some("UTC"), _) => seconds,
+            (Some(name), zone) => match zone.and_then(|zone| zone.offset_named(name, seconds)) {
+                Some(offset) => seconds - offset,
+                // Some abbreviations are names of zones too.
+                None => Zone::named(name)?.moment_of(seconds),
+            },
+            (None, Some(zone)) => zone.moment_of(seconds),
+            (None, None) => seconds,
+        };
+        moment.checked_mul(SECOND)?.checked_add(local.rem_euclid(SECOND))
     }
 }
 
@@ -394,9 +444,26 @@ mod tests {
     fn what_a_format_writes_it_reads() {
         let time = 1_709_210_096_123_456_789;
         for format in ["%F %T.%s", "%Y-%m-%dT%H:%M:%S.%s%z", "%d/%b/%y %I:%M:%S %p %s", "%A %B %e %Y %R:%S.%s"] {
-            assert_eq!(parse_time(&format_time(time, format), format), Ok(time), "{format}");
+            assert_eq!(parse_time(&format_time(time, format), format, None, 0), Ok(time), "{format}");
         }
-        assert!(parse_time("2023-02-31", "%F").is_err());
-        assert_eq!(parse_time("2024 060", "%Y %j"), Ok(1_709_164_800 * SECOND));
+        assert!(parse_time("2023-02-31", "%F", None, 0).is_err());
+        assert_eq!(parse_time("2024 060", "%Y %j", None, 0), Ok(1_709_164_800 * SECOND));
+    }
+
+    #[test]
+    fn a_time_without_a_year_is_of_the_year_that_it_was_sent_in() {
+        let at = |text: &str| parse_time(text, "%F", None, 0).expect("a date");
+        let cases = [
+            ("Nov 14 22:13:20", "2023-11-20", "2023-11-14"),
+            ("Dec 31 23:59:59", "2024-01-01", "2023-12-31"),
+            ("Jan  5 00:00:00", "2023-12-31", "2023-01-05"),
+            ("Jan  5 00:00:00", "2024-01-01", "2024-01-05"),
+            ("Feb 29 00:00:00", "2024-03-01", "2024-02-29"),
+            ("Feb 29 00:00:00", "2023-03-01", "2023-03-01"),
+        ];
+        for (text, now, day) in cases {
+            let found = parse_time(text, "%b %e %T", None, at(now)).expect("a time");
+            assert_eq!(found.div_euclid(DAY), at(day).div_euclid(DAY), "{text} read on {now}");
+        }
     }
 }

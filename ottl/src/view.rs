@@ -3,6 +3,7 @@
 //! Two implementations: the overlay over protobuf bytes, which runs in the gateway, and structs, its naive twin.
 
 use crate::fault::Fault;
+use crate::histogram::Rebucketing;
 use crate::metric::{Aggregation, Derivation};
 use crate::path::{Context, Field};
 use crate::value::{Entries, Value};
@@ -59,6 +60,14 @@ pub trait Edit: View {
     /// It is no metric, or its points cannot become one; nothing changed.
     fn aggregate(&mut self, _aggregation: &Aggregation) -> Result<(), Fault> {
         Err(Fault::invalid("only points of metrics are put together"))
+    }
+
+    /// Makes an exponential histogram an explicit one; another metric stays as it is.
+    ///
+    /// # Errors
+    /// It is no metric, or it would become too large; nothing changed.
+    fn rebucket(&mut self, _rebucketing: &Rebucketing) -> Result<(), Fault> {
+        Err(Fault::invalid("only metrics have buckets"))
     }
 
     /// Replaces all attributes.

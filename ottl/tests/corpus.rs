@@ -53,6 +53,11 @@ fn unchecked_attributes() {
     replay("ottl_attributes_unchecked", ottl::fuzzing::fuzz_attributes_unchecked);
 }
 
+#[test]
+fn texts() {
+    replay("ottl_texts", ottl::fuzzing::fuzz_texts);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -77,6 +82,11 @@ proptest! {
     }
 
     #[test]
+    fn of_a_cleaned_query_no_value_is_left(words in prop::collection::vec(prop::sample::select(QUERY_WORDS), 0..24)) {
+        ottl::fuzzing::fuzz_texts(words.concat().as_bytes());
+    }
+
+    #[test]
     fn no_statement_panics(words in prop::collection::vec(prop::sample::select(WORDS), 0..24)) {
         ottl::fuzzing::fuzz_parser(words.join(" ").as_bytes());
     }
@@ -86,8 +96,15 @@ proptest! {
         ottl::fuzzing::fuzz_unchecked(&bytes);
         ottl::fuzzing::fuzz_parser(&bytes);
         ottl::fuzzing::fuzz_attributes_unchecked(&bytes);
+        ottl::fuzzing::fuzz_texts(&bytes);
     }
 }
+
+/// What queries are made of.
+const QUERY_WORDS: &[&str] = &[
+    "select ", "a1", "'", "''", "\"", "`", "\\", "--", "/*", "*/", "$", "$$", "$t$", "1", ".5", "e-", "0x", "q'", "N'",
+    "#", "\n", " ", ",", "(", ")", "{", "}", "[", "]", ":", "null", "\"k\":", "?", "@p1", ":b2", "\u{e4}",
+];
 
 const WORDS: &[&str] = &[
     "set",

@@ -89,11 +89,16 @@ impl Redactor {
             let is_changed = if I::SIGNAL == Signal::Logs {
                 redaction.redact_record(message, list, own, with_parts)
             } else {
-                list.begin(message, number);
-                redaction.redact(list);
-                let own_changed = list.is_changed();
                 own.clear();
-                list.write(own);
+                let own_changed = if I::SIGNAL == Signal::Traces {
+                    redaction.redact_span(message, list, with_parts, own)
+                } else {
+                    list.begin(message, number);
+                    redaction.redact(list);
+                    list.write(own);
+                    list.is_changed()
+                };
+                with_parts.clear();
                 let mut part = |attributes: u32, part: &[u8], out: &mut Vec<u8>| {
                     list.begin(part, attributes);
                     redaction.redact(list);

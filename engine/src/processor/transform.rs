@@ -64,6 +64,8 @@ struct Made {
     group: usize,
     /// The statements that made it, and what it is made of: none of them runs on it again.
     by: Vec<usize>,
+    /// One of them copies whatever it meets.
+    is_copy: bool,
 }
 
 /// Statements that run together on each item of their context.
@@ -200,6 +202,7 @@ impl Transform {
                     made,
                     made_before: 0,
                     made_by,
+                    is_copy: false,
                     items_created: 0,
                 };
                 let result = walk.run(order).map(|()| walk.items_created);
@@ -350,6 +353,8 @@ struct Walk<'w, 'b, I> {
     made_before: usize,
     /// Of the item that the walk stands on, if statements made it.
     made_by: Vec<usize>,
+    /// One of them copies whatever it meets.
+    is_copy: bool,
     /// Data points of what was made.
     items_created: u64,
 }
@@ -388,13 +393,14 @@ impl<I: Rewritten> Walk<'_, '_, I> {
     /// That ends, because no statement runs on what it had a part in.
     fn made_items(&mut self, scope: Option<u32>) -> Result<(), Stop> {
         let Some(scope) = scope else { return Ok(()) };
-        while let Some(Made { metric, group, by }) = self.made.pop_front() {
+        while let Some(Made { metric, group, by, is_copy }) = self.made.pop_front() {
             let mut message = Vec::new();
             metric.write(&mut message);
             self.item.begin_owned_item(message);
-            self.made_by = by;
+            (self.made_by, self.is_copy) = (by, is_copy);
             let result = self.groups(group);
             self.made_by.clear();
+            self.is_copy = false;
             result?;
             let level = Context::of_items(I::SIGNAL);
             let added = self.rewriter.add_item(self.buffers, self.batch, scope, |out| self.item.write(level, out));
@@ -461,7 +467,7 @@ impl<I: Rewritten> Walk<'_, '_, I> {
     }
 
     /// Notes the metrics that a statement has just made. Points that it made of one metric one by one are one metric's.
-    fn note_made(&mut self, statement: usize) {
+    fn note_made(&mut self, statement: usize, copies_all: bool) {
         for metric in self.item.take_created() {
             let last = self.made.range_mut(self.made_before..).rev().find(|made| made.by.last() == Some(&statement));
             let rest = match last {
@@ -470,7 +476,7 @@ impl<I: Rewritten> Walk<'_, '_, I> {
             };
             if let Err(metric) = rest {
                 let by = self.made_by.iter().copied().chain([statement]).collect();
-                self.made.push_back(Made { metric, group: 0, by });
+                self.made.push_back(Made { metric, group: 0, by, is_copy: self.is_copy || copies_all });
             }
         }
     }
@@ -481,7 +487,9 @@ impl<I: Rewritten> Walk<'_, '_, I> {
             return Ok(());
         }
         for (number, statement) in &group.statements {
-            if I::SIGNAL == Signal::Metrics && self.made_by.contains(number) {
+            // One that copies whatever it meets would copy the copies of its like: six of them make hundreds of one.
+            let copies_all = statement.copies_whatever_it_meets() && group.conditions.is_empty();
+            if I::SIGNAL == Signal::Metrics && (copies_all && self.is_copy || self.made_by.contains(number)) {
                 continue;
             }
             match statement.run(&mut self.item, self.environment) {
@@ -496,7 +504,7 @@ impl<I: Rewritten> Walk<'_, '_, I> {
                 Outcome::Failed(fault) => self.failed(*number, fault, group.error_mode)?,
             }
             if I::SIGNAL == Signal::Metrics && self.item.has_created() {
-                self.note_made(*number);
+                self.note_made(*number, copies_all);
             }
         }
         Ok(())

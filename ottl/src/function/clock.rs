@@ -1,6 +1,6 @@
 //! Converters of times and durations. The time of day is given to the evaluator, never fetched.
 
-use super::{Arguments, Function, Kind, Parameter, converter, needed, optional};
+use super::{Arguments, Function, Kind, Parameter, Prepared, converter, needed, optional};
 use crate::fault::Fault;
 use crate::time::{Civil, format_time, parse_duration, parse_time, weekday};
 use crate::value::Value;
@@ -34,10 +34,17 @@ pub(super) const TABLE: &[Function] = &[
         &[
             needed("time", Kind::Text),
             needed("format", Kind::TimeFormat),
-            optional("location", Kind::Choice(&["", "UTC", "GMT", "Etc/UTC"])),
+            optional("location", Kind::Location),
             optional("locale", Kind::Choice(&["", "en", "en-US"])),
         ],
-        |arguments| parse_time(&arguments.letters(0), &arguments.letters(1)).map(Value::Time),
+        |arguments| {
+            let zone = match arguments.prepared {
+                Prepared::Zone(zone) => Some(zone),
+                _ => None,
+            };
+            let now = arguments.environment.now_unix_ns;
+            parse_time(&arguments.letters(0), &arguments.letters(1), zone, now).map(Value::Time)
+        },
     ),
     converter("TruncateTime", &[needed("time", Kind::Time), needed("duration", Kind::Duration)], |arguments| {
         Ok(Value::Time(truncate(arguments.int(0), arguments.int(1))))

@@ -7,6 +7,8 @@ mod clock;
 mod container;
 mod convert;
 mod csv;
+mod grok;
+mod grok_patterns;
 mod hash;
 mod hash128;
 mod network;
@@ -22,6 +24,8 @@ use crate::fault::Fault;
 use crate::pattern;
 use crate::program::{ARGUMENTS_MAX, Environment};
 use crate::value::{Text, Value};
+use crate::zone::Zone;
+pub(crate) use grok::Grok;
 pub(crate) use severity::Severities;
 
 /// A converter.
@@ -67,6 +71,8 @@ pub(crate) enum Kind {
     Choice(&'static [&'static str]),
     /// A literal string that is a format of times.
     TimeFormat,
+    /// A literal string that names a time zone; empty is UTC.
+    Location,
     /// A literal string.
     TextLiteral,
     /// A literal string of one character.
@@ -79,6 +85,10 @@ pub(crate) enum Kind {
     Severities,
     /// A list of literal strings.
     TextListLiteral,
+    /// A literal number above 0 and below 100.
+    PercentileLiteral,
+    /// A list of literal numbers that rise.
+    BoundsLiteral,
     /// The name of a converter with one parameter.
     Function,
     /// A path that can be set.
@@ -109,10 +119,13 @@ impl Kind {
             Self::Choice(_) | Self::TextLiteral => "a literal string",
             Self::LetterLiteral => "a single character in quotes",
             Self::TimeFormat => "a format of times in quotes",
+            Self::Location => "a time zone in quotes",
             Self::CountLiteral => "a literal integer of 0 or more",
             Self::BoolLiteral => "true or false",
             Self::Severities => "a literal map of severities and their criteria",
             Self::TextListLiteral => "a list of literal strings",
+            Self::PercentileLiteral => "a literal number",
+            Self::BoundsLiteral => "a list of literal numbers",
             Self::Function => "the name of a converter",
             Self::Target => "a path that can be set",
             Self::MapTarget => "a map that can be set",
@@ -125,12 +138,15 @@ impl Kind {
             self,
             Self::Choice(_)
                 | Self::TimeFormat
+                | Self::Location
                 | Self::TextLiteral
                 | Self::LetterLiteral
                 | Self::CountLiteral
                 | Self::BoolLiteral
                 | Self::Severities
                 | Self::TextListLiteral
+                | Self::PercentileLiteral
+                | Self::BoundsLiteral
         )
     }
 
@@ -144,12 +160,16 @@ impl Kind {
             (Self::BoolLike, value) => convert::to_bool(value),
             (Self::BytesLike, value) => convert::to_bytes(value),
             (Self::Text | Self::Pattern | Self::Glob, value @ Value::Text(_)) => Ok(value),
-            (Self::Choice(_) | Self::TimeFormat | Self::TextLiteral | Self::LetterLiteral, value @ Value::Text(_)) => {
-                Ok(value)
-            }
+            (
+                Self::Choice(_) | Self::TimeFormat | Self::Location | Self::TextLiteral | Self::LetterLiteral,
+                value @ Value::Text(_),
+            ) => Ok(value),
             (Self::Int, value @ Value::Int(_)) => Ok(value),
             (Self::CountLiteral, Value::Int(value)) if value >= 0 => Ok(Value::Int(value)),
             (Self::BoolLiteral, value @ Value::Bool(_)) => Ok(value),
+            (Self::PercentileLiteral, Value::Int(value)) => Ok(Value::Double(value as f64)),
+            (Self::PercentileLiteral, value @ Value::Double(_)) => Ok(value),
+            (Self::BoundsLiteral, Value::List(items)) => admit_all(Self::PercentileLiteral, items),
             (Self::Time, value @ Value::Time(_)) => Ok(value),
             (Self::Duration, value @ Value::Duration(_)) => Ok(value),
             (Self::List, value @ Value::List(_)) => Ok(value),
@@ -171,6 +191,8 @@ pub(crate) enum Prepared {
     Nothing,
     Pattern(Regex),
     Severities(Severities),
+    Zone(Zone),
+    Grok(Grok),
 }
 
 /// Arguments of one call, converted; what was left out is nil.
@@ -277,13 +299,14 @@ pub(crate) const fn optional(name: &'static str, kind: Kind) -> Parameter {
     Parameter { name, kind, optional: true }
 }
 
-fn tables() -> [&'static [Function]; 11] {
+fn tables() -> [&'static [Function]; 12] {
     [
         chance::TABLE,
         clock::TABLE,
         container::TABLE,
         convert::TABLE,
         csv::TABLE,
+        grok::TABLE,
         hash::TABLE,
         hash128::TABLE,
         network::TABLE,

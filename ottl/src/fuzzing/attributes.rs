@@ -135,6 +135,9 @@ impl Choices<'_> {
             blocked_values: patterns(self, &["[0-9]", "t", "e*", ".+"]),
             allowed_values: patterns(self, &["gr", "^$"]),
             redacts_all_types: self.below(2) == 1,
+            // Their own target takes any bytes.
+            urls: None,
+            databases: None,
             mask: if self.below(2) == 1 { Mask::Md5 } else { Mask::Stars },
             summary: [Summary::Silent, Summary::Info, Summary::Debug][self.below(3)],
         }

@@ -136,14 +136,14 @@ impl Message<'_> {
         })
     }
 
-    fn count_of(&self, field: Field) -> u64 {
+    pub(super) fn count_of(&self, field: Field) -> u64 {
         match self.read(field) {
             Value::Int(count) => count as u64,
             _ => 0,
         }
     }
 
-    fn double_of(&self, field: Field) -> Option<f64> {
+    pub(super) fn double_of(&self, field: Field) -> Option<f64> {
         match self.read(field) {
             Value::Double(value) if self.has(field) => Some(value),
             _ => None,
@@ -151,7 +151,7 @@ impl Message<'_> {
     }
 
     /// Buckets of an exponential histogram; several fields are one, as every protobuf reader merges them.
-    fn buckets(&self, number: u32) -> Buckets {
+    pub(super) fn buckets(&self, number: u32) -> Buckets {
         let mut buckets = Buckets::default();
         for field in self.raw(number, Lies::Message).filter(|field| field.tag.number == number) {
             // Bytes were checked when they came; what is no such message counts nothing.

@@ -7,8 +7,9 @@ use codecs::wire::{WireType, write_length_field, write_tag, write_varint_field};
 
 use super::{Message, WireItem, write_any, write_key_value};
 use crate::fault::Fault;
+use crate::histogram::Explicit;
 use crate::layout::{self, DATA_POINTS, Kind};
-use crate::metric::{Derivation, Extract, Extracted};
+use crate::metric::{Derivation, Extract, Extracted, described};
 use crate::path::{Context, Field};
 use crate::value::Value;
 
@@ -64,9 +65,30 @@ pub(super) struct Created {
     metrics: Vec<CreatedMetric>,
     count: usize,
     bytes: usize,
+    /// What was made of points of this item one by one, without the points: more of the same is no further metric. Bounded
+    /// by the statements that made them.
+    of_points: Vec<CreatedMetric>,
 }
 
 impl Created {
+    /// What follows is made of another metric.
+    pub(super) fn begin_item(&mut self) {
+        self.of_points.clear();
+    }
+
+    /// Notes a metric made of one point of the item.
+    fn push_point(&mut self, metric: CreatedMetric) -> Result<(), Fault> {
+        let alike = CreatedMetric { points: Vec::new(), ..metric.clone() };
+        let is_further = self.of_points.contains(&alike);
+        self.push(metric)?;
+        if is_further {
+            self.count -= 1;
+        } else {
+            self.of_points.push(alike);
+        }
+        Ok(())
+    }
+
     fn push(&mut self, metric: CreatedMetric) -> Result<(), Fault> {
         if self.count == CREATED_MAX || self.bytes + metric.bytes() > CREATED_BYTES_MAX {
             let most = format!("{CREATED_MAX} metrics, or {CREATED_BYTES_MAX} bytes of them");
@@ -126,8 +148,13 @@ impl WireItem<'_> {
                 }
                 self.quantiles(key, suffix)
             }
+            Derivation::Percentile { percentile, suffix } => self.percentiles(*percentile, suffix)?,
         };
-        metric.map_or(Ok(()), |metric| self.created.push(metric))
+        match metric {
+            None => Ok(()),
+            Some(metric) if matches!(derivation, Derivation::ConvertPoint { .. }) => self.created.push_point(metric),
+            Some(metric) => self.created.push(metric),
+        }
     }
 
     fn points_kind(&self) -> Option<Kind> {
@@ -151,19 +178,9 @@ impl WireItem<'_> {
 
     /// Name with a suffix, description and unit.
     fn header(&self, suffix: &[u8], unit: Option<&[u8]>) -> Vec<u8> {
-        let text = |field| match self.item.read(field) {
-            Value::Text(text) => text.into_owned(),
-            _ => Vec::new(),
-        };
-        let name = [&*text(Field::Name(Context::Metric)), suffix].concat();
-        let unit = unit.map_or_else(|| text(Field::Unit), <[u8]>::to_vec);
-        let mut header = Vec::new();
-        for (number, text) in [(1, name), (2, text(Field::Description)), (3, unit)] {
-            if !text.is_empty() {
-                write_length_field(&mut header, number, &text);
-            }
-        }
-        header
+        let name = [&*self.text_of(Field::Name(Context::Metric)), suffix].concat();
+        let unit = unit.map_or_else(|| self.text_of(Field::Unit), <[u8]>::to_vec);
+        written_header(&name, &self.text_of(Field::Description), &unit)
     }
 
     /// None without points.
@@ -218,11 +235,73 @@ impl WireItem<'_> {
         (!metric.points.is_empty()).then_some(metric)
     }
 
+    /// None of what is no histogram, or has no points of which anything can be said.
+    fn percentiles(&self, percentile: f64, suffix: &[u8]) -> Result<Option<CreatedMetric>, Fault> {
+        let kind = self.points_kind();
+        if !matches!(kind, Some(Kind::Histogram | Kind::ExponentialHistogram)) {
+            return Ok(None);
+        }
+        let mut points = Vec::new();
+        for part in self.item.current_parts() {
+            let point = self.point(part);
+            let value = match kind {
+                Some(Kind::Histogram) => point.explicit().percentile(percentile)?,
+                _ => point.exponential().percentile(percentile)?,
+            };
+            if let Some(value) = value {
+                write_length_field(&mut points, DATA_POINTS, &number_point(&point, &Value::Double(value), None));
+            }
+        }
+        if points.is_empty() {
+            return Ok(None);
+        }
+        let name = self.text_of(Field::Name(Context::Metric));
+        let description = described(&self.text_of(Field::Description), percentile);
+        let header = written_header(&[&*name, suffix].concat(), &description, &self.text_of(Field::Unit));
+        Ok(Some(CreatedMetric { header, data_number: layout::GAUGE, settings: Vec::new(), points }))
+    }
+
+    fn text_of(&self, field: Field) -> Vec<u8> {
+        match self.item.read(field) {
+            Value::Text(text) => text.into_owned(),
+            _ => Vec::new(),
+        }
+    }
+
     /// A part of this metric.
     fn point<'p>(&self, part: &'p [u8]) -> Message<'p> {
         let mut point = Message::new(layout::points_of(self.item.data.number).unwrap_or(&layout::EVENT));
         point.begin(Cow::Borrowed(part));
         point
+    }
+}
+
+fn written_header(name: &[u8], description: &[u8], unit: &[u8]) -> Vec<u8> {
+    let mut header = Vec::new();
+    for (number, text) in [(1, name), (2, description), (3, unit)] {
+        if !text.is_empty() {
+            write_length_field(&mut header, number, text);
+        }
+    }
+    header
+}
+
+impl Message<'_> {
+    /// What a point of a histogram has counted.
+    fn explicit(&self) -> Explicit {
+        let list = |field| match self.read(field) {
+            Value::List(items) => items,
+            _ => Vec::new(),
+        };
+        let count = |item: Value<'_>| if let Value::Int(count) = item { count as u64 } else { 0 };
+        let bound = |item: Value<'_>| if let Value::Double(bound) = item { bound } else { 0.0 };
+        Explicit {
+            count: self.count_of(Field::Count),
+            counts: list(Field::BucketCounts).into_iter().map(count).collect(),
+            bounds: list(Field::ExplicitBounds).into_iter().map(bound).collect(),
+            min: self.double_of(Field::Min),
+            max: self.double_of(Field::Max),
+        }
     }
 }
 

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use ottl::{HmacKey, Mask, Pattern, Redaction, Summary};
+use ottl::{Database, DatabaseSanitizer, HmacKey, Mask, Pattern, Redaction, Summary, UrlSanitizer};
 
 use super::actions;
 use crate::config::checked::ProcessorKind;
-use crate::config::section::{Field, Idle, Section};
+use crate::config::section::{Field, Section};
 
 /// Most keys of one list.
 const KEYS_MAX: usize = 16_384;
@@ -36,6 +36,16 @@ const HASHES: [(&str, Hash); 6] = [
 const SUMMARIES: [(&str, Summary); 4] =
     [("", Summary::Silent), ("silent", Summary::Silent), ("info", Summary::Info), ("debug", Summary::Debug)];
 
+const DATABASES: [(&str, Database); 7] = [
+    ("sql", Database::Sql),
+    ("redis", Database::Redis),
+    ("valkey", Database::Valkey),
+    ("memcached", Database::Memcached),
+    ("mongo", Database::Mongo),
+    ("opensearch", Database::OpenSearch),
+    ("es", Database::Elasticsearch),
+];
+
 /// Reads the settings.
 pub(crate) fn check(field: &Field<'_>) -> Option<ProcessorKind> {
     let section = field.section()?;
@@ -54,8 +64,8 @@ pub(crate) fn check(field: &Field<'_>) -> Option<ProcessorKind> {
     let redacts_all_types = section.boolean("redact_all_types", false);
     let mask = mask(&section);
     let summary = section.choice("summary", &SUMMARIES, Summary::Silent);
-    section.unsupported("url_sanitizer", Idle::Disabled, "cleaning of URLs", "mask parts of them by `blocked_values`");
-    database_sanitizer(&section);
+    let urls = url_sanitizer(&section);
+    let databases = database_sanitizer(&section);
     Some(ProcessorKind::Redaction(Redaction {
         allowed_keys: (!allows_all).then_some(allowed_keys),
         ignored_keys,
@@ -64,6 +74,8 @@ pub(crate) fn check(field: &Field<'_>) -> Option<ProcessorKind> {
         blocked_key_patterns: blocked_key_patterns?,
         blocked_values: blocked_values?,
         allowed_values: allowed_values?,
+        urls,
+        databases,
         mask: mask?,
         summary,
     }))
@@ -118,12 +130,28 @@ fn mask(section: &Section<'_>) -> Option<Mask> {
     })
 }
 
+fn url_sanitizer(section: &Section<'_>) -> Option<UrlSanitizer> {
+    let sanitizer = section.section("url_sanitizer")?;
+    let is_enabled = sanitizer.boolean("enabled", false);
+    let attributes = keys(&sanitizer, "attributes");
+    let cleans_span_names = sanitizer.boolean("sanitize_span_name", true);
+    is_enabled.then_some(UrlSanitizer { attributes, cleans_span_names })
+}
+
 /// `db_sanitizer`: one section for each kind of database.
-fn database_sanitizer(section: &Section<'_>) {
-    let Some(sanitizer) = section.section("db_sanitizer") else { return };
-    // Without a kind of database they say nothing.
-    sanitizer.ignored(&["sanitize_span_name", "allow_fallback_without_system"]);
-    for kind in ["sql", "redis", "valkey", "memcached", "mongo", "opensearch", "es"] {
-        sanitizer.unsupported(kind, Idle::Disabled, "cleaning of queries", "mask parts of them by `blocked_values`");
+fn database_sanitizer(section: &Section<'_>) -> Option<DatabaseSanitizer> {
+    let sanitizer = section.section("db_sanitizer")?;
+    let cleans_span_names = sanitizer.boolean("sanitize_span_name", true);
+    // Always so here.
+    sanitizer.ignored(&["allow_fallback_without_system"]);
+    let mut databases = Vec::new();
+    for (key, database) in DATABASES {
+        let Some(one) = sanitizer.section(key) else { continue };
+        let is_enabled = one.boolean("enabled", false);
+        let attributes = keys(&one, "attributes");
+        if is_enabled {
+            databases.push((database, attributes));
+        }
     }
+    (!databases.is_empty()).then_some(DatabaseSanitizer { databases, cleans_span_names })
 }

@@ -3,7 +3,8 @@
 use codecs::otlp::proto::{self, MetricData as Data, NumberValue};
 
 use super::Own;
-use crate::{Aggregation, Derivation, Extract, Fault, Reduction, Relabel};
+use crate::histogram::{Explicit, Exponential};
+use crate::{Aggregation, Derivation, Extract, Fault, Rebucketing, Reduction, Relabel};
 
 impl Own {
     pub(in crate::fuzzing) fn attributes_of_points(&self) -> Vec<&Vec<proto::KeyValue>> {
@@ -112,7 +113,52 @@ impl Own {
                 let has_points = !data_points.is_empty();
                 has_points.then(|| named(suffix, Data::Gauge(proto::Gauge { data_points })))
             }
+            Derivation::Percentile { percentile, suffix } => {
+                let mut data_points = Vec::new();
+                match &metric.data {
+                    Some(Data::Histogram(data)) => {
+                        for it in &data.data_points {
+                            let value = explicit(it).percentile(*percentile)?.map(NumberValue::AsDouble);
+                            data_points.push(number(&it.attributes, it.start_time_unix_nano, it.time_unix_nano, value));
+                        }
+                    }
+                    Some(Data::ExponentialHistogram(data)) => {
+                        for it in &data.data_points {
+                            let value = exponential(it).percentile(*percentile)?.map(NumberValue::AsDouble);
+                            data_points.push(number(&it.attributes, it.start_time_unix_nano, it.time_unix_nano, value));
+                        }
+                    }
+                    _ => {}
+                }
+                data_points.retain(|point| point.value.is_some());
+                let has_points = !data_points.is_empty();
+                let mut made = named(suffix, Data::Gauge(proto::Gauge { data_points }));
+                made.description = crate::metric::described(&metric.description, *percentile);
+                has_points.then_some(made)
+            }
         })
+    }
+
+    pub(in crate::fuzzing) fn rebucket(&mut self, rebucketing: &Rebucketing) -> Result<(), Fault> {
+        let Self::Metric(metric, _) = self else { return Err(Fault::invalid("only metrics have buckets")) };
+        let Some(Data::ExponentialHistogram(data)) = &metric.data else { return Ok(()) };
+        let explicit = |it: &proto::ExponentialHistogramDataPoint| proto::HistogramDataPoint {
+            attributes: it.attributes.clone(),
+            start_time_unix_nano: it.start_time_unix_nano,
+            time_unix_nano: it.time_unix_nano,
+            count: it.count,
+            sum: it.sum,
+            bucket_counts: rebucketing.counts(&exponential(it)),
+            explicit_bounds: rebucketing.bounds.clone(),
+            exemplars: it.exemplars.clone(),
+            flags: it.flags,
+            min: it.min,
+            max: it.max,
+        };
+        let data_points = data.data_points.iter().map(explicit).collect();
+        let aggregation_temporality = data.aggregation_temporality;
+        metric.data = Some(Data::Histogram(proto::Histogram { data_points, aggregation_temporality }));
+        Ok(())
     }
 
     pub(in crate::fuzzing) fn aggregate(&mut self, aggregation: &Aggregation) -> Result<(), Fault> {
@@ -135,6 +181,27 @@ impl Own {
             }
         }
         Ok(())
+    }
+}
+
+fn explicit(it: &proto::HistogramDataPoint) -> Explicit {
+    Explicit {
+        count: it.count,
+        counts: it.bucket_counts.clone(),
+        bounds: it.explicit_bounds.clone(),
+        min: it.min,
+        max: it.max,
+    }
+}
+
+fn exponential(it: &proto::ExponentialHistogramDataPoint) -> Exponential {
+    Exponential {
+        count: it.count,
+        scale: it.scale,
+        zero_count: it.zero_count,
+        zero_threshold: it.zero_threshold,
+        positive: it.positive.clone().unwrap_or_default(),
+        negative: it.negative.clone().unwrap_or_default(),
     }
 }
 
