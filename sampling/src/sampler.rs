@@ -825,15 +825,18 @@ impl Sampler {
     /// Decides the oldest traces while there are more than there may be since the rules changed. True if there may be more
     /// of them.
     fn decide_what_is_too_much(&mut self) -> bool {
-        let is_asked = self.lease.is_too_much() && !self.block_on_overflow;
-        for _ in 0..if is_asked { DECIDED_TOGETHER } else { 0 } {
-            self.decide_first_early();
+        if self.block_on_overflow || !self.lease.is_too_much() {
+            return false;
+        }
+        for _ in 0..DECIDED_TOGETHER {
+            // Of those that were too many some may have been decided for another reason.
             self.lease.trim(self.table.traces());
             if !self.lease.is_too_much() || self.table.traces() == 0 {
                 return false;
             }
+            self.decide_first_early();
         }
-        is_asked
+        true
     }
 
     /// As [`Sampler::decide_due`], but every pending trace is due: for a drain. With `drop_pending_in_drain` they are

@@ -50,7 +50,7 @@ impl SharedTraces {
             left.fetch_sub(pending as i64, Relaxed);
             pending
         });
-        TraceLease { shared: self.clone(), leased }
+        TraceLease { shared: self.clone(), leased, settles: self.left.is_some() }
     }
 
     fn is(&self, other: &Self) -> bool {
@@ -68,13 +68,25 @@ pub(crate) struct TraceLease {
     shared: SharedTraces,
     /// Traces that may be pending here.
     leased: u64,
+    /// The limit changed, and when it was last looked at more were pending than there may be now.
+    settles: bool,
 }
 
 impl TraceLease {
     /// Makes room for one more trace beside `pending` ones. False: the limit is reached.
     #[inline]
     pub(crate) fn make_room(&mut self, pending: usize) -> bool {
+        if self.settles {
+            self.settle(pending);
+        }
         (pending as u64) < self.leased || self.lease_more()
+    }
+
+    /// While there are too many, a trace that ends makes no room for another.
+    #[cold]
+    fn settle(&mut self, pending: usize) {
+        self.trim(pending);
+        self.settles = self.is_too_much();
     }
 
     #[cold]
@@ -180,6 +192,17 @@ mod tests {
         assert!(!leases[0].make_room(3) && !leases[1].make_room(1), "and for no more");
         leases[1].follow(&SharedTraces::new(None), 2);
         assert!(leases[1].make_room(usize::MAX - 1) && leases[0].make_room(3), "one without a limit has room");
+    }
+
+    #[test]
+    fn while_there_are_too_many_a_trace_that_ends_makes_no_room_for_another() {
+        let [before, after] = [100, 4].map(|traces_max| SharedTraces::new(Some(traces_max)));
+        let mut lease = before.lease();
+        (0..7).for_each(|pending| assert!(lease.make_room(pending)));
+        lease.follow(&after, 7);
+        assert!(!lease.make_room(6), "six are pending");
+        assert!(!lease.make_room(4), "four are: one has to go first");
+        assert!(lease.make_room(3));
     }
 
     #[test]

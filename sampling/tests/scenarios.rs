@@ -8,12 +8,13 @@
 //! at TIME drain                   everything is decided
 //! at TIME pending N               so many traces are undecided
 //! at TIME keeps N by POLICY       spans of the trace leave, because of this policy
+//! at TIME marks N                 and one of them says that the trace was decided on what was there
 //! at TIME tells N TRACE-STATE     all of them with this trace state; nothing is compared for traces that are not named
 //! counts POLICY: sampled A, not sampled B, dropped C
 //! ```
 //!
-//! Times are seconds; traces wait 10. What leaves is compared with the lines that say `keeps`, all of them; every other
-//! trace is dropped.
+//! Times are seconds; traces wait 10. What leaves is compared with the lines that say `keeps` and `marks`, all of them; every
+//! other trace is dropped, and no other is marked.
 
 #![allow(clippy::unwrap_used, reason = "the whole file is a test; clippy only knows the functions marked as such")]
 
@@ -25,6 +26,7 @@ use std::path::Path;
 use codecs::otlp::proto::Value;
 use codecs::otlp::span_trace_state;
 use common::{Attributes, SECOND, Span, contents, request, resource, settings, span, take, with_parent};
+use sampling::release::CUT_MARK;
 use sampling::settings::{AttributeTest, BYTES_PER_KEPT, CompositePart, Goal, Number, Pattern, Policy, Rule, Settings};
 use sampling::{Counters, Limits, Release, Sampler, Select};
 
@@ -43,6 +45,7 @@ struct Scenario {
     events: Vec<(u64, Event)>,
     /// When, which trace, and by which policy.
     kept: BTreeSet<(u64, u128, String)>,
+    marked: Vec<(u64, u128)>,
     told: BTreeSet<(u64, u128, String)>,
     counts: Vec<(String, [u64; 3])>,
     totals: Vec<(String, u64)>,
@@ -55,6 +58,8 @@ struct Stage<'a> {
     sampler: Sampler,
     out: Release,
     kept: BTreeSet<(u64, u128, String)>,
+    /// One for each span with a mark.
+    marked: Vec<(u64, u128)>,
     told: BTreeSet<(u64, u128, String)>,
 }
 
@@ -88,6 +93,9 @@ impl Stage<'_> {
         for (span, reason) in take(&mut self.out) {
             let state = String::from_utf8(span_trace_state(&span.bytes).to_vec()).unwrap();
             self.told.insert((now_ns, span.trace_id, state));
+            if span.bytes.ends_with(CUT_MARK) {
+                self.marked.push((now_ns, span.trace_id));
+            }
             let policy = &self.settings.policies[usize::from(reason)].name;
             self.kept.insert((now_ns, span.trace_id, policy.clone()));
         }
@@ -99,13 +107,15 @@ fn check(text: &str) {
     let settings = &scenario.settings;
     let limits = Limits { giant_bytes: scenario.giant_bytes, ..Limits::default() };
     let sampler = Sampler::with_limits(settings, 3, 0, limits);
-    let mut stage = Stage { settings, sampler, out: Release::default(), kept: BTreeSet::new(), told: BTreeSet::new() };
+    let (kept, marked, told) = (BTreeSet::new(), Vec::new(), BTreeSet::new());
+    let mut stage = Stage { settings, sampler, out: Release::default(), kept, marked, told };
     for (now_ns, event) in &scenario.events {
         stage.pass(*now_ns);
         stage.play(*now_ns, event);
     }
     stage.pass(u64::MAX);
     assert_eq!(stage.kept, scenario.kept, "kept on the left, told on the right");
+    assert_eq!(stage.marked, scenario.marked, "marked on the left, told on the right");
     let is_told = |(at, trace, _): &&(u64, u128, String)| {
         scenario.told.iter().any(|(told_at, told, _)| (at, trace) == (told_at, told))
     };
@@ -135,6 +145,7 @@ fn total(counters: &Counters, name: &str) -> u64 {
         "late spans dropped" => counters.late_spans_dropped,
         "spans after an early decision" => counters.early_spans_kept + counters.early_spans_dropped,
         "spans dropped" => counters.spans_dropped,
+        "evaluation errors" => counters.evaluation_errors,
         _ => panic!("unknown total {name}"),
     }
 }
@@ -144,6 +155,7 @@ fn read(text: &str) -> Scenario {
         settings: settings(&[]),
         events: Vec::new(),
         kept: BTreeSet::new(),
+        marked: Vec::new(),
         counts: Vec::new(),
         totals: Vec::new(),
         giant_bytes: Limits::default().giant_bytes,
@@ -211,6 +223,7 @@ fn at(scenario: &mut Scenario, text: &str) {
             let (trace, policy) = rest.split_once(" by ").expect("N by POLICY");
             scenario.kept.insert((now_ns, trace.parse().unwrap(), policy.into()));
         }
+        "marks" => scenario.marked.push((now_ns, rest.parse().unwrap())),
         "tells" => {
             let (trace, state) = rest.split_once(' ').expect("N TRACE-STATE");
             scenario.told.insert((now_ns, trace.parse().unwrap(), state.into()));
@@ -320,6 +333,11 @@ fn rule(text: &str) -> Rule {
             let keys = words[2..].iter().map(|key| (*key).to_owned()).collect();
             Rule::Dynamic { goal, keys, interval_ns: 15 * SECOND, keys_max: 500 }
         }
+        "ottl_condition" => Rule::OttlCondition {
+            spans: inner(rest).iter().map(|text| (*text).to_owned()).collect(),
+            span_events: Vec::new(),
+            counts_errors: true,
+        },
         "and" => Rule::And(inner(rest).iter().map(|text| rule(text)).collect()),
         "drop" => Rule::Drop(inner(rest).iter().map(|text| rule(text)).collect()),
         "dry_run" => Rule::DryRun(Box::new(rule(inner(rest)[0]))),

@@ -773,7 +773,7 @@ fn whatever_happens_traces_are_decided_once_and_leave_whole_or_not_at_all() {
 }
 
 /// Seeds that once did not end well.
-const ENDED_BADLY: [u64; 1] = [110_711];
+const ENDED_BADLY: [u64; 5] = [4_296, 6_213, 110_711, 208_300, 600_754];
 
 #[test]
 fn what_once_ended_badly_ends_well() {

@@ -33,7 +33,8 @@ use codecs::otlp::{Signal, SignalIndex};
 use std::cell::RefCell;
 use std::rc::Rc;
 
-/// Batches that one node may let go in one turn of the shard, so that connections get their turn too.
+/// Batches that one node may let go in one turn of the shard, so that connections get their turn too; more if more came
+/// in meanwhile, see [`Processor::releases_owed`].
 const RELEASES_PER_TURN: usize = 4;
 
 /// One pipeline on one shard.
@@ -266,7 +267,7 @@ impl Pipeline {
     /// Returns whether the node stopped at its share of the turn, not for want of room or of due spans.
     fn turn_node(&mut self, turn: Turn<'_>, position: usize, drain: bool) -> bool {
         let mut out = Vec::new();
-        for _ in 0..RELEASES_PER_TURN {
+        for _ in 0..RELEASES_PER_TURN.max(self.nodes[position].releases_owed()) {
             if !self.has_room_from(position + 1) {
                 return false;
             }

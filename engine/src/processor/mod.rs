@@ -95,6 +95,14 @@ impl Processor {
         }
     }
 
+    /// Turns in a row that keep pace with what was passed in since it was asked last.
+    pub fn releases_owed(&mut self) -> usize {
+        match self {
+            Processor::TailSampling(node) => node.releases_owed(),
+            _ => 0,
+        }
+    }
+
     /// Lets go what need not wait for a turn because there is enough of it.
     pub fn leave_if_full(&mut self, turn: Turn<'_>, out: &mut Vec<Batch>) {
         if let Processor::Batch(node) = self {

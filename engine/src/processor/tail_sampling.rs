@@ -31,6 +31,8 @@ pub struct TailSampling {
     release: Release,
     /// What was too much for one release; leaves before it.
     full: VecDeque<Batch>,
+    /// Spans that came since somebody asked for [`TailSampling::releases_owed`].
+    spans_new: usize,
     series: TailSamplingSeries,
     /// What the cells already know.
     shown: Counters,
@@ -65,6 +67,7 @@ impl TailSampling {
             sampler,
             release,
             full,
+            spans_new: 0,
             series,
             shown,
             traces_shown: 0,
@@ -146,6 +149,7 @@ impl TailSampling {
 
     /// The same for spans that come from another shard.
     pub fn insert(&mut self, turn: Turn<'_>, index: &SpanIndex, segments: &[Bytes]) {
+        self.spans_new += index.items.len();
         self.sampler.tell_time(turn.clock.unix_ns());
         self.sampler.insert(turn.now_ns, index, segments, Select::All, &mut self.release);
         if self.release.index.items.len() >= RELEASE_SPANS_MAX || self.release.bytes.len() >= RELEASE_BYTES_MAX {
@@ -157,6 +161,12 @@ impl TailSampling {
     /// Whether the edge may let spans in.
     pub fn has_room(&self) -> bool {
         self.sampler.has_room()
+    }
+
+    /// Turns that decide twice the spans that came since this was asked last: so decisions keep pace with what comes, and
+    /// catch up.
+    pub fn releases_owed(&mut self) -> usize {
+        (2 * std::mem::take(&mut self.spans_new)).div_ceil(RELEASE_SPANS_MAX)
     }
 
     /// Decides what is due; in a drain, everything.
@@ -179,7 +189,7 @@ impl TailSampling {
         self.sampler.shrink(turn.now_ns);
         self.show(turn.cells);
         if self.shown.traces_decided() > decided_before {
-            let spent_ns = turn.clock.now_ns() - turn.now_ns;
+            let spent_ns = turn.clock.now_ns().saturating_sub(turn.now_ns);
             turn.cells.observe(self.series.decision_timer_latency_ns, spent_ns);
         }
         more

@@ -20,6 +20,10 @@ use std::rc::Rc;
 /// than used ones, so not earlier; but a gateway must never refuse for memory that nobody uses.
 const PRESSURE_SHORT: f64 = 0.9;
 
+/// A turn that has not come for so long is taken between two requests: where hundreds of connections are busy, all of
+/// them come before the shard's loop has its turn again.
+const TURN_LATE_NS: u64 = 20_000_000;
+
 /// A list for each signal, in the order of [`Signal::ALL`].
 pub type BySignal<T> = [Vec<T>; Signal::ALL.len()];
 
@@ -37,6 +41,8 @@ pub struct Pipelines {
     span_metrics: Vec<Rc<RefCell<SpanMetrics>>>,
     /// Connectors whose series this shard gives to pipelines.
     feeds: Vec<Feed>,
+    /// When the last turn began.
+    turned_ns: u64,
     shard: ShardContext,
 }
 
@@ -63,7 +69,7 @@ impl Pipelines {
         span_metrics: Vec<Rc<RefCell<SpanMetrics>>>,
         shard: ShardContext,
     ) -> Pipelines {
-        Pipelines { pipelines, by_receiver, refusals, queues, span_metrics, feeds: Vec::new(), shard }
+        Pipelines { pipelines, by_receiver, refusals, queues, span_metrics, feeds: Vec::new(), turned_ns: 0, shard }
     }
 
     /// The connectors whose series this shard gives to pipelines, before the first batch.
@@ -92,9 +98,15 @@ impl Pipelines {
     }
 
     /// Gives a batch to every pipeline of this receiver and its signal.
-    pub fn consume(&mut self, receiver: usize, signal: Signal, mut batch: Batch) {
+    pub fn consume(&mut self, receiver: usize, signal: Signal, batch: Batch) {
         self.wake();
-        let turn = turn_of(&self.shard, self.shard.clock.now_ns());
+        let now_ns = self.shard.clock.now_ns();
+        self.consume_at(now_ns, receiver, signal, batch);
+        self.turn_if_late(now_ns);
+    }
+
+    fn consume_at(&mut self, now_ns: u64, receiver: usize, signal: Signal, mut batch: Batch) {
+        let turn = turn_of(&self.shard, now_ns);
         let Some((&last, others)) = self.by_receiver[receiver][signal as usize].split_last() else {
             return batch.settle(&ack::Outcome::Taken);
         };
@@ -114,8 +126,10 @@ impl Pipelines {
     /// Takes another shard's spans into the trace table of the pipeline that the parcel names.
     pub fn take_parcel(&mut self, parcel: &Parcel) {
         self.wake();
-        let turn = turn_of(&self.shard, self.shard.clock.now_ns());
+        let now_ns = self.shard.clock.now_ns();
+        let turn = turn_of(&self.shard, now_ns);
         self.pipelines[parcel.node as usize].borrow_mut().take_parcel(turn, parcel);
+        self.turn_if_late(now_ns);
     }
 
     /// A parcel of this shard has been taken by its owner.
@@ -142,7 +156,19 @@ impl Pipelines {
 
     /// One turn of every pipeline. Returns whether more is due right away.
     pub fn turn(&mut self, drain: bool) -> bool {
-        let turn = turn_of(&self.shard, self.shard.clock.now_ns());
+        self.turn_at(self.shard.clock.now_ns(), drain)
+    }
+
+    /// Takes the turn that the shard's loop is late with. What is due is decided however many connections are busy.
+    fn turn_if_late(&mut self, now_ns: u64) {
+        if now_ns.saturating_sub(self.turned_ns) >= TURN_LATE_NS {
+            self.turn_at(now_ns, false);
+        }
+    }
+
+    fn turn_at(&mut self, now_ns: u64, drain: bool) -> bool {
+        self.turned_ns = now_ns;
+        let turn = turn_of(&self.shard, now_ns);
         let mut more = false;
         let is_draining = self.shard.draining.has_begun();
         for pipeline in &self.pipelines {
@@ -289,5 +315,108 @@ fn turn_of(shard: &ShardContext, now_ns: u64) -> Turn<'_> {
         clock: shard.clock,
         buffers: &shard.buffers,
         indexes: &shard.indexes,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::processor::tail_sampling::TailSampling;
+    use crate::shard::budget::Budget;
+    use crate::shard::buffers::Buffers;
+    use crate::shard::clock::Clock;
+    use crate::telemetry::cells::{Cells, Kind, Schema};
+    use crate::telemetry::metrics::{ProcessorSeries, TailSamplingSeries};
+    use codecs::otlp::proto::{ExportTraceServiceRequest, ResourceSpans, ScopeSpans, Span};
+    use codecs::otlp::{SignalIndex, TraceId};
+    use prost::Message;
+    use sampling::settings::{Policy, Rule, Settings};
+    use sampling::{Limits, Sampler};
+
+    const MS: u64 = 1_000_000;
+    /// Two million spans a second.
+    const SPAN_NS: u64 = 500;
+    const REQUEST_SPANS: u64 = 512;
+    const WAIT_NS: u64 = 40 * MS;
+
+    /// A shard's pipelines, one that samples, and time that passes with its work alone.
+    struct Shard {
+        pipelines: Pipelines,
+        schema: Schema,
+        request: (SignalIndex, bytes::Bytes),
+        traces: u64,
+        now_ns: u64,
+    }
+
+    impl Shard {
+        fn new(rule: Rule) -> Shard {
+            let mut schema = Schema::default();
+            let names = ["it".to_owned()];
+            let series = TailSamplingSeries::declare(&mut schema, "tail_sampling", &names);
+            let items = ProcessorSeries::declare(&mut schema, "tail_sampling", Signal::Traces);
+            let policies = vec![Policy { name: names[0].clone(), rule }];
+            let settings = Settings { decision_wait_ns: WAIT_NS, policies, ..Settings::default() };
+            let node = TailSampling::new(Sampler::with_limits(&settings, 1, 0, Limits::default()), series);
+            let nodes = vec![Processor::TailSampling(Box::new(node))];
+            let pipeline = Pipeline::new(Signal::Traces, nodes, vec![items], Vec::new(), None);
+            let lease = Budget::new(8 << 30, 1 << 30, 1).lease();
+            let shard = ShardContext::new(0, 1, Clock::start(), Cells::new(&schema), Buffers::new(1 << 20), lease);
+            let fed = || [vec![0], Vec::new(), Vec::new()];
+            let pipelines = vec![Rc::new(RefCell::new(pipeline))];
+            let pipelines = Pipelines::new(pipelines, vec![fed()], Vec::new(), Vec::new(), Vec::new(), shard);
+            Shard { pipelines, schema, request: request(), traces: 0, now_ns: 0 }
+        }
+
+        /// One request is taken: ten spans of each trace.
+        fn take(&mut self) {
+            let (mut index, segment) = self.request.clone();
+            let SignalIndex::Spans(spans) = &mut index else { unreachable!("it is one of spans") };
+            for (position, item) in spans.items.iter_mut().enumerate() {
+                let trace = self.traces + position as u64 / 10;
+                item.trace_id = TraceId(u128::from(trace + 1).to_be_bytes());
+            }
+            self.traces += REQUEST_SPANS / 10 + 1;
+            let batch = Batch { index, segments: vec![segment], ..Batch::default() };
+            self.pipelines.consume_at(self.now_ns, 0, Signal::Traces, batch);
+            self.now_ns += REQUEST_SPANS * SPAN_NS;
+            self.pipelines.turn_if_late(self.now_ns);
+        }
+
+        /// How many traces were late by so much at most, as the metric's bounds tell, and how many perhaps by more.
+        fn late(&self, than_ns: u64) -> (u64, u64) {
+            let name = "tracegate_tail_sampling_decision_lateness_seconds";
+            let series = self.schema.series().iter().find(|series| series.metric.name == name).expect("declared");
+            let Kind::Histogram(bounds) = series.metric.kind else { unreachable!("it is one") };
+            let cells = self.pipelines.shard.cells.snapshot();
+            let counts = &series.values(&cells)[..=bounds.upper.len()];
+            let (within, beyond) = counts.split_at(bounds.upper.partition_point(|upper| *upper <= than_ns));
+            (within.iter().sum(), beyond.iter().sum())
+        }
+    }
+
+    fn request() -> (SignalIndex, bytes::Bytes) {
+        let span = |id: u64| Span { trace_id: vec![1; 16], span_id: (id + 1).to_be_bytes().into(), ..Span::default() };
+        let scope_spans = vec![ScopeSpans { spans: (0..REQUEST_SPANS).map(span).collect(), ..ScopeSpans::default() }];
+        let resource_spans = vec![ResourceSpans { scope_spans, ..ResourceSpans::default() }];
+        let bytes = bytes::Bytes::from(ExportTraceServiceRequest { resource_spans }.encode_to_vec());
+        let mut index = SignalIndex::new(Signal::Traces);
+        index.read_request(&bytes, 0).expect("well-formed");
+        (index, bytes)
+    }
+
+    #[test]
+    fn a_decision_is_late_by_two_turns_at_most_however_many_connections_are_busy_and_spans_come() {
+        let nothing = || Rule::Probabilistic { hash_salt: String::new(), sampling_percentage: 0.0 };
+        for (connections, rule) in [(1, nothing()), (400, nothing()), (400, Rule::AlwaysSample)] {
+            let mut shard = Shard::new(rule);
+            while shard.now_ns < 3 * WAIT_NS {
+                // Every connection has another request, always, and the loop comes after all of them.
+                (0..connections).for_each(|_| shard.take());
+                shard.pipelines.turn_at(shard.now_ns, false);
+            }
+            let (in_time, too_late) = shard.late(2 * TURN_LATE_NS);
+            assert!(in_time > 5_000, "{in_time} decisions");
+            assert_eq!(too_late, 0, "{connections} connections");
+        }
     }
 }
