@@ -143,22 +143,28 @@ fn the_senders_deadline_ends_its_wait_and_what_it_will_send_again_is_given_up() 
     }
 }
 
-/// Sends a request over a connection of its own, and closes that once the request waits for its answer.
-fn send_and_go_away(gateway: &Gateway, message: &[u8]) {
+/// Sends requests over a connection of its own, and closes that once all of them wait for their answer.
+fn send_and_go_away(gateway: &Gateway, messages: &[Vec<u8>]) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
         let socket = tokio::net::TcpStream::connect(gateway.grpc).await.expect("the receiver listens");
         let (sender, connection) = h2::client::handshake(socket).await.expect("it speaks HTTP/2");
         let connection = tokio::spawn(connection);
         let mut sender = sender.ready().await.expect("a stream");
-        let request = http::Request::post(format!("http://test{TRACES}")).header("content-type", "application/grpc");
-        let (response, mut body) = sender.send_request(request.body(()).expect("sound"), false).expect("a stream");
-        body.send_data(framed(false, message), true).expect("a stream");
-        while unanswered(gateway) == 0.0 {
+        let mut under_way = Vec::new();
+        for message in messages {
+            let request =
+                http::Request::post(format!("http://test{TRACES}")).header("content-type", "application/grpc");
+            sender = sender.ready().await.expect("a stream");
+            let (response, mut body) = sender.send_request(request.body(()).expect("sound"), false).expect("a stream");
+            body.send_data(framed(false, message), true).expect("a stream");
+            under_way.push((response, body));
+        }
+        while unanswered(gateway) < messages.len() as f64 * f64::from(SPANS) {
             tokio::task::yield_now().await;
         }
         connection.abort();
-        drop((response, body, sender, connection.await));
+        drop((under_way, sender, connection.await));
     });
 }
 
@@ -168,13 +174,41 @@ fn a_sender_that_goes_away_leaves_nothing_behind() {
         let sink = Sink::start();
         sink.hold();
         let gateway = delivered(engine).otlp("otlp", sink.address, FAST).start();
-        send_and_go_away(&gateway, &request(0));
+        send_and_go_away(&gateway, &[request(0)]);
         sink.wait_for_asked(1);
         wait_for("no request that waits for an answer", || (unanswered(&gateway) == 0.0).then_some(()));
         assert_eq!(gateway.ledger().intake("refused"), u64::from(SPANS));
         sink.take();
         wait_until_empty(&gateway, &["otlp"]);
         assert_eq!(GrpcSender::connect(gateway.grpc).send(&request(1)), Answer::Taken);
+        assert!(wait_until_empty(&gateway, &["otlp"]).is_balanced());
+    }
+}
+
+#[test]
+fn requests_that_another_shard_took_over_are_given_up_with_their_sender() {
+    for engine in [Some(Engine::epoll(2)), Engine::io_uring(2)].into_iter().flatten() {
+        let sink = Sink::start();
+        // They are tried again and again, for as long as somebody waits.
+        sink.refuse(Code::Unavailable);
+        let queue = format!("{FAST}, sending_queue: {{num_consumers: 1000}}");
+        let gateway = delivered(engine).otlp("otlp", sink.address, &queue).start();
+        let requests: Vec<Vec<u8>> = (0..60).map(request).collect();
+        send_and_go_away(&gateway, &requests);
+        let handed_over = gateway.metrics().sum("tracegate_mesh_balanced_requests", &[]);
+        assert!(handed_over > 0.0, "one shard has kept them all");
+        let ledger = wait_until_empty(&gateway, &["otlp"]);
+        assert_eq!(
+            ledger.intake("refused"),
+            60 * u64::from(SPANS),
+            "the backend was never there, nobody waits any more"
+        );
+        sink.take();
+        let sender = GrpcSender::connect(gateway.grpc);
+        for request in &requests {
+            assert_eq!(sender.send(request), Answer::Taken);
+        }
+        assert!(sink.spans().values().all(|times| *times == 1), "what was given up did not come besides");
         assert!(wait_until_empty(&gateway, &["otlp"]).is_balanced());
     }
 }

@@ -106,6 +106,14 @@ pub(crate) const OURS: &[(&[Step], &str)] = &[
         "the Collector's gRPC exporter has no compression levels",
     ),
     (
+        &[
+            Key("exporters"),
+            Type(&["otlp", "otlp_grpc", "otlphttp", "otlp_http", "prometheusremotewrite", "prometheus_remote_write"]),
+            Key("resolve_interval"),
+        ],
+        "the Collector asks for a name's addresses again only when a connection fails",
+    ),
+    (
         &[Key("processors"), Type(&["transform"]), Key("on_mask_error")],
         "in the Collector a value that could not be masked leaves as it is",
     ),

@@ -257,7 +257,7 @@ processors:
   resource: {attributes: [{key: a, value: b, action: insert}]}
   k8sattributes/a.b: {}
 exporters:
-  otlp/v1.2: {endpoint: 'tempo:4317', balancer_name: pick_first}
+  otlp/v1.2: {endpoint: 'tempo:4317', user_agent: shop}
   nop:
 service:
   pipelines:

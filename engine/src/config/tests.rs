@@ -360,6 +360,22 @@ fn a_grpc_endpoint_says_whether_tls_is_used() {
 }
 
 #[test]
+fn requests_go_to_all_addresses_of_a_name_unless_asked_otherwise() {
+    let table = [
+        ("endpoint: 'tempo:4317'", Balancer::RoundRobin),
+        ("endpoint: 'dns:///tempo:4317'", Balancer::RoundRobin),
+        ("endpoint: 'tempo:4317', balancer_name: round_robin", Balancer::RoundRobin),
+        ("endpoint: 'tempo:4317', balancer_name: pick_first", Balancer::PickFirst),
+        ("endpoint: 'passthrough:///tempo:4317'", Balancer::PickFirst),
+    ];
+    for (settings, balancer) in table {
+        let config = with_exporter("otlp", settings);
+        let ExporterKind::OtlpGrpc(otlp) = &config.exporters[0].kind else { panic!() };
+        assert_eq!(otlp.names.balancer, balancer, "{settings}");
+    }
+}
+
+#[test]
 fn an_http_endpoint_gives_scheme_port_and_path() {
     let table = [
         ("endpoint: 'http://tempo:4318'", false, 4318, "/v1/traces"),

@@ -53,6 +53,7 @@ impl OtlpExporter {
             proxy: settings.proxy.clone(),
             timeout: check_duration(settings.timeout_ns),
             first_address: shard,
+            names: settings.names,
         };
         let client = GrpcClient::new(&peer).map_err(|error| format!("{sender}: {error}"))?;
         let peer = format!("{sender} to {}", host_and_port(&settings.endpoint));

@@ -49,6 +49,7 @@ impl OtlpHttpExporter {
             proxy: settings.proxy.clone(),
             timeout: check_duration(settings.timeout_ns),
             first_address: shard,
+            names: settings.names,
         };
         let client =
             HttpClient::new(&peer, &settings.path, settings.format).map_err(|error| format!("{sender}: {error}"))?;

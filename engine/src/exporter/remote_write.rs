@@ -120,6 +120,7 @@ impl RemoteWriteExporter {
             proxy: http.proxy.clone(),
             timeout: check_duration(http.timeout_ns),
             first_address: shard,
+            names: http.names,
         };
         let client =
             HttpClient::new(&peer, &http.path, Format::Protobuf).map_err(|error| format!("{sender}: {error}"))?;

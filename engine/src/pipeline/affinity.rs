@@ -17,7 +17,7 @@ use super::ack::{self, Ack, Outcome};
 use super::batch::Batch;
 use crate::shard::mesh::MeshEnd;
 use crate::shard::owner::series_owner;
-use crate::shard::parcel::Points;
+use crate::shard::parcel::{Given, Points};
 use codecs::grpc::Status;
 use codecs::otlp::{EnvelopeMap, MetricIndex, SignalIndex};
 use codecs::prometheus::write_series_identity;
@@ -64,6 +64,8 @@ struct Ticket {
     acks: Vec<Ack>,
     messages: usize,
     failure: Option<Status>,
+    /// The owners know that nobody waits any more.
+    is_given_up: bool,
 }
 
 impl Affinity {
@@ -109,7 +111,27 @@ impl Affinity {
         if self.points_unanswered == 0 || std::mem::take(&mut self.has_news) {
             self.silent_since_ns = now_ns;
         }
+        if self.is_patient {
+            self.give_up();
+        }
         self.is_stalled = !self.is_patient && now_ns.saturating_sub(self.silent_since_ns) > SILENCE_MAX_NS;
+    }
+
+    /// Tells the owners of points for which nobody waits any more: their senders send them again.
+    fn give_up(&mut self) {
+        let mut mesh = self.mesh.borrow_mut();
+        for (number, ticket) in &mut self.tickets {
+            let is_awaited = ticket.acks.is_empty() || !ticket.acks.iter().all(Ack::is_abandoned);
+            if ticket.is_given_up || is_awaited {
+                continue;
+            }
+            ticket.is_given_up = true;
+            let ticket = u32::try_from(number).expect("tickets are bounded by the points under way");
+            for peer in (0..mesh.shards()).filter(|peer| *peer != mesh.shard()).collect::<Vec<_>>() {
+                mesh.send_given_up(peer, Given { pipeline: Some(self.pipeline), ticket });
+            }
+            self.news.notify_one();
+        }
     }
 
     /// Sends away what others own; what is left belongs to this shard.
@@ -128,7 +150,12 @@ impl Affinity {
         }
         let entry = self.tickets.vacant_entry();
         let number = u32::try_from(entry.key()).expect("tickets are bounded by the points under way");
-        let mut ticket = Ticket { acks: batch.acks.iter().map(Ack::split).collect(), messages: 0, failure: None };
+        let mut ticket = Ticket {
+            acks: batch.acks.iter().map(Ack::split).collect(),
+            messages: 0,
+            failure: None,
+            is_given_up: false,
+        };
         for (owner, items) in self.items.iter().enumerate().filter(|(owner, items)| *owner != own && !items.is_empty())
         {
             let mut points = Box::<Points>::default();

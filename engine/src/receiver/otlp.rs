@@ -352,10 +352,7 @@ impl RequestHandler for OtlpReceiver {
             self.balance.hand_over(self.handler, signal, &body, encoding, client.as_deref(), patience.wait_max);
         let result = match handed {
             None => self.take(signal, body, encoding, client, patience).await,
-            Some(answer) => match answer.await {
-                Ok(result) => result,
-                Err(_) => Err(busy("the gateway is shutting down")),
-            },
+            Some(away) => self.balance.answer(away, patience).await,
         };
         if result.is_ok() {
             self.shard.cells.observe(self.series.ack_ns, self.shard.clock.now_ns() - whole_ns);

@@ -7,20 +7,20 @@
 use super::ShardContext;
 use super::assemble::Gauges;
 use super::mesh::{Inbound, MeshEnd};
-use super::parcel::{Failure, Flush, Message, Outcome, Parcel, Points, Request};
+use super::parcel::{Failure, Flush, Given, Message, Outcome, Parcel, Points, Request};
 use super::pipelines::Pipelines;
 use super::runtime;
 use crate::pipeline::ack;
 use crate::pipeline::client::Client;
 use crate::receiver::otlp::OtlpReceiver;
 use crate::transport::BodyEncoding;
-use crate::transport::patience::Patience;
+use crate::transport::patience::{Patience, Presence};
 use bytes::Bytes;
 use codecs::grpc::{Code, Status};
 use codecs::otlp::Signal;
 use slab::Slab;
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::rc::Rc;
@@ -36,6 +36,9 @@ pub struct Balance {
     news: Rc<Notify>,
     /// Who waits for requests that went away.
     away: RefCell<Slab<oneshot::Sender<Result<(), Status>>>>,
+    /// Messages of other shards, by who sent them, whose answers wait for what is behind this shard's pipelines: dropping one
+    /// says that nobody waits for it any more. Bounded by the windows of the mesh.
+    awaited: RefCell<BTreeMap<(usize, Given), Presence>>,
     /// Requests that this shard has taken and not answered, whichever shard their connections belong to.
     in_hand: Cell<u64>,
     /// Points of other shards that wait for room in their pipelines, with who sent them. Bounded by the windows of the
@@ -43,6 +46,14 @@ pub struct Balance {
     arrivals: RefCell<VecDeque<(usize, Box<Points>)>>,
     gauges: Gauges,
     shard: ShardContext,
+}
+
+/// A request that another shard has taken, until its answer.
+#[derive(Debug)]
+pub struct Away {
+    peer: usize,
+    given: Given,
+    answer: oneshot::Receiver<Result<(), Status>>,
 }
 
 /// A request in this shard's hands, until it is dropped.
@@ -58,8 +69,8 @@ impl Drop for InHand<'_> {
 impl Balance {
     /// `news` is what crossings notify.
     pub fn new(mesh: Rc<RefCell<MeshEnd>>, news: Rc<Notify>, gauges: Gauges, shard: ShardContext) -> Rc<Balance> {
-        let (away, in_hand, arrivals) = Default::default();
-        Rc::new(Balance { mesh, news, away, in_hand, arrivals, gauges, shard })
+        let (away, awaited, in_hand, arrivals) = Default::default();
+        Rc::new(Balance { mesh, news, away, awaited, in_hand, arrivals, gauges, shard })
     }
 
     /// Hands a request of handler number `handler` to a less busy shard, if this one is busy and there is one: the answer
@@ -72,17 +83,18 @@ impl Balance {
         encoding: BodyEncoding,
         client: Option<&Client>,
         wait_max: Option<Duration>,
-    ) -> Option<oneshot::Receiver<Result<(), Status>>> {
+    ) -> Option<Away> {
         let mut mesh = self.mesh.borrow_mut();
         let peer = mesh.relief()?;
         let mut away = self.away.borrow_mut();
         let entry = away.vacant_entry();
+        let given = Given { pipeline: None, ticket: u32::try_from(entry.key()).ok()? };
         let request = Request {
             receiver: u32::try_from(handler).ok()?,
             signal,
             body: body.clone(),
             encoding,
-            ticket: u32::try_from(entry.key()).ok()?,
+            ticket: given.ticket,
             client: client.cloned().map(Box::new),
             wait_max,
         };
@@ -91,7 +103,24 @@ impl Balance {
         entry.insert(reply);
         self.shard.cells.add(self.gauges.mesh.balanced_requests, 1);
         self.news.notify_one();
-        Some(answer)
+        Some(Away { peer, given, answer })
+    }
+
+    /// Waits for the answer to a request that was handed over, as long as its sender does; then the peer is told.
+    pub async fn answer(&self, away: Away, patience: Patience) -> Result<(), Status> {
+        let Away { peer, given, answer } = away;
+        match patience.during(answer).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(_)) => {
+                let again = Duration::from_secs(1).mul_f64(1.0 + fastrand::f64());
+                Err(Status::new(Code::Unavailable, "the gateway is shutting down").retry_after(again))
+            }
+            Err(status) => {
+                self.mesh.borrow_mut().send_given_up(peer, given);
+                self.news.notify_one();
+                Err(status)
+            }
+        }
     }
 
     /// Counts a request as being in this shard's hands for as long as the value lives.
@@ -143,8 +172,10 @@ impl Balance {
             }
             Inbound::Asked { from, message: Message::Request(request) } => {
                 let handler = Rc::clone(&handlers[request.receiver as usize]);
+                let given = Given { pipeline: None, ticket: request.ticket };
+                let patience = self.await_for(from, given, request.wait_max);
                 let balance = Rc::clone(self);
-                runtime::spawn(async move { balance.take_for_peer(from, request, &handler).await });
+                runtime::spawn(async move { balance.take_for_peer(from, request, &handler, patience).await });
             }
             Inbound::Answered { message: Message::Parcel(parcel), .. } => {
                 self.count_sent(&parcel);
@@ -174,6 +205,30 @@ impl Balance {
                 let answer = flush.answer.expect("a shard that is asked answers");
                 pipelines.borrow_mut().flush_answered(flush.connector as usize, answer);
             }
+            Inbound::Asked { from, message: Message::GivenUp(given) } => {
+                self.give_up(from, given);
+                self.mesh.borrow_mut().answer(from, Outcome::Taken, Message::GivenUp(given));
+            }
+            Inbound::Answered { message: Message::GivenUp(_), .. } => {}
+        }
+    }
+
+    /// The patience of who sent this message to the shard that it comes from, which says when they are gone.
+    fn await_for(&self, from: usize, given: Given, wait_max: Option<Duration>) -> Patience {
+        let (patience, presence) = Patience::of_sender(wait_max);
+        self.awaited.borrow_mut().insert((from, given), presence);
+        patience
+    }
+
+    /// Lets go of a message of another shard, unless it is answered already. What waits outside the pipelines goes home.
+    fn give_up(&self, from: usize, given: Given) {
+        drop(self.awaited.borrow_mut().remove(&(from, given)));
+        let is_it = |points: &Points| given == Given { pipeline: Some(points.pipeline), ticket: points.ticket };
+        let mut arrivals = self.arrivals.borrow_mut();
+        let place = arrivals.iter().position(|(sender, points)| *sender == from && is_it(points));
+        if let Some((from, points)) = place.and_then(|place| arrivals.remove(place)) {
+            let outcome = failed(Status::new(Code::Cancelled, "the sender went away before the answer"));
+            self.mesh.borrow_mut().answer(from, outcome, Message::Points(points));
         }
     }
 
@@ -192,17 +247,23 @@ impl Balance {
             }
             let (ack, answer) = ack::open();
             pipelines.borrow_mut().take_points(&points, ack);
+            let given = Given { pipeline: Some(points.pipeline), ticket: points.ticket };
+            let answer = self.await_for(from, given, None).during(answer);
             let balance = Rc::clone(self);
-            runtime::spawn(async move { balance.answer_points(from, points, answer).await });
+            runtime::spawn(async move {
+                let answer = answer.await;
+                balance.awaited.borrow_mut().remove(&(from, given));
+                balance.answer_points(from, points, answer);
+            });
         }
         self.arrivals.replace(waiting);
     }
 
-    /// Sends the answer home once there is one: at once, if a node or a queue owns the points now.
-    async fn answer_points(&self, from: usize, points: Box<Points>, answer: ack::Waiting) {
-        let outcome = match answer.await {
-            ack::Outcome::Taken => Outcome::Taken,
-            ack::Outcome::Failed(status) => failed(status),
+    /// Sends the answer home: it comes at once, if a node or a queue owns the points now.
+    fn answer_points(&self, from: usize, points: Box<Points>, answer: Result<ack::Outcome, Status>) {
+        let outcome = match answer {
+            Ok(ack::Outcome::Taken) => Outcome::Taken,
+            Ok(ack::Outcome::Failed(status)) | Err(status) => failed(status),
         };
         self.mesh.borrow_mut().answer(from, outcome, Message::Points(points));
         self.news.notify_one();
@@ -220,14 +281,14 @@ impl Balance {
     }
 
     /// Takes a peer's request as if it had come here, and sends the answer home.
-    async fn take_for_peer(&self, from: usize, request: Box<Request>, handler: &OtlpReceiver) {
+    async fn take_for_peer(&self, from: usize, request: Box<Request>, handler: &OtlpReceiver, patience: Patience) {
         let client = request.client.as_deref().cloned().map(Rc::new);
-        let patience = Patience::limited(request.wait_max);
         let result = handler.take(request.signal, request.body.clone(), request.encoding, client, patience).await;
         let outcome = match result {
             Ok(()) => Outcome::Taken,
             Err(status) => failed(status),
         };
+        self.awaited.borrow_mut().remove(&(from, Given { pipeline: None, ticket: request.ticket }));
         self.mesh.borrow_mut().answer(from, outcome, Message::Request(request));
         self.news.notify_one();
     }

@@ -21,7 +21,7 @@ use std::task::{Context, Poll};
 
 use super::load::Loads;
 use super::owner::owner;
-use super::parcel::{Carried, Message, Outcome, Parcel, Points, Request, Source};
+use super::parcel::{Carried, Given, Message, Outcome, Parcel, Points, Request, Source};
 use super::ring::{Receiver, Sender, ShardWaker, ring};
 
 /// Fewest messages of a request ring, however many pairs share the memory.
@@ -95,7 +95,7 @@ struct Link {
     /// Parcels that wait for room, oldest first; the last is open. Bounded by the lease that the spans are charged to.
     outbox: VecDeque<Box<Parcel>>,
     carried: Carried,
-    /// Points and flushes that wait for room, in the order in which they came. Bounded by who sends them.
+    /// Points, flushes and what is given up, that wait for room, in the order in which they came. Bounded by who sends them.
     others_waiting: VecDeque<Message>,
     parcels: Window,
     requests: Window,
@@ -249,6 +249,12 @@ impl MeshEnd {
         self.link(to).others_waiting.push_back(Message::Points(points));
     }
 
+    /// Says that nobody waits for a message any more that was sent before: it arrives behind that message, and before
+    /// another one that has its ticket.
+    pub fn send_given_up(&mut self, to: usize, given: Given) {
+        self.link(to).others_waiting.push_back(Message::GivenUp(given));
+    }
+
     /// Asks every other shard. Returns how many answers will come.
     pub fn ask_all(&mut self, message: impl Fn() -> Message) -> usize {
         let links = self.links.iter_mut().flatten();
@@ -385,7 +391,7 @@ impl Link {
                     home_bytes += parcel.charged_bytes;
                 }
                 Message::Request(_) => self.requests.unanswered -= 1,
-                Message::Points(_) | Message::Flush(_) => {
+                Message::Points(_) | Message::Flush(_) | Message::GivenUp(_) => {
                     self.others.unanswered -= 1;
                     home_bytes += points_bytes(&message);
                 }

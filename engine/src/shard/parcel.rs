@@ -31,6 +31,18 @@ pub enum Message {
     Points(Box<Points>),
     /// What a shard is asked when the series of a connector are flushed; comes home with the answer.
     Flush(Box<Flush>),
+    /// Nobody waits any more for what became of a message that was sent before.
+    GivenUp(Given),
+}
+
+/// A message of this sender that waits for its answer at the other shard, which then need not be delivered: its sender
+/// sends it again. It is answered in any case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Given {
+    /// A request; or points, of this pipeline.
+    pub pipeline: Option<u32>,
+    /// The sender's number for who waited.
+    pub ticket: u32,
 }
 
 /// What became of a message.

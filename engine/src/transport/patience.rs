@@ -51,11 +51,6 @@ impl Patience {
         (Patience { wait_max, sender: Some(Rc::clone(&sender)) }, Presence(sender))
     }
 
-    /// Of a sender whose connection is elsewhere.
-    pub fn limited(wait_max: Option<Duration>) -> Patience {
-        Patience { wait_max, sender: None }
-    }
-
     /// Waits for `future` as long as the sender does; else the status that it would be told.
     pub async fn during<F: Future>(self, future: F) -> Result<F::Output, Status> {
         let Patience { wait_max, sender } = self;

@@ -1,14 +1,15 @@
 //! Names to addresses, by the system's resolver, without holding up a shard.
 //!
 //! The one idea: getaddrinfo blocks, so each lookup runs on a thread of its own and its answer wakes the shard. A
-//! client has at most one lookup under way, so the threads are bounded by (exporter, shard) pairs. Nothing is cached:
-//! every connection asks again, which is how a changed DNS record is noticed.
+//! client has at most one lookup under way per connection it makes, so the threads are bounded. Nothing is cached here:
+//! whoever asks again learns of a changed DNS record.
 
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use tokio::sync::oneshot;
 
-/// Addresses kept of one answer: more than any client tries before it asks again.
-pub(super) const ADDRESSES_MAX: usize = 64;
+/// Addresses kept of one answer: more than any client connects to, so that it can keep to the same ones when an answer
+/// comes in another order.
+pub(super) const ADDRESSES_MAX: usize = 256;
 
 /// The addresses of `host` in the resolver's order: at least one, at most [`ADDRESSES_MAX`], without repeats.
 ///
@@ -17,6 +18,11 @@ pub(super) const ADDRESSES_MAX: usize = 64;
 pub(super) async fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, String> {
     if let Ok(address) = host.parse::<IpAddr>() {
         return Ok(vec![SocketAddr::new(address, port)]);
+    }
+    #[cfg(test)]
+    if let Some(addresses) = test_names::known(host) {
+        let addresses = addresses.into_iter().map(|address| SocketAddr::new(address, port));
+        return bounded(addresses).ok_or_else(|| "the name has no address".to_owned());
     }
     let (answer, answered) = oneshot::channel();
     let name = host.to_owned();
@@ -47,6 +53,28 @@ fn bounded(found: impl Iterator<Item = SocketAddr>) -> Option<Vec<SocketAddr>> {
         }
     }
     (!addresses.is_empty()).then_some(addresses)
+}
+
+/// Names that only a test knows, on its own thread.
+#[cfg(test)]
+pub(crate) mod test_names {
+    use std::cell::RefCell;
+    use std::collections::BTreeMap;
+    use std::net::IpAddr;
+
+    thread_local! {
+        static NAMES: RefCell<BTreeMap<String, Vec<IpAddr>>> = const { RefCell::new(BTreeMap::new()) };
+    }
+
+    /// From now on `name` has these addresses.
+    pub(crate) fn set(name: &str, addresses: &[&str]) {
+        let addresses = addresses.iter().map(|address| address.parse().unwrap()).collect();
+        NAMES.with_borrow_mut(|names| names.insert(name.to_owned(), addresses));
+    }
+
+    pub(super) fn known(name: &str) -> Option<Vec<IpAddr>> {
+        NAMES.with_borrow(|names| names.get(name).cloned())
+    }
 }
 
 #[cfg(test)]

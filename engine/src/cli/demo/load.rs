@@ -9,7 +9,7 @@
 
 use super::accounts::Accounts;
 use super::shop::{self, Half, Part, SPANS_MEAN};
-use crate::config::checked::Endpoint;
+use crate::config::checked::{Endpoint, NameSettings};
 use crate::shard::runtime::{self, Runtime, sleep};
 use crate::transport::client::PeerSettings;
 use crate::transport::client::http1::HttpClient;
@@ -192,6 +192,7 @@ fn client(address: SocketAddr) -> Result<HttpClient, String> {
         proxy: None,
         timeout: Some(ANSWER_WITHIN),
         first_address: 0,
+        names: NameSettings::default(),
     };
     HttpClient::new(&peer, "/v1/traces", Format::Protobuf)
 }

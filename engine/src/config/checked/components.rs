@@ -5,6 +5,7 @@ use super::*;
 use crate::config::glob::Pattern;
 use codecs::compression::Compression;
 use codecs::otlp::{Format, Signal};
+use std::time::Duration;
 
 /// A receiver.
 #[derive(Clone, Debug)]
@@ -514,12 +515,45 @@ pub struct OtlpExporterSettings {
     pub authenticator: Option<ComponentId>,
     /// The way out, if it leads through a proxy.
     pub proxy: Option<ProxySettings>,
+    /// What to make of a name with several addresses.
+    pub names: NameSettings,
     /// Per attempt; 0: none.
     pub timeout_ns: u64,
     /// `retry_on_failure`; `None` if disabled.
     pub retry: Option<RetrySettings>,
     /// `sending_queue`.
     pub queue: QueueSettings,
+}
+
+/// A backend's name and its addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NameSettings {
+    /// gRPC only: `balancer_name`.
+    pub balancer: Balancer,
+    /// `resolve_interval`: the name is looked up again after so long; 0: only when a connection fails or ends.
+    pub interval_ns: u64,
+}
+
+impl NameSettings {
+    /// How long addresses are believed; `None`: until a connection fails or ends.
+    pub fn interval(&self) -> Option<Duration> {
+        (self.interval_ns > 0).then_some(Duration::from_nanos(self.interval_ns))
+    }
+}
+
+impl Default for NameSettings {
+    fn default() -> NameSettings {
+        NameSettings { balancer: Balancer::RoundRobin, interval_ns: 30_000_000_000 }
+    }
+}
+
+/// Which of a name's addresses get requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Balancer {
+    /// All that work, in turn.
+    RoundRobin,
+    /// One, until it fails.
+    PickFirst,
 }
 
 /// TLS towards a backend. By default the system's roots are trusted, and nobody is shown a certificate.

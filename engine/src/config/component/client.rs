@@ -3,7 +3,7 @@
 use codecs::compression::Compression;
 
 use super::tls;
-use crate::config::checked::{RetrySettings, TlsClientSettings};
+use crate::config::checked::{NameSettings, RetrySettings, TlsClientSettings};
 use crate::config::section::{Field, Idle, Section};
 use crate::config::yaml::Value;
 
@@ -57,6 +57,18 @@ pub(crate) fn retry_from(exporter: &Section<'_>, initial_interval_ns: u64) -> Op
         }
     }
     Some(RetrySettings { multiplier: retry.multiplier.max(1.0), ..retry })
+}
+
+/// `resolve_interval`. `balancer_name` is gRPC's alone.
+pub(crate) fn names(exporter: &Section<'_>) -> NameSettings {
+    let names = NameSettings::default();
+    let interval_ns = exporter.duration_ns("resolve_interval", names.interval_ns);
+    if (1..SECOND_NS).contains(&interval_ns)
+        && let Some(field) = exporter.field("resolve_interval")
+    {
+        field.error("name servers would be asked more than once a second", "write 1s or more, or 0 for never");
+    }
+    NameSettings { interval_ns, ..names }
 }
 
 /// `headers`: a map, or a list of `{name, value}`.

@@ -1,7 +1,7 @@
 //! `exporters.otlp` (`otlp_grpc`) and `exporters.otlphttp` (`otlp_http`).
 
 use super::{auth, client, endpoint};
-use crate::config::checked::{Endpoint, ExporterKind, OtlpExporterSettings};
+use crate::config::checked::{Balancer, Endpoint, ExporterKind, NameSettings, OtlpExporterSettings};
 use crate::config::proxy;
 use crate::config::section::{Field, Idle, Section};
 use codecs::compression::Compression;
@@ -43,6 +43,7 @@ pub(crate) fn check_grpc(field: &Field<'_>) -> Option<Definition> {
     let tls = client::tls(&section);
     grpc_keys_not_built(&section);
     let shared = shared(&section, GRPC_TIMEOUT_NS, &client::GRPC_COMPRESSIONS);
+    let balancer = balancer(&section);
     let target = target?;
     let plain_text = match target.scheme {
         Scheme::Http => true,
@@ -53,6 +54,7 @@ pub(crate) fn check_grpc(field: &Field<'_>) -> Option<Definition> {
         endpoint: target.endpoint,
         path: String::new(),
         tls: (!plain_text).then_some(tls.settings),
+        names: NameSettings { balancer: target.balancer.unwrap_or(balancer), ..shared.names },
         ..shared
     })))
 }
@@ -95,6 +97,7 @@ fn shared(section: &Section<'_>, timeout_ns: u64, compressions: &[(&str, Compres
         headers: client::headers(section),
         authenticator: auth::authenticator(section),
         proxy: None,
+        names: client::names(section),
         timeout_ns: section.duration_ns("timeout", timeout_ns),
         retry: client::retry(section),
         queue: super::sending_queue::queue(section),
@@ -112,6 +115,15 @@ enum Scheme {
 struct GrpcTarget {
     scheme: Scheme,
     endpoint: Endpoint,
+    /// What the target leaves no choice of: behind `passthrough` gRPC sees one address, whatever the name has.
+    balancer: Option<Balancer>,
+}
+
+/// `balancer_name`, by default as the Collector has it.
+fn balancer(section: &Section<'_>) -> Balancer {
+    const KNOWN: [(&str, Balancer); 3] =
+        [("round_robin", Balancer::RoundRobin), ("pick_first", Balancer::PickFirst), ("", Balancer::RoundRobin)];
+    section.choice("balancer_name", &KNOWN, Balancer::RoundRobin)
 }
 
 fn grpc_target(section: &Section<'_>) -> Option<GrpcTarget> {
@@ -144,10 +156,13 @@ fn grpc_target(section: &Section<'_>) -> Option<GrpcTarget> {
             }
         },
     };
+    let balancer = text.starts_with("passthrough:").then_some(Balancer::PickFirst);
     let rest = rest.strip_prefix("dns:").unwrap_or(rest);
     let rest = rest.strip_suffix('/').unwrap_or(rest);
     match endpoint::host_and_port(rest) {
-        Ok(endpoint) if !endpoint.host.is_empty() && endpoint.port > 0 => Some(GrpcTarget { scheme, endpoint }),
+        Ok(endpoint) if !endpoint.host.is_empty() && endpoint.port > 0 => {
+            Some(GrpcTarget { scheme, endpoint, balancer })
+        }
         Ok(_) => {
             field.expected("`host:port` with both parts", HELP);
             None
@@ -169,7 +184,6 @@ fn grpc_keys_not_built(section: &Section<'_>) {
     // A request waits for its connection up to its timeout, as with this set.
     section.ignored(&["wait_for_ready"]);
     section.no_effect("user_agent", Idle::Zero, "remove it");
-    section.no_effect("balancer_name", Idle::Text(&["round_robin"]), "remove it: each shard has its own connection");
     section.unsupported("authority", Idle::Zero, "an `:authority` of your own", "name the host in `endpoint`");
     section.no_effect("batcher", Idle::Disabled, "put a `batch` processor at the end of the pipeline");
 }

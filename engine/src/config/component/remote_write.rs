@@ -48,6 +48,7 @@ pub(crate) fn check(field: &Field<'_>) -> Option<Definition> {
         headers: client::headers(&section),
         authenticator: auth::authenticator(&section),
         proxy,
+        names: client::names(&section),
         timeout_ns: section.duration_ns("timeout", TIMEOUT_NS),
         retry: client::retry_from(&section, RETRY_INITIAL_NS),
         queue,

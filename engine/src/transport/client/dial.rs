@@ -1,7 +1,8 @@
 //! From an endpoint to a connected stream: name, address, TCP, TLS - and what to say when one of them fails.
 //!
-//! The one idea: one dial tries a few of the name's addresses in turn, starting one further each time, so that a lost
-//! backend is left behind at the next connection and shards spread over the addresses. Never retries by itself.
+//! The one idea: one dial goes to an address it is given, or tries a few of the name's addresses in turn, starting one
+//! further each time, so that a lost backend is left behind at the next connection and shards spread over the addresses.
+//! Never retries by itself.
 
 use super::peer_stream::{PeerStream, Seen, Speaks, Watched};
 use super::proxy::{self, NoTunnel};
@@ -12,7 +13,7 @@ use crate::transport::resolve::resolve;
 use crate::transport::tls::{Alpn, TlsClient, tls_error};
 use std::cell::Cell;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -33,6 +34,15 @@ pub(super) struct Dialer {
     protocol: Alpn,
     next_address: Cell<usize>,
     proxy: Option<Proxy>,
+}
+
+/// A connection that was made.
+#[derive(Debug)]
+pub(super) struct Dialed {
+    pub(super) stream: PeerStream,
+    pub(super) seen: Rc<Seen>,
+    /// Of the peer, or of the proxy before it.
+    pub(super) address: SocketAddr,
 }
 
 /// Where connections really go, if not to the peer.
@@ -63,32 +73,51 @@ impl Dialer {
         }
     }
 
-    /// A fresh connection. The error is the last address's.
-    pub(super) async fn dial(&self) -> Result<(PeerStream, Rc<Seen>), ClientError> {
+    /// Where connections go: the addresses of the peer's name, at least one, in the resolver's order.
+    pub(super) async fn addresses(&self) -> Result<Vec<SocketAddr>, ClientError> {
         // A proxy looks the peer's name up itself.
         let (host, port, what) = match &self.proxy {
             None => (self.host.as_str(), self.port, "endpoint"),
             Some(proxy) => (proxy.settings.endpoint.host.as_str(), proxy.settings.endpoint.port, "proxy"),
         };
-        let addresses = resolve(host, port).await.map_err(|error| {
+        resolve(host, port).await.map_err(|error| {
             let text = format!("the name {host} cannot be resolved: {error}; correct the {what}");
             self.error(Problem::Resolve, &text)
-        })?;
+        })
+    }
+
+    /// Whether the peer has a name whose addresses may be several and may change. Those of `localhost` are one machine,
+    /// and behind a proxy the name is the proxy's to resolve.
+    pub(super) fn has_a_name(&self) -> bool {
+        self.proxy.is_none() && self.host != "localhost" && self.host.parse::<IpAddr>().is_err()
+    }
+
+    /// A fresh connection to any address of the peer. The error is the last address's.
+    pub(super) async fn dial(&self) -> Result<Dialed, ClientError> {
+        let addresses = self.addresses().await?;
         let first = self.next_address.get();
         self.next_address.set(first.wrapping_add(1));
         let turns = addresses.iter().cycle().skip(first % addresses.len());
         let mut last = None;
         for address in turns.take(addresses.len().min(ADDRESSES_TRIED_MAX)) {
-            match timeout(ADDRESS_TIMEOUT, self.dial_address(*address)).await {
-                Some(Ok(connected)) => return Ok(connected),
-                Some(Err(error)) => last = Some(error),
-                None => last = Some(self.no_answer(*address)),
+            match self.dial_to(*address).await {
+                Ok(dialed) => return Ok(dialed),
+                Err(error) => last = Some(error),
             }
         }
         Err(last.expect("resolve returns at least one address"))
     }
 
-    async fn dial_address(&self, address: SocketAddr) -> Result<(PeerStream, Rc<Seen>), ClientError> {
+    /// A fresh connection to this address.
+    pub(super) async fn dial_to(&self, address: SocketAddr) -> Result<Dialed, ClientError> {
+        match timeout(ADDRESS_TIMEOUT, self.connect(address)).await {
+            Some(Ok((stream, seen))) => Ok(Dialed { stream, seen, address }),
+            Some(Err(error)) => Err(error),
+            None => Err(self.no_answer(address)),
+        }
+    }
+
+    async fn connect(&self, address: SocketAddr) -> Result<(PeerStream, Rc<Seen>), ClientError> {
         let mut stream = Stream::connect(address).await.map_err(|error| self.not_connected(address, &error))?;
         if let Some(proxy) = self.proxy.as_ref().filter(|proxy| proxy.tunnels) {
             let opened = proxy::tunnel(&mut stream, &self.endpoint, &proxy.settings).await;

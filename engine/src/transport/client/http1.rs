@@ -5,11 +5,11 @@
 //! ```
 //!
 //! The one idea: a connection belongs to one post at a time, so their number is bounded by the caller's posts; between
-//! posts it waits in a bounded list. The newest is taken first, so that the spare ones grow old and leave. Decides
-//! nothing about retries, with one exception: a request that an idle connection could not even begin to send, because
+//! posts it waits in a bounded list. The newest is taken first, so that the spare ones grow old and leave. A connection to a name is used for as long as its addresses are believed, then the next one asks again and goes one
+//! address further. Decides nothing about retries, with one exception: a request that an idle connection could not even begin to send, because
 //! the peer had closed it, goes to a fresh one.
 
-use super::dial::Dialer;
+use super::dial::{Dialed, Dialer};
 use super::peer_stream::Seen;
 use super::{ANSWER_BYTES_MAX, ClientError, PeerSettings, Problem, extra_headers, host_and_port, proxy, user_agent};
 use crate::shard::hyper_io::HyperIo;
@@ -23,6 +23,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::SendRequest;
 use std::cell::{Cell, RefCell};
+use std::pin::pin;
 use std::rc::{Rc, Weak};
 use std::time::Duration;
 
@@ -56,6 +57,8 @@ struct Inner {
     uri: Uri,
     headers: HeaderMap,
     timeout: Option<Duration>,
+    /// How long the addresses of the peer's name are believed; `None`: for ever, or it has no name.
+    believed: Option<Duration>,
     idle: RefCell<Vec<Idle>>,
     ageing: Cell<bool>,
     closed: Cell<bool>,
@@ -72,6 +75,8 @@ struct Idle {
 struct Line {
     sender: SendRequest<Full<Bytes>>,
     seen: Rc<Seen>,
+    /// Made so long ago that the next request should ask for addresses again.
+    old: Rc<Cell<bool>>,
 }
 
 impl HttpClient {
@@ -98,8 +103,10 @@ impl HttpClient {
             let agent = HeaderValue::from_str(&user_agent()).expect("the user agent is ASCII");
             headers.insert(header::USER_AGENT, agent);
         }
+        let dialer = Dialer::new(peer, Alpn::Http1);
         Ok(HttpClient(Rc::new(Inner {
-            dialer: Dialer::new(peer, Alpn::Http1),
+            believed: peer.names.interval().filter(|_| dialer.has_a_name()),
+            dialer,
             uri,
             headers,
             timeout: peer.timeout,
@@ -217,7 +224,7 @@ impl Inner {
     fn take_idle(&self) -> Option<Line> {
         let mut idle = self.idle.borrow_mut();
         while let Some(Idle { line, .. }) = idle.pop() {
-            if !line.sender.is_closed() {
+            if !line.sender.is_closed() && !line.old.get() {
                 return Some(line);
             }
         }
@@ -227,7 +234,7 @@ impl Inner {
     fn give_back(inner: &Rc<Inner>, line: Line) {
         let mut idle = inner.idle.borrow_mut();
         let spare = idle.len() < IDLE_CONNECTIONS_MAX;
-        if inner.closed.get() || line.sender.is_closed() || !spare {
+        if inner.closed.get() || line.sender.is_closed() || line.old.get() || !spare {
             return;
         }
         idle.push(Idle { line, ticks: 0 });
@@ -238,14 +245,27 @@ impl Inner {
     }
 
     async fn dial(&self) -> Result<Line, ClientError> {
-        let (stream, seen) = self.dialer.dial().await?;
+        let Dialed { stream, seen, .. } = self.dialer.dial().await?;
         let handshake = hyper::client::conn::http1::Builder::new()
             .max_buf_size(HEAD_BYTES_MAX)
             .handshake::<_, Full<Bytes>>(HyperIo(stream));
         let (sender, connection) = handshake.await.map_err(|error| self.dialer.lost(&error, &seen))?;
         // The connection ends when its sender is dropped or the peer leaves; posts learn about errors themselves.
-        spawn(async move { drop(connection.await) });
-        Ok(Line { sender, seen })
+        let old = Rc::new(Cell::new(false));
+        let (believed, grown_old) = (self.believed, Rc::clone(&old));
+        spawn(async move {
+            let mut connection = pin!(connection);
+            if let Some(believed) = believed {
+                // Shards do not ask all at once.
+                let believed = believed.mul_f64(0.8 + 0.2 * fastrand::f64());
+                if timeout(believed, connection.as_mut()).await.is_some() {
+                    return;
+                }
+                grown_old.set(true);
+            }
+            drop(connection.await);
+        });
+        Ok(Line { sender, seen, old })
     }
 }
 

@@ -3,16 +3,20 @@
 //! A client sends whole, encoded requests and hands back the peer's answer, or what went wrong on the way in words that
 //! an operator can act on. Whether that is worth a retry is the exporter's to say.
 
+mod balance;
+#[cfg(test)]
+mod balance_tests;
 mod dial;
 pub mod grpc;
 pub mod http1;
 mod peer_stream;
 mod proxy;
+mod way;
 
 #[cfg(test)]
 pub(crate) mod test_peers;
 
-use crate::config::checked::{Endpoint, ProxySettings};
+use crate::config::checked::{Endpoint, NameSettings, ProxySettings};
 use crate::transport::tls::TlsClient;
 use std::time::Duration;
 
@@ -38,6 +42,8 @@ pub struct PeerSettings {
     pub timeout: Option<Duration>,
     /// Which of several addresses comes first: the shard's number, so that shards spread over a name's addresses.
     pub first_address: usize,
+    /// What to make of a name with several addresses.
+    pub names: NameSettings,
 }
 
 /// An attempt that got no answer.

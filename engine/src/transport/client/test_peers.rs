@@ -1,7 +1,9 @@
 //! Backends for tests: they listen on loopback, play a list of replies, and remember what they were asked.
 
 use crate::config::checked::PemSource;
-use crate::config::checked::{ComponentId, Endpoint, OtlpExporterSettings, QueueSettings, TlsClientSettings};
+use crate::config::checked::{
+    ComponentId, Endpoint, NameSettings, OtlpExporterSettings, QueueSettings, TlsClientSettings,
+};
 use crate::shard::runtime::{Runtime, Stream, probe_io_uring, run, spawn};
 use bytes::Bytes;
 use codecs::compression::Compression;
@@ -35,6 +37,10 @@ pub(crate) struct Listener(std::net::TcpListener);
 impl Listener {
     pub(crate) fn bind() -> Listener {
         Listener(std::net::TcpListener::bind("127.0.0.1:0").unwrap())
+    }
+
+    pub(crate) fn of(listener: std::net::TcpListener) -> Listener {
+        Listener(listener)
     }
 
     pub(crate) fn port(&self) -> u16 {
@@ -257,6 +263,7 @@ pub(crate) fn exporter_settings(port: u16) -> OtlpExporterSettings {
         headers: Vec::new(),
         authenticator: None,
         proxy: None,
+        names: NameSettings::default(),
         timeout_ns: 0,
         retry: None,
         queue: QueueSettings { enabled: false, num_consumers: 1, queue_size: 1, ..QueueSettings::default() },
