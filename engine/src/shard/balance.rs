@@ -138,17 +138,22 @@ impl Balance {
         match inbound {
             Inbound::Asked { from, message: Message::Parcel(parcel) } => {
                 self.shard.cells.add(self.gauges.mesh.received_spans, parcel.spans() as u64);
-                pipelines.borrow_mut().take_parcel(&parcel);
-                self.mesh.borrow_mut().answer(from, Outcome::Taken, Message::Parcel(parcel));
+                let waiting = pipelines.borrow_mut().take_parcel(&parcel);
+                let message = Message::Parcel(parcel);
+                let Some(waiting) = waiting else {
+                    return self.mesh.borrow_mut().answer(from, Outcome::Taken, message);
+                };
+                let balance = Rc::clone(self);
+                runtime::spawn(async move { balance.answer_once_settled(from, message, waiting).await });
             }
             Inbound::Asked { from, message: Message::Request(request) } => {
                 let handler = Rc::clone(&handlers[request.receiver as usize]);
                 let balance = Rc::clone(self);
                 runtime::spawn(async move { balance.take_for_peer(from, request, &handler).await });
             }
-            Inbound::Answered { message: Message::Parcel(parcel), .. } => {
+            Inbound::Answered { outcome, message: Message::Parcel(parcel), .. } => {
                 self.count_sent(&parcel);
-                pipelines.borrow_mut().parcel_answered(&parcel);
+                pipelines.borrow_mut().parcel_answered(&parcel, &result_of(outcome));
                 self.mesh.borrow_mut().reuse(Message::Parcel(parcel));
             }
             Inbound::Answered { outcome, message: Message::Request(request), .. } => {
@@ -193,18 +198,19 @@ impl Balance {
             let (ack, answer) = ack::open();
             pipelines.borrow_mut().take_points(&points, ack);
             let balance = Rc::clone(self);
-            runtime::spawn(async move { balance.answer_points(from, points, answer).await });
+            let message = Message::Points(points);
+            runtime::spawn(async move { balance.answer_once_settled(from, message, answer).await });
         }
         self.arrivals.replace(waiting);
     }
 
-    /// Sends the answer home once there is one: at once, if a node or a queue owns the points now.
-    async fn answer_points(&self, from: usize, points: Box<Points>, answer: ack::Waiting) {
+    /// Sends the answer home once there is one: at once, if a node or a queue owns what came.
+    async fn answer_once_settled(&self, from: usize, message: Message, answer: ack::Waiting) {
         let outcome = match answer.await {
             ack::Outcome::Taken => Outcome::Taken,
             ack::Outcome::Failed(status) => failed(status),
         };
-        self.mesh.borrow_mut().answer(from, outcome, Message::Points(points));
+        self.mesh.borrow_mut().answer(from, outcome, message);
         self.news.notify_one();
     }
 
