@@ -606,7 +606,9 @@ mod tests {
     fn what_several_read_stays_until_all_of_them_are_done_with_it() {
         let directory = tempfile::tempdir().unwrap();
         let first = start(directory.path(), 1 << 20);
-        [b"a", b"b"].map(|body| append(&first.log(), body).unwrap());
+        for body in [b"a", b"b"] {
+            append(&first.log(), body).unwrap();
+        }
         first.close();
         let shared = |readers: usize| {
             let place = Place { readers, ..place(directory.path(), 1 << 20) };
