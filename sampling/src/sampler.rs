@@ -1026,6 +1026,14 @@ impl Sampler {
         [self.table.first_deadline_ns(), self.table.first_look_ns()].into_iter().flatten().min()
     }
 
+    /// Whether every trace that was due by then is decided, and released as far as it was kept: what is still held belongs
+    /// to traces whose deadline is later.
+    pub fn has_released_due(&self, now_ns: u64) -> bool {
+        self.releasing.is_done()
+            && self.table.first_leaving().is_none()
+            && self.table.first_deadline_ns().is_none_or(|deadline_ns| deadline_ns > now_ns)
+    }
+
     /// Whether it should be given spans. No: `block_on_overflow` is set and the process holds as many traces as it may.
     /// Nothing breaks if it is given some all the same: they are taken, and the limit is passed.
     pub fn has_room(&self) -> bool {

@@ -112,14 +112,15 @@ fn start_and_serve(config: Config, origin: Origin, reading: Reading) -> Result<(
     let extension_gates = Gate::of_extensions(&config, &certificates)?;
     let tls = exporters_tls(&config, &certificates)?;
     let authenticators = Authenticators::new(&config)?;
-    let logs_on_disk = LogsOnDisk::open(&config)?;
+    let logs_on_disk = LogsOnDisk::open(&config, decided.plan.shards)?;
     let files = Files::open(&config)?;
     let given = Given {
         tls: Arc::new(tls),
         files: files.writers(&config),
         gates,
         authenticators: authenticators.clone(),
-        logs: logs_on_disk.shared(),
+        logs: logs_on_disk.queues(),
+        pending_logs: logs_on_disk.samplers(),
     };
     let (mut readers, feeds) = Readers::new(&config);
     let fleet = Rc::new(start_shards(&config, &declared, &decided, &connections, given, feeds)?);
@@ -220,6 +221,8 @@ struct Given {
     authenticators: Authenticators,
     /// By the exporter's number.
     logs: Arc<Vec<Option<Log>>>,
+    /// By the processor's number.
+    pending_logs: Arc<Vec<Option<Log>>>,
 }
 
 fn start_shards(
@@ -253,6 +256,7 @@ fn start_shards(
         gates: Arc::clone(&given.gates),
         authenticators: given.authenticators.clone(),
         logs: Arc::clone(&given.logs),
+        pending_logs: Arc::clone(&given.pending_logs),
         hash_seed,
         connections: Arc::clone(connections),
     });

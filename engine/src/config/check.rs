@@ -513,7 +513,7 @@ fn assemble(
             &lists.processors,
             &mut config.processors,
             |listed, id| listed.id == *id && listed.signal == signal,
-            |id, kind| Some(ProcessorSettings { id, signal, kind: kind.for_signal(signal) }),
+            |id, kind| Some(ProcessorSettings { id, signal, kind: kind.for_signal(signal), storage: None }),
         );
         let exporters = numbers(
             &pipeline.exporters,

@@ -47,7 +47,7 @@ pub struct Config {
     pub span_metrics: Vec<SpanMetricsConnector>,
     /// Authenticators that a receiver or an exporter names.
     pub authenticators: Vec<AuthenticatorSettings>,
-    /// `file_storage` extensions that a queue names.
+    /// `file_storage` extensions that a queue or a sampler names.
     pub storages: Vec<StorageSettings>,
     /// Extensions that `service.extensions` lists and that run beside the pipelines, in its order.
     pub extensions: Vec<ExtensionSettings>,

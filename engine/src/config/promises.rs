@@ -56,6 +56,9 @@ fn sampler(config: &Config, pipeline: &PipelineSettings) -> Option<(String, Stri
     let processors = pipeline.processors.iter().map(|&number| &config.processors[number]);
     let sampler = processors.into_iter().find(|it| matches!(it.kind, ProcessorKind::TailSampling(_)))?;
     let id = &sampler.id;
+    if pipeline.ack == AckMode::Durable && sampler.storage.is_some() {
+        return None;
+    }
     Some(match pipeline.ack {
         AckMode::Delivered => (
             format!(
@@ -65,10 +68,8 @@ fn sampler(config: &Config, pipeline: &PipelineSettings) -> Option<(String, Stri
             format!("write `ack: received`, or take `{id}` out of this pipeline"),
         ),
         _ => (
-            format!(
-                "`{id}` keeps undecided traces in memory, and cannot keep them on disk yet (`tail_sampling.storage`)"
-            ),
-            format!("write `ack: received`, or take `{id}` out of this pipeline: what is kept on disk is not sampled"),
+            format!("`{id}` keeps undecided traces in memory only"),
+            format!("add `storage: file_storage/...` to `processors.{id}`, or write `ack: received`"),
         ),
     })
 }

@@ -35,6 +35,8 @@ struct Slot {
     failure: RefCell<Option<Status>>,
     /// Nobody waits for the answer any more.
     abandoned: Cell<bool>,
+    /// Who waits is no sender, and cannot bring the request again.
+    is_watched: bool,
     waker: RefCell<Option<Waker>>,
 }
 
@@ -49,10 +51,21 @@ pub struct Waiting(Rc<Slot>);
 
 /// Opens a slot with one part.
 pub fn open() -> (Ack, Waiting) {
+    begin(false)
+}
+
+/// The same for items that nobody sends again, where somebody wants to know when they are owned by another: a part of it
+/// is not heard, and never abandoned.
+pub fn watch() -> (Ack, Waiting) {
+    begin(true)
+}
+
+fn begin(is_watched: bool) -> (Ack, Waiting) {
     let slot = Rc::new(Slot {
         parts: Cell::new(1),
         failure: RefCell::new(None),
         abandoned: Cell::new(false),
+        is_watched,
         waker: RefCell::new(None),
     });
     (Ack(Some(Rc::clone(&slot))), Waiting(slot))
@@ -65,9 +78,9 @@ impl Ack {
         Ack(None)
     }
 
-    /// Whether somebody is told what it is settled with.
+    /// Whether a sender is told what it is settled with.
     pub fn is_heard(&self) -> bool {
-        self.0.is_some()
+        self.0.as_ref().is_some_and(|slot| !slot.is_watched)
     }
 
     /// Another part of the same slot, for the batch that leaves this one.
@@ -79,7 +92,7 @@ impl Ack {
 
     /// Whether the sender has been answered without waiting for this part: it sends the request again.
     pub fn is_abandoned(&self) -> bool {
-        self.0.as_ref().is_some_and(|slot| slot.abandoned.get())
+        self.0.as_ref().is_some_and(|slot| slot.abandoned.get() && !slot.is_watched)
     }
 
     /// Settles this part.
@@ -96,6 +109,13 @@ impl Drop for Ack {
             debug_assert!(std::thread::panicking(), "a part of a request was dropped without an answer");
             slot.settle(Outcome::Failed(Status::internal("the gateway lost track of this request; please report it")));
         }
+    }
+}
+
+impl Waiting {
+    /// Whether the last part is settled.
+    pub fn is_settled(&self) -> bool {
+        self.0.parts.get() == 0
     }
 }
 
@@ -216,6 +236,17 @@ mod tests {
         drop(waiting);
         assert!(ack.is_abandoned());
         ack.settle(Outcome::Taken);
+    }
+
+    #[test]
+    fn who_only_watches_is_told_when_all_parts_are_settled_and_nobody_counts_on_a_retry() {
+        let (ack, waiting) = watch();
+        let other = ack.split();
+        assert!(!ack.is_heard() && !other.is_abandoned());
+        ack.settle(Outcome::Taken);
+        assert!(!waiting.is_settled());
+        other.settle(Outcome::Taken);
+        assert!(waiting.is_settled());
     }
 
     #[test]

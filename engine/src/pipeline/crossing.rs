@@ -3,7 +3,8 @@
 //! ```text
 //! batch --route--> own spans stay in the batch
 //!           |----> others lie in parcels; their parts of the acks wait here under a ticket
-//! answer --------> the ticket's spans are owned elsewhere; with the last of them its parts are settled
+//! answer --------> the ticket's spans are owned elsewhere; with the last of them its parts are settled: as failed, if
+//!                  they had to be on disk and some are not
 //! ```
 //!
 //! Spans in parcels belong to this shard until the answer: they are counted here, and their bytes stay charged here.
@@ -12,6 +13,7 @@ use super::ack::{self, Ack, Outcome};
 use super::batch::Batch;
 use crate::shard::mesh::MeshEnd;
 use crate::shard::parcel::{Part, Source};
+use codecs::grpc::Status;
 use slab::Slab;
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -37,6 +39,7 @@ pub struct Crossing {
 struct Ticket {
     acks: Vec<Ack>,
     spans: u64,
+    failure: Option<Status>,
 }
 
 impl Crossing {
@@ -64,7 +67,7 @@ impl Crossing {
             return batch;
         }
         let spans = sent as u64;
-        entry.insert(Ticket { acks: acks.iter().map(Ack::split).collect(), spans });
+        entry.insert(Ticket { acks: acks.iter().map(Ack::split).collect(), spans, failure: None });
         self.spans_unanswered += spans;
         self.news.notify_one();
         let all = &mut index.items;
@@ -75,15 +78,19 @@ impl Crossing {
         batch
     }
 
-    /// The owner has taken these spans.
-    pub fn answered(&mut self, part: Part) {
+    /// The owner has taken these spans. An error says why they are not on disk, as they had to be.
+    pub fn answered(&mut self, part: Part, result: &Result<(), Status>) {
         let key = part.ticket as usize;
         let spans = u64::from(part.spans);
         self.spans_unanswered -= spans;
         let ticket = &mut self.tickets[key];
         ticket.spans -= spans;
+        if let Err(status) = result {
+            ticket.failure.get_or_insert_with(|| status.clone());
+        }
         if ticket.spans == 0 {
-            ack::settle_all(self.tickets.remove(key).acks, &Outcome::Taken);
+            let Ticket { acks, failure, .. } = self.tickets.remove(key);
+            ack::settle_all(acks, &failure.map_or(Outcome::Taken, Outcome::Failed));
         }
     }
 

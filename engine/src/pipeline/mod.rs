@@ -27,9 +27,10 @@ use crate::queue::{Branch, ExportRequest};
 use crate::shard::parcel::{Parcel, Points};
 use crate::telemetry::metrics::{BookSeries, ProcessorSeries};
 use batch::Batch;
+use bytes::Bytes;
 use client::Client;
 use codecs::grpc::Status;
-use codecs::otlp::{Signal, SignalIndex};
+use codecs::otlp::{Signal, SignalIndex, SpanIndex};
 use std::cell::RefCell;
 use std::rc::Rc;
 
@@ -75,6 +76,17 @@ pub struct Outlet {
     pub span_metrics: Option<Rc<RefCell<SpanMetrics>>>,
 }
 
+/// What nodes let go of though it is not due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Drain {
+    /// Nothing.
+    Nothing,
+    /// What senders wait for, whose connections are to end.
+    WhatSendersWaitFor,
+    /// All that they hold.
+    All,
+}
+
 impl Outlet {
     fn has_room(&self) -> bool {
         self.targets.iter().all(|target| target.borrow().has_room())
@@ -116,11 +128,6 @@ impl Pipeline {
     /// Lets senders wait for what is behind its nodes.
     pub fn keeping_acks(self, keeps_acks: bool) -> Pipeline {
         Pipeline { keeps_acks, ..self }
-    }
-
-    /// Whether senders wait for what is behind its nodes, so that these hold back nothing once connections are to end.
-    pub fn keeps_acks(&self) -> bool {
-        self.keeps_acks
     }
 
     /// Joins it to the pipelines behind its connectors, before the first batch.
@@ -201,23 +208,46 @@ impl Pipeline {
         self.book_dropped(turn);
     }
 
-    /// Takes spans that another shard sent because their traces live here. Their sender has counted them as accepted.
-    pub fn take_parcel(&mut self, turn: Turn<'_>, parcel: &Parcel) {
+    /// Takes spans that another shard sent because their traces live here. Their sender has counted them as accepted. What
+    /// the answer waits for, if they have to be on disk first.
+    pub fn take_parcel(&mut self, turn: Turn<'_>, parcel: &Parcel) -> Option<ack::Waiting> {
         let position = self.crossing.as_ref().expect("parcels only reach pipelines that cross shards").node();
         let Processor::TailSampling(node) = &mut self.nodes[position] else {
             unreachable!("spans cross before a tail_sampling node only");
         };
-        node.insert(turn, &parcel.index, &parcel.segments);
+        let waits = node.take_parcel(turn, &parcel.index, &parcel.segments);
         turn.cells.add(self.items[position].incoming_items, parcel.spans() as u64);
         self.book_dropped(turn);
+        waits
     }
 
-    /// A parcel of this pipeline has been taken by its owner.
-    pub fn parcel_answered(&mut self, parcel: &Parcel) {
+    /// A parcel of this pipeline has been taken by its owner, or it says why its spans are not on disk.
+    pub fn parcel_answered(&mut self, parcel: &Parcel, result: &Result<(), Status>) {
         let crossing = self.crossing.as_mut().expect("only a crossing sends parcels");
         for &part in &parcel.parts {
-            crossing.answered(part);
+            crossing.answered(part, result);
         }
+    }
+
+    /// Takes those spans at the tail_sampling node at this position that an earlier life left undecided on disk, and that are
+    /// owned here. Their record has this number there.
+    pub fn restore(
+        &mut self,
+        turn: Turn<'_>,
+        position: usize,
+        sequence: u64,
+        index: &SpanIndex,
+        segments: &[Bytes],
+        mine: &[u32],
+    ) {
+        let Processor::TailSampling(node) = &mut self.nodes[position] else {
+            unreachable!("only a tail_sampling node leaves undecided spans");
+        };
+        node.restore(turn, sequence, index, segments, mine);
+        for book in self.books() {
+            turn.cells.add(book.created, mine.len() as u64);
+        }
+        self.book_dropped(turn);
     }
 
     fn affinity(&self) -> &Affinity {
@@ -252,12 +282,20 @@ impl Pipeline {
     /// Lets time pass at every node; downstream first, so that upstream finds the room it makes.
     ///
     /// Returns whether more is due right away.
-    pub fn turn(&mut self, turn: Turn<'_>, drain: bool) -> bool {
+    pub fn turn(&mut self, turn: Turn<'_>, drain: Drain) -> bool {
         if let Some(affinity) = &mut self.affinity {
             affinity.turn(turn.now_ns);
         }
+        // Behind a sampler nobody waits for more than its disk.
+        let is_sampler = |node: &Processor| matches!(node, Processor::TailSampling(_));
+        let answered_at = self.nodes.iter().position(is_sampler).unwrap_or(self.nodes.len());
         let mut more = false;
         for position in (0..self.nodes.len()).rev() {
+            let drain = match drain {
+                Drain::Nothing => false,
+                Drain::WhatSendersWaitFor => self.keeps_acks && position < answered_at,
+                Drain::All => true,
+            };
             more |= self.turn_node(turn, position, drain);
         }
         self.book_dropped(turn);
@@ -417,6 +455,11 @@ impl Pipeline {
         for outlet in &self.outlets {
             turn.cells.set(outlet.book.in_flight, nodes + crossing);
         }
+        for node in &self.nodes {
+            if let Processor::TailSampling(node) = node {
+                node.show_log();
+            }
+        }
     }
 
     /// Trace tables, or every other node.
@@ -439,8 +482,8 @@ impl Pipeline {
         samplers.flatten().collect()
     }
 
-    /// Whether no node holds anything.
+    /// Whether no node holds anything, in memory or on disk.
     pub fn is_empty(&self) -> bool {
-        self.nodes.iter().all(|node| node.items_held() == 0)
+        self.nodes.iter().all(|node| node.items_held() == 0 && node.is_settled())
     }
 }

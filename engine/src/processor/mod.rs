@@ -12,6 +12,7 @@ pub mod explanation;
 pub mod failure;
 pub mod filter;
 pub mod memory_limiter;
+pub mod pending_log;
 pub mod probabilistic_sampler;
 pub mod redaction;
 pub mod resource;
@@ -166,6 +167,14 @@ impl Processor {
             Processor::Batch(node) => node.items_held(),
             Processor::TailSampling(node) => node.items_held(),
             _ => 0,
+        }
+    }
+
+    /// Whether nothing that it keeps on disk is needed there any more.
+    pub fn is_settled(&self) -> bool {
+        match self {
+            Processor::TailSampling(node) => node.is_settled(),
+            _ => true,
         }
     }
 

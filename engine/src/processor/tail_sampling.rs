@@ -4,12 +4,16 @@
 //! takes ownership on arrival, so the sender is answered at once. What a decision keeps leaves as a new batch whose
 //! bytes lie in one buffer of the shard. Later spans of kept traces leave with the next turn: so they wait for room
 //! behind this node as all others do, and fill batches together instead of making one of each request.
+//!
+//! With `storage` all that comes is written to disk as well, and stays there until it is decided and what was kept is owned
+//! behind this node; then senders may wait for the disk.
 
 use std::collections::VecDeque;
 
 use super::Turn;
 use super::explanation::{Explanation, PolicyName};
-use crate::pipeline::ack::Outcome;
+use super::pending_log::{PendingLog, Table};
+use crate::pipeline::ack::{self, Outcome};
 use crate::pipeline::batch::Batch;
 use crate::telemetry::cells::{Cells, Counter};
 use crate::telemetry::metrics::{DecisionSeries, TailSamplingSeries};
@@ -44,6 +48,8 @@ pub struct TailSampling {
     named: VecDeque<Vec<PolicyName>>,
     /// The number of the newest.
     revision: u32,
+    /// What keeps undecided spans beyond the process, if something does.
+    log: Option<PendingLog>,
 }
 
 /// Decisions of one sampler that are noted for people who ask why: so many of kept traces, of others, and of older ones.
@@ -75,6 +81,7 @@ impl TailSampling {
             policies,
             named,
             revision: 0,
+            log: None,
         }
     }
 
@@ -82,6 +89,11 @@ impl TailSampling {
     pub fn numbered(mut self, numbers: &[u16]) -> TailSampling {
         self.policies = shown_by(numbers, &self.series);
         self
+    }
+
+    /// The same with undecided spans on disk. Before the first span.
+    pub fn kept_in(self, log: PendingLog) -> TailSampling {
+        TailSampling { log: Some(log), ..self }
     }
 
     /// Whether there is room for another generation of rules.
@@ -93,6 +105,9 @@ impl TailSampling {
     /// policies.
     pub fn change_rules(&mut self, book: Rulebook<'_>, series: TailSamplingSeries) {
         self.sampler.change_rules(book);
+        if let Some(log) = &mut self.log {
+            log.follow_wait(book.settings.decision_wait_ns);
+        }
         for (number, decisions, executions) in shown_by(book.numbers, &series) {
             if !self.policies.iter().any(|(known, ..)| *known == number) {
                 self.policies.push((number, decisions, executions));
@@ -142,16 +157,42 @@ impl TailSampling {
 
     /// Copies the spans into the trace table; later spans of kept traces leave with the next turn.
     pub fn take(&mut self, turn: Turn<'_>, mut batch: Batch) {
-        self.insert(turn, batch.span_index(), &batch.segments);
+        if let Some(log) = &mut self.log {
+            let awaited = if log.is_awaited() { std::mem::take(&mut batch.acks) } else { Vec::new() };
+            log.enter(turn.now_ns, batch.span_index(), &batch.segments, awaited);
+        }
+        self.insert(turn, batch.span_index(), &batch.segments, Select::All);
         batch.settle(&Outcome::Taken);
         turn.indexes.give_back(batch.index);
     }
 
-    /// The same for spans that come from another shard.
-    pub fn insert(&mut self, turn: Turn<'_>, index: &SpanIndex, segments: &[Bytes]) {
-        self.spans_new += index.items.len();
+    /// The same for spans that come from another shard. What their sender waits for, if it has to.
+    pub fn take_parcel(&mut self, turn: Turn<'_>, index: &SpanIndex, segments: &[Bytes]) -> Option<ack::Waiting> {
+        let mut waits = None;
+        if let Some(log) = &mut self.log {
+            let (awaited, waiting) = log.is_awaited().then(ack::open).unzip();
+            log.enter(turn.now_ns, index, segments, awaited.into_iter().collect());
+            waits = waiting;
+        }
+        self.insert(turn, index, segments, Select::All);
+        waits
+    }
+
+    /// The same for those spans of a record of an earlier life that are at these positions; it has this number on disk.
+    pub fn restore(&mut self, turn: Turn<'_>, sequence: u64, index: &SpanIndex, segments: &[Bytes], mine: &[u32]) {
+        if let Some(log) = &mut self.log {
+            log.restored(turn.now_ns, sequence, mine.len() as u64);
+        }
+        self.insert(turn, index, segments, Select::Some(mine));
+    }
+
+    fn insert(&mut self, turn: Turn<'_>, index: &SpanIndex, segments: &[Bytes], select: Select<'_>) {
+        self.spans_new += match &select {
+            Select::All => index.items.len(),
+            Select::Some(positions) => positions.len(),
+        };
         self.sampler.tell_time(turn.clock.unix_ns());
-        self.sampler.insert(turn.now_ns, index, segments, Select::All, &mut self.release);
+        self.sampler.insert(turn.now_ns, index, segments, select, &mut self.release);
         if self.release.index.items.len() >= RELEASE_SPANS_MAX || self.release.bytes.len() >= RELEASE_BYTES_MAX {
             let batch = self.batch(turn);
             self.full.push_back(batch);
@@ -160,7 +201,19 @@ impl TailSampling {
 
     /// Whether the edge may let spans in.
     pub fn has_room(&self) -> bool {
-        self.sampler.has_room()
+        self.sampler.has_room() && self.log.as_ref().is_none_or(PendingLog::has_room)
+    }
+
+    /// Whether nothing that came here is needed on disk any more.
+    pub fn is_settled(&self) -> bool {
+        self.log.as_ref().is_none_or(PendingLog::is_settled)
+    }
+
+    /// Shows what is on disk, for a scrape.
+    pub fn show_log(&self) {
+        if let Some(log) = &self.log {
+            log.show();
+        }
     }
 
     /// Turns that decide twice the spans that came since this was asked last: so decisions keep pace with what comes, and
@@ -172,7 +225,7 @@ impl TailSampling {
     /// Decides what is due; in a drain, everything.
     pub fn turn(&mut self, turn: Turn<'_>, drain: bool, out: &mut Vec<Batch>) -> bool {
         if let Some(batch) = self.full.pop_front() {
-            out.push(batch);
+            self.let_go(batch, out);
             return true;
         }
         self.sampler.tell_pressure(turn.pressure);
@@ -183,6 +236,7 @@ impl TailSampling {
             self.sampler.decide_due(turn.now_ns, RELEASE_SPANS_MAX, &mut self.release)
         };
         self.emit(turn, out);
+        self.pass_log(turn.now_ns);
         if turn.memory_is_short {
             self.sampler.forget_bursts();
         }
@@ -257,8 +311,30 @@ impl TailSampling {
 
     fn emit(&mut self, turn: Turn<'_>, out: &mut Vec<Batch>) {
         if !self.release.is_empty() {
-            out.push(self.batch(turn));
+            let batch = self.batch(turn);
+            self.let_go(batch, out);
         }
+    }
+
+    /// A batch leaves; what keeps its spans on disk learns when somebody else owns them.
+    fn let_go(&mut self, mut batch: Batch, out: &mut Vec<Batch>) {
+        if let Some(log) = &mut self.log {
+            batch.acks.push(log.leaves());
+        }
+        out.push(batch);
+    }
+
+    /// Lets what is on disk know what the table still holds. All that was released has left.
+    fn pass_log(&mut self, now_ns: u64) {
+        debug_assert!(self.full.is_empty(), "what is full leaves before others are decided");
+        debug_assert!(self.release.is_empty(), "what was released has just left");
+        let Some(log) = &mut self.log else { return };
+        let table = match self.sampler.pending_spans() {
+            0 => Table::Empty,
+            _ if self.sampler.has_released_due(now_ns) => Table::NothingDue,
+            _ => Table::Behind,
+        };
+        log.pass(now_ns, table);
     }
 
     /// Turns what was released into a batch of its own buffer.
@@ -291,7 +367,8 @@ impl TailSampling {
     /// Memory of the trace table and everything around it.
     pub fn bytes_held(&self) -> u64 {
         // Batches lie in the shard's buffers, which are charged where they are taken.
-        (self.sampler.bytes_held() + self.release.bytes_held()) as u64
+        let log = self.log.as_ref().map_or(0, PendingLog::bytes_held);
+        (self.sampler.bytes_held() + self.release.bytes_held() + log) as u64
     }
 }
 

@@ -9,8 +9,9 @@ use super::budget::Lease;
 use super::buffers::Buffers;
 use super::clock::Clock;
 use super::mesh::MeshEnd;
-use super::pipelines::{BySignal, Feed, Pipelines};
+use super::pipelines::{BySignal, Feed, NodePlace, Pipelines};
 use super::reconfigure::Reconfiguration;
+use super::restore::Restoration;
 use super::run::{Gates, Server, Shard};
 use super::runtime;
 use crate::auth::Authenticators;
@@ -25,6 +26,7 @@ use crate::pipeline::client::Clients;
 use crate::pipeline::{Affinity, Crossing, Outlet, Pipeline};
 use crate::processor::combinations::Combinations;
 use crate::processor::failure::{FailureSeries, Failures};
+use crate::processor::pending_log::{Keeping, PendingLog};
 use crate::processor::{
     Processor, attributes, batch, filter, memory_limiter, probabilistic_sampler, redaction, resource, tail_sampling,
     transform,
@@ -39,9 +41,9 @@ use crate::receiver::otlp::OtlpReceiver;
 use crate::telemetry::cells::{Cells, Counter, Schema};
 use crate::telemetry::metrics::{
     BatchSeries, BookSeries, BudgetSeries, ExporterSeries, FilterSeries, HandshakeSeries, MemoryExporterSeries,
-    MemoryLimiterSeries, MeshSeries, OwnExporterSeries, ProbabilisticSamplerSeries, ProcessorSeries, QueueDiskSeries,
-    ReceiverSeries, RemoteWriteSeries, ShardSeries, SpanMetricsSeries, TailSamplingSeries, TransformSeries,
-    failed_items,
+    MemoryLimiterSeries, MeshSeries, OwnExporterSeries, PendingLogSeries, ProbabilisticSamplerSeries, ProcessorSeries,
+    QueueDiskSeries, ReceiverSeries, RemoteWriteSeries, ShardSeries, SpanMetricsSeries, TailSamplingSeries,
+    TransformSeries, failed_items,
 };
 use crate::transport::Transport;
 use crate::transport::gate::Gate;
@@ -76,6 +78,8 @@ pub struct Declared {
     exporters: Vec<ExporterSeries>,
     own_exporters: Vec<OwnExporterSeries>,
     disks: Vec<Option<QueueDiskSeries>>,
+    /// By the processor's number.
+    pending_disks: Vec<Option<PendingLogSeries>>,
     /// What every `span_metrics` connector counts, with the series that show it at work.
     pub span_metrics: Vec<(Arc<Plan>, SpanMetricsSeries)>,
     /// Per pipeline, one book per exporter, then one per connector.
@@ -231,6 +235,11 @@ impl Declared {
             Some(QueueDiskSeries::declare(&mut schema, &exporter.id.to_string(), exporter.signal))
         });
         let disks = disks.collect();
+        let pending_disks = config.processors.iter().map(|processor| {
+            processor.storage.as_ref()?;
+            Some(PendingLogSeries::declare(&mut schema, &processor.id.to_string()))
+        });
+        let pending_disks = pending_disks.collect();
         let pipelines = config.pipelines.iter().map(|pipeline| {
             let id = pipeline.id.to_string();
             let exporters = pipeline.exporters.iter().map(|&exporter| config.exporters[exporter].id.to_string());
@@ -276,6 +285,7 @@ impl Declared {
             exporters,
             own_exporters,
             disks,
+            pending_disks,
             span_metrics,
             books,
             rates,
@@ -360,6 +370,8 @@ pub struct ShardSeed {
     pub authenticators: Authenticators,
     /// What keeps the queues of exporters, by the exporter's number.
     pub logs: Arc<Vec<Option<Log>>>,
+    /// What keeps the undecided traces of samplers, by the processor's number.
+    pub pending_logs: Arc<Vec<Option<Log>>>,
     /// Seeds the hash tables of this process: clients choose trace ids, but not this.
     pub hash_seed: u64,
     /// Open connections of every shard, for the acceptor.
@@ -369,7 +381,7 @@ pub struct ShardSeed {
 /// Puts a shard together, on its own thread. Errors name the component and what it needs.
 pub fn assemble(seed: ShardSeed) -> Result<Rc<Shard>, String> {
     let ShardSeed { number, shards, config, declared, clock, lease, mesh, tls, gates, .. } = seed;
-    let ShardSeed { authenticators, files, logs, hash_seed, connections, feeds: file_feeds, .. } = seed;
+    let ShardSeed { authenticators, files, logs, pending_logs, hash_seed, connections, feeds: file_feeds, .. } = seed;
     let cells = Cells::new(&declared.schema);
     let share = lease.budget().limit_bytes() / KEPT_BUFFERS_PART / shards as u64;
     let kept_bytes_max = usize::try_from(share.min(KEPT_BUFFER_BYTES_MAX)).expect("64 MiB fit");
@@ -391,6 +403,7 @@ pub fn assemble(seed: ShardSeed) -> Result<Rc<Shard>, String> {
             mesh: &mesh,
             news: &news,
             queues: &queues,
+            pending_logs: &pending_logs,
             hash_seed,
         };
         parts.pipeline(position, settings)
@@ -419,12 +432,34 @@ pub fn assemble(seed: ShardSeed) -> Result<Rc<Shard>, String> {
     let mut pipelines = Pipelines::new(pipelines, by_receiver, refusals, queues, span_metrics, context.clone());
     pipelines.feed(feeds);
     let pipelines = Rc::new(RefCell::new(pipelines));
+    restore_pending(&config, &declared, &pending_logs, &pipelines, &context);
     let balance = Balance::new(mesh, news, declared.gauges.clone(), context.clone());
     let servers = servers_of(&config, &declared, &authenticators, &pipelines, &balance, &context);
     take_from_files(file_feeds, &config, &declared, &authenticators, &pipelines, &balance, &context);
     let gates = Gates { gates, series: declared.handshakes.clone() };
     let reconfiguration = Reconfiguration { context: context.clone(), hash_seed, reasons };
     Ok(Shard::new(context, gates, servers, pipelines, balance, declared.gauges.clone(), connections, reconfiguration))
+}
+
+/// Takes in what earlier lives left undecided on disk, for every sampler whose traces are kept there.
+fn restore_pending(
+    config: &Config,
+    declared: &Declared,
+    logs: &[Option<Log>],
+    pipelines: &Rc<RefCell<Pipelines>>,
+    context: &ShardContext,
+) {
+    for (processor, (log, series)) in logs.iter().zip(&declared.pending_disks).enumerate() {
+        let (Some(log), Some(series)) = (log, series) else { continue };
+        let places = config.pipelines.iter().enumerate().filter_map(|(pipeline, settings)| {
+            let position = settings.processors.iter().position(|&number| number == processor)?;
+            Some((settings.id.to_string(), NodePlace { pipeline, position }))
+        });
+        let (pipelines, shard) = (Rc::clone(pipelines), context.clone());
+        let nodes = places.collect();
+        let restoration = Restoration { log: log.clone(), series: series.clone(), nodes, pipelines, shard };
+        runtime::spawn(restoration.run());
+    }
 }
 
 /// Every way into a queue.
@@ -492,6 +527,7 @@ struct Parts<'a> {
     mesh: &'a Rc<RefCell<MeshEnd>>,
     news: &'a Rc<Notify>,
     queues: &'a [Rc<Queue>],
+    pending_logs: &'a [Option<Log>],
     hash_seed: u64,
 }
 
@@ -509,7 +545,13 @@ impl Parts<'_> {
             if sampler && self.context.shards > 1 && crossing.is_none() {
                 crossing = Some(Crossing::new(place, position, Rc::clone(self.mesh), Rc::clone(self.news)));
             }
-            node_parts.node(position, place)
+            match node_parts.node(position, place) {
+                Processor::TailSampling(node) => match self.pending_log(processor, settings) {
+                    Some(log) => Processor::TailSampling(Box::new(node.kept_in(log))),
+                    None => Processor::TailSampling(node),
+                },
+                node => node,
+            }
         });
         let nodes = nodes.collect();
         let books = &self.declared.books[position];
@@ -522,6 +564,21 @@ impl Parts<'_> {
         Pipeline::new(settings.signal, nodes, items.collect(), branches.map(branch).collect(), crossing)
             .with_affinity(self.affinity(position, settings))
             .keeping_acks(settings.ack != AckMode::Received)
+    }
+
+    /// What keeps undecided traces of this processor in this pipeline beyond the process.
+    fn pending_log(&self, processor: usize, pipeline: &PipelineSettings) -> Option<PendingLog> {
+        let ProcessorKind::TailSampling(settings) = &self.config.processors[processor].kind else { return None };
+        let (log, series) =
+            self.pending_logs[processor].as_ref().zip(self.declared.pending_disks[processor].as_ref())?;
+        let keeping = Keeping {
+            log: log.clone(),
+            pipeline: &pipeline.id.to_string(),
+            is_awaited: pipeline.ack == AckMode::Durable,
+            decision_wait_ns: settings.decision_wait_ns,
+            series: series.clone(),
+        };
+        Some(PendingLog::new(keeping, self.context.clone()))
     }
 
     /// Where data points of this pipeline go to the owners of their series, if their order matters behind it.
@@ -593,7 +650,11 @@ impl NodeParts<'_> {
                 let settings = batch_settings(kind).expect("it is one");
                 let signal = self.config.processors[processor].signal;
                 let batcher = batch::Batcher::new(settings, signal, own.clone());
-                let keeps_acks = self.config.pipelines[position].ack != AckMode::Received;
+                let pipeline = &self.config.pipelines[position];
+                let before = &pipeline.processors[..place];
+                // What undecided traces have on disk stays there until it is known who owns what was kept.
+                let is_behind_disk = before.iter().any(|&before| self.config.processors[before].storage.is_some());
+                let keeps_acks = pipeline.ack != AckMode::Received || is_behind_disk;
                 let combinations = self.declared.combinations[position][place].clone();
                 Processor::Batch(Box::new(batcher.sharing(combinations).keeping_acks(keeps_acks)))
             }

@@ -167,8 +167,13 @@ impl Balance {
         match inbound {
             Inbound::Asked { from, message: Message::Parcel(parcel) } => {
                 self.shard.cells.add(self.gauges.mesh.received_spans, parcel.spans() as u64);
-                pipelines.borrow_mut().take_parcel(&parcel);
-                self.mesh.borrow_mut().answer(from, Outcome::Taken, Message::Parcel(parcel));
+                let waiting = pipelines.borrow_mut().take_parcel(&parcel);
+                let message = Message::Parcel(parcel);
+                let Some(waiting) = waiting else {
+                    return self.mesh.borrow_mut().answer(from, Outcome::Taken, message);
+                };
+                let balance = Rc::clone(self);
+                runtime::spawn(async move { balance.answer_settled(from, message, Ok(waiting.await)) });
             }
             Inbound::Asked { from, message: Message::Request(request) } => {
                 let handler = Rc::clone(&handlers[request.receiver as usize]);
@@ -177,9 +182,9 @@ impl Balance {
                 let balance = Rc::clone(self);
                 runtime::spawn(async move { balance.take_for_peer(from, request, &handler, patience).await });
             }
-            Inbound::Answered { message: Message::Parcel(parcel), .. } => {
+            Inbound::Answered { outcome, message: Message::Parcel(parcel), .. } => {
                 self.count_sent(&parcel);
-                pipelines.borrow_mut().parcel_answered(&parcel);
+                pipelines.borrow_mut().parcel_answered(&parcel, &result_of(outcome));
                 self.mesh.borrow_mut().reuse(Message::Parcel(parcel));
             }
             Inbound::Answered { outcome, message: Message::Request(request), .. } => {
@@ -250,22 +255,23 @@ impl Balance {
             let given = Given { pipeline: Some(points.pipeline), ticket: points.ticket };
             let answer = self.await_for(from, given, None).during(answer);
             let balance = Rc::clone(self);
+            let message = Message::Points(points);
             runtime::spawn(async move {
                 let answer = answer.await;
                 balance.awaited.borrow_mut().remove(&(from, given));
-                balance.answer_points(from, points, answer);
+                balance.answer_settled(from, message, answer);
             });
         }
         self.arrivals.replace(waiting);
     }
 
-    /// Sends the answer home: it comes at once, if a node or a queue owns the points now.
-    fn answer_points(&self, from: usize, points: Box<Points>, answer: Result<ack::Outcome, Status>) {
+    /// Sends the answer home: it comes at once, if a node or a queue owns what came now.
+    fn answer_settled(&self, from: usize, message: Message, answer: Result<ack::Outcome, Status>) {
         let outcome = match answer {
             Ok(ack::Outcome::Taken) => Outcome::Taken,
             Ok(ack::Outcome::Failed(status)) | Err(status) => failed(status),
         };
-        self.mesh.borrow_mut().answer(from, outcome, Message::Points(points));
+        self.mesh.borrow_mut().answer(from, outcome, message);
         self.news.notify_one();
     }
 

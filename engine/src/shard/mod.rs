@@ -6,7 +6,7 @@
 //! mesh, ring  spans for their owners, answers back       owner     trace id -> shard
 //! budget      memory leased from the process             buffers   request bytes, reused
 //! run         the loop: sockets, mesh, turns, inbox      balance   whole requests to a less busy shard
-//! allocator   small pages, and freed memory goes back to the system
+//! allocator   small pages, and freed memory goes back    restore   undecided traces of an earlier process
 //! reconfigure other settings for nodes that run
 //! ```
 
@@ -28,6 +28,7 @@ pub mod parcel;
 pub mod pipelines;
 pub mod placement;
 pub mod reconfigure;
+pub mod restore;
 pub mod ring;
 #[cfg(test)]
 mod ring_model;
@@ -41,10 +42,11 @@ use crate::telemetry::cells::Cells;
 use crate::transport::Draining;
 use budget::Lease;
 use buffers::Buffers;
+use bytes::Bytes;
 use clock::Clock;
 use codecs::compression::{Compression, Compressor};
 use codecs::grpc;
-use codecs::otlp::{Encoder, Format, Signal, SignalIndex, SpanIndex};
+use codecs::otlp::{Encoder, Format, Selection, Signal, SignalIndex, SpanIndex};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use tokio::sync::Notify;
@@ -167,6 +169,11 @@ impl ShardContext {
             indexes: Indexes::default(),
             writers: Rc::default(),
         }
+    }
+
+    /// Appends these spans to `out` as one request in protobuf.
+    pub fn encode_spans(&self, index: &SpanIndex, segments: &[Bytes], out: &mut Vec<u8>) {
+        self.writers.borrow_mut().encoder.encode(index, segments, &Selection::All, out);
     }
 
     /// The whole batch as one request, framed for gRPC; HTTP leaves the prefix away.

@@ -50,7 +50,8 @@ pub struct Given {
 pub enum Outcome {
     /// The other shard owns the spans now.
     Taken,
-    /// Requests only: not taken, and why. Parts of a request that was admitted are never refused.
+    /// Requests: not taken, and why. Parts of a request that was admitted are never refused; of spans it says that they are
+    /// taken, but not on disk, where they had to be.
     Failed(Box<Failure>),
 }
 

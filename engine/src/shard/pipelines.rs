@@ -1,18 +1,19 @@
 //! All pipelines of one shard, and which receiver feeds which.
 
 use crate::connector::span_metrics::{Ask, Flusher, Forgotten, Snapshot, SpanMetrics};
-use crate::pipeline::Pipeline;
 use crate::pipeline::ack;
 use crate::pipeline::batch::Batch;
 use crate::pipeline::client::Client;
+use crate::pipeline::{Drain, Pipeline};
 use crate::processor::explanation::Explanation;
 use crate::processor::{Processor, Turn};
 use crate::queue::Queue;
 use crate::shard::ShardContext;
 use crate::shard::parcel::{Parcel, Points};
 use crate::telemetry::cells::Counter;
+use bytes::Bytes;
 use codecs::grpc::Status;
-use codecs::otlp::Signal;
+use codecs::otlp::{Signal, SpanIndex};
 use std::cell::RefCell;
 use std::rc::Rc;
 
@@ -57,6 +58,15 @@ pub struct Feed {
     pub targets: Vec<Rc<RefCell<Pipeline>>>,
     /// The last flush has begun.
     pub has_ended: bool,
+}
+
+/// Where a node stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NodePlace {
+    /// The number of its pipeline.
+    pub pipeline: usize,
+    /// Its position there.
+    pub position: usize,
 }
 
 impl Pipelines {
@@ -123,18 +133,29 @@ impl Pipelines {
         }
     }
 
-    /// Takes another shard's spans into the trace table of the pipeline that the parcel names.
-    pub fn take_parcel(&mut self, parcel: &Parcel) {
+    /// Takes another shard's spans into the trace table of the pipeline that the parcel names. What the answer waits for, if
+    /// something.
+    pub fn take_parcel(&mut self, parcel: &Parcel) -> Option<ack::Waiting> {
         self.wake();
         let now_ns = self.shard.clock.now_ns();
         let turn = turn_of(&self.shard, now_ns);
-        self.pipelines[parcel.node as usize].borrow_mut().take_parcel(turn, parcel);
+        let waiting = self.pipelines[parcel.node as usize].borrow_mut().take_parcel(turn, parcel);
         self.turn_if_late(now_ns);
+        waiting
     }
 
-    /// A parcel of this shard has been taken by its owner.
-    pub fn parcel_answered(&mut self, parcel: &Parcel) {
-        self.pipelines[parcel.node as usize].borrow_mut().parcel_answered(parcel);
+    /// A parcel of this shard has been taken by its owner, or it says why its spans are not on disk.
+    pub fn parcel_answered(&mut self, parcel: &Parcel, result: &Result<(), Status>) {
+        self.pipelines[parcel.node as usize].borrow_mut().parcel_answered(parcel, result);
+    }
+
+    /// Takes spans that an earlier life left undecided in a record with this number: those of this shard, at `mine`, into the
+    /// node at this place.
+    pub fn restore(&mut self, node: NodePlace, sequence: u64, index: &SpanIndex, segments: &[Bytes], mine: &[u32]) {
+        self.wake();
+        let turn = turn_of(&self.shard, self.shard.clock.now_ns());
+        let mut pipeline = self.pipelines[node.pipeline].borrow_mut();
+        pipeline.restore(turn, node.position, sequence, index, segments, mine);
     }
 
     /// Whether points that another shard sent may come in now.
@@ -170,12 +191,14 @@ impl Pipelines {
         self.turned_ns = now_ns;
         let turn = turn_of(&self.shard, now_ns);
         let mut more = false;
-        let is_draining = self.shard.draining.has_begun();
+        let drain = match (drain, self.shard.draining.has_begun()) {
+            (true, _) => Drain::All,
+            // Connections end when their requests are answered, and these may wait for what nodes hold.
+            (false, true) => Drain::WhatSendersWaitFor,
+            (false, false) => Drain::Nothing,
+        };
         for pipeline in &self.pipelines {
-            let mut pipeline = pipeline.borrow_mut();
-            // Connections end when their requests are answered, and these wait for what the nodes hold.
-            let drain = drain || is_draining && pipeline.keeps_acks();
-            more |= pipeline.turn(turn, drain);
+            more |= pipeline.borrow_mut().turn(turn, drain);
         }
         more
     }

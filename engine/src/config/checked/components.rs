@@ -196,6 +196,8 @@ pub struct ProcessorSettings {
     pub signal: Signal,
     /// What it does.
     pub kind: ProcessorKind,
+    /// `storage` of `tail_sampling`: the extension whose disk keeps undecided traces; `None`: memory only.
+    pub storage: Option<ComponentId>,
 }
 
 /// What a processor does.

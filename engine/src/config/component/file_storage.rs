@@ -1,6 +1,6 @@
-//! `extensions.file_storage`: where durable queues keep what waits.
+//! `extensions.file_storage`: where durable queues keep what waits, and samplers what is undecided.
 
-use crate::config::checked::StorageSettings;
+use crate::config::checked::{ComponentId, StorageSettings};
 use crate::config::component::component_id;
 use crate::config::section::{Field, Idle, Section};
 use std::path::PathBuf;
@@ -40,6 +40,23 @@ pub(crate) fn check(field: &Field<'_>) -> Option<StorageSettings> {
         lock_timeout_ns,
         log_bytes_max,
     })
+}
+
+/// The storage that another component names with `storage`.
+pub(super) fn named_by(section: &Section<'_>) -> Option<ComponentId> {
+    let field: Field<'_> = section.field("storage").filter(|field| !field.node.is_null())?;
+    let text = field.text().filter(|text| !text.is_empty())?;
+    match component_id(&text) {
+        Ok(id) if id.kind != "file_storage" => {
+            field.lacking(format!("`{id}` is no storage that is built"), "use `file_storage`");
+            None
+        }
+        Ok(id) => Some(id),
+        Err(message) => {
+            field.error(message, "write the id of an extension, as in `storage: file_storage/queue`");
+            None
+        }
+    }
 }
 
 /// `directory_permissions`: octal digits, as a text or as YAML's number.

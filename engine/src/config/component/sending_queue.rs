@@ -1,8 +1,8 @@
 //! `sending_queue` of exporters: how much waits, in what it is counted, who is answered when, what the disk keeps.
 
-use super::component_id;
+use super::file_storage;
 use crate::config::checked::{ComponentId, OnFull, QueueBatchSettings, QueueSettings, Sizer};
-use crate::config::section::{Field, Idle, Section};
+use crate::config::section::{Idle, Section};
 
 /// Each consumer may hold one request; more than this is a misplaced number.
 const CONSUMERS_MAX: usize = 10_000;
@@ -127,21 +127,9 @@ fn wait_for_result(queue: &Section<'_>, enabled: bool, is_stored: bool) -> bool 
 
 /// `storage` of a queue.
 fn storage(queue: &Section<'_>, enabled: bool) -> Option<ComponentId> {
-    let field: Field<'_> = queue.field("storage").filter(|field| !field.node.is_null())?;
-    let text = field.text().filter(|text| !text.is_empty())?;
-    match component_id(&text) {
-        Ok(id) if id.kind != "file_storage" => {
-            field.lacking(format!("`{id}` is no storage that is built"), "use `file_storage`");
-            None
-        }
-        Ok(_) if !enabled => {
-            field.warning("has no effect without the queue", "remove `enabled: false`, or the storage");
-            None
-        }
-        Ok(id) => Some(id),
-        Err(message) => {
-            field.error(message, "write the id of an extension, as in `storage: file_storage/queue`");
-            None
-        }
+    let id = file_storage::named_by(queue)?;
+    if !enabled && let Some(field) = queue.field("storage") {
+        field.warning("has no effect without the queue", "remove `enabled: false`, or the storage");
     }
+    Some(id).filter(|_| enabled)
 }

@@ -6,6 +6,7 @@ use sampling::settings::{
     BYTES_PER_DROPPED, BYTES_PER_KEPT, KEY_ATTRIBUTES_MAX, Policy, QUESTIONS_MAX, Rule, Settings,
 };
 
+use super::file_storage;
 use super::stress_relief;
 use super::tail_policies::{self, Within};
 use crate::config::checked::ProcessorKind;
@@ -45,6 +46,8 @@ pub(crate) fn check(field: &Field<'_>) -> Option<ProcessorKind> {
     let write_threshold = section.boolean("write_threshold", false);
     let write_reason = section.boolean("write_reason", false);
     let stress_relief = stress_relief::check(&section, write_threshold);
+    // Who names it is looked up with all other storages.
+    file_storage::named_by(&section);
     keys_not_built(&section);
     let policies = policies(&section, write_threshold);
     let settings = Settings {
@@ -116,7 +119,8 @@ fn keys_not_built(section: &Section<'_>) {
     // Tables grow as needed.
     section.u32("expected_new_traces_per_sec", 0, 0);
     section.no_effect("num_shards", Idle::Zero, "remove it; `service.engine.cores` says how many shards there are");
-    section.unsupported("tail_storage", Idle::Zero, "pending traces on disk", "remove it: they are kept in memory");
+    let instead = "write `storage: file_storage/...`: what is undecided stays in memory, and on disk as well";
+    section.unsupported("tail_storage", Idle::Zero, "pending traces outside of memory", instead);
     section.unsupported(
         "sampling_strategy",
         Idle::Text(&["trace-complete"]),

@@ -15,7 +15,7 @@ use crate::shard::clock::Clock;
 use bytes::Bytes;
 use codecs::segment::{self, Entry, HEADER_BYTES, Kind, RECORD_HEADER_BYTES, Scanned};
 use rustix::fs::{FlockOperation, flock};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
 use std::ops::Range;
@@ -75,7 +75,7 @@ impl FileThread {
 }
 
 /// Where a request of an earlier life lies.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Left {
     sequence: u64,
     segment: u64,
@@ -104,6 +104,8 @@ struct Writer {
     /// Records that are not written yet.
     buffer: Vec<u8>,
     left: VecDeque<Left>,
+    /// How many readers each of them still waits for, where there are several.
+    readers: BTreeMap<u64, usize>,
     reading: Option<(u64, File)>,
     figures: Arc<Figures>,
 }
@@ -126,6 +128,8 @@ impl Writer {
         let Recovery { account, left, found, segment_number_next, sequence_next, .. } = recovery;
         let (bytes_max, drops_oldest) = (place.bounds.bytes_max, place.drops_oldest);
         let figures = Figures { bytes_max, drops_oldest, found, ..Figures::default() };
+        let shared = if place.readers > 1 { left.len() } else { 0 };
+        let readers = left.iter().take(shared).map(|left: &Left| (left.sequence, place.readers)).collect();
         let mut writer = Writer {
             directory: directory.clone(),
             _lock: lock,
@@ -137,6 +141,7 @@ impl Writer {
             sequence_next,
             buffer: Vec::new(),
             left,
+            readers,
             reading: None,
             figures: Arc::new(figures),
         };
@@ -170,6 +175,7 @@ impl Writer {
                 Command::Done(sequence) => self.mark_done(sequence, &mut pending),
                 // Whoever no longer waits for it has ended; it is read again at the next start.
                 Command::Adopt(reply) => drop(reply.send(self.adopt())),
+                Command::ReadAfter(sequence, reply) => drop(reply.send(self.read_after(sequence))),
                 Command::Close => go_on = false,
             }
         }
@@ -216,7 +222,7 @@ impl Writer {
 
     /// Marks wait for the next commit of a request, or for the end: losing one repeats a request and loses none.
     fn mark_done(&mut self, sequence: u64, pending: &mut Vec<Pending>) {
-        if !self.account.done(sequence) {
+        if self.is_still_read(sequence) || !self.account.done(sequence) {
             return;
         }
         match self.have_segment(pending) {
@@ -304,6 +310,43 @@ impl Writer {
             self.account.done(left.sequence);
         }
         None
+    }
+
+    /// One reader is done with this request. Returns whether others are not.
+    fn is_still_read(&mut self, sequence: u64) -> bool {
+        let Some(readers) = self.readers.get_mut(&sequence) else { return false };
+        *readers -= 1;
+        let is_read = *readers > 0;
+        if !is_read {
+            self.readers.remove(&sequence);
+            self.left_behind(sequence);
+        }
+        is_read
+    }
+
+    /// Nobody reads this request any more.
+    fn left_behind(&mut self, sequence: u64) {
+        if let Ok(at) = self.left.binary_search_by_key(&sequence, |left| left.sequence) {
+            self.left.remove(at);
+        }
+    }
+
+    /// The first request of an earlier life behind this one that can be read.
+    fn read_after(&mut self, sequence: Option<u64>) -> Option<Adopted> {
+        loop {
+            let at = sequence.map_or(0, |sequence| self.left.partition_point(|left| left.sequence <= sequence));
+            let left = self.left.get(at)?.clone();
+            match self.read(&left) {
+                Ok(Some(adopted)) => return Some(adopted),
+                Ok(None) => {}
+                Err(error) => {
+                    tracing::error!(sequence = left.sequence, %error, "A request of an earlier life cannot be read")
+                }
+            }
+            self.readers.remove(&left.sequence);
+            self.left.remove(at);
+            self.account.done(left.sequence);
+        }
     }
 
     fn read(&mut self, left: &Left) -> io::Result<Option<Adopted>> {
@@ -501,7 +544,7 @@ mod tests {
 
     fn place(directory: &Path, bytes_max: u64) -> Place {
         let bounds = Bounds { bytes_max, segment_bytes: bytes_max / 8 };
-        Place { directory: directory.join("log"), bounds, lock_timeout_ns: 0, drops_oldest: false }
+        Place { directory: directory.join("log"), bounds, lock_timeout_ns: 0, drops_oldest: false, readers: 1 }
     }
 
     fn start(directory: &Path, bytes_max: u64) -> FileThread {
@@ -557,6 +600,48 @@ mod tests {
         let third = start(directory.path(), 1 << 20);
         assert_eq!(bodies(&adopt_all(&third.log())), [b"d"]);
         third.close();
+    }
+
+    #[test]
+    fn what_several_read_stays_until_all_of_them_are_done_with_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let first = start(directory.path(), 1 << 20);
+        for body in [b"a", b"b"] {
+            append(&first.log(), body).unwrap();
+        }
+        first.close();
+        let shared = |readers: usize| {
+            let place = Place { readers, ..place(directory.path(), 1 << 20) };
+            FileThread::start(&place, Clock::start()).unwrap()
+        };
+        let second = shared(2);
+        let log = second.log();
+        let read_all = || {
+            let mut all: Vec<Adopted> = Vec::new();
+            let next = |after| futures_lite::future::block_on(log.read_after(after));
+            while let Some(adopted) = next(all.last().map(|last: &Adopted| last.sequence)) {
+                all.push(adopted);
+            }
+            all
+        };
+        let all = read_all();
+        assert_eq!(bodies(&all), [b"a", b"b"]);
+        assert_eq!(read_all(), all, "the other reader finds the same");
+        for sequence in [all[0].sequence, all[1].sequence, all[0].sequence] {
+            futures_lite::future::block_on(log.done(sequence));
+        }
+        assert_eq!(bodies(&read_all()), [b"b"], "one reader is not done with it");
+        assert_eq!(log.waiting(), 1);
+        second.close();
+
+        let third = shared(3);
+        let left = futures_lite::future::block_on(third.log().read_after(None)).expect("one is left");
+        assert_eq!(&left.request[..], b"b");
+        for _ in 0..3 {
+            futures_lite::future::block_on(third.log().done(left.sequence));
+        }
+        third.close();
+        assert!(segments(directory.path()).is_empty(), "nothing waits, so nothing stays");
     }
 
     #[test]

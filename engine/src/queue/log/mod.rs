@@ -4,6 +4,7 @@
 //! shards --append--> channel (bounded) --> file thread: write all that waits, one sync, answer all   (group commit)
 //!        --done----->                      marks; segments whose requests are all done are removed
 //!        --adopt---->                      one request of an earlier life; whoever has room takes the next
+//!        --read----->                      the same where every shard needs a part of each: gone when all are done with it
 //! ```
 //!
 //! A log belongs to a directory and to no shard: every shard appends to it, and what an earlier life left goes to
@@ -36,6 +37,8 @@ pub struct Place {
     pub lock_timeout_ns: u64,
     /// A full log forgets its oldest requests instead of refusing new ones.
     pub drops_oldest: bool,
+    /// How many have to be done with a request of an earlier life: 1 where whoever adopts it takes all of it.
+    pub readers: usize,
 }
 
 /// The shards' end of a log. Cloning it shares it.
@@ -90,6 +93,7 @@ enum Command {
     Append(Append, oneshot::Sender<Result<u64, AppendError>>),
     Done(u64),
     Adopt(oneshot::Sender<Option<Adopted>>),
+    ReadAfter(Option<u64>, oneshot::Sender<Option<Adopted>>),
     Close,
 }
 
@@ -155,6 +159,14 @@ impl Log {
     pub async fn adopt(&self) -> Option<Adopted> {
         let (reply, answer) = oneshot::channel();
         self.commands.send(Command::Adopt(reply)).await.ok()?;
+        answer.await.ok().flatten()
+    }
+
+    /// The first request of an earlier life behind this one, for a reader that looks at all of them; it stays until each
+    /// reader has said [`Log::done`]. `None` when there is none.
+    pub async fn read_after(&self, sequence: Option<u64>) -> Option<Adopted> {
+        let (reply, answer) = oneshot::channel();
+        self.commands.send(Command::ReadAfter(sequence, reply)).await.ok()?;
         answer.await.ok().flatten()
     }
 

@@ -107,6 +107,7 @@ mod head_sampling;
 mod memory_exporter;
 mod memory_limiter;
 mod mesh;
+mod pending_log;
 mod pipeline;
 mod process;
 mod processor;
@@ -131,6 +132,7 @@ pub use head_sampling::*;
 pub use memory_exporter::*;
 pub use memory_limiter::*;
 pub use mesh::*;
+pub use pending_log::*;
 pub use pipeline::*;
 pub use process::*;
 pub use processor::*;
@@ -143,7 +145,7 @@ pub use tail_sampling::*;
 pub use transform::*;
 
 /// Every group, in the order of the reference: as data flows, then what all share.
-pub static GROUPS: [&Group; 19] = [
+pub static GROUPS: [&Group; 20] = [
     &RECEIVERS,
     &PROCESSORS,
     &MEMORY_LIMITERS,
@@ -152,6 +154,7 @@ pub static GROUPS: [&Group; 19] = [
     &BATCHES,
     &HEAD_SAMPLING,
     &TAIL_SAMPLING,
+    &PENDING_LOGS,
     &EXPORTERS,
     &DURABLE_QUEUES,
     &PIPELINES,
