@@ -39,8 +39,10 @@ pub(crate) struct Report {
     pub(crate) ack: Latency,
     /// From intended send to arrival at the sink.
     pub(crate) arrival: Latency,
-    /// From the end of the decision wait to arrival.
+    /// From the end of the decision wait to arrival: waits of a batch and of the sender are in it.
     pub(crate) lateness: Latency,
+    /// 99 of 100 decisions were late by less, as the gateway counts them; a bound of its histogram, in milliseconds.
+    pub(crate) decided_late_p99_ms: Option<f64>,
     /// Length of the measured window.
     pub(crate) window_seconds: f64,
     /// Most requests under way in the first and in the second half of the window.

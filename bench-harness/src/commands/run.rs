@@ -287,6 +287,9 @@ fn report(plan: &Plan, run: &Run, times: LoadTimes, before: Option<&Metrics>, en
         ack: run.log.ack(),
         arrival: run.arrivals.arrival(),
         lateness: run.arrivals.lateness(),
+        decided_late_p99_ms: before
+            .zip(end.metrics.as_ref())
+            .and_then(|(before, after)| after.below(DECISION_LATENESS, 0.99, before).map(|seconds| 1_000.0 * seconds)),
         window_seconds: window.seconds,
         backlog: window.backlog,
         item_bytes: run.sent.item_bytes(),
@@ -303,6 +306,9 @@ fn judged_by(findings: &Findings) -> &'static str {
         (true, true) => "acks only: what was exported is not seen, and no counts were read",
     }
 }
+
+/// What the gateway says of its decisions.
+const DECISION_LATENESS: &str = "tracegate_tail_sampling_decision_lateness_seconds";
 
 /// Acks are measured after connections and memory had this long.
 fn warm_ns(duration: Duration) -> u64 {

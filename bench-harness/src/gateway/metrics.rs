@@ -43,6 +43,23 @@ impl Metrics {
         let values: Vec<f64> = self.samples.iter().filter(named).filter(labelled).map(|sample| sample.value).collect();
         (!values.is_empty()).then(|| values.iter().sum::<f64>() as u64)
     }
+
+    /// Bound of the bucket of a histogram below which this share of all values lies that were observed since `before`, over
+    /// all series; `None` if there were none.
+    pub(crate) fn below(&self, histogram: &str, share: f64, before: &Metrics) -> Option<f64> {
+        let buckets = format!("{histogram}_bucket");
+        let label = |sample: &Sample| sample.labels.iter().find(|(key, _)| key == "le").map(|(_, bound)| bound.clone());
+        let mut bounds: Vec<String> =
+            self.samples.iter().filter(|sample| sample.name == buckets).filter_map(label).collect();
+        let number = |text: &String| text.parse::<f64>().unwrap_or(f64::INFINITY);
+        bounds.sort_by(|a, b| number(a).total_cmp(&number(b)));
+        let observed = |bound: &String| {
+            let of = |metrics: &Metrics| metrics.sum(&buckets, &[("le", bound)]).unwrap_or(0);
+            of(self).saturating_sub(of(before)) as f64
+        };
+        let wanted = share * observed(bounds.last()?);
+        bounds.iter().find(|bound| wanted > 0.0 && observed(bound) >= wanted).map(number)
+    }
 }
 
 /// Gets `/metrics`.
@@ -116,5 +133,20 @@ mod tests {
         assert_eq!(metrics.sum("plain", &[]), Some(1_200));
         assert_eq!(metrics.sum("sent", &[("exporter", "otlp/c")]), None);
         assert_eq!(metrics.sum("absent", &[]), None);
+    }
+
+    #[test]
+    fn most_values_of_a_histogram_lie_below_a_bucket() {
+        let text = |[first, second, all]: [u64; 3]| {
+            let line = |bound: &str, count: u64| format!("late_bucket{{processor=\"a\",le=\"{bound}\"}} {count}\n");
+            Metrics::parse(&(line("+Inf", all) + &line("0.5", second) + &line("0.25", first)))
+        };
+        let (before, after) = (text([10, 10, 10]), text([109, 110, 110]));
+        assert_eq!(after.below("late", 0.5, &before), Some(0.25));
+        assert_eq!(after.below("late", 0.99, &before), Some(0.25));
+        assert_eq!(after.below("late", 1.0, &before), Some(0.5));
+        assert_eq!(text([10, 10, 11]).below("late", 0.99, &before), Some(f64::INFINITY));
+        assert_eq!(before.below("late", 0.99, &before), None);
+        assert_eq!(before.below("early", 0.99, &before), None);
     }
 }

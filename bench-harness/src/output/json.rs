@@ -54,6 +54,7 @@ pub(crate) fn report_json(report: &Report) -> Value {
         "ack_ms": report.ack.percentiles(),
         "arrival_ms": report.arrival.percentiles(),
         "decision_late_ms": report.lateness.percentiles(),
+        "decided_late_p99_ms": report.decided_late_p99_ms,
         "schedule_late_ms": {"p99": load.late_p99_ms, "max": load.late_max_ms},
         "trace_apart_ms_max": load.apart_max_ms,
         "gateway_rss_bytes_max": report.gateway_rss_bytes_max,

@@ -19,7 +19,7 @@ const NINES_MAX: f64 = 5.0;
 const STEPS: usize = 200;
 
 const CURVES: [(&str, &str); 3] =
-    [("ack", "#1a6fb0"), ("arrival at the sink", "#2f8f4e"), ("decision late by", "#b5532a")];
+    [("ack", "#1a6fb0"), ("arrival at the sink", "#2f8f4e"), ("kept spans late by", "#b5532a")];
 
 /// The plot of a report.
 pub(crate) fn latency_plot(report: &Report) -> String {

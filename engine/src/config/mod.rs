@@ -45,6 +45,8 @@ mod yaml;
 #[cfg(test)]
 mod corpus;
 #[cfg(test)]
+mod decided;
+#[cfg(test)]
 mod tests;
 
 use std::collections::BTreeSet;

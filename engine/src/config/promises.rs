@@ -3,7 +3,7 @@
 //! The one idea: a promise is as strong as the weakest way out, so every exporter and every pipeline behind a `forward`
 //! has to keep it, and nothing on the way may answer before. A pipeline behind a connector is looked at by itself.
 
-use super::checked::{AckMode, Config, ExporterSettings, OnFull, PipelineSettings, ProcessorKind};
+use super::checked::{AckMode, Config, ExporterSettings, OnFull, PipelineSettings, ProcessorKind, ProcessorSettings};
 use super::conflicts;
 use super::diagnostic::Report;
 use super::yaml::Node;
@@ -54,11 +54,10 @@ pub(crate) fn check(config: &Config, tree: &Node, report: &Report) {
 /// What is wrong with a sampler in this pipeline.
 fn sampler(config: &Config, pipeline: &PipelineSettings) -> Option<(String, String)> {
     let processors = pipeline.processors.iter().map(|&number| &config.processors[number]);
-    let sampler = processors.into_iter().find(|it| matches!(it.kind, ProcessorKind::TailSampling(_)))?;
+    let keeps = |it: &ProcessorSettings| pipeline.ack == AckMode::Durable && it.storage.is_some();
+    let is_forgetful = |it: &&ProcessorSettings| matches!(it.kind, ProcessorKind::TailSampling(_)) && !keeps(it);
+    let sampler = processors.into_iter().find(is_forgetful)?;
     let id = &sampler.id;
-    if pipeline.ack == AckMode::Durable && sampler.storage.is_some() {
-        return None;
-    }
     Some(match pipeline.ack {
         AckMode::Delivered => (
             format!(

@@ -359,3 +359,126 @@ impl Writing {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::queue::log::{Bounds, FileThread, Place};
+    use crate::shard::budget::Budget;
+    use crate::shard::buffers::Buffers;
+    use crate::shard::clock::Clock;
+    use crate::shard::runtime::Runtime;
+    use crate::telemetry::cells::{Cells, Schema};
+
+    const WAIT_NS: u64 = 100;
+
+    /// A log over files in `directory`, and a request of one span without a trace id: `ResourceSpans.scope_spans.spans`.
+    fn start(directory: &std::path::Path) -> (FileThread, PendingLog, SpanIndex, Vec<Bytes>) {
+        let bounds = Bounds { bytes_max: 1 << 20, segment_bytes: 1 << 16 };
+        let directory = directory.join("log");
+        let place = Place { directory, bounds, lock_timeout_ns: 0, drops_oldest: false, readers: 1 };
+        let thread = FileThread::start(&place, Clock::start()).expect("a directory for the test");
+        let mut schema = Schema::default();
+        let series = PendingLogSeries::declare(&mut schema, "tail_sampling");
+        let (cells, lease) = (Cells::new(&schema), Budget::new(1 << 30, 1 << 20, 1).lease());
+        let shard = ShardContext::new(0, 1, Clock::start(), cells, Buffers::new(1 << 20), lease);
+        let log = thread.log();
+        let keeping = Keeping { log, pipeline: "traces", is_awaited: true, decision_wait_ns: WAIT_NS, series };
+        let request = Bytes::from_static(&[0x0a, 4, 0x12, 2, 0x12, 0]);
+        let mut index = SpanIndex::default();
+        index.read_request(&request, 0).expect("it is one");
+        (thread, PendingLog::new(keeping, shard), index, vec![request])
+    }
+
+    /// Runs `steps` where tasks can be spawned, and returns how many records the log holds at the end.
+    fn check(steps: impl AsyncFnOnce(&mut PendingLog, &SpanIndex, &[Bytes]) + 'static, expected: u64) {
+        let directory = tempfile::tempdir().unwrap();
+        let (thread, mut log, index, segments) = start(directory.path());
+        let left = runtime::run(Runtime::Epoll, None, async move {
+            steps(&mut log, &index, &segments).await;
+            while log.writing.marking.get() > 0 || log.writing.entering.get() > 0 {
+                runtime::yield_now().await;
+            }
+            // The first answer may come in the middle of a commit, the second comes behind all marks.
+            for _ in 0..2 {
+                assert_eq!(log.writing.log.adopt().await, None);
+            }
+            log.writing.log.waiting()
+        });
+        thread.close();
+        assert_eq!(left.unwrap(), expected);
+    }
+
+    /// One record that is on disk.
+    async fn enter(log: &mut PendingLog, now_ns: u64, index: &SpanIndex, segments: &[Bytes]) {
+        let (ack, waiting) = ack::open();
+        log.enter(now_ns, index, segments, vec![ack]);
+        assert_eq!(waiting.await, Outcome::Taken);
+    }
+
+    #[test]
+    fn a_record_stays_until_its_longest_wait_is_over_and_nothing_is_due() {
+        let steps = async |log: &mut PendingLog, index: &SpanIndex, segments: &[Bytes]| {
+            enter(log, 10, index, segments).await;
+            enter(log, 20, index, segments).await;
+            enter(log, 30, index, segments).await;
+            log.pass(1_000, Table::Behind);
+            log.pass(9 + WAIT_NS, Table::NothingDue);
+            assert_eq!(log.came_ns.len(), 3);
+            log.pass(20 + WAIT_NS, Table::NothingDue);
+        };
+        check(steps, 1);
+        let steps = async |log: &mut PendingLog, index: &SpanIndex, segments: &[Bytes]| {
+            enter(log, 10, index, segments).await;
+            log.pass(10, Table::Empty);
+        };
+        check(steps, 0);
+    }
+
+    #[test]
+    fn a_longer_wait_holds_records_for_longer_and_a_shorter_one_frees_none() {
+        let steps = async |log: &mut PendingLog, index: &SpanIndex, segments: &[Bytes]| {
+            enter(log, 10, index, segments).await;
+            log.follow_wait(3 * WAIT_NS);
+            log.follow_wait(1);
+            log.pass(10 + 2 * WAIT_NS, Table::NothingDue);
+            assert!(!log.is_settled());
+        };
+        check(steps, 1);
+    }
+
+    #[test]
+    fn a_record_stays_until_every_batch_that_had_left_by_then_is_owned() {
+        for (last_is_owned, expected) in [(false, 1), (true, 0)] {
+            let steps = async move |log: &mut PendingLog, index: &SpanIndex, segments: &[Bytes]| {
+                enter(log, 10, index, segments).await;
+                let [first, second] = [log.leaves(), log.leaves()];
+                log.pass(20, Table::Empty);
+                second.settle(Outcome::Taken);
+                log.pass(30, Table::Empty);
+                if last_is_owned {
+                    first.settle(Outcome::Taken);
+                    log.pass(40, Table::Empty);
+                } else {
+                    assert!(!log.is_settled());
+                    std::mem::forget(first);
+                }
+            };
+            check(steps, expected);
+        }
+    }
+
+    #[test]
+    fn what_comes_while_a_record_is_written_shares_the_next_and_is_not_forgotten_with_it() {
+        let steps = async |log: &mut PendingLog, index: &SpanIndex, segments: &[Bytes]| {
+            // Nothing is written before somebody waits.
+            for now_ns in [10, 20, 30] {
+                log.enter(now_ns, index, segments, Vec::new());
+            }
+            assert_eq!(log.came_ns, [10, 30], "one on its way, and one for all others");
+            log.pass(40, Table::Empty);
+            assert_eq!(log.came_ns, [30], "more may join it");
+        };
+        check(steps, 1);
+    }
+}

@@ -129,6 +129,7 @@ fn all_groups() -> Schema {
     }
     BatchSeries::declare(&mut schema, "batch");
     TailSamplingSeries::declare(&mut schema, "tail_sampling/eu", &["errors".to_owned()]);
+    PendingLogSeries::declare(&mut schema, "tail_sampling/eu");
     BudgetSeries::declare(&mut schema);
     MeshSeries::declare(&mut schema);
     ShardSeries::declare(&mut schema);
