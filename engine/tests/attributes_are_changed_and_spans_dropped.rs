@@ -439,7 +439,8 @@ fn six_copies_of_a_metric_are_six_and_a_summary_of_many_points_makes_one_metric(
     gateway.stop().assert_nothing_lost();
     let arrived = sink.requests_of(Signal::Metrics.grpc_method()).concat();
     let arrived = ExportMetricsServiceRequest::decode(&*arrived).unwrap();
-    let metrics = arrived.resource_metrics.iter().flat_map(|group| &group.scope_metrics).flat_map(|group| &group.metrics);
+    let metrics =
+        arrived.resource_metrics.iter().flat_map(|group| &group.scope_metrics).flat_map(|group| &group.metrics);
     let names: Vec<_> = metrics.map(|metric| String::from_utf8_lossy(&metric.name)).collect();
     let six = ["copy.1", "copy.2", "copy.3", "copy.4", "copy.5", "copy.6"];
     assert_eq!(names, [&["latency", "latency_sum"][..], &six, &six].concat());
