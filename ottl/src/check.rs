@@ -576,14 +576,10 @@ fn prepare(kind: Kind, literal: &Value<'static>, checked: &mut Checked) -> Resul
             let help = help.map_or(String::new(), |near| format!("did you mean \"{near}\"?"));
             return Err((format!("expected one of {listed}, found \"{found}\""), help));
         }
-        (Kind::PercentileLiteral, percentile) => {
-            if !matches!(percentile, Value::Double(value) if *value > 0.0 && *value < 100.0)
-                && !matches!(percentile, Value::Int(1..=99))
-            {
-                let found = percentile.as_text();
-                let found = String::from_utf8_lossy(&found).into_owned();
-                return Err((format!("expected a percentile above 0 and below 100, found {found}"), String::new()));
-            }
+        (Kind::PercentileLiteral, other) if !is_percentile(other) => {
+            let found = other.as_text();
+            let found = String::from_utf8_lossy(&found).into_owned();
+            return Err((format!("expected a percentile above 0 and below 100, found {found}"), String::new()));
         }
         (Kind::BoundsLiteral, Value::List(bounds)) => {
             let is_rising = bounds.windows(2).all(|pair| value::compare(Comparison::Less, &pair[0], &pair[1]));
@@ -620,6 +616,14 @@ fn prepare(kind: Kind, literal: &Value<'static>, checked: &mut Checked) -> Resul
         _ => {}
     }
     Ok(())
+}
+
+fn is_percentile(value: &Value<'_>) -> bool {
+    match value {
+        Value::Double(value) => *value > 0.0 && *value < 100.0,
+        Value::Int(value) => (1..100).contains(value),
+        _ => false,
+    }
 }
 
 /// A converter that can be applied to a replacement: one needed argument, a text.

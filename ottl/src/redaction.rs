@@ -149,7 +149,7 @@ impl Redaction {
             }
             cleaned_span_name((self.urls.as_ref(), self.databases.as_ref()), (kind, name), list, &system)
         };
-        clean_span_name(&clean, scratch, out) || list.is_changed()
+        clean_span_name(clean, scratch, out) || list.is_changed()
     }
 
     /// Redacts the attributes of `list`, which belong to a database called `system`.

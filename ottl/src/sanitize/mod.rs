@@ -167,7 +167,7 @@ pub(crate) fn database_system(list: &AttributeList) -> Vec<u8> {
 }
 
 /// Appends a span with the name that `clean` makes of its kind and name to `out`, and returns whether it differs.
-pub(crate) fn clean_span_name(clean: &dyn Fn(u64, &[u8]) -> Option<Vec<u8>>, span: &[u8], out: &mut Vec<u8>) -> bool {
+pub(crate) fn clean_span_name(clean: impl Fn(u64, &[u8]) -> Option<Vec<u8>>, span: &[u8], out: &mut Vec<u8>) -> bool {
     let kind = Fields::of(span).filter(|field| field.tag.number == SPAN_KIND).last().map_or(0, |field| field.number);
     let mut write = |name: &[u8], out: &mut Vec<u8>| {
         let Some(cleaned) = clean(kind, name) else { return Child::Kept };
