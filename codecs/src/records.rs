@@ -55,6 +55,9 @@ pub struct Splitter {
     framing: Framing,
     bytes_max: usize,
     over: Over,
+    /// Bytes at the front of what was shown last that have no end of a line: a line that comes in many pieces is searched
+    /// once, and not from its beginning for each.
+    searched: usize,
 }
 
 /// What is left of a record that is too large.
@@ -68,10 +71,15 @@ enum Over {
 impl Splitter {
     /// Larger records than `bytes_max` are stepped over.
     pub fn new(framing: Framing, bytes_max: usize) -> Splitter {
-        Splitter { framing, bytes_max, over: Over::Nothing }
+        Splitter { framing, bytes_max, over: Over::Nothing, searched: 0 }
     }
 
-    /// The next step into bytes that follow what was taken before.
+    /// What is shown next was read anew: it may differ from what was shown and not taken.
+    pub fn begin_again(&mut self) {
+        self.searched = 0;
+    }
+
+    /// The next step into bytes that follow what was taken before. Until something is taken, they only grow.
     pub fn next<'i>(&mut self, input: &'i [u8]) -> Step<'i> {
         match self.over {
             _ if input.is_empty() => Step::More,
@@ -98,7 +106,8 @@ impl Splitter {
     }
 
     fn line<'i>(&mut self, input: &'i [u8]) -> Step<'i> {
-        match end_of_line(input) {
+        let searched = std::mem::take(&mut self.searched).min(input.len());
+        match end_of_line(&input[searched..]).map(|end| searched + end) {
             Some(end) if end > self.bytes_max => Step::TooLarge { bytes: Some(end as u64), taken: end + 1 },
             Some(end) => {
                 let record = &input[..end];
@@ -108,7 +117,10 @@ impl Splitter {
                 self.over = Over::RestOfLine;
                 Step::TooLarge { bytes: None, taken: input.len() }
             }
-            None => Step::More,
+            None => {
+                self.searched = input.len();
+                Step::More
+            }
         }
     }
 
@@ -157,6 +169,23 @@ mod tests {
     fn lines_are_records_and_the_last_one_waits_for_its_end() {
         check(Framing::Line, 9, b"{}\n\n{1}\r\n{2", &[Some(b"{}"), Some(b""), Some(b"{1}")], 2);
         check(Framing::Line, 9, b"", &[], 0);
+    }
+
+    #[test]
+    fn a_line_that_comes_byte_by_byte_is_the_same_line_also_when_it_is_read_anew() {
+        let file = b"{\"one\"}\n{\"two\"}\n";
+        let mut splitter = Splitter::new(Framing::Line, 9);
+        let (mut at, mut found) = (0, Vec::new());
+        for end in 1..=file.len() {
+            if let Step::Record { record, taken } = splitter.next(&file[at..end]) {
+                found.push(record);
+                at += taken;
+            }
+        }
+        assert_eq!(found, [&file[..7], &file[8..15]]);
+        assert_eq!(splitter.next(b"half"), Step::More);
+        splitter.begin_again();
+        assert_eq!(splitter.next(b"h\nlf\n"), Step::Record { record: b"h", taken: 2 });
     }
 
     #[test]

@@ -313,6 +313,7 @@ impl Reader {
         };
         let (taken, broken) = (file.taken, file.broken);
         self.buffer.clear();
+        file.splitter.begin_again();
         let mut is_whole = true;
         loop {
             self.take_records(file)?;
