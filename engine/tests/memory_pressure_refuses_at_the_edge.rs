@@ -157,6 +157,52 @@ fn a_gateway_at_rest_holds_little() {
     }
 }
 
+/// Memory is full of what nobody decides for ten minutes; who filled it is refused, who sends little is not.
+#[test]
+fn one_loud_sender_does_not_make_quiet_ones_refused() {
+    for engine in [Some(Engine::epoll(1)), Some(Engine::epoll(2)), Engine::io_uring(2)].into_iter().flatten() {
+        let sink = Sink::start();
+        let gateway = Setup::new(engine)
+            .processor(
+                "memory_limiter",
+                format!("{{check_interval: 1s, limit_mib: {LIMIT_MIB}, spike_limit_mib: {SPIKE_MIB}}}"),
+            )
+            .processor("tail_sampling", relieved("600s", WITHOUT_RELIEF))
+            .otlp("otlp", sink.address, "")
+            .start();
+        let mut numbers = 0..u64::MAX;
+        let mut send = |sender: &GrpcSender, spans: u32| {
+            let number = numbers.next().expect("numbers do not end");
+            sender.send(&request_of(&[Trace { number, spans, kind: Kind::Plain }]))
+        };
+        let quiet: Vec<GrpcSender> = (0..4).map(|_| GrpcSender::connect(gateway.grpc)).collect();
+        for sender in &quiet {
+            assert_eq!(send(sender, 2), Answer::Taken);
+        }
+        let loud = GrpcSender::connect(gateway.grpc);
+        let refused = loop {
+            match send(&loud, SPANS_PER_REQUEST) {
+                Answer::Taken => {}
+                other => break other.status().clone(),
+            }
+        };
+        assert_eq!(refused.code, Code::Unavailable);
+        assert!(refused.retry_delay.is_some(), "it says when to come back");
+        assert!(refused.message.contains("more than its share"), "{}", refused.message);
+        for _ in 0..10 {
+            for sender in &quiet {
+                assert_eq!(send(sender, 2), Answer::Taken, "a quiet sender is refused: {engine:?}");
+            }
+            // It goes on, as loud as before.
+            send(&loud, SPANS_PER_REQUEST);
+        }
+        let refusals = gateway.metrics();
+        assert!(refusals.sum("otelcol_receiver_refused_requests", &["reason=\"share\""]) >= 1.0);
+        assert_eq!(refusals.sum("otelcol_receiver_refused_requests", &["reason=\"memory\""]), 0.0);
+        gateway.stop().assert_nothing_lost();
+    }
+}
+
 /// Before the edge refuses: what is certain leaves, what waits is compressed, and then traces are shed, whole.
 #[test]
 fn a_gateway_under_pressure_takes_one_step_after_the_other_and_every_span_is_in_its_books() {

@@ -18,8 +18,8 @@ use common::traces::{Kind, Trace, request_of};
 use engine::auth::Authenticators;
 use engine::config::checked::{
     AckMode, ComponentId, DurationBuckets, DurationSettings, DurationUnit, ErrorMode, ExporterKind, ExporterSettings,
-    HeadSettings, KeepaliveSettings, LabelSettings, LabelSource, QueueSettings, SpanChoice, SpanMetricsSettings,
-    StatementGroup, StatementText, TransformSettings, Wanted,
+    FairShare, HeadSettings, KeepaliveSettings, LabelSettings, LabelSource, QueueSettings, SpanChoice,
+    SpanMetricsSettings, StatementGroup, StatementText, TransformSettings, Wanted,
 };
 use engine::connector::span_metrics::{Plan, SpanMetrics};
 use engine::exporter::Exporter;
@@ -34,7 +34,7 @@ use engine::receiver::otlp::OtlpReceiver;
 use engine::shard::ShardContext;
 use engine::shard::assemble::Gauges;
 use engine::shard::balance::Balance;
-use engine::shard::budget::Budget;
+use engine::shard::budget::{Budget, Senders};
 use engine::shard::buffers::Buffers;
 use engine::shard::clock::Clock;
 use engine::shard::mesh::mesh;
@@ -245,11 +245,14 @@ fn receiver() -> (Rc<OtlpReceiver>, Rc<RefCell<Pipelines>>) {
     let head = HeadSettings { include_metadata: true, ..HeadSettings::default() };
     let wanted = Wanted { metadata: vec!["x-tenant".to_owned()], ..Wanted::default() };
     let door = Door::new(&head, &wanted, &Authenticators::default(), Clients::default());
+    let senders = Senders::new(FairShare::Connection, &shard.lease);
     let receiver = OtlpReceiver {
         number: 0,
         door: Rc::new(door),
         complaints: Complaints::new("otlp".to_owned(), Transport::Grpc),
         peer: None,
+        share: senders.share_of(None),
+        senders,
         handler: 0,
         transport: Transport::Grpc,
         bytes_max: 64 << 20,

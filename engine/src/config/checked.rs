@@ -179,10 +179,23 @@ pub struct EngineSettings {
     pub runtime: RuntimeChoice,
     /// `memory_limit_mib` in bytes; `None`: the smallest `memory_limiter` limit, else 75 % of the cgroup.
     pub memory_limit_bytes: Option<u64>,
+    /// Who is refused first when memory is short.
+    pub fair_share: FairShare,
     /// How long a drain may take.
     pub shutdown_timeout_ns: u64,
     /// `reload.watch`: files of the configuration are looked at every second.
     pub watches_files: bool,
+}
+
+/// `service.engine.fair_share`: who has a share of the memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FairShare {
+    /// Each connection.
+    Connection,
+    /// Each address on each shard, however many connections it has.
+    Address,
+    /// Nobody.
+    Off,
 }
 
 /// `service.engine.cores`.

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use super::checked::{Cores, EngineSettings, Pin, RuntimeChoice};
+use super::checked::{Cores, EngineSettings, FairShare, Pin, RuntimeChoice};
 use super::component::endpoint;
 use super::scalar::Meaning;
 use super::section::{Field, Section};
@@ -19,6 +19,8 @@ const CORES_HELP: &str = "write `auto`, a number of shards such as `4`, or core 
 const PIN: [(&str, Pin); 3] = [("auto", Pin::Auto), ("true", Pin::Always), ("false", Pin::Never)];
 const RUNTIME: [(&str, RuntimeChoice); 3] =
     [("auto", RuntimeChoice::Auto), ("io_uring", RuntimeChoice::IoUring), ("epoll", RuntimeChoice::Epoll)];
+const FAIR_SHARE: [(&str, FairShare); 3] =
+    [("connection", FairShare::Connection), ("address", FairShare::Address), ("none", FairShare::Off)];
 
 /// `127.0.0.1` and this port.
 pub(crate) fn loopback(port: u16) -> SocketAddr {
@@ -35,6 +37,7 @@ pub(crate) fn engine(service: &Section<'_>, admin_default: SocketAddr) -> (Engin
         pin: pin(&section),
         runtime: section.choice("runtime", &RUNTIME, RuntimeChoice::Auto),
         memory_limit_bytes: memory_limit_mib.map(|mib| u64::try_from(mib << 20).expect("the range says so")),
+        fair_share: section.choice("fair_share", &FAIR_SHARE, FairShare::Connection),
         shutdown_timeout_ns: section.duration_ns("shutdown_timeout", SHUTDOWN_TIMEOUT_NS),
         watches_files: section.section_or_empty("reload").boolean("watch", true),
     };

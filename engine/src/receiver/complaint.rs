@@ -58,6 +58,7 @@ impl Reason {
             Reason::Rejected(RejectReason::Auth) => "its sender showed no credential, or a wrong one",
             Reason::Rejected(RejectReason::Internal) => "this gateway failed on it",
             Reason::Refused(RefuseReason::Memory) => "the memory budget is spent",
+            Reason::Refused(RefuseReason::Share) => "memory is short, and its sender has sent more than its share",
             Reason::Refused(RefuseReason::Queue) => "a queue that it waits for is full",
             Reason::Refused(RefuseReason::Draining) => "this gateway is about to stop",
         }
@@ -84,6 +85,10 @@ impl Reason {
             Reason::Rejected(RejectReason::Internal) => "Please report the error that was logged before this.",
             Reason::Refused(RefuseReason::Memory) => {
                 "Senders come back by themselves. If it lasts: more memory, more replicas, or a backend that takes more."
+            }
+            Reason::Refused(RefuseReason::Share) => {
+                "Senders come back by themselves. If it lasts: look why this one sends so much, or see `fair_share` in \
+                 docs/configuration.md."
             }
             Reason::Refused(RefuseReason::Queue) => {
                 "Senders come back by themselves. If it lasts: look at the exporters' errors, or raise `sending_queue`."

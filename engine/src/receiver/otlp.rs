@@ -19,7 +19,7 @@ use crate::pipeline::batch::Batch;
 use crate::pipeline::client::{Client, Head};
 use crate::shard::ShardContext;
 use crate::shard::balance::Balance;
-use crate::shard::budget::Holder;
+use crate::shard::budget::{Holder, Refusal, Senders, Share};
 use crate::shard::buffers::Buffer;
 use crate::shard::pipelines::Pipelines;
 use crate::shard::runtime::yield_now;
@@ -74,6 +74,10 @@ pub struct OtlpReceiver {
     pub complaints: Complaints,
     /// Where this connection comes from.
     pub peer: Option<IpAddr>,
+    /// Whose share of the memory its requests take; `None`: nobody's.
+    pub share: Option<Rc<Share>>,
+    /// All senders of the shard.
+    pub senders: Rc<Senders>,
     /// Panics caught around pure calls.
     pub caught_panics: Counter,
     /// Who gets the batches.
@@ -89,7 +93,7 @@ pub struct OtlpReceiver {
 impl OtlpReceiver {
     /// The same receiver for one connection, which says where its requests come from.
     pub fn connected(self: &Rc<Self>, peer: Option<IpAddr>) -> Rc<OtlpReceiver> {
-        Rc::new(OtlpReceiver { peer, ..(**self).clone() })
+        Rc::new(OtlpReceiver { peer, share: self.senders.share_of(peer), ..(**self).clone() })
     }
 
     /// Takes a request on this shard, whichever shard its connection belongs to.
@@ -322,14 +326,23 @@ impl RequestHandler for OtlpReceiver {
     }
 
     fn admit(&self, signal: Signal, bytes: usize) -> Result<(), Status> {
-        if self.shard.lease.try_charge(Holder::Requests, bytes as u64).is_ok() {
-            return Ok(());
-        }
-        self.shard.cells.add(self.series.refused_requests(RefuseReason::Memory), 1);
-        self.complain(Reason::Refused(RefuseReason::Memory), None);
+        let bytes = bytes as u64;
+        let admitted = match &self.share {
+            Some(share) => share.admit(Holder::Requests, bytes),
+            None => self.shard.lease.try_charge(Holder::Requests, bytes).map_err(|_| Refusal::Budget),
+        };
+        let (reason, why) = match admitted {
+            Ok(()) => return Ok(()),
+            Err(Refusal::Budget) => (RefuseReason::Memory, "data refused due to high memory usage"),
+            Err(Refusal::Share) => {
+                (RefuseReason::Share, "data refused due to high memory usage: this sender has sent more than its share")
+            }
+        };
+        self.shard.cells.add(self.series.refused_requests(reason), 1);
+        self.complain(Reason::Refused(reason), None);
         // Its items are not known yet; one is the least it has, and an alert on the limiter sees it.
         self.pipelines.borrow().count_refused(self.number, signal, 1);
-        Err(busy("data refused due to high memory usage"))
+        Err(busy(why))
     }
 
     fn take_buffer(&self, bytes: usize) -> Buffer {

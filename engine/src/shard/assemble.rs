@@ -5,7 +5,7 @@
 
 use super::ShardContext;
 use super::balance::Balance;
-use super::budget::Lease;
+use super::budget::{Lease, Senders};
 use super::buffers::Buffers;
 use super::clock::Clock;
 use super::mesh::MeshEnd;
@@ -815,6 +815,7 @@ fn servers_of(
 ) -> Vec<Server> {
     let unpacker = Rc::default();
     let clients = Clients::default();
+    let senders = Senders::new(config.engine.fair_share, &context.lease);
     let mut servers = Vec::new();
     for (number, receiver) in config.receivers.iter().enumerate() {
         let [grpc_series, http_series] = &declared.receivers[number];
@@ -829,6 +830,8 @@ fn servers_of(
                 door: Rc::new(door),
                 complaints: declared.complaints[number][transport as usize].clone(),
                 peer: None,
+                share: None,
+                senders: Rc::clone(&senders),
                 caught_panics: declared.gauges.shard.caught_panics,
                 pipelines: Rc::clone(pipelines),
                 balance: Rc::clone(balance),
@@ -883,6 +886,8 @@ fn take_from_files(
             door: Rc::new(door),
             complaints: declared.complaints[number][0].clone(),
             peer: None,
+            share: None,
+            senders: Senders::new(config.engine.fair_share, &context.lease),
             caught_panics: declared.gauges.shard.caught_panics,
             pipelines: Rc::clone(pipelines),
             balance: Rc::clone(balance),

@@ -15,9 +15,14 @@
 //! gateway, always succeed ([`Lease::charge`]); they answer pressure by their own ladders, which start below soft.
 //! Charges are exact to the byte and visible by holder. Nothing here waits, and nothing here frees memory.
 
+mod share;
+
+pub use share::{Refusal, Senders, Share};
+
+use share::Intake;
 use std::cell::Cell;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 /// The usual step of a lease in bytes. Small budgets use a smaller one, see [`Budget::new`].
 pub const STEP_BYTES_MAX: u64 = 1 << 20;
@@ -100,6 +105,10 @@ pub struct Budget {
     step_bytes: u64,
     /// Sum of all leases. Relaxed everywhere: it is a count and guards no other memory.
     leased_bytes: AtomicU64,
+    /// One of each shard.
+    intakes: Box<[Intake]>,
+    /// Leases made so far.
+    leases: AtomicUsize,
 }
 
 impl Budget {
@@ -111,13 +120,17 @@ impl Budget {
         let soft_bytes = limit_bytes - spike_bytes;
         let fair_step = soft_bytes / (32 * SLACK_STEPS * shards as u64);
         let step_bytes = fair_step.clamp(4096, STEP_BYTES_MAX);
-        Arc::new(Budget { limit_bytes, soft_bytes, step_bytes, leased_bytes: AtomicU64::new(0) })
+        let intakes = (0..shards).map(|_| Intake::default()).collect();
+        let (leased_bytes, leases) = Default::default();
+        Arc::new(Budget { limit_bytes, soft_bytes, step_bytes, leased_bytes, intakes, leases })
     }
 
     /// A lease of nothing, for one shard.
     pub fn lease(self: &Arc<Budget>) -> Lease {
         Lease {
             budget: Arc::clone(self),
+            number: self.leases.fetch_add(1, Ordering::Relaxed) % self.intakes.len(),
+            half_life: Cell::new(0),
             leased_bytes: Cell::new(0),
             charged_bytes: Cell::new(0),
             by_holder: Default::default(),
@@ -167,6 +180,10 @@ impl Budget {
 #[derive(Debug)]
 pub struct Lease {
     budget: Arc<Budget>,
+    /// Whose intake it is.
+    number: usize,
+    /// The half life of what senders have brought that is now.
+    half_life: Cell<u64>,
     /// A multiple of the step.
     leased_bytes: Cell<u64>,
     /// Sum of `by_holder`, at most `leased_bytes`.

@@ -347,7 +347,15 @@ mod tests {
 
     fn settings(cores: Cores, pin: Pin) -> EngineSettings {
         let runtime = RuntimeChoice::Auto;
-        EngineSettings { cores, pin, runtime, memory_limit_bytes: None, shutdown_timeout_ns: 0, watches_files: true }
+        EngineSettings {
+            cores,
+            pin,
+            runtime,
+            memory_limit_bytes: None,
+            fair_share: crate::config::checked::FairShare::Off,
+            shutdown_timeout_ns: 0,
+            watches_files: true,
+        }
     }
 
     fn check(cores: Cores, pin: Pin, machine: &Machine, expected: (usize, Option<&str>, &str)) {

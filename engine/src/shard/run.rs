@@ -234,6 +234,7 @@ impl Shard {
         let context = &self.context;
         let (tables, nodes) = self.pipelines.borrow().bytes_held();
         let now_ns = context.clock.now_ns();
+        context.lease.pass(now_ns);
         context.buffers.shrink(now_ns);
         self.balance.shrink(now_ns);
         let held = [

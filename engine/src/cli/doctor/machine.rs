@@ -306,7 +306,15 @@ mod tests {
 
     fn settings(runtime: RuntimeChoice) -> EngineSettings {
         let (cores, pin) = (Cores::Auto, Pin::Auto);
-        EngineSettings { cores, pin, runtime, memory_limit_bytes: None, shutdown_timeout_ns: 0, watches_files: true }
+        EngineSettings {
+            cores,
+            pin,
+            runtime,
+            memory_limit_bytes: None,
+            fair_share: crate::config::checked::FairShare::Off,
+            shutdown_timeout_ns: 0,
+            watches_files: true,
+        }
     }
 
     /// The one finding that is not fine.

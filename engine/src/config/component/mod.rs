@@ -115,6 +115,8 @@ const EXPORT_OTLP: &str = "most backends take OTLP: use the `otlp` or `otlphttp`
 const USE_TRANSFORM: &str = "`transform` sets, deletes and rewrites attributes by statements";
 const USE_OTLP_METRICS: &str = "send metrics as they are with `otlp` or `otlphttp`, or leave this with the Collector";
 const NO_CONNECTORS: &str = "keep the Collector for this pipeline";
+const ONE_TIER: &str = "in one process no second tier is needed: its shards divide traces by id, so sample here and export with `otlp`; in \
+     front of several replicas that sample, keep the Collector's";
 const NO_STORAGE: &str = "`file_storage` keeps queues on this machine's disk";
 const NO_AUTH: &str = "`bearertokenauth` and `basicauth` work on both sides; for a receiver a proxy may check more";
 
@@ -192,8 +194,8 @@ pub(crate) const COMPONENTS: &[Component] = &[
     component(Exporter, "prometheus_remote_write", Built),
     component(Exporter, "file", Built),
     component(Exporter, "kafka", Later("use `otlp` towards a Collector that writes to Kafka")),
-    component(Exporter, "loadbalancing", Later("shards divide traces by id in one process: export with `otlp`")),
-    component(Exporter, "load_balancing", Later("shards divide traces by id in one process: export with `otlp`")),
+    component(Exporter, "loadbalancing", Later(ONE_TIER)),
+    component(Exporter, "load_balancing", Later(ONE_TIER)),
     component(Exporter, "logging", Elsewhere("it was renamed: use `debug`")),
     component(Exporter, "jaeger", Elsewhere("Jaeger takes OTLP on port 4317: use the `otlp` exporter")),
     component(Exporter, "zipkin", Elsewhere(EXPORT_OTLP)),

@@ -40,7 +40,8 @@ metrics! {
         RECEIVER_REFUSED_REQUESTS: Kind::Counter, Basic, "otelcol_receiver_refused_requests",
             "requests", ["receiver", "transport", "reason"],
             "Requests refused before their items could be counted.",
-            "`reason`: `memory`, `queue`, `draining`.";
+            "`reason`: `memory`, `share` (memory is short, and this sender brought more than its share), `queue`, \
+             `draining`.";
         RECEIVER_REJECTED_REQUESTS: Kind::Counter, Basic, "otelcol_receiver_rejected_requests",
             "requests", ["receiver", "transport", "reason"],
             "Requests rejected before their items could be counted.",
@@ -71,6 +72,8 @@ metrics! {
 pub enum RefuseReason {
     /// The budget is at its soft limit.
     Memory,
+    /// The budget is nearly spent, and this sender has brought more than its share.
+    Share,
     /// A queue that the request waits for is full.
     Queue,
     /// The gateway is draining.
@@ -79,12 +82,14 @@ pub enum RefuseReason {
 
 impl RefuseReason {
     /// All of them; the position is the index into [`ReceiverSeries`].
-    pub const ALL: [RefuseReason; 3] = [RefuseReason::Memory, RefuseReason::Queue, RefuseReason::Draining];
+    pub const ALL: [RefuseReason; 4] =
+        [RefuseReason::Memory, RefuseReason::Share, RefuseReason::Queue, RefuseReason::Draining];
 
     /// Value of the label `reason`.
     pub fn label(self) -> &'static str {
         match self {
             RefuseReason::Memory => "memory",
+            RefuseReason::Share => "share",
             RefuseReason::Queue => "queue",
             RefuseReason::Draining => "draining",
         }

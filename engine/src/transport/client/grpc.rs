@@ -1,8 +1,8 @@
 //! One gRPC client per (exporter, shard): unary calls over one HTTP/2 connection to each address of the peer, as many at
 //! a time as the caller makes.
 //!
-//! The one idea: a call takes the connection whose turn it is ([`super::balance`]), waits for one that is being made
-//! ([`super::way`]), and fails at once with the last error while the peer is left alone after a failure. The caller's
+//! The one idea: a call takes the connection whose turn it is (`balance`), waits for one that is being made
+//! (`way`), and fails at once with the last error while the peer is left alone after a failure. The caller's
 //! retries space the attempts. A call that runs out of time only drops its own stream.
 //!
 //! A body goes to h2 in one piece, without waiting for window capacity: it is in memory anyway, charged to the queue
