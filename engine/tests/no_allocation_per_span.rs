@@ -413,17 +413,19 @@ fn what_a_bomb_has_grown_is_not_kept() {
     runtime::run(Runtime::Epoll, None, async {
         let (receiver, _) = receiver();
         let receiver = OtlpReceiver { bytes_max: 2 << 20, ..(*receiver).clone() };
+        // What is tried in one go first, before it is known to be large, keeps its buffers: those are of usual sizes.
+        let kept_max = 1 << 20;
         let zeros = vec![0; 3 << 20];
         for compression in COMPRESSIONS {
             let bomb = compressed(compression, &zeros);
             let (_, is_taken) = turns_of(&receiver, bomb, compression, Format::Protobuf).await;
             assert!(!is_taken, "{compression:?}");
             let kept = receiver.shard.buffers.kept_bytes();
-            assert!(kept <= 512 << 10, "{kept} bytes are kept after {compression:?}");
+            assert!(kept <= kept_max, "{kept} bytes are kept after {compression:?}");
         }
         let brackets = br#"{"resourceSpans":"#.iter().copied().chain(std::iter::repeat_n(b'[', 2 << 20)).collect();
         assert!(!turns_of(&receiver, brackets, Compression::None, Format::Json).await.1);
-        assert!(receiver.shard.buffers.kept_bytes() <= 512 << 10);
+        assert!(receiver.shard.buffers.kept_bytes() <= kept_max);
         assert_eq!(receiver.shard.buffers.out_bytes(), 0);
     })
     .unwrap();

@@ -194,7 +194,8 @@ impl<S: AsyncRead + Unpin> Watched<S> {
         let mut room = AHEAD.take();
         room.reserve(AHEAD_BYTES);
         let polled = pin!(self.socket.read_buf(&mut (&mut room).limit(AHEAD_BYTES))).poll(context);
-        self.untaken = room.split().freeze();
+        // An empty piece would keep the whole room, and a resting connection with it.
+        self.untaken = if room.is_empty() { Bytes::new() } else { room.split().freeze() };
         AHEAD.set(room);
         let count = ready!(polled)?;
         self.traffic.count_read(count);

@@ -40,6 +40,8 @@ const CONTROL_FRAME_WORK: usize = 1 << 10;
 const CALL_WORK: usize = 8 << 10;
 /// Control frames in one read from which on a peer counts as one that floods. An answered call brings three.
 const FLOOD_FRAMES: u32 = 32;
+/// A read of fewer bytes says nothing about a peer: so short is the first one of every connection.
+const TELLING_BYTES_MIN: usize = 128;
 /// Read in a turn from a peer that floods, or has only begun: some hundred control frames. h2 works off what it is given
 /// before it asks for more, so this is how long others wait.
 const WARY_READ_BYTES: usize = 1 << 10;
@@ -279,8 +281,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Guarded<S> {
         self.incoming.advance(bytes, |head| guard.judge_read(head));
         let control_frames = control_frames_before - guard.control_frames_left.get();
         let calls = guard.calls_waiting.get() - calls_before;
-        self.is_wary = control_frames > FLOOD_FRAMES;
-        if self.is_wary {
+        if bytes.len() > TELLING_BYTES_MIN {
+            self.is_wary = control_frames > FLOOD_FRAMES;
+        }
+        if control_frames > FLOOD_FRAMES {
             self.socket.traffic().end_turn();
         }
         self.socket.traffic().add_work(control_frames as usize * CONTROL_FRAME_WORK + calls * CALL_WORK);
