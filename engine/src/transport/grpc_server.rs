@@ -31,7 +31,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Status
 use slab::Slab;
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -143,7 +143,7 @@ impl GrpcServer {
         if leaving {
             connection.graceful_shutdown();
         }
-        let (mut turns, mut calls) = (Turns::default(), Vec::new());
+        let mut turns = Turns::default();
         poll_fn(|context| {
             peer.traffic.begin_turn();
             if !leaving && drain.as_mut().poll(context).is_ready() {
@@ -190,18 +190,10 @@ impl GrpcServer {
                         let signal = self.signal_of(request.uri().path());
                         let route = Route { signal, bytes_max: self.message_bytes_max };
                         let call = Call::begin(peer);
-                        // In a box from the first: whoever holds a future moves it several times.
-                        calls.push(Box::pin(serve_stream(request, respond, Rc::clone(handler), route, call)));
-                        if !peer.guard.call_waits() {
-                            serve_now(&mut calls, context);
-                        }
+                        serve_now(serve_stream(request, respond, Rc::clone(handler), route, call), context);
                     }
-                    Step::End => {
-                        // What was sent before the end is taken, though nobody hears of it.
-                        serve_now(&mut calls, context);
-                        return Poll::Ready(Ending::Close);
-                    }
-                    Step::Wait if !calls.is_empty() => serve_now(&mut calls, context),
+                    Step::End => return Poll::Ready(Ending::Close),
+                    Step::Again => {}
                     Step::Wait if leaving || closing || connection.has_streams() => return Poll::Pending,
                     Step::Wait if peer.is_quiet() && line.may_rest() => return Poll::Ready(Ending::Rest),
                     Step::Wait => return Poll::Pending,
@@ -238,21 +230,21 @@ enum Ending {
 enum Step {
     /// Somebody calls.
     Call(Request<RecvStream>, SendResponse<Bytes>),
+    /// No call, and answers that are ready now.
+    Again,
     /// Nothing, until the task is woken.
     Wait,
     /// The connection has ended.
     End,
 }
 
-/// Serves calls as far as they go at once, which is to their end unless they have to wait: only then they become tasks.
-///
-/// One after the other, with nothing of h2 in between: the next poll of it writes all of their answers together.
-fn serve_now<C: Future<Output = ()> + 'static>(calls: &mut Vec<Pin<Box<C>>>, context: &mut Context<'_>) {
-    for mut call in calls.drain(..) {
-        if call.as_mut().poll(context).is_pending() {
-            // Polled again as a task, it waits with the task's waker.
-            spawn(call);
-        }
+/// Serves a call as far as it goes at once, which is to its end unless it has to wait: only then it becomes a task.
+fn serve_now(call: impl Future<Output = ()> + 'static, context: &mut Context<'_>) {
+    // In a box from the first: a runtime moves a task several times until it runs, and once more when it ends.
+    let mut call = Box::pin(call);
+    if call.as_mut().poll(context).is_pending() {
+        // Polled again as a task, it waits with the task's waker.
+        spawn(call);
     }
 }
 
@@ -291,16 +283,21 @@ impl Peer {
         }
     }
 
-    /// Polls h2 once: it writes what is ready, reads what is there, and hands out one call.
+    /// Polls h2 once. While more calls wait, what it writes waits too, for their answers.
     fn poll_call<S>(&self, connection: &mut Connection<S, Bytes>, turn: &Turn<'_>) -> Step
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
+        if self.guard.call_waits() {
+            self.traffic.hold_writes();
+        }
         let polled = connection.poll_accept(&mut turn.context());
+        let withheld = self.traffic.release_writes();
         self.guard.note_handed_out(matches!(polled, Poll::Ready(Some(Ok(_)))));
         match polled {
             Poll::Ready(Some(Ok((request, respond)))) => Step::Call(request, respond),
             Poll::Ready(_) => Step::End,
+            Poll::Pending if withheld => Step::Again,
             Poll::Pending => Step::Wait,
         }
     }
@@ -723,6 +720,7 @@ mod tests {
     use crate::shard::buffers::{Buffer, Buffers};
     use crate::shard::runtime::{Runtime, run, yield_now};
     use std::io;
+    use std::pin::Pin;
     use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, ReadBuf};
     use tokio::sync::Notify;
 

@@ -41,6 +41,10 @@ pub struct Traffic {
     bytes_written: Cell<u64>,
     write_waits: Cell<bool>,
     turn_bytes: Cell<usize>,
+    /// The socket takes nothing now, because more is about to be written.
+    writes_held: Cell<bool>,
+    /// Something wanted to be written meanwhile.
+    withheld: Cell<bool>,
 }
 
 impl Traffic {
@@ -54,9 +58,29 @@ impl Traffic {
         self.turn_bytes.set(self.turn_bytes.get() + bytes);
     }
 
+    /// Whatever is written is not taken until the writes are released: then it goes out together. Whoever holds them
+    /// releases them and polls again before it rests, because nobody else wakes the writer.
+    pub fn hold_writes(&self) {
+        self.writes_held.set(true);
+    }
+
+    /// The socket takes bytes again; whether it has been kept from any.
+    pub fn release_writes(&self) -> bool {
+        self.writes_held.set(false);
+        self.withheld.take()
+    }
+
     fn count_read(&self, bytes: usize) {
         self.bytes_read.set(self.bytes_read.get() + bytes as u64);
         self.add_work(bytes);
+    }
+
+    fn withholds(&self) -> bool {
+        let held = self.writes_held.get();
+        if held {
+            self.withheld.set(true);
+        }
+        held
     }
 
     /// Since the connection began.
@@ -210,6 +234,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        if self.traffic.withholds() {
+            return Poll::Pending;
+        }
         let written = Pin::new(&mut self.socket).poll_write(context, bytes);
         self.wrote(written)
     }
@@ -219,6 +246,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        if self.traffic.withholds() {
+            return Poll::Pending;
+        }
         let written = Pin::new(&mut self.socket).poll_write_vectored(context, slices);
         self.wrote(written)
     }
@@ -240,11 +270,13 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
 mod tests {
     use super::*;
     use std::task::Waker;
+    use tokio::io::AsyncWriteExt;
 
     /// A socket that has bytes for ever, and counts how often it is asked and for how many.
     #[derive(Default)]
     struct Source {
         asked: Vec<usize>,
+        written: Vec<u8>,
     }
 
     impl AsyncRead for Source {
@@ -254,6 +286,21 @@ mod tests {
             self.asked.push(asked);
             let bytes: Vec<u8> = (first..first + asked).map(|place| (place % 251) as u8).collect();
             buffer.put_slice(&bytes);
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    impl AsyncWrite for Source {
+        fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+            self.written.extend_from_slice(bytes);
+            Poll::Ready(Ok(bytes.len()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
             Poll::Ready(Ok(()))
         }
     }
@@ -283,5 +330,20 @@ mod tests {
         assert_eq!(asked(plain().reading_ahead(), &small), [AHEAD_BYTES; 2]);
         let large = [9, 100_000, 9, 30_000];
         assert_eq!(asked(plain().reading_ahead(), &large), [AHEAD_BYTES, 100_009 - AHEAD_BYTES, 9, 30_000]);
+    }
+
+    #[test]
+    fn writes_that_are_held_leave_when_they_are_released() {
+        let traffic = Rc::new(Traffic::default());
+        let mut watched = Watched::new(Source::default(), Rc::clone(&traffic));
+        traffic.hold_writes();
+        let mut writing = pin!(watched.write_all(b"answers"));
+        let mut context = Context::from_waker(Waker::noop());
+        assert!(writing.as_mut().poll(&mut context).is_pending());
+        assert!(!traffic.write_waits(), "it is not the peer who does not read");
+        assert!(traffic.release_writes(), "something waits");
+        assert!(writing.as_mut().poll(&mut context).is_ready());
+        assert!(!traffic.release_writes());
+        assert_eq!((watched.socket.written.as_slice(), traffic.bytes_written()), (&b"answers"[..], 7));
     }
 }
