@@ -21,6 +21,7 @@ use crate::exporter::Exporter;
 use crate::exporter::file::{FileWriter, Files};
 use crate::queue::log::Log;
 use crate::receiver::file::reader::{Feed, Readers};
+use crate::shard::allocator;
 use crate::shard::assemble::{Declared, ShardSeed};
 use crate::shard::budget::Budget;
 use crate::shard::clock::Clock;
@@ -68,6 +69,7 @@ pub fn run(
     machine: crate::config::Machine,
     color: bool,
 ) -> ExitCode {
+    allocator::only_small_pages();
     let origin = Origin { arguments, look_up, machine };
     match load(&origin, color).and_then(|(config, reading)| start_and_serve(config, origin, reading)) {
         Ok(()) => ExitCode::SUCCESS,

@@ -6,7 +6,7 @@
 //! mesh, ring  spans for their owners, answers back       owner     trace id -> shard
 //! budget      memory leased from the process             buffers   request bytes, reused
 //! run         the loop: sockets, mesh, turns, inbox      balance   whole requests to a less busy shard
-//! allocator   freed memory goes back to the system
+//! allocator   small pages, and freed memory goes back to the system
 //! reconfigure other settings for nodes that run
 //! ```
 
