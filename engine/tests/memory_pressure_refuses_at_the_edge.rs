@@ -143,6 +143,22 @@ fn is_refused_and_recovers(engine: Engine, wait_ms: u64) -> bool {
     true
 }
 
+/// Promised are 40 MiB for a gateway that waits for its first span; an optimised program's own file takes 13 of them.
+#[test]
+fn a_gateway_at_rest_holds_little() {
+    const OWN_BYTES_MAX: u64 = 20 << 20;
+    for engine in [Some(Engine::epoll(2)), Engine::io_uring(2)].into_iter().flatten() {
+        let sink = Sink::start();
+        let gateway = Setup::new(engine)
+            .processor("tail_sampling", tail_sampling("10s"))
+            .otlp("otlp", sink.address, "")
+            .start();
+        let own_bytes = gateway.own_bytes();
+        assert!(own_bytes < OWN_BYTES_MAX, "{own_bytes} bytes of its own on {engine:?}");
+        gateway.stop().assert_nothing_lost();
+    }
+}
+
 /// Before the edge refuses: what is certain leaves, what waits is compressed, and then traces are shed, whole.
 #[test]
 fn a_gateway_under_pressure_takes_one_step_after_the_other_and_every_span_is_in_its_books() {
