@@ -28,5 +28,5 @@ pub fn give_back() {
 /// 45 MiB instead of 16 (notes/019). Memory that exists already stays as it is, so this belongs before the first shard.
 pub fn only_small_pages() {
     // A kernel that cannot (before 3.15) makes what it makes: slower, not wrong.
-    drop(rustix::thread::disable_transparent_huge_pages(true));
+    let _ = rustix::thread::disable_transparent_huge_pages(true);
 }
