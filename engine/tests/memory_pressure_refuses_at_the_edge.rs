@@ -149,10 +149,8 @@ fn a_gateway_at_rest_holds_little() {
     const OWN_BYTES_MAX: u64 = 20 << 20;
     for engine in [Some(Engine::epoll(2)), Engine::io_uring(2)].into_iter().flatten() {
         let sink = Sink::start();
-        let gateway = Setup::new(engine)
-            .processor("tail_sampling", tail_sampling("10s"))
-            .otlp("otlp", sink.address, "")
-            .start();
+        let gateway =
+            Setup::new(engine).processor("tail_sampling", tail_sampling("10s")).otlp("otlp", sink.address, "").start();
         let own_bytes = gateway.own_bytes();
         assert!(own_bytes < OWN_BYTES_MAX, "{own_bytes} bytes of its own on {engine:?}");
         gateway.stop().assert_nothing_lost();
