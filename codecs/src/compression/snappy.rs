@@ -30,17 +30,17 @@ impl<'a> Block<'a> {
         Block { rest: body, announced: None, literal: 0 }
     }
 
-    /// Appends the next part of the body to `out`, which holds nothing but what this block gave. One that announces more
-    /// than `bytes_max` gives more than that at once, which its caller refuses.
-    pub(super) fn step(&mut self, bytes_max: usize, out: &mut Vec<u8>) -> Result<Step, Broken> {
+    /// Whether the block says of itself, before anything was read, that it becomes more than so many bytes.
+    pub(super) fn announces_more_than(&self, bytes_max: usize) -> bool {
+        self.announced.is_none() && snap::raw::decompress_len(self.rest).is_ok_and(|announced| announced > bytes_max)
+    }
+
+    /// Appends the next part of the body to `out`, which holds nothing but what this block gave.
+    pub(super) fn step(&mut self, out: &mut Vec<u8>) -> Result<Step, Broken> {
         let announced = match self.announced {
             Some(announced) => announced,
             None => {
                 let announced = snap::raw::decompress_len(self.rest).map_err(|_| Broken)?;
-                if announced > bytes_max {
-                    out.resize(bytes_max + 1, 0);
-                    return Ok(Step::More);
-                }
                 // A few bytes must not get us megabytes.
                 if self.rest.is_empty() || announced > self.rest.len().saturating_mul(SNAPPY_RATIO_MAX) {
                     return Err(Broken);

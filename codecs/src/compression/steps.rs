@@ -91,6 +91,12 @@ impl<'a> Unpacking<'a> {
     /// # Errors
     /// The body is broken or too large.
     pub fn step(&mut self, out: &mut Vec<u8>) -> Result<Step, DecompressError> {
+        if let Decoder::SnappyBlock(block) = &self.decoder
+            && block.announces_more_than(self.bytes_max)
+        {
+            out.clear();
+            return Err(DecompressError::TooLarge { bytes_max: self.bytes_max });
+        }
         let step = self.decode(out).map_err(|Broken| DecompressError::Broken(self.compression));
         let step = step.and_then(|step| check_length(out, self.bytes_max).map(|()| step));
         if step.is_err() {
@@ -111,7 +117,7 @@ impl<'a> Unpacking<'a> {
                 read(decoder, out)
             }
             Decoder::Zstd(decoder) => decoder.step(out),
-            Decoder::SnappyBlock(block) => block.step(self.bytes_max, out),
+            Decoder::SnappyBlock(block) => block.step(out),
             Decoder::SnappyFrames(frames) => frames.step(out),
             Decoder::Lz4(frames) => frames.step(out),
         }

@@ -135,6 +135,10 @@ pub(crate) const OURS: &[(&[Step], &str)] = &[
         "the Collector decides when a trace's wait is over",
     ),
     (
+        &[Key("processors"), Type(&["tail_sampling"]), Key("storage")],
+        "the Collector keeps undecided traces in memory alone",
+    ),
+    (
         &[Key("processors"), Type(&["tail_sampling"]), Key("write_threshold")],
         "the Collector's tail sampler writes no thresholds",
     ),

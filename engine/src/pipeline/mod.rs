@@ -274,6 +274,13 @@ impl Pipeline {
         self.book_dropped(turn);
     }
 
+    /// Books points that the shard which sent them has counted as accepted and given up before they were taken here.
+    pub fn book_given_up(&self, turn: Turn<'_>, points: &Points) {
+        for book in self.books() {
+            turn.cells.add(book.failed, points.points);
+        }
+    }
+
     /// Points of this pipeline have been taken by their owner, or it says why not.
     pub fn points_answered(&mut self, points: &Points, result: Result<(), Status>) {
         self.affinity.as_mut().expect("only a pipeline in which points cross sends them").answered(points, result);
@@ -305,16 +312,16 @@ impl Pipeline {
     /// Returns whether the node stopped at its share of the turn, not for want of room or of due spans.
     fn turn_node(&mut self, turn: Turn<'_>, position: usize, drain: bool) -> bool {
         let mut out = Vec::new();
+        if !self.has_room_from(position + 1) {
+            return false;
+        }
         for _ in 0..RELEASES_PER_TURN.max(self.nodes[position].releases_owed()) {
-            if !self.has_room_from(position + 1) {
-                return false;
-            }
             let more = self.nodes[position].turn(turn, drain, &mut out);
             self.count_outgoing(turn, position, &out);
             for batch in out.drain(..) {
                 self.run(turn, position + 1, batch);
             }
-            if !more {
+            if !more || !self.has_room_from(position + 1) {
                 return false;
             }
         }

@@ -223,6 +223,10 @@ impl PendingLog {
 
     /// Time passes: what no trace in the table needs any more is forgotten, as soon as what was kept of it is owned behind.
     pub fn pass(&mut self, now_ns: u64, table: Table) {
+        if self.writing.shard.giving_up.has_begun() {
+            // What ends now was not delivered: it is for the next start.
+            return;
+        }
         let gone_until_ns = match table {
             Table::Empty => Some(now_ns),
             Table::NothingDue => now_ns.checked_sub(self.wait_ns),

@@ -315,6 +315,8 @@ impl Queue {
                 }
                 // Somebody before us has answered the sender, so nobody sends it again.
                 tracing::error!(exporter = %self.exporter.id(), %error, "A request waits in memory only");
+                // Whoever has these items on a disk keeps them there until they are delivered.
+                return self.enqueue(item);
             }
         }
         if item.branch.ack != AckMode::Delivered {

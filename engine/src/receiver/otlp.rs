@@ -199,13 +199,16 @@ impl OtlpReceiver {
         // A step may have room for more than it gives.
         let mut plain = self.shard.buffers.take(guess + STEP_BYTES);
         let mut unpacking = Unpacking::begin(compression, body, self.bytes_max);
+        let mut has_grown = false;
         loop {
             if plain.capacity() - plain.len() < STEP_BYTES {
                 // Growing again and again would copy all of it in one go, each time.
                 let room = self.bytes_max + STEP_BYTES - plain.len();
                 plain.reserve_exact(room);
+                has_grown = true;
             }
             let error = match catch_unwind(AssertUnwindSafe(|| unpacking.step(&mut plain))) {
+                Ok(Ok(Step::Done)) if has_grown => return Ok(self.fitting(plain).freeze()),
                 Ok(Ok(Step::Done)) => return Ok(plain.freeze()),
                 Ok(Ok(Step::More)) => {
                     yield_now().await;
@@ -217,6 +220,14 @@ impl OtlpReceiver {
             plain.discard();
             return Err(error);
         }
+    }
+
+    /// The same bytes with no more room than they need: a batch is charged for its room as long as it lives.
+    fn fitting(&self, large: Buffer) -> Buffer {
+        let mut fitting = self.shard.buffers.take(large.len());
+        fitting.extend_from_slice(&large);
+        large.discard();
+        fitting
     }
 
     /// JSON -> the protobuf that the index reads; it takes more bytes only where counts of buckets do.

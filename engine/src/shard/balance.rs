@@ -211,7 +211,7 @@ impl Balance {
                 pipelines.borrow_mut().flush_answered(flush.connector as usize, answer);
             }
             Inbound::Asked { from, message: Message::GivenUp(given) } => {
-                self.give_up(from, given);
+                self.give_up(from, given, pipelines);
                 self.mesh.borrow_mut().answer(from, Outcome::Taken, Message::GivenUp(given));
             }
             Inbound::Answered { message: Message::GivenUp(_), .. } => {}
@@ -226,13 +226,14 @@ impl Balance {
     }
 
     /// Lets go of a message of another shard, unless it is answered already. What waits outside the pipelines goes home.
-    fn give_up(&self, from: usize, given: Given) {
+    fn give_up(&self, from: usize, given: Given, pipelines: &RefCell<Pipelines>) {
         drop(self.awaited.borrow_mut().remove(&(from, given)));
         let is_it = |points: &Points| given == Given { pipeline: Some(points.pipeline), ticket: points.ticket };
         let mut arrivals = self.arrivals.borrow_mut();
         let place = arrivals.iter().position(|(sender, points)| *sender == from && is_it(points));
         if let Some((from, points)) = place.and_then(|place| arrivals.remove(place)) {
             let outcome = failed(Status::new(Code::Cancelled, "the sender went away before the answer"));
+            pipelines.borrow().book_given_up(&points);
             self.mesh.borrow_mut().answer(from, outcome, Message::Points(points));
         }
     }

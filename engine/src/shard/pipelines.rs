@@ -170,6 +170,12 @@ impl Pipelines {
         self.pipelines[points.pipeline as usize].borrow_mut().take_points(turn, points, ack);
     }
 
+    /// Books points that another shard sent and gave up before there was room for them.
+    pub fn book_given_up(&self, points: &Points) {
+        let turn = turn_of(&self.shard, self.shard.clock.now_ns());
+        self.pipelines[points.pipeline as usize].borrow().book_given_up(turn, points);
+    }
+
     /// Points of this shard have been taken by their owner, or it says why not.
     pub fn points_answered(&mut self, points: &Points, result: Result<(), Status>) {
         self.pipelines[points.pipeline as usize].borrow_mut().points_answered(points, result);

@@ -56,6 +56,10 @@ impl Restoration {
                 continue;
             }
             let Some(record) = self.log.read_after(last).await else { break };
+            if self.shard.draining.has_begun() {
+                // What is not in the table yet waits on disk for the next start.
+                break;
+            }
             last = Some(record.sequence);
             if !self.take(&record) {
                 self.log.done(record.sequence).await;

@@ -26,6 +26,9 @@ const AHEAD_BYTES: usize = 32 << 10;
 /// Who asks for more than this has begun a large message, and is given it without a copy; h2 asks for this much at first.
 const SMALL_BYTES_MAX: usize = 8 << 10;
 
+/// Who asks for this or less wants no more than that to be read: a connection that rests, or one whose peer floods.
+const TINY_BYTES_MAX: usize = 1 << 10;
+
 /// How often nothing is read ahead after a large message: its sender's next ones are likely to be large, too.
 const LARGE_READS: u8 = 16;
 
@@ -131,7 +134,7 @@ impl<S> Watched<S> {
 
     /// Whether a read of so many bytes is worth reading more.
     fn reads_ahead(&mut self, bytes: usize) -> bool {
-        let Some(after) = &mut self.ahead_after else { return false };
+        let Some(after) = self.ahead_after.as_mut().filter(|_| bytes > TINY_BYTES_MAX) else { return false };
         if bytes > SMALL_BYTES_MAX {
             *after = LARGE_READS;
         }

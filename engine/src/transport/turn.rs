@@ -106,7 +106,7 @@ mod tests {
         let turn = turns.begin(&context);
         let kept = turn.context().waker().clone();
         kept.wake_by_ref();
-        drop(turn.context());
+        let _ = turn.context();
         drop(turn);
         assert_eq!(woken(), 0, "h2 was polled after the bell");
 
@@ -114,7 +114,7 @@ mod tests {
         assert_eq!(woken(), 1, "between turns");
 
         let turn = turns.begin(&context);
-        drop(turn.context());
+        let _ = turn.context();
         kept.wake_by_ref();
         kept.wake_by_ref();
         assert_eq!(woken(), 1, "not within the turn");

@@ -478,37 +478,38 @@ mod tests {
         }
     }
 
+    /// Bytes that a connection reads of these in so many turns.
+    async fn read_in_turns(frames: &[u8], turns: usize) -> usize {
+        use tokio::io::AsyncWriteExt;
+        let (mut near, far) = tokio::io::duplex(1 << 20);
+        near.write_all(&[PREFACE, frames].concat()).await.unwrap();
+        let traffic = Rc::new(Traffic::default());
+        let mut guarded = Guarded::new(Watched::new(far, Rc::clone(&traffic)), Rc::new(guard(None)));
+        let mut room = vec![0; 1 << 20];
+        let mut buffer = ReadBuf::new(&mut room);
+        for _ in 0..turns {
+            traffic.begin_turn();
+            std::future::poll_fn(|context| {
+                while Pin::new(&mut guarded).poll_read(context, &mut buffer).is_ready() {}
+                Poll::Ready(())
+            })
+            .await;
+        }
+        buffer.filled().len()
+    }
+
     #[test]
     fn who_floods_is_read_little_in_a_turn_and_who_does_not_is_not() {
         use crate::shard::runtime::{Runtime, run};
-        use std::future::poll_fn;
-        use tokio::io::AsyncWriteExt;
         const TURNS: usize = 10;
         // 12 bytes each, as many bytes as a piece of a body.
         let flood: Vec<u8> = (0..1_900).flat_map(|_| [0, 0, 3, 200, 0, 0, 0, 0, 0, 7, 7, 7]).collect();
         let mut body = flood.clone();
         body[..9].copy_from_slice(&[0, 0x59, 7, 0, 0, 0, 0, 0, 1]);
         for (frames, read_max, read_min) in [(flood, TURNS * WARY_READ_BYTES, 0), (body, usize::MAX, 20_000)] {
-            run(Runtime::Epoll, None, async move {
-                let (mut near, far) = tokio::io::duplex(1 << 20);
-                near.write_all(&[&PREFACE[..], &frames].concat()).await.unwrap();
-                let traffic = Rc::new(Traffic::default());
-                let mut guarded = Guarded::new(Watched::new(far, Rc::clone(&traffic)), Rc::new(guard(None)));
-                let mut room = vec![0; 1 << 20];
-                let mut buffer = ReadBuf::new(&mut room);
-                for _ in 0..TURNS {
-                    traffic.begin_turn();
-                    poll_fn(|context| {
-                        while Pin::new(&mut guarded).poll_read(context, &mut buffer).is_ready() {}
-                        Poll::Ready(())
-                    })
-                    .await;
-                }
-                let read = buffer.filled().len();
-                assert!((read_min..=read_max).contains(&read), "{read} bytes in {TURNS} turns");
-                assert!(read > WARY_READ_BYTES, "it is heard");
-            })
-            .unwrap();
+            let read = run(Runtime::Epoll, None, async move { read_in_turns(&frames, TURNS).await }).unwrap();
+            assert!((read_min..=read_max).contains(&read), "{read} bytes in {TURNS} turns");
+            assert!(read > WARY_READ_BYTES, "it is heard");
         }
     }
 
