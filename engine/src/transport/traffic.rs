@@ -337,8 +337,23 @@ mod tests {
         assert_eq!(asked(plain(), &[4096; 3]), [4096; 3]);
         let small = [4096; 2 * AHEAD_BYTES / 4096];
         assert_eq!(asked(plain().reading_ahead(), &small), [AHEAD_BYTES; 2]);
-        let large = [9, 100_000, 9, 30_000];
-        assert_eq!(asked(plain().reading_ahead(), &large), [AHEAD_BYTES, 100_009 - AHEAD_BYTES, 9, 30_000]);
+        let large = [2_000, 100_000, 2_000, 30_000];
+        assert_eq!(asked(plain().reading_ahead(), &large), [AHEAD_BYTES, 102_000 - AHEAD_BYTES, 2_000, 30_000]);
+        assert_eq!(asked(plain().reading_ahead(), &[64; 3]), [64; 3], "who wants little is given little");
+    }
+
+    #[test]
+    fn a_connection_that_waits_keeps_nothing_of_the_room_for_reading_ahead() {
+        let (_far, near) = tokio::io::duplex(64);
+        let mut watched = Watched::new(near, Rc::default()).reading_ahead();
+        let mut bytes = [0; SMALL_BYTES_MAX];
+        let mut buffer = ReadBuf::new(&mut bytes);
+        let polled = Pin::new(&mut watched).poll_read(&mut Context::from_waker(Waker::noop()), &mut buffer);
+        assert!(polled.is_pending());
+        let mut room = AHEAD.take();
+        room.resize(room.capacity(), 0);
+        room.advance(room.len());
+        assert!(room.try_reclaim(AHEAD_BYTES), "all of it is free");
     }
 
     #[test]
