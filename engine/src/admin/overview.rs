@@ -357,7 +357,7 @@ impl Sources<'_> {
 pub(super) fn ledger(books: &Books) -> Value {
     json!({
         "balanced": books.imbalance() == 0,
-        "sentence": books.sentence(),
+        "sentence": books.sentence_so_far(),
         "disagreements": books.disagreements(),
         "intake": books.intake,
         "accounts": books.accounts,

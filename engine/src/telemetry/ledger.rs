@@ -146,6 +146,16 @@ impl Books {
 
     /// Both books in one sentence, for a person who just pressed Ctrl-C.
     pub fn sentence(&self) -> String {
+        // Nobody carries on what is in flight at the end.
+        self.said(|account| account.in_flight.saturating_sub(account.kept_on_disk))
+    }
+
+    /// The same of a gateway that goes on: what is in flight is not lost.
+    pub fn sentence_so_far(&self) -> String {
+        self.said(|_| 0)
+    }
+
+    fn said(&self, abandoned: impl Fn(&Account) -> u64) -> String {
         let total = |term: fn(&Intake) -> u64| self.intake.iter().map(term).sum::<u64>();
         let mut said = self.received();
         let mut aside = Vec::new();
@@ -167,7 +177,7 @@ impl Books {
         if !told.is_empty() {
             said = format!("{said}: {}", told.join("; "));
         }
-        format!("{said}; {}.", self.ending())
+        format!("{said}; {}.", self.ending(abandoned))
     }
 
     /// What was offered, of each signal of which there was anything.
@@ -216,13 +226,12 @@ impl Books {
         told.collect()
     }
 
-    fn ending(&self) -> String {
+    fn ending(&self, abandoned: impl Fn(&Account) -> u64) -> String {
         let wrong = self.disagreements();
         if !wrong.is_empty() {
             return format!("THE LEDGER DOES NOT BALANCE: {}", wrong.join("; "));
         }
-        let lost =
-            |account: &Account| account.shed + account.failed + account.in_flight.saturating_sub(account.kept_on_disk);
+        let lost = |account: &Account| account.shed + account.failed + abandoned(account);
         match self.accounts.iter().map(lost).max().unwrap_or(0) {
             0 => "nothing lost".to_owned(),
             lost => format!("{} lost", thousands(lost)),
@@ -432,7 +441,11 @@ mod tests {
         for book in &gateway.exporters {
             cells.set(book.in_flight, 7);
         }
-        assert_eq!(books(&gateway, &cells).imbalance(), 0);
+        let books = books(&gateway, &cells);
+        assert_eq!(books.imbalance(), 0);
+        let (end, so_far) = (books.sentence(), books.sentence_so_far());
+        assert!(end.ends_with("7 still in flight; 7 lost."), "nobody carries them on at the end: {end}");
+        assert!(so_far.ends_with("7 still in flight; nothing lost."), "they are on their way: {so_far}");
     }
 
     #[test]
