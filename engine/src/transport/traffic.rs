@@ -40,11 +40,6 @@ impl Traffic {
         self.turn_bytes.set(self.turn_bytes.get() + bytes);
     }
 
-    /// The connection has done enough for this turn.
-    pub fn end_turn(&self) {
-        self.turn_bytes.set(TURN_BYTES_MAX);
-    }
-
     /// Since the connection began.
     pub fn bytes_read(&self) -> u64 {
         self.bytes_read.get()
