@@ -26,7 +26,7 @@ const AHEAD_BYTES: usize = 32 << 10;
 /// Who asks for more than this has begun a large message, and is given it without a copy; h2 asks for this much at first.
 const SMALL_BYTES_MAX: usize = 8 << 10;
 
-/// Who asks for this or less wants no more than that to be read: a connection that rests, or one whose peer floods.
+/// Who asks for this or less wants no more than that to be read: it is a connection that rests.
 const TINY_BYTES_MAX: usize = 1 << 10;
 
 /// How often nothing is read ahead after a large message: its sender's next ones are likely to be large, too.
@@ -59,11 +59,6 @@ impl Traffic {
     /// What was read costs as much work as this many bytes more.
     pub fn add_work(&self, bytes: usize) {
         self.turn_bytes.set(self.turn_bytes.get() + bytes);
-    }
-
-    /// The connection has done enough for this turn.
-    pub fn end_turn(&self) {
-        self.turn_bytes.set(TURN_BYTES_MAX);
     }
 
     /// Whatever is written is not taken until the writes are released: then it goes out together. Whoever holds them

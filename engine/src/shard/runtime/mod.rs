@@ -139,7 +139,7 @@ pub async fn yield_now() {
 pub fn wake_in_turn(context: &mut Context<'_>) {
     match CURRENT.get() {
         Some(Runtime::Epoll) => epoll::wake_in_turn(context),
-        // This one interrupts its tasks by a timer.
+        // Imperfect: this one looks at its sockets when no task is ready, or after `PREEMPT_AFTER`.
         Some(Runtime::IoUring) | None => context.waker().wake_by_ref(),
     }
 }

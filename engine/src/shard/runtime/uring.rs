@@ -11,9 +11,11 @@ use std::time::Duration;
 const IO_MEMORY_BYTES: usize = 64 << 10;
 /// Submissions in one batch; more wait for the next turn.
 const RING_DEPTH: usize = 128;
-/// How long tasks may run before sockets are looked at again, when some task is always ready: one that reads a large body,
-/// or a peer's flood. So long others wait to be heard. A turn of the loop costs some 5 us.
-const PREEMPT_AFTER: Duration = Duration::from_micros(300);
+/// How long tasks may run before sockets are looked at again, when some task is always ready. It must be long: this timer is set
+/// before tasks run, and if it rings before the first of them does, because the thread was kept from its core for so
+/// long, the executor takes its queue for empty and sleeps, with tasks that are ready, until somebody else wakes it. With 300 us
+/// a shard stood still within seconds on a machine that others used.
+const PREEMPT_AFTER: Duration = Duration::from_millis(100);
 
 fn executor() -> Result<glommio::LocalExecutor, String> {
     glommio::LocalExecutorBuilder::new(glommio::Placement::Unbound)

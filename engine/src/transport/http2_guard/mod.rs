@@ -38,13 +38,6 @@ const CONTROL_FRAMES_PER_ANSWER: u32 = 4;
 const CONTROL_FRAME_WORK: usize = 1 << 10;
 /// The same for a call: as much work as the spans of so many bytes, before its first span is looked at.
 const CALL_WORK: usize = 8 << 10;
-/// Control frames in one read from which on a peer counts as one that floods. An answered call brings three.
-const FLOOD_FRAMES: u32 = 32;
-/// A read of fewer bytes says nothing about a peer: so short is the first one of every connection.
-const TELLING_BYTES_MIN: usize = 128;
-/// Read in a turn from a peer that floods, or has only begun: some hundred control frames. h2 works off what it is given
-/// before it asks for more, so this is how long others wait.
-const WARY_READ_BYTES: usize = 1 << 10;
 /// Pings too many that are forgiven, as in the Collector's gRPC library.
 const PING_STRIKES_MAX: u32 = 2;
 /// `min_time` while no call is open, unless that is permitted, as there.
@@ -263,15 +256,13 @@ struct Guarded<S> {
     incoming: Scanner,
     outgoing: Scanner,
     last_words_said: usize,
-    /// Little is read at once: the peer floods, or has only begun.
-    is_wary: bool,
     rest: Rest,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Guarded<S> {
     fn new(socket: Watched<S>, guard: Rc<Guard>) -> Guarded<S> {
         let (incoming, outgoing) = (Scanner::new(PREFACE.len()), Scanner::new(0));
-        Guarded { socket, guard, incoming, outgoing, last_words_said: 0, is_wary: true, rest: Rest::default() }
+        Guarded { socket, guard, incoming, outgoing, last_words_said: 0, rest: Rest::default() }
     }
 
     /// These bytes go to h2, or would if there were one.
@@ -281,29 +272,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Guarded<S> {
         self.incoming.advance(bytes, |head| guard.judge_read(head));
         let control_frames = control_frames_before - guard.control_frames_left.get();
         let calls = guard.calls_waiting.get() - calls_before;
-        if bytes.len() > TELLING_BYTES_MIN {
-            self.is_wary = control_frames > FLOOD_FRAMES;
-        }
-        if control_frames > FLOOD_FRAMES {
-            self.socket.traffic().end_turn();
-        }
         self.socket.traffic().add_work(control_frames as usize * CONTROL_FRAME_WORK + calls * CALL_WORK);
         guard.inside_frame.set(self.incoming.is_inside());
-    }
-
-    /// Reads a little at once.
-    fn poll_read_little(&mut self, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let mut room = [0; WARY_READ_BYTES];
-        let mut little = ReadBuf::new(&mut room[..WARY_READ_BYTES.min(buffer.remaining())]);
-        ready!(Pin::new(&mut self.socket).poll_read(context, &mut little))?;
-        self.scan_read(little.filled());
-        if self.guard.fault().is_some() {
-            // Nobody needs the rest of a flood. The server hears of it in its next turn, which is now.
-            context.waker().wake_by_ref();
-            return Poll::Pending;
-        }
-        buffer.put_slice(little.filled());
-        Poll::Ready(Ok(()))
     }
 
     fn poll_write_through(&mut self, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
@@ -362,9 +332,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Guarded<S> {
         }
         if !this.rest.is_out_of_the_way() {
             return this.poll_sifted(context, buffer);
-        }
-        if this.is_wary {
-            return this.poll_read_little(context, buffer);
         }
         let before = buffer.filled().len();
         ready!(Pin::new(&mut this.socket).poll_read(context, buffer))?;
@@ -456,7 +423,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Line<S> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::transport::traffic::Traffic;
 
     fn guard(policy: Option<PingPolicy>) -> Guard {
         Guard::new(Clock::start(), policy)
@@ -475,41 +441,6 @@ mod tests {
             assert_eq!(guard.fault(), None, "kind {kind}");
             send(&guard, kind, 1);
             assert_eq!(guard.fault(), Some(Fault::TooManyControlFrames), "kind {kind}");
-        }
-    }
-
-    /// Bytes that a connection reads of these in so many turns.
-    async fn read_in_turns(frames: &[u8], turns: usize) -> usize {
-        use tokio::io::AsyncWriteExt;
-        let (mut near, far) = tokio::io::duplex(1 << 20);
-        near.write_all(&[PREFACE, frames].concat()).await.unwrap();
-        let traffic = Rc::new(Traffic::default());
-        let mut guarded = Guarded::new(Watched::new(far, Rc::clone(&traffic)), Rc::new(guard(None)));
-        let mut room = vec![0; 1 << 20];
-        let mut buffer = ReadBuf::new(&mut room);
-        for _ in 0..turns {
-            traffic.begin_turn();
-            std::future::poll_fn(|context| {
-                while Pin::new(&mut guarded).poll_read(context, &mut buffer).is_ready() {}
-                Poll::Ready(())
-            })
-            .await;
-        }
-        buffer.filled().len()
-    }
-
-    #[test]
-    fn who_floods_is_read_little_in_a_turn_and_who_does_not_is_not() {
-        use crate::shard::runtime::{Runtime, run};
-        const TURNS: usize = 10;
-        // 12 bytes each, as many bytes as a piece of a body.
-        let flood: Vec<u8> = (0..1_900).flat_map(|_| [0, 0, 3, 200, 0, 0, 0, 0, 0, 7, 7, 7]).collect();
-        let mut body = flood.clone();
-        body[..9].copy_from_slice(&[0, 0x59, 7, 0, 0, 0, 0, 0, 1]);
-        for (frames, read_max, read_min) in [(flood, TURNS * WARY_READ_BYTES, 0), (body, usize::MAX, 20_000)] {
-            let read = run(Runtime::Epoll, None, async move { read_in_turns(&frames, TURNS).await }).unwrap();
-            assert!((read_min..=read_max).contains(&read), "{read} bytes in {TURNS} turns");
-            assert!(read > WARY_READ_BYTES, "it is heard");
         }
     }
 
