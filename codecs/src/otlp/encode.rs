@@ -13,8 +13,8 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
-use super::index::Index;
-use super::item::{Item, Place};
+use super::index::{Index, item_bytes};
+use super::item::Item;
 use crate::wire::{length_field_length, write_length_prefix};
 
 /// Which items of an index to write.
@@ -165,42 +165,11 @@ impl Encoder {
         let scope = &self.scopes[number as usize];
         write_length_prefix(out, SCOPES, scope.body_length);
         out.extend_from_slice(index.scope_envelope(number));
-        // Items that lie in a segment as they are to be written, one behind the other with tag and length between them, are
-        // copied together: requests of records have hundreds in a row, and each by itself costs a call and its length.
-        let (mut run, mut run_segment, mut run_end): (&[u8], u16, usize) = (&[], 0, 0);
         for &item in &self.item_order[scope.children()] {
-            let Place { offset, length, segment: segment_number, .. } = index.items[item as usize].place();
-            let (begin, length) = (offset as usize, length as usize);
-            let segment = &segments[usize::from(segment_number)];
-            let follows = !run.is_empty()
-                && run_segment == segment_number
-                && segment.get(run_end..begin).is_some_and(|between| is_prefix(between, length));
-            if follows {
-                run = &segment[run_end - run.len()..begin + length];
-            } else {
-                out.extend_from_slice(run);
-                write_length_prefix(out, ITEMS, length);
-                run = &segment[begin..begin + length];
-            }
-            (run_segment, run_end) = (segment_number, begin + length);
+            let bytes = item_bytes(&index.items[item as usize], segments);
+            write_length_prefix(out, ITEMS, bytes.len());
+            out.extend_from_slice(bytes);
         }
-        out.extend_from_slice(run);
-    }
-}
-
-/// Whether these bytes are what [`write_length_prefix`] writes in front of an item of this length. Lengths of 2 MiB and
-/// more are not looked at.
-#[inline]
-fn is_prefix(bytes: &[u8], length: usize) -> bool {
-    const TAG: u8 = (ITEMS as u8) << 3 | 2;
-    let seven = |byte: u8| usize::from(byte & 0x7f);
-    match *bytes {
-        [TAG, low @ 0..0x80] => seven(low) == length,
-        [TAG, low @ 0x80..=0xff, high @ 1..0x80] => seven(low) | seven(high) << 7 == length,
-        [TAG, low @ 0x80..=0xff, middle @ 0x80..=0xff, high @ 1..0x80] => {
-            seven(low) | seven(middle) << 7 | seven(high) << 14 == length
-        }
-        _ => false,
     }
 }
 
@@ -225,26 +194,3 @@ const RESOURCES: u32 = 1;
 const SCOPES: u32 = 2;
 /// ScopeSpans.spans.
 const ITEMS: u32 = 2;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_taken_for_a_prefix_is_what_would_be_written() {
-        for length in [0, 1, 127, 128, 300, 16_383, 16_384, 70_000, (1 << 21) - 1] {
-            let mut written = Vec::new();
-            write_length_prefix(&mut written, ITEMS, length);
-            assert!(is_prefix(&written, length), "{length}");
-            assert!(!is_prefix(&written, length + 1) && !is_prefix(&written[1..], length), "{length}");
-            // The same length in a byte more is protobuf, and not what is written.
-            let last = written.len() - 1;
-            written[last] |= 0x80;
-            written.push(0);
-            assert!(!is_prefix(&written, length), "{length}");
-        }
-        let mut written = Vec::new();
-        write_length_prefix(&mut written, ITEMS, 1 << 21);
-        assert!(!is_prefix(&written, 1 << 21));
-    }
-}
