@@ -314,7 +314,11 @@ impl Writer {
 
     /// One reader is done with this request. Returns whether others are not.
     fn is_still_read(&mut self, sequence: u64) -> bool {
-        let Some(readers) = self.readers.get_mut(&sequence) else { return false };
+        let Some(readers) = self.readers.get_mut(&sequence) else {
+            // The only reader may have read it without taking it out.
+            self.left_behind(sequence);
+            return false;
+        };
         *readers -= 1;
         let is_read = *readers > 0;
         if !is_read {
