@@ -49,6 +49,16 @@ fn pending_traces_are_decided_and_waiting_batches_leave() {
     }
 }
 
+/// The first line and the signal may come right behind one another: a supervisor that changes its mind.
+#[test]
+fn a_gateway_that_is_stopped_as_soon_as_it_is_up_has_a_last_word() {
+    let sink = Sink::start();
+    for _ in 0..12 {
+        let gateway = Setup::new(Engine::epoll(2)).otlp("otlp", sink.address, "").start();
+        gateway.stop().assert_nothing_lost();
+    }
+}
+
 #[test]
 fn pending_traces_are_dropped_and_counted_where_that_was_asked() {
     let sink = Sink::start();

@@ -39,6 +39,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 /// How long nothing may arrive before a hint is printed.
@@ -283,6 +284,8 @@ struct Gateway {
 impl Gateway {
     /// The control thread's part, from the first connection to the ledger, which is returned.
     async fn serve(self, origin: Origin, reading: Reading) -> Result<String, String> {
+        // Before anybody is told that it is up: who ends it right then asks, and is answered with the ledger.
+        let mut asked = Asked::listen()?;
         let (stop, stopped) = watch::channel(false);
         let schema = self.declared.schema.clone();
         let logs = Some(self.logs.clone());
@@ -308,7 +311,7 @@ impl Gateway {
         eprint!("{}", banner::start(&facts));
         tokio::task::spawn_local(hint_if_silent(Rc::clone(&view), facts));
         tokio::select! {
-            asked = wait_for_signal() => asked?,
+            () = asked.again() => {}
             () = reload.follow() => {}
         }
         view.show(Readiness::Draining);
@@ -317,7 +320,7 @@ impl Gateway {
         tokio::select! {
             () = self.fleet.drain(Duration::from_nanos(self.config.engine.shutdown_timeout_ns)) => {}
             // Whoever asks twice does not want to wait; what is given up is counted.
-            again = wait_for_signal() => again?,
+            () = asked.again() => {}
         }
         self.fleet.give_up().await;
         let totals = self.declared.schema.fold(&self.fleet.snapshot().await);
@@ -366,13 +369,24 @@ async fn hint_if_silent(view: Rc<View<Rc<Fleet>>>, facts: banner::Start) {
     }
 }
 
-async fn wait_for_signal() -> Result<(), String> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let listen = |kind| signal(kind).map_err(|error| format!("signals cannot be received: {error}"));
-    let (mut interrupt, mut terminate) = (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?);
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
+/// Who asks the gateway to end: Ctrl-C, or whoever runs it.
+struct Asked {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Asked {
+    /// From here on a signal no longer ends the process where it stands.
+    fn listen() -> Result<Asked, String> {
+        let listen = |kind| signal(kind).map_err(|error| format!("signals cannot be received: {error}"));
+        Ok(Asked { interrupt: listen(SignalKind::interrupt())?, terminate: listen(SignalKind::terminate())? })
     }
-    Ok(())
+
+    /// Returns when it is asked once more.
+    async fn again(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
 }
